@@ -1,0 +1,21 @@
+"""What the commands print: lines that are never folded, tables that are never cut."""
+
+from rich import get_console
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line, whole however long it is."""
+    get_console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where the output is no terminal, as wide as it needs."""
+    console = get_console()
+    if not console.is_terminal:
+        unlimited = console.options.update(max_width=10_000)
+        width = max(Measurement.get(console, unlimited, table).maximum, len(str(table.title)))
+        console = Console(width=width)
+    console.print(table)

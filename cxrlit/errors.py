@@ -1,0 +1,33 @@
+"""Faults that a user can mend. Each message is one line: what is wrong, where, and what to do."""
+
+
+class CXRLitError(Exception):
+    """Base of all of them; the commands print it as one line and exit with 1."""
+
+
+class ConfigError(CXRLitError):
+    """A key, a value or a combination of them that cannot be."""
+
+
+class DataError(CXRLitError):
+    """A table, an image, a split or a data folder that cannot be used."""
+
+
+class LeakageError(DataError):
+    """A patient would stand on both sides of a split."""
+
+
+class CheckpointError(CXRLitError):
+    """A checkpoint, or a file of weights, that is missing, damaged or not ours."""
+
+
+def name_some(names: list[str], limit: int = 5) -> str:
+    """The first few of many names, for a message.
+
+    >>> name_some(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    >>> name_some(["a"])
+    'a'
+    """
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

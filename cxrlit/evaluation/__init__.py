@@ -1,0 +1,1 @@
+"""From predictions to tables: metrics, thresholds, and the files that they fill."""

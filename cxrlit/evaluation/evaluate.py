@@ -1,0 +1,224 @@
+"""Evaluate a checkpoint on the validation and test images of its own split."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from rich import get_console
+from rich.table import Table
+
+from cxrlit.config import EvaluateConfig, EvaluateDataConfig, MachineConfig, NIHData, TrainConfig
+from cxrlit.console import print_table, say
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.load import LoadedData, check_dropped, read_source
+from cxrlit.errors import ConfigError, DataError, name_some
+from cxrlit.evaluation.predictions import make_predictions, split_arrays, write_predictions
+from cxrlit.evaluation.tables import tabulate_auroc, tabulate_confusion, tabulate_summary
+from cxrlit.evaluation.thresholds import GRID, Thresholds, tune_thresholds
+from cxrlit.files import write_csv, write_json
+from cxrlit.labels import LABELS
+from cxrlit.model.densenet import build_network
+from cxrlit.model.module import CXRModule
+from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.training.phases import LIGHTNING_PRECISION, quiet_lightning
+
+FILES = (
+    "predictions_val.csv",
+    "predictions_test.csv",
+    "eval_summary.csv",
+    "eval_per_label_auroc.csv",
+    "confusion_template.csv",
+    "thresholds.json",
+)
+
+
+def evaluate_phase(folder: Path, machine: MachineConfig) -> Path:
+    """Evaluate a phase that was just trained, into its ``eval/``."""
+    config = EvaluateConfig(
+        ckpt=str(folder),
+        out=None,
+        cache_dir=None,
+        data=EvaluateDataConfig(root=None),
+        trainer=MachineConfig(accelerator=machine.accelerator, num_workers=machine.num_workers),
+    )
+    return evaluate_checkpoint(config)
+
+
+def evaluate_checkpoint(config: EvaluateConfig) -> Path:
+    """Predict validation and test, tune thresholds on validation, write the tables and print them.
+
+    Data, split, preprocessing and precision are those saved with the checkpoint.
+
+    Args:
+        config: From ``read_config``.
+
+    Returns:
+        The folder of the tables: ``FILES``.
+
+    Raises:
+        CXRLitError: The checkpoint cannot be read, or images of its split are gone.
+    """
+    quiet_lightning()
+    checkpoint = read_checkpoint(Path(config.ckpt))
+    trained = move_data(checkpoint.config, config)
+    data = load_split(checkpoint, trained)
+    phase = trained.phases.get(checkpoint.facts.phase)
+    datamodule = CXRDataModule(
+        data,
+        img_size=phase.img_size,
+        batch_size=phase.batch_size,
+        resize=trained.data.resize,
+        cache_dir=Path(trained.cache_dir),
+        num_workers=config.trainer.num_workers,
+    )
+    module = CXRModule(checkpoint.load_into(build_network("none", trained.model.normalize, seed=0)))
+    shown = get_console().is_terminal
+    trainer = Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=LIGHTNING_PRECISION[checkpoint.facts.precision],
+        logger=False,
+        callbacks=[RichProgressBar(leave=False)] if shown else [],
+        enable_progress_bar=shown,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        deterministic=True,
+        use_distributed_sampler=False,
+    )
+    predictions = {part: predict(part, module, datamodule, trainer) for part in ("val", "test")}
+    thresholds = tune_thresholds(*split_arrays(predictions["val"]))
+    out = Path(config.out) if config.out else checkpoint.path.parent / "eval"
+    write_tables(out, predictions, thresholds, checkpoint, data)
+    return out
+
+
+def move_data(config: TrainConfig, moved: EvaluateConfig) -> TrainConfig:
+    """The config of the training with the folders of this machine."""
+    data = config.data
+    if moved.data.root is not None:
+        if not isinstance(data, NIHData):
+            raise ConfigError("data.root: the checkpoint was trained on synthetic data, which is found by itself")
+        data = data.model_copy(update={"root": moved.data.root})
+    cache_dir = config.cache_dir if moved.cache_dir is None else moved.cache_dir
+    return config.model_copy(update={"data": data, "cache_dir": cache_dir})
+
+
+def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
+    """The data that a checkpoint was trained with, divided as it was then.
+
+    Raises:
+        DataError: An image has another patient now, or too many of the images are gone.
+    """
+    source = read_source(config.data, Path(config.cache_dir))
+    split = checkpoint.facts.read_split()
+    now = split["image"].map(source.index.set_index("image")["patient"])
+    moved = split.loc[now.notna() & (now != split["patient"]), "image"].tolist()
+    if moved:
+        raise DataError(
+            f"{source.name}: {len(moved)} images have another patient than during training ({name_some(moved)}): "
+            "these are other data"
+        )
+    gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")
+    check_dropped(gone, len(split) - len(gone), config.data.max_dropped)
+    index = source.index[source.index["image"].isin(split["image"])].reset_index(drop=True)
+    return LoadedData(
+        source=source.name,
+        index=index,
+        dropped=gone,
+        split=split[split["image"].isin(index["image"])].reset_index(drop=True),
+        split_name=checkpoint.facts.split_name,
+        max_dropped=config.data.max_dropped,
+    )
+
+
+def predict(part: str, module: CXRModule, datamodule: CXRDataModule, trainer: Trainer) -> pd.DataFrame:
+    """The predictions table of a part, each image once, in the order of its table."""
+    batches = trainer.predict(module, datamodule.plain_dataloader(part))
+    assert batches is not None
+    probs: NDArray[np.float32] = torch.cat(batches).numpy()  # type: ignore[arg-type]
+    return make_predictions(datamodule.parts[part], probs)
+
+
+def write_tables(
+    out: Path,
+    predictions: dict[str, pd.DataFrame],
+    thresholds: Thresholds,
+    checkpoint: Checkpoint,
+    data: LoadedData,
+) -> None:
+    """Write ``FILES`` into a folder and print the per-label table."""
+    split_hash = checkpoint.facts.split_hash
+    origin = {"split_name": data.split_name, "split_hash": split_hash, "checkpoint": str(checkpoint.path)}
+    aurocs = tabulate_auroc(predictions)
+    summary = tabulate_summary(predictions, thresholds, origin)
+    confusion = tabulate_confusion(predictions["test"], thresholds)
+    for part, table in predictions.items():
+        write_predictions(out / f"predictions_{part}.csv", table)
+    write_csv(out / "eval_summary.csv", summary)
+    write_csv(out / "eval_per_label_auroc.csv", aurocs)
+    write_csv(out / "confusion_template.csv", confusion)
+    write_json(
+        out / "thresholds.json",
+        {
+            "tuned_for": "F1",
+            "tuned_on": "val",
+            "grid": [GRID[0], GRID[-1], 0.01],
+            **origin,
+            "thresholds": {
+                label: None if np.isnan(value) else value
+                for label, value in zip(LABELS, thresholds.values.tolist(), strict=True)
+            },
+            "reasons": thresholds.reasons,
+        },
+    )
+    print_tables(aurocs, summary, confusion, f"{data.source}, {data.split_name} split {split_hash}")
+    say(f"The tables are in {out}")
+
+
+def print_tables(aurocs: pd.DataFrame, summary: pd.DataFrame, confusion: pd.DataFrame, title: str) -> None:
+    """The per-label table, and a line for each split."""
+    table = Table(title=f"Evaluation: {title}")
+    table.add_column("label", no_wrap=True)
+    for column in ("AUROC val", "AUROC test", "AP test", "positives test", "threshold", "F1 test"):
+        table.add_column(column, justify="right")
+    by_split = {part: rows.set_index("label") for part, rows in aurocs.groupby("split")}
+    for row in confusion.itertuples():
+        val, test = by_split["val"].loc[str(row.label)], by_split["test"].loc[str(row.label)]
+        table.add_row(
+            str(row.label),
+            _cell(val["auroc"]),
+            _cell(test["auroc"]),
+            _cell(test["average_precision"]),
+            f"{test['positives']} / {test['images']}",
+            _cell(row.threshold, 2),
+            _cell(row.F1),
+        )
+    val, test = (summary[summary["split"] == part].iloc[0] for part in ("val", "test"))
+    table.add_section()
+    table.add_row(
+        "macro",
+        _cell(val["auroc_macro"]),
+        _cell(test["auroc_macro"]),
+        "",
+        "",
+        "",
+        _cell(test["f1_macro"]),
+        style="bold",
+    )
+    print_table(table)
+    for part in (val, test):
+        say(
+            f"{part['split']}: macro AUROC {_cell(part['auroc_macro'])} over {part['n_labels']} labels, F1 macro "
+            f"{_cell(part['f1_macro'])} micro {_cell(part['f1_micro'])} weighted {_cell(part['f1_weighted'])}, "
+            f"{part['n_images']} images of {part['n_patients']} patients, {part['split_name']} split "
+            f"{part['split_hash']}"
+        )
+
+
+def _cell(value: object, digits: int = 4) -> str:
+    number = float(value)  # type: ignore[arg-type]
+    return "undefined" if np.isnan(number) else f"{number:.{digits}f}"

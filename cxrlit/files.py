@@ -1,0 +1,92 @@
+"""Whole files: written beside their place, synced, renamed. A kill or a full disk leaves the old file."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``; what was written to it becomes ``path`` when the block ends well."""
+    staged = _name_beside(path)
+    try:
+        yield staged
+        sync(staged)
+        os.replace(staged, path)
+        sync(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder that does not exist yet. Where another process was first, its folder stays."""
+    staged = _name_beside(path)
+    staged.mkdir()
+    try:
+        yield staged
+        for file in staged.rglob("*"):
+            sync(file)
+        try:
+            os.rename(staged, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        sync(path.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with replace_file(path) as staged:
+        staged.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain types as JSON; NaN and infinity are errors."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write a table without its row numbers; NaN becomes an empty cell."""
+    with replace_file(path) as staged:
+        table.to_csv(staged, index=False, float_format=float_format, lineterminator="\n")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_value(value: Any, digits: int = 12) -> str:
+    """Short SHA-256 of a value of plain types, whatever the order of its keys.
+
+    >>> hash_value({"a": 1, "b": [2.5]}) == hash_value({"b": [2.5], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _name_beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")

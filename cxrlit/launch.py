@@ -1,0 +1,135 @@
+"""The way from a command line to a checked config, and from a fault to one line.
+
+Hydra composes, sweeps and parses; what it cannot do is done here: every point of the command line is checked before
+any work, also those of a sweep, and no message of a fault that the user can mend is longer than a line.
+"""
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cxrlit.config import Section, SectionT, list_keys, read_config, suggest_key
+from cxrlit.errors import ConfigError, CXRLitError
+
+FAULT_EXIT_CODE = 2
+
+
+def launch(main: Callable[[], Any], config_dir: Path, config_name: str, schema: type[Section]) -> None:
+    """Check the command line, then run a function that ``hydra.main`` decorated.
+
+    Args:
+        main: The decorated function.
+        config_dir: Absolute path of ``conf/``.
+        config_name: ``train`` or ``evaluate``.
+        schema: What its config must be.
+    """
+    try:
+        check_command_line(sys.argv[1:], config_dir, config_name, schema)
+    except CXRLitError as error:
+        stop(error)
+    main()
+
+
+def stop(error: CXRLitError) -> None:
+    """Print a fault as one line and leave with an exit code that is not 0."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(FAULT_EXIT_CODE)
+
+
+def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
+    """Run a task on a checked config; a fault that the user can mend ends the program with one line."""
+    try:
+        return task(read_config(composed, schema))
+    except CXRLitError as error:
+        stop(error)
+
+
+def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]) -> None:
+    """Compose and check every config that a command line asks for.
+
+    Raises:
+        ConfigError: The first fault.
+    """
+    parser = get_args_parser()
+    known, unknown = parser.parse_known_args(list(arguments))
+    options = [text for text in unknown if text.startswith("-")]
+    if options:
+        raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
+    if known.help or known.hydra_help or known.info or known.shell_completion:
+        return
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        for overrides in expand_sweep(known.overrides, known.multirun):
+            composed = compose_config(config_name, overrides)
+            if not known.cfg:
+                read_config(composed, schema)
+
+
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a config inside ``initialize_config_dir``; Hydra's faults become one line.
+
+    Raises:
+        ConfigError: An override cannot be parsed, or names a key or a choice that is not there.
+    """
+    try:
+        return compose(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_say_hydra_fault(error, config_name)) from None
+
+
+def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+    """The override lists of all jobs: ``["a=1,2", "b=3"]`` -> ``[["a=1", "b=3"], ["a=2", "b=3"]]``.
+
+    Without ``multirun`` there is one job.
+
+    Raises:
+        ConfigError: An override cannot be parsed, or sweeps without ``-m``.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{_first_line(error)}; settings are given as KEY=VALUE") from None
+    if not multirun:
+        swept = [override for override in parsed if override.is_sweep_override()]
+        if swept:
+            raise ConfigError(f"{swept[0].input_line}: several values are a sweep: python train.py -m ...")
+        return [list(overrides)]
+    return [list(job) for job in itertools.product(*(_values(override) for override in parsed))]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    key = override.get_key_element()
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _say_hydra_fault(error: Exception, config_name: str) -> str:
+    text = str(error)
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key and not re.search(r"\bvalue\b.*\b(of type|could not)\b", text):
+        name = key[1].lstrip("+")
+        known = [other for other in list_keys(OmegaConf.to_container(compose(config_name))) if other != name]
+        return f"{name}: there is no such key; {suggest_key(name, known)}"
+    choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
+    if choice:
+        group, _, name = choice[1].rpartition("/")
+        return f"{group}={name}: there is no such choice; it may be {', '.join(choice[2].split())}"
+    appended = re.search(r"Could not append to config. An item is already at '([^']+)'", text)
+    if appended:
+        return f"+{appended[1]}: the key is there already: drop the +"
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

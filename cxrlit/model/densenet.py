@@ -1,0 +1,212 @@
+"""DenseNet121: built, loaded, and its layers in the order and number in which Keras counts them."""
+
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import DenseNet, DenseNet121_Weights
+
+from cxrlit.config import N_LAYERS
+from cxrlit.errors import CheckpointError
+from cxrlit.labels import LABELS
+
+IMAGENET_URL = DenseNet121_Weights.IMAGENET1K_V1.url
+IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
+NORMALIZE = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation of each channel, after scaling to [0, 1].
+
+Source of ``imagenet``: the transforms that torchvision states for its ImageNet weights.
+"""
+
+
+class CXRNet(nn.Module):
+    """DenseNet121's features, global average pooling and a linear head.
+
+    Args:
+        normalize: ``imagenet`` or ``unit``.
+        n_labels: Outputs of the head.
+
+    Source: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017; features by torchvision.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, normalize: str = "imagenet", n_labels: int = len(LABELS)) -> None:
+        super().__init__()
+        densenet = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
+        self.features = densenet.features
+        self.head = nn.Linear(densenet.classifier.in_features, n_labels)
+        nn.init.zeros_(self.head.bias)
+        mean, std = NORMALIZE[normalize]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: (B, 1, S, S) uint8 gray values.
+
+        Returns:
+            (B, L) float32 logits, under autocast too: pooling and head compute in float32.
+        """
+        pixels = images.to(torch.float32) / 255.0
+        pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
+        features = self.features(pixels.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(images.device.type, enabled=False):
+            pooled = torch.relu(features.float()).mean(dim=(2, 3))  # (B, 1024)
+            logits: Tensor = self.head(pooled)
+        return logits
+
+
+def build_network(weights: str, normalize: str, seed: int) -> CXRNet:
+    """A network whose features come from ``weights`` and whose head is new.
+
+    Args:
+        weights: ``imagenet``, ``none`` (random), or the path of a state dict in torchvision's format.
+        normalize: ``imagenet`` or ``unit``.
+        seed: Of all that is random about it.
+
+    Raises:
+        CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CXRNet(normalize)
+    if weights == "imagenet":
+        load_features(network, fetch_imagenet())
+    elif weights != "none":
+        load_features(network, Path(weights).expanduser())
+    return network.to(memory_format=torch.channels_last)
+
+
+def fetch_imagenet() -> Path:
+    """torchvision's ImageNet weights in torch's own cache, downloaded on first use.
+
+    Raises:
+        CheckpointError: They are not in the cache and cannot be downloaded; says which file to put where.
+    """
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = IMAGENET_FILE.removesuffix(".pth").rpartition("-")[2]
+        try:
+            torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=digest)
+        except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
+            raise CheckpointError(
+                f"model.weights=imagenet: {IMAGENET_FILE} cannot be downloaded ({_first_line(error)}): put the file "
+                f"from {IMAGENET_URL} into {path.parent}, or start from model.weights=none"
+            ) from None
+    return path
+
+
+def load_features(network: CXRNet, path: Path) -> None:
+    """Load DenseNet121's features from a state dict in torchvision's format; its classifier is ignored.
+
+    The names of older files (``norm.1`` for ``norm1``) are understood, as torchvision does.
+
+    Raises:
+        CheckpointError: The file is missing, is not a state dict of plain tensors, or its tensors do not fit.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"model.weights={path}: there is no such file; it may be imagenet, none or a file")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"model.weights={path}: not a file of plain tensors: {_first_line(error)[:160]}"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"model.weights={path}: not a state dict: it must map names to tensors")
+    # torchvision's own file still has the names norm.1, conv.2 ... of its first releases.
+    features = {
+        re.sub(r"(norm|conv)\.([12])\.", r"\1\2.", name.removeprefix("features.")): tensor
+        for name, tensor in state.items()
+        if name.startswith("features.")
+    }
+    try:
+        network.features.load_state_dict(features)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"model.weights={path}: not the weights of torchvision's DenseNet121: {what}") from None
+
+
+def list_layers(network: CXRNet) -> list[tuple[str, nn.Module | None]]:
+    """The layers of ``DenseNet121(include_top=False)`` as Keras counts them, first to last.
+
+    Returns:
+        427 pairs of a name and the module that holds the layer's weights; None for a layer without any here
+        (input, padding, activation, pooling, concatenation).
+
+    Source: keras.applications.densenet; the numbers were read off Keras 3.
+    """
+    return list(_walk(network.features))
+
+
+def _walk(features: Any) -> Iterator[tuple[str, nn.Module | None]]:
+    yield from (("input", None), ("pad0", None), ("conv0", features.conv0), ("norm0", features.norm0))
+    yield from (("relu0", None), ("pad1", None), ("pool0", None))
+    for block in range(1, 5):
+        for name, dense in getattr(features, f"denseblock{block}").named_children():
+            for part in ("norm1", "relu1", "conv1", "norm2", "relu2", "conv2", "concat"):
+                module = None if part in {"relu1", "relu2", "concat"} else getattr(dense, part)
+                yield f"denseblock{block}.{name}.{part}", module
+        if block < 4:
+            transition = getattr(features, f"transition{block}")
+            for part in ("norm", "relu", "conv", "pool"):
+                yield f"transition{block}.{part}", getattr(transition, part) if part in {"norm", "conv"} else None
+    yield from (("norm5", features.norm5), ("relu5", None))
+
+
+def list_trainable(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> list[nn.Parameter]:
+    """The parameters that train when the last ``n_unfreeze`` layers do; the head always does.
+
+    Args:
+        network: The network.
+        n_unfreeze: Last layers that train, 0 to 427.
+        freeze_bn: The BatchNorms among them keep their weight and bias.
+
+    Raises:
+        ValueError: ``n_unfreeze`` is out of range.
+    """
+    if not 0 <= n_unfreeze <= N_LAYERS:
+        raise ValueError(f"n_unfreeze is {n_unfreeze}, not 0 to {N_LAYERS}")
+    parameters = list(network.head.parameters())
+    for module in _last_modules(network, n_unfreeze):
+        if not (freeze_bn and isinstance(module, nn.BatchNorm2d)):
+            parameters += module.parameters()
+    return parameters
+
+
+def unfreeze_last(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
+    """Set ``requires_grad`` of every parameter so that exactly those of ``list_trainable`` train."""
+    trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze, freeze_bn)}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in trainable)
+
+
+def set_batch_norm_modes(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
+    """BatchNorms of the trained layers use and update the batch's statistics, all others keep theirs."""
+    training = {id(module) for module in _last_modules(network, n_unfreeze)} if not freeze_bn else set()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(id(module) in training)
+
+
+def _last_modules(network: CXRNet, n_unfreeze: int) -> list[nn.Module]:
+    layers = list_layers(network)
+    return [module for _, module in layers[len(layers) - n_unfreeze :] if module is not None]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

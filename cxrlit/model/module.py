@@ -1,0 +1,124 @@
+"""The LightningModule: a network, its loss, its optimizer, and the metrics of an epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from cxrlit.data.datamodule import Batch
+from cxrlit.evaluation.metrics import LabelAUROC, macro
+from cxrlit.labels import LABELS
+from cxrlit.model.densenet import CXRNet
+from cxrlit.model.loss import masked_bce
+
+MONITOR = "val/auroc_macro"
+
+
+class CXRModule(LightningModule):
+    """Trains a network as one phase says.
+
+    Args:
+        network: Images to logits.
+        lr: Learning rate; the peak where the schedule is one cycle.
+        optimizer: A dict with ``_target_``; it gets the parameters that train and ``lr``.
+        scheduler: A dict with ``_target_``, or None. One cycle steps after each batch, all others after each
+            epoch; ReduceLROnPlateau watches the validation macro AUROC.
+        pos_weight: (8,) weight of the positive term of BCE; None: 1.
+        train_auroc: Also measure AUROC over the training images as they were seen.
+        facts: What each checkpoint says of its origin, plain types.
+
+    Attributes:
+        auroc: (8,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
+            what is logged in float32.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        network: CXRNet,
+        *,
+        lr: float = 1e-3,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        pos_weight: Tensor | None = None,
+        train_auroc: bool = False,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lr = lr
+        self.optimizer_target = dict(optimizer or {"_target_": "torch.optim.AdamW"})
+        self.scheduler_target = dict(scheduler) if scheduler else None
+        self.facts = dict(facts or {})
+        self.register_buffer("pos_weight", pos_weight, persistent=False)
+        self.auroc: dict[str, NDArray[np.float64]] = {}
+        self.val_auroc = LabelAUROC()
+        self.train_auroc = LabelAUROC() if train_auroc else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) uint8 images to (B, 8) float32 logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = self(batch["image"])
+        loss = masked_bce(logits, batch["target"], self.pos_weight)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(logits))
+        if self.train_auroc is not None:
+            self.train_auroc.update(logits.sigmoid(), batch["target"])
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits = self(batch["image"])
+        loss = masked_bce(logits, batch["target"], self.pos_weight)
+        self.log("val/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.val_auroc.update(logits.sigmoid(), batch["target"])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """(B, 8) float32 probs."""
+        probs: Tensor = self(batch["image"]).sigmoid()
+        return probs
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_auroc("val", self.val_auroc)
+
+    def on_train_epoch_end(self) -> None:
+        if self.train_auroc is not None:
+            self._log_auroc("train", self.train_auroc)
+
+    def _log_auroc(self, part: str, metric: LabelAUROC) -> None:
+        values = metric.compute()
+        metric.reset()
+        self.auroc[part] = values.numpy()
+        for label, value in zip(LABELS, values, strict=True):
+            self.log(f"{part}/auroc_{label}", value.float())
+        self.log(f"{part}/auroc_macro", macro(self.auroc[part]).value)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        optimizer = instantiate(self.optimizer_target, parameters, lr=self.lr)
+        if self.scheduler_target is None:
+            return {"optimizer": optimizer}
+        build = instantiate(self.scheduler_target, _partial_=True)
+        if build.func is OneCycleLR:
+            scheduler = build(optimizer, max_lr=self.lr, total_steps=int(self.trainer.estimated_stepping_batches))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        if build.func is ReduceLROnPlateau:
+            # As for the checkpoint, more is better.
+            scheduler = build(optimizer, mode="max")
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": MONITOR}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(optimizer), "interval": "epoch"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cxrlit"] = {
+            **self.facts,
+            "epoch": self.current_epoch,
+            "val_auroc_macro": macro(self.auroc["val"]).value,
+        }

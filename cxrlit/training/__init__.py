@@ -1,0 +1,1 @@
+"""One phase, and the chain of them."""

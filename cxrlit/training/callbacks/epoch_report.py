@@ -1,0 +1,81 @@
+"""What an epoch brought: a line on the screen, a row of metrics.csv, the curves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from cxrlit.console import say
+from cxrlit.evaluation.metrics import macro
+from cxrlit.files import write_csv
+from cxrlit.labels import LABELS
+from cxrlit.model.module import CXRModule
+from cxrlit.training.curves import draw_curves
+
+
+class EpochReport(Callback):
+    """After each epoch: its line, with each label's change since the best epoch so far, and its row.
+
+    Args:
+        folder: The phase folder; gets ``metrics.csv`` and ``curves.png``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._rows: list[dict[str, Any]] = []
+        self._best: NDArray[np.float64] | None = None
+        self._lr = float("nan")
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CXRModule)
+        values = pl_module.auroc["val"]
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "lr": self._lr,
+            "train_loss": logged["train/loss_epoch"],
+            "val_loss": logged["val/loss"],
+            "val_n_labels": macro(values).n_labels,
+        }
+        for part, aurocs in sorted(pl_module.auroc.items(), reverse=True):  # val, train
+            row[f"{part}_auroc_macro"] = macro(aurocs).value
+            row |= {f"{part}_auroc_{label}": value for label, value in zip(LABELS, aurocs, strict=True)}
+        self._rows.append(row)
+        write_csv(self.folder / "metrics.csv", pd.DataFrame(self._rows))
+        say(self._describe(row, values, trainer.max_epochs))
+        if self._best is None or macro(values).value > macro(self._best).value:
+            self._best = values
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._rows:
+            draw_curves(pd.DataFrame(self._rows), self.folder / "curves.png")
+
+    def _describe(self, row: dict[str, Any], values: NDArray[np.float64], max_epochs: int | None) -> str:
+        best = values if self._best is None else self._best
+        labels = "  ".join(
+            f"{label} {_number(value)}{_change(value - before, self._best is not None)}"
+            for label, value, before in zip(LABELS, values, best, strict=True)
+        )
+        mean = macro(values)
+        over = "" if mean.n_labels == len(LABELS) else f" over {mean.n_labels} labels"
+        change = _change(mean.value - macro(best).value, self._best is not None)
+        train = f" (train {row['train_auroc_macro']:.4f})" if "train_auroc_macro" in row else ""
+        return (
+            f"epoch {row['epoch'] + 1}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
+            f"lr {row['lr']:.1e}  macro AUROC {mean.value:.4f}{change}{over}{train}  |  {labels}"
+        )
+
+
+def _number(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+
+def _change(change: float, known: bool) -> str:
+    return f" ({change:+.3f})" if known and not np.isnan(change) else ""

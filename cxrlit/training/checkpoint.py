@@ -1,0 +1,159 @@
+"""Checkpoints as whole files of plain types, and what each says of its origin."""
+
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
+from cxrlit.data.split import check_split, hash_split
+from cxrlit.errors import CheckpointError
+from cxrlit.files import replace_file
+from cxrlit.labels import LABELS
+from cxrlit.model.densenet import CXRNet
+
+CHECKPOINT_FORMAT = 1
+
+
+class Facts(BaseModel):
+    """What a checkpoint says of itself, under the key ``cxrlit``.
+
+    Attributes:
+        format: Version of this table.
+        phase: Name of the phase.
+        phase_id: Its id.
+        config: The resolved config of the whole chain.
+        labels: Names of the outputs, in order.
+        precision: bf16 or fp32, as the phase was trained.
+        split: The split as the text of ``split.csv``.
+        split_name: official or grouped.
+        trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``,
+            a line each.
+        history: Phases before it, ``name-id``, first to last.
+        epoch: Epoch of the weights, from 0.
+        val_auroc_macro: Validation macro AUROC after that epoch.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: int
+    phase: PhaseName
+    phase_id: str
+    config: dict[str, Any]
+    labels: list[str]
+    precision: Precision
+    split: str
+    split_name: str
+    trained_patients: str
+    history: list[str]
+    epoch: int
+    val_auroc_macro: float
+
+    def read_split(self) -> pd.DataFrame:
+        """``image``, ``patient``, ``split`` of every image of the split."""
+        table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)
+        return check_split(table, "the checkpoint's split")
+
+    @property
+    def split_hash(self) -> str:
+        return hash_split(self.read_split())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and checked.
+
+    Attributes:
+        path: Its file.
+        facts: What it says of itself.
+        config: Its config, typed.
+        weights: State dict of ``CXRNet``.
+    """
+
+    path: Path
+    facts: Facts
+    config: TrainConfig
+    weights: dict[str, Tensor]
+
+    def load_into(self, network: CXRNet) -> CXRNet:
+        """Put the weights into a network.
+
+        Raises:
+            CheckpointError: They do not fit.
+        """
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            what = " ".join(str(error).split())[:160]
+            raise CheckpointError(f"{self.path}: its weights are not those of a cxrlit network: {what}") from None
+        return network
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it; Lightning's own may leave half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replace_file(Path(path)) as staged:
+            torch.save(checkpoint, staged)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint itself, or the best one of a phase folder.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        if not (path / "best.ckpt").is_file():
+            raise CheckpointError(f"{path}: there is no best.ckpt in it: name a phase folder or a checkpoint")
+        return path / "best.ckpt"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint")
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of ours. Nothing in it is run: plain types and tensors alone are accepted.
+
+    Args:
+        path: A checkpoint or a phase folder.
+
+    Raises:
+        CheckpointError: It is missing, damaged, holds more than plain types, or is not ours.
+    """
+    path = find_checkpoint(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"{path}: not a checkpoint, damaged, or more than plain types: {what}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("cxrlit"), dict):
+        raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
+    if content["cxrlit"].get("format") != CHECKPOINT_FORMAT:
+        version = content["cxrlit"].get("format")
+        raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")
+    try:
+        facts = Facts.model_validate(content["cxrlit"])
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise CheckpointError(f"{path}: its {key} cannot be used: {error.errors()[0]['msg']}") from None
+    if facts.labels != list(LABELS):
+        raise CheckpointError(f"{path}: its labels are {', '.join(facts.labels)}; they must be {', '.join(LABELS)}")
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: it has no weights")
+    return Checkpoint(
+        path=path,
+        facts=facts,
+        config=read_config(facts.config, TrainConfig),
+        weights={name.removeprefix("network."): tensor for name, tensor in state.items()},
+    )

@@ -1,0 +1,29 @@
+"""Evaluate a checkpoint: python evaluate.py ckpt=PATH [out=DIR] (--help says more)."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from cxrlit.config import EvaluateConfig
+from cxrlit.launch import launch, run_task
+
+CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Evaluate, importing the heavy libraries only after the config was checked."""
+    from cxrlit.evaluation.evaluate import evaluate_checkpoint
+
+    evaluate_checkpoint(config)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="evaluate")
+def main(composed: DictConfig) -> Any:
+    """What Hydra runs."""
+    return run_task(evaluate, composed, EvaluateConfig)
+
+
+if __name__ == "__main__":
+    launch(main, CONFIG_DIR, "evaluate", EvaluateConfig)

@@ -1,0 +1,33 @@
+"""Train a chest X-ray classifier: python train.py phase=highres img_size=320 (--help says more)."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from cxrlit.config import TrainConfig
+from cxrlit.launch import launch, run_task
+
+CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+
+
+def train_and_evaluate(config: TrainConfig) -> float:
+    """Returns the goal's validation macro AUROC: what a sweep maximises."""
+    from cxrlit.evaluation.evaluate import evaluate_phase
+    from cxrlit.training.phases import train
+
+    result = train(config)
+    if config.evaluate:
+        evaluate_phase(result.folder, config.trainer)
+    return result.best_val_auroc_macro
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train")
+def main(composed: DictConfig) -> Any:
+    """What Hydra runs for each config of the command line."""
+    return run_task(train_and_evaluate, composed, TrainConfig)
+
+
+if __name__ == "__main__":
+    launch(main, CONFIG_DIR, "train", TrainConfig)
