@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cxrlit.errors import ConfigError
 
@@ -28,6 +28,8 @@ LearningRate = Annotated[float, Field(gt=0, le=10, description="learning rate; t
 Epochs = Annotated[int, Field(ge=1, le=10_000, description="epochs at most")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
+"""Becomes absolute."""
 Target = dict[str, Any]
 """What Hydra instantiates: a dict with ``_target_``, the dotted name of a class, and its arguments."""
 
@@ -66,7 +68,7 @@ class NIHData(DataBase):
     """NIH ChestX-ray14 as its users have it on disk."""
 
     source: Literal["nih"]
-    root: str | None = Field(description="folder of the images and the label table")
+    root: Folder | None = Field(description="folder of the images and the label table")
 
 
 class ModelConfig(Section):
@@ -151,8 +153,10 @@ class PhasesConfig(Section):
                 "the scratch phase trains everything: it takes no n_unfreeze and no freeze_bn; "
                 "name the phase that you mean (phase=finetune, phase=highres)"
             )
-        if self.frozen.n_unfreeze != 0 or self.frozen.n_unfreeze_schedule:
-            raise ValueError("the frozen phase trains the head alone: it takes no n_unfreeze; phase=finetune does")
+        if self.frozen.n_unfreeze != 0 or self.frozen.n_unfreeze_schedule or not self.frozen.freeze_bn:
+            raise ValueError(
+                "the frozen phase trains the head alone: it takes no n_unfreeze and no freeze_bn; phase=finetune does"
+            )
         return self
 
 
@@ -192,9 +196,9 @@ class TrainConfig(Section):
     freeze_bn: bool | None
     init_from: str | None = Field(description="checkpoint that the goal starts from, in place of the phases before")
     seed: Seed = Field(description="seed of initialisation, order and augmentation")
-    run: str = Field(pattern=r"^[\w.-]+$", description="name of the run, a folder of runs_dir")
+    run: str = Field(pattern=r"^\w[\w.-]*$", description="name of the run, a folder of runs_dir")
     runs_dir: str = Field(min_length=1)
-    cache_dir: str = Field(min_length=1, description="folder of decoded images and of the synthetic data")
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     evaluate: bool = Field(description="evaluate the goal when it is trained")
     data: SyntheticData | NIHData = Field(discriminator="source")
     model: ModelConfig
@@ -227,36 +231,27 @@ class TrainConfig(Section):
         return self
 
     def settle(self) -> Self:
-        """The same choices, each in one place: ``auto`` weights and flat keys resolved, paths absolute."""
+        """The same choices, each in one place: ``auto`` weights and flat keys resolved."""
         weights = self.model.weights
         if weights == "auto":
             weights = None if self.init_from else self.data.default_weights
-        data = self.data
-        if isinstance(data, NIHData) and data.root is not None:
-            data = data.model_copy(update={"root": _absolute(data.root)})
-        return self.model_copy(
-            update={
-                **dict.fromkeys(FLAT_KEYS),
-                "model": self.model.model_copy(update={"weights": weights}),
-                "data": data,
-                "cache_dir": _absolute(self.cache_dir),
-            }
-        )
+        model = self.model.model_copy(update={"weights": weights})
+        return self.model_copy(update={**dict.fromkeys(FLAT_KEYS), "model": model})
 
 
 class EvaluateDataConfig(Section):
     """What has changed about the data since training."""
 
-    root: str | None = Field(description="where the images are now, if they have moved since training")
+    root: Folder | None = Field(description="where the images are now, if they have moved since training")
 
 
 class EvaluateConfig(Section):
     """What ``python evaluate.py`` takes. All else comes from the config saved with the checkpoint."""
 
     ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
-    out: str | None = Field(description="folder of the tables; null: eval/ beside the checkpoint")
+    out: Folder | None = Field(description="folder of the tables; null: eval/ beside the checkpoint")
     data: EvaluateDataConfig
-    cache_dir: str | None = Field(description="folder of decoded images; null: the one of the training")
+    cache_dir: Folder | None = Field(description="folder of decoded images; null: the one of the training")
     trainer: MachineConfig
 
 
@@ -275,13 +270,13 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -
             contradict each other. The message is one line.
     """
     if isinstance(composed, DictConfig):
-        missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
-        if missing:
-            raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
         try:
+            missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
             values: Any = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(str(error).splitlines()[0]) from None
+            raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        if missing:
+            raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
     else:
         values = dict(composed)
     if schema is TrainConfig:
@@ -311,14 +306,10 @@ def list_keys(values: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
-
-
 def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:
     """Let each flat key that is set stand in for the goal's own, after checking it under its own name."""
     phase, phases = values.get("phase"), values.get("phases")
-    if not isinstance(phases, dict) or phase not in phases or not isinstance(phases[phase], dict):
+    if not isinstance(phase, str) or not isinstance(phases, dict) or not isinstance(phases.get(phase), dict):
         return values  # validation says what is wrong
     flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
     return {**values, "phases": {**phases, phase: {**phases[phase], **flat}}}
@@ -337,6 +328,8 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any]) -> str:
         return f"{key}: there is no such key; {suggest_key(key, known)}"
     if kind == "missing":
         return f"{key}: the key is missing"
+    if kind == "union_tag_invalid":
+        return f"{key}.source={fault['ctx']['tag']}: it may be {fault['ctx']['expected_tags']}"
     message = fault["msg"].removeprefix("Value error, ")
     if not key or kind == "value_error":
         return f"{key}: {message}" if key in {"optimizer"} else message

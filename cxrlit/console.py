@@ -16,6 +16,5 @@ def print_table(table: Table) -> None:
     console = get_console()
     if not console.is_terminal:
         unlimited = console.options.update(max_width=10_000)
-        width = max(Measurement.get(console, unlimited, table).maximum, len(str(table.title)))
-        console = Console(width=width)
+        console = Console(width=Measurement.get(console, unlimited, table).maximum)
     console.print(table)

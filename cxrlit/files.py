@@ -1,5 +1,6 @@
 """Whole files: written beside their place, synced, renamed. A kill or a full disk leaves the old file."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from cxrlit.console import say
 
 
 @contextmanager
@@ -33,8 +36,8 @@ def replace_folder(path: Path) -> Iterator[Path]:
     staged.mkdir()
     try:
         yield staged
-        for file in staged.rglob("*"):
-            sync(file)
+        for entry in (staged, *staged.rglob("*")):
+            sync(entry)
         try:
             os.rename(staged, path)
         except OSError:
@@ -43,6 +46,24 @@ def replace_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def hold_lock(path: Path, waiting: str) -> Iterator[None]:
+    """One process at a time inside the block; the lock of a process that dies is free at once.
+
+    Args:
+        path: What is locked; the lock is a hidden file beside it, which stays.
+        waiting: Printed where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(waiting)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def sync(path: Path) -> None:

@@ -4,6 +4,7 @@ Hydra composes, sweeps and parses; what it cannot do is done here: every point o
 any work, also those of a sweep, and no message of a fault that the user can mend is longer than a line.
 """
 
+import argparse
 import itertools
 import re
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlit.config import Section, SectionT, list_keys, read_config, suggest_key
+from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, suggest_key
 from cxrlit.errors import ConfigError, CXRLitError
 
 FAULT_EXIT_CODE = 2
@@ -53,6 +55,10 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
         return task(read_config(composed, schema))
     except CXRLitError as error:
         stop(error)
+    except OSError as error:  # no space, no permission, no such folder
+        if error.strerror is None:
+            raise
+        stop(CXRLitError(": ".join([str(name) for name in (error.filename,) if name is not None] + [error.strerror])))
 
 
 def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]) -> None:
@@ -62,10 +68,21 @@ def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: 
         ConfigError: The first fault.
     """
     parser = get_args_parser()
-    known, unknown = parser.parse_known_args(list(arguments))
+    parser.exit_on_error = False
+    try:
+        known, unknown = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
     options = [text for text in unknown if text.startswith("-")]
+    for name in ("config_path", "config_name", "config_dir", "experimental_rerun"):
+        if getattr(known, name) is not None:
+            options.append(f"--{name.replace('_', '-')}")
     if options:
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
+    if known.multirun and schema is not TrainConfig:
+        raise ConfigError("-m: only train.py sweeps")
+    if known.multirun and known.cfg:
+        raise ConfigError("--cfg shows one config: drop -m")
     if known.help or known.hydra_help or known.info or known.shell_completion:
         return
     with initialize_config_dir(str(config_dir), version_base="1.3"):
@@ -95,10 +112,9 @@ def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     Raises:
         ConfigError: An override cannot be parsed, or sweeps without ``-m``.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(f"{_first_line(error)}; settings are given as KEY=VALUE") from None
+    hydra = GlobalHydra.instance()
+    loader = hydra.config_loader() if hydra.is_initialized() else None
+    parsed = [_parse(text, OverridesParser.create(loader)) for text in overrides]
     if not multirun:
         swept = [override for override in parsed if override.is_sweep_override()]
         if swept:
@@ -107,11 +123,33 @@ def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     return [list(job) for job in itertools.product(*(_values(override) for override in parsed))]
 
 
+def _parse(text: str, parser: OverridesParser) -> Override:
+    try:
+        [override] = parser.parse_overrides([text])
+    except (HydraException, OmegaConfBaseException):
+        raise ConfigError(
+            f"{text}: it cannot be understood; settings are given as KEY=VALUE, and a value with =, ~ or a space in it "
+            "as \"KEY='VALUE'\""
+        ) from None
+    loader = parser.config_loader
+    choices = loader.get_group_options(override.key_or_group) if loader and override.key_or_group else []
+    if not override.key_or_group or (choices and override.value() is None and not override.is_delete()):
+        what = f"it may be {', '.join(choices)}" if choices else "settings are given as KEY=VALUE"
+        raise ConfigError(f"{text}: {what}")
+    return override
+
+
 def _values(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [override.input_line or ""]
     key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    try:
+        values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    except (HydraException, OmegaConfBaseException):  # an interval, a choice inside a choice
+        values = []
+    if not values:
+        raise ConfigError(f"{override.input_line}: these are no values to sweep over; name them: {key}=V1,V2")
+    return values
 
 
 def _say_hydra_fault(error: Exception, config_name: str) -> str:

@@ -51,8 +51,9 @@ class EpochShuffle(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_rows)
-        return ((self.epoch, int(row)) for row in order)
+        epoch = self.epoch  # the pairs are drawn later, and set_epoch may come between
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
+        return ((epoch, int(row)) for row in order)
 
     def __len__(self) -> int:
         return self.n_rows

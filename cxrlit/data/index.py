@@ -63,5 +63,4 @@ def read_targets(index: pd.DataFrame) -> NDArray[np.float32]:
 def hash_index(index: pd.DataFrame) -> str:
     """Hash of what an index says: images, sizes of their files, patients, targets. No image is read."""
     columns = [index["image"], index["n_bytes"], index["patient"], *(index[label] for label in LABELS)]
-    rows = pd.concat([column.astype(str) for column in columns], axis=1)
-    return hash_value([hash_value(rows[name].tolist(), digits=64) for name in rows])
+    return hash_value([hash_value([str(value) for value in column], digits=64) for column in columns])

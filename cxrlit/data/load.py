@@ -14,7 +14,7 @@ from cxrlit.data.sources.nih import read_nih
 from cxrlit.data.sources.synthetic import SYNTHETIC_VERSION, write_synthetic
 from cxrlit.data.split import check_patients_apart, check_split, hash_split, split_by_patient
 from cxrlit.errors import ConfigError, DataError
-from cxrlit.files import hash_value
+from cxrlit.files import hash_value, hold_lock
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,10 @@ def read_source(config: SyntheticData | NIHData, cache_dir: Path) -> Source:
     drawing = {"version": SYNTHETIC_VERSION, **config.model_dump(include={"n_patients", "image_px", "seed"})}
     root = cache_dir / f"synthetic-{hash_value(drawing)}"
     if not root.is_dir():
-        say(f"Drawing the synthetic data set into {root}, once")
-        write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
+        with hold_lock(root, f"waiting for another process that draws {root}"):
+            if not root.is_dir():
+                say(f"Drawing the synthetic data set into {root}, once")
+                write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
     return read_nih(root, name="synthetic")
 
 
@@ -107,7 +109,7 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
         DataError: More than ``max_dropped`` of the images are dropped; the message counts the reasons.
     """
     total = len(dropped) + n_usable
-    if len(dropped) <= max_dropped * total:
+    if len(dropped) / total <= max_dropped:
         return
     needed = math.ceil(100 * len(dropped) / total) / 100
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["reason"].value_counts().head(3).items())

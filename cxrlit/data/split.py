@@ -68,11 +68,14 @@ def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
 
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
-        DataError: A part has no image, or a part has an unknown name.
+        DataError: A part has no image, a part has an unknown name, or an image stands in the split twice.
     """
-    unknown = sorted(set(split["split"]) - set(SPLITS))
+    unknown = sorted(set(map(str, split["split"])) - set(SPLITS))
     if unknown:
         raise DataError(f"{source}: the parts of a split are train, val and test, not {name_some(unknown)}")
+    duplicates = split.loc[split["image"].duplicated(), "image"].unique().tolist()
+    if duplicates:
+        raise DataError(f"{source}: {len(duplicates)} images stand in the split twice: {name_some(duplicates)}")
     check_patients_apart(split, source)
     for part in SPLITS:
         if not (split["split"] == part).any():
@@ -86,7 +89,7 @@ def check_patients_apart(split: pd.DataFrame, source: str) -> None:
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
     """
-    parts = split.groupby("patient")["split"].nunique()
+    parts = split.groupby("patient", dropna=False)["split"].nunique()
     leaking = [str(patient) for patient in parts[parts > 1].index]
     if leaking:
         raise LeakageError(

@@ -12,7 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,13 +22,13 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from cxrlit.errors import DataError
-from cxrlit.files import hash_value, replace_folder, sync, write_csv, write_json
+from cxrlit.files import hash_value, replace_folder, write_csv, write_json
 
 PREPROCESSING_VERSION = 1
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
-MAX_PIXELS = 64 * 2**20
-"""A larger image is refused unread: no radiograph has 8,000 x 8,000 pixels."""
+MAX_SIDE = 8192
+"""Pixels. A larger image is refused unread, and so is a thin one, which padding would make a square of that side."""
 
 Resize = Literal["pad", "crop", "stretch"]
 
@@ -62,28 +62,29 @@ def open_store(
         workers: Threads that decode; None: one for each core.
 
     Raises:
-        DataError: Not a single image could be decoded, or the disk has not the space.
+        DataError: Not a single image could be decoded, the disk has not the space, or the store is damaged.
     """
     key = hash_value([PREPROCESSING_VERSION, size, resize, index["image"].tolist(), index["n_bytes"].tolist()])
     folder = cache_dir / "store" / f"{source}-{size}px-{key}"
     if not folder.is_dir():
         _build_store(folder, index, source, size, resize, workers or os.cpu_count() or 1)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    names = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False)["image"]
-    if images.shape != (len(names), size, size) or images.dtype != np.uint8 or manifest["images"] != len(names):
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        names = pd.read_csv(folder / "images.csv", dtype=str, keep_default_na=False)["image"]
+        dropped = pd.read_csv(folder / "dropped.csv", dtype=str, keep_default_na=False)[["image", "path", "reason"]]
+        counts = (manifest["images"], manifest["dropped"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: it is damaged ({error}): remove the folder, it is built anew") from None
+    if images.shape != (len(names), size, size) or images.dtype != np.uint8 or counts != (len(names), len(dropped)):
         raise DataError(f"{folder}: its files do not belong together: remove the folder, it is built anew")
-    return Store(
-        images=images,
-        rows=pd.Series(np.arange(len(names)), index=names),
-        dropped=pd.read_csv(folder / "dropped.csv", dtype=str, keep_default_na=False),
-    )
+    return Store(images=images, rows=pd.Series(np.arange(len(names)), index=names), dropped=dropped)
 
 
 def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
     """Read a PNG whole, verify it, and make it a square of gray values.
 
-    Colour becomes luminance, an alpha channel is ignored, 16 bits become 8 by their full range.
+    Colour becomes luminance, transparency is ignored, 16 bits become 8 by their full range.
 
     Returns:
         (size, size) uint8.
@@ -99,7 +100,7 @@ def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
         raise ValueError("empty file")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if max(image.size) > MAX_SIDE:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             image.verify()  # checksums, without decoding
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -107,7 +108,11 @@ def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
             pixels = _to_gray(image)
     except UnidentifiedImageError:
         raise ValueError("not a PNG image") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ValueError("too many pixels") from None
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # a damaged chunk can raise nearly anything in Pillow
         raise ValueError(f"damaged: {error}") from None
     return resize_square(pixels, size, resize)
 
@@ -117,6 +122,7 @@ def _to_gray(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
         return np.asarray(image).astype(np.uint16)
     if image.mode not in {"L", "LA", "RGB", "RGBA", "P", "1"}:
         raise ValueError(f"pixels of mode {image.mode} are not supported")
+    image.info.pop("transparency", None)  # Pillow would warn of what is ignored here
     return np.asarray(image.convert("L"))
 
 
@@ -154,14 +160,7 @@ def _build_store(folder: Path, index: pd.DataFrame, source: str, size: int, resi
     cv2.setNumThreads(0)  # the threads below are the parallelism
 
     with replace_folder(folder) as staged:
-        try:
-            images = np.lib.format.open_memmap(
-                staged / "images.npy", mode="w+", dtype=np.uint8, shape=(len(index), size, size)
-            )
-        except OSError as error:
-            raise DataError(
-                f"{staged}: {error.strerror}; the store needs {len(index) * size**2 / 2**20:.0f} MiB"
-            ) from None
+        images = _create_images(staged / "images.npy", len(index), size)
 
         def decode(row: int) -> None:
             try:
@@ -181,9 +180,7 @@ def _build_store(folder: Path, index: pd.DataFrame, source: str, size: int, resi
             raise DataError(f"{source}: none of the {len(index)} images can be decoded; {paths[0].name}: {first}")
         images.flush()
         if bad.any():
-            good = np.lib.format.open_memmap(
-                staged / "good.npy", mode="w+", dtype=np.uint8, shape=(int((~bad).sum()), size, size)
-            )
+            good = _create_images(staged / "good.npy", int((~bad).sum()), size)
             for target, row in enumerate(np.flatnonzero(~bad)):
                 good[target] = images[row]
             good.flush()
@@ -202,4 +199,15 @@ def _build_store(folder: Path, index: pd.DataFrame, source: str, size: int, resi
                 "dropped": int(bad.sum()),
             },
         )
-        sync(staged)
+
+
+def _create_images(path: Path, n_images: int, size: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new file of images, open for writing. Its space is taken now: a disk that is full later kills the process."""
+    try:
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n_images, size, size))
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; the store needs {n_images * size**2 / 2**20:.0f} MiB") from None
+    return images

@@ -25,6 +25,7 @@ from cxrlit.model.densenet import build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.phases import LIGHTNING_PRECISION, quiet_lightning
+from cxrlit.training.plan import choose_precision
 
 FILES = (
     "predictions_val.csv",
@@ -64,6 +65,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     """
     quiet_lightning()
     checkpoint = read_checkpoint(Path(config.ckpt))
+    precision = choose_precision(checkpoint.facts.precision, config.trainer.accelerator)
     trained = move_data(checkpoint.config, config)
     data = load_split(checkpoint, trained)
     phase = trained.phases.get(checkpoint.facts.phase)
@@ -80,7 +82,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     trainer = Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=LIGHTNING_PRECISION[checkpoint.facts.precision],
+        precision=LIGHTNING_PRECISION[precision],
         logger=False,
         callbacks=[RichProgressBar(leave=False)] if shown else [],
         enable_progress_bar=shown,
@@ -93,6 +95,10 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     thresholds = tune_thresholds(*split_arrays(predictions["val"]))
     out = Path(config.out) if config.out else checkpoint.path.parent / "eval"
     write_tables(out, predictions, thresholds, checkpoint, data)
+    if len(datamodule.dropped):
+        write_csv(out / "dropped.csv", datamodule.dropped)
+        say(f"warning: {len(datamodule.dropped)} images could not be evaluated: {out / 'dropped.csv'}", style="yellow")
+    say(f"The tables are in {out}")
     return out
 
 
@@ -176,12 +182,12 @@ def write_tables(
         },
     )
     print_tables(aurocs, summary, confusion, f"{data.source}, {data.split_name} split {split_hash}")
-    say(f"The tables are in {out}")
 
 
 def print_tables(aurocs: pd.DataFrame, summary: pd.DataFrame, confusion: pd.DataFrame, title: str) -> None:
     """The per-label table, and a line for each split."""
-    table = Table(title=f"Evaluation: {title}")
+    say(f"Evaluation: {title}")
+    table = Table()
     table.add_column("label", no_wrap=True)
     for column in ("AUROC val", "AUROC test", "AP test", "positives test", "threshold", "F1 test"):
         table.add_column(column, justify="right")

@@ -33,7 +33,9 @@ def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read what ``write_predictions`` wrote, to the bit."""
-    table = pd.read_csv(path, dtype={"image": str, "patient": str})
+    # A patient may be called NA; an empty cell is unknown in the other columns alone.
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table[TARGETS] = table[TARGETS].replace("", "nan")
     return table.astype(dict.fromkeys([*PROBS, *TARGETS], np.float32))
 
 

@@ -105,14 +105,17 @@ def tabulate_confusion(predictions: pd.DataFrame, thresholds: Thresholds) -> pd.
     )
     table.loc[np.isnan(thresholds.values), [*counts._fields, "precision", "recall", "specificity", "F1"]] = pd.NA
     reasons = []
-    for label, positives, decisions in zip(LABELS, counts.TP + counts.FN, counts.TP + counts.FP, strict=True):
+    positives, negatives, decided = counts.TP + counts.FN, counts.TN + counts.FP, counts.TP + counts.FP
+    for label, n_positive, n_negative, n_decided in zip(LABELS, positives, negatives, decided, strict=True):
         reasons.append(
             f"no threshold: {thresholds.reasons[label]}"
             if label in thresholds.reasons
             else "no positive in test"
-            if positives == 0
+            if n_positive == 0
+            else "no negative in test"
+            if n_negative == 0
             else "nothing decided present"
-            if decisions == 0
+            if n_decided == 0
             else ""
         )
     return table.assign(reason=reasons)

@@ -2,12 +2,12 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet121_Weights
@@ -16,7 +16,7 @@ from cxrlit.config import N_LAYERS
 from cxrlit.errors import CheckpointError
 from cxrlit.labels import LABELS
 
-IMAGENET_URL = DenseNet121_Weights.IMAGENET1K_V1.url
+IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
 IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
 NORMALIZE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -120,12 +120,7 @@ def load_features(network: CXRNet, path: Path) -> None:
     """
     if not path.is_file():
         raise CheckpointError(f"model.weights={path}: there is no such file; it may be imagenet, none or a file")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"model.weights={path}: not a file of plain tensors: {_first_line(error)[:160]}"
-        ) from None
+    state = load_plain(path, f"model.weights={path}")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"model.weights={path}: not a state dict: it must map names to tensors")
     # torchvision's own file still has the names norm.1, conv.2 ... of its first releases.
@@ -139,6 +134,26 @@ def load_features(network: CXRNet, path: Path) -> None:
     except RuntimeError as error:
         what = " ".join(str(error).split())[:160]
         raise CheckpointError(f"model.weights={path}: not the weights of torchvision's DenseNet121: {what}") from None
+
+
+def load_plain(path: Path, what: str) -> Any:
+    """Load tensors and plain types from a file; nothing in it is run.
+
+    Args:
+        path: A file by ``torch.save``, or ``.safetensors``.
+        what: What to call it in messages.
+
+    Raises:
+        CheckpointError: It is damaged, no such file at all, or a pickle of more than plain types.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an odd pickle, which is refused or read all the same
+            return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{what}: refused: it is no file of weights, or holds more than plain types") from None
+    except Exception as error:  # bytes that are no pickle make the reader raise anything
+        raise CheckpointError(f"{what}: it is damaged or no file of weights: {_first_line(error)[:160]}") from None
 
 
 def list_layers(network: CXRNet) -> list[tuple[str, nn.Module | None]]:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from cxrlit.data.datamodule import Batch
+from cxrlit.errors import ConfigError
 from cxrlit.evaluation.metrics import LabelAUROC, macro
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet
@@ -89,32 +91,26 @@ class CXRModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._log_auroc("val", self.val_auroc)
 
-    def on_train_epoch_end(self) -> None:
-        if self.train_auroc is not None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        # At the epoch's end the callbacks come before the module, and would report the epoch before.
+        if self.train_auroc is not None and self.trainer.is_last_batch:
             self._log_auroc("train", self.train_auroc)
 
     def _log_auroc(self, part: str, metric: LabelAUROC) -> None:
-        values = metric.compute()
+        try:
+            values = metric.compute()
+        except ValueError as error:
+            raise ConfigError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
         metric.reset()
         self.auroc[part] = values.numpy()
-        for label, value in zip(LABELS, values, strict=True):
-            self.log(f"{part}/auroc_{label}", value.float())
-        self.log(f"{part}/auroc_macro", macro(self.auroc[part]).value)
+        scores = {label: value.float() for label, value in zip(LABELS, values, strict=True)}
+        for name, score in {**scores, "macro": macro(self.auroc[part]).value}.items():
+            self.log(f"{part}/auroc_{name}", score, on_step=False, on_epoch=True, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        optimizer = instantiate(self.optimizer_target, parameters, lr=self.lr)
-        if self.scheduler_target is None:
-            return {"optimizer": optimizer}
-        build = instantiate(self.scheduler_target, _partial_=True)
-        if build.func is OneCycleLR:
-            scheduler = build(optimizer, max_lr=self.lr, total_steps=int(self.trainer.estimated_stepping_batches))
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        if build.func is ReduceLROnPlateau:
-            # As for the checkpoint, more is better.
-            scheduler = build(optimizer, mode="max")
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": MONITOR}}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(optimizer), "interval": "epoch"}}
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        return build_optimizer(parameters, self.lr, self.optimizer_target, self.scheduler_target, n_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cxrlit"] = {
@@ -122,3 +118,33 @@ class CXRModule(LightningModule):
             "epoch": self.current_epoch,
             "val_auroc_macro": macro(self.auroc["val"]).value,
         }
+
+
+def build_optimizer(
+    parameters: list[Parameter],
+    lr: float,
+    optimizer_target: Mapping[str, Any],
+    scheduler_target: Mapping[str, Any] | None,
+    n_steps: int,
+) -> OptimizerLRScheduler:
+    """The optimizer and its schedule, as Lightning takes them.
+
+    Args:
+        parameters: What will ever train.
+        lr: Learning rate; the peak where the schedule is one cycle.
+        optimizer_target: As for ``CXRModule``.
+        scheduler_target: As for ``CXRModule``.
+        n_steps: Batches of the whole phase.
+    """
+    optimizer = instantiate(optimizer_target, parameters, lr=lr)
+    if scheduler_target is None:
+        return {"optimizer": optimizer}
+    build = instantiate(scheduler_target, _partial_=True)
+    if build.func is OneCycleLR:
+        scheduler = build(optimizer, max_lr=lr, total_steps=n_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    if build.func is ReduceLROnPlateau:
+        # As for the checkpoint, more is better.
+        scheduler = build(optimizer, mode="max")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": MONITOR}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(optimizer), "interval": "epoch"}}

@@ -1,8 +1,6 @@
 """Checkpoints as whole files of plain types, and what each says of its origin."""
 
 import io
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from cxrlit.data.split import check_split, hash_split
 from cxrlit.errors import CheckpointError
 from cxrlit.files import replace_file
 from cxrlit.labels import LABELS
-from cxrlit.model.densenet import CXRNet
+from cxrlit.model.densenet import CXRNet, load_plain
 
 CHECKPOINT_FORMAT = 1
 
@@ -61,6 +59,10 @@ class Facts(BaseModel):
         """``image``, ``patient``, ``split`` of every image of the split."""
         table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)
         return check_split(table, "the checkpoint's split")
+
+    @property
+    def trained_patients_set(self) -> set[str]:
+        return set(self.trained_patients.splitlines())
 
     @property
     def split_hash(self) -> str:
@@ -131,11 +133,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: It is missing, damaged, holds more than plain types, or is not ours.
     """
     path = find_checkpoint(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        what = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise CheckpointError(f"{path}: not a checkpoint, damaged, or more than plain types: {what}") from None
+    content = load_plain(path, str(path))
     if not isinstance(content, dict) or not isinstance(content.get("cxrlit"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
     if content["cxrlit"].get("format") != CHECKPOINT_FORMAT:

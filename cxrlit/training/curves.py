@@ -31,6 +31,7 @@ def draw_curves(metrics: pd.DataFrame, path: Path) -> None:
     rate = loss.twinx()
     rate.plot(epochs, metrics["lr"], color="gray", linestyle=":", label="learning rate (right)")
     rate.set_yscale("log")
+    rate.set_ylim(bottom=metrics["lr"].max() * 1e-4)  # one cycle ends at nearly nothing
     lines = [*loss.get_lines(), *rate.get_lines()]
     loss.legend(lines, [str(line.get_label()) for line in lines], loc="lower left")
 
@@ -44,7 +45,9 @@ def draw_curves(metrics: pd.DataFrame, path: Path) -> None:
 
     colors = matplotlib.colormaps["tab10"]
     for number, label in enumerate(LABELS):
-        labels.plot(epochs, metrics[f"val_auroc_{label}"], marker=".", color=colors(number), label=label)
+        values = metrics[f"val_auroc_{label}"]
+        name = f"{label} (undefined)" if values.isna().all() else label
+        labels.plot(epochs, values, marker=".", color=colors(number), label=name)
     labels.axhline(0.5, color="gray", linewidth=0.8)
     labels.set(title="Validation AUROC by label")
     labels.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

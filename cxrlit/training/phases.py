@@ -25,23 +25,23 @@ from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, load_data
 from cxrlit.data.split import SPLITS
 from cxrlit.data.transforms import build_augment
-from cxrlit.errors import DataError, LeakageError, name_some
+from cxrlit.errors import ConfigError, DataError, LeakageError, name_some
 from cxrlit.evaluation.metrics import auroc, macro, per_label
-from cxrlit.files import hash_file, write_csv, write_json, write_text
+from cxrlit.files import hash_file, hold_lock, write_csv, write_json, write_text
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.loss import capped_pos_weight
-from cxrlit.model.module import CXRModule
+from cxrlit.model.module import CXRModule, build_optimizer
 from cxrlit.training.callbacks import EpochReport, FreezeBatchNorm, PhasedUnfreezing
 from cxrlit.training.checkpoint import (
     CHECKPOINT_FORMAT,
-    Checkpoint,
     DurableCheckpointIO,
     find_checkpoint,
     read_checkpoint,
 )
 from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, plan_phases, read_done
 
+HIGHRES_LAYERS = 50
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
@@ -75,36 +75,32 @@ def train(config: TrainConfig) -> Result:
         CXRLitError: Whatever the user can mend; nothing is left half-written.
     """
     quiet_lightning()
-    first: Checkpoint | None = None
+    before: Path | None = None
+    seen: set[str] = set()
     if config.init_from is not None:
-        path = find_checkpoint(Path(config.init_from))
-        config = config.model_copy(update={"init_from": str(path)})
-        first = read_checkpoint(path)
+        before = find_checkpoint(Path(config.init_from)).resolve()
+        config = config.model_copy(update={"init_from": str(before)})
+        seen = read_checkpoint(before).facts.trained_patients_set
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     start = hash_start(config)
     data = load_data(config.data, Path(config.cache_dir))
-    seen = set() if first is None else set(first.facts.trained_patients.splitlines())
     check_ancestors(data, seen)
-    history = () if first is None else (*first.facts.history, f"{first.facts.phase}-{first.facts.phase_id}")
-    phases = plan_phases(config, data, precision, start, history)
+    phases = plan_phases(config, data, precision, start)
     print_data(data)
     print_plan(phases, precision)
+    # What can fail does so here, before anything is written.
+    for phase in phases:
+        if phase.status != "done":
+            check_buildable(phase, config)
+    if phases[0].status != "done":
+        start_network(config, before)
 
     for phase in phases:
-        if phase.status == "done":
-            first = None
-            continue
-        before = first
-        if before is None and phase is not phases[0]:
-            before = read_checkpoint(phases[phases.index(phase) - 1].folder)
-        if before is None:
-            assert config.model.weights is not None  # read_config sees to it
-            network = build_network(config.model.weights, config.model.normalize, config.seed)
-        else:
-            network = before.load_into(build_network("none", config.model.normalize, config.seed))
-        seen_before = set() if before is None else set(before.facts.trained_patients.splitlines())
-        run_phase(phase, config, data, network, precision, seen_before)
-        first = None
+        if phase.status != "done":
+            with hold_lock(phase.folder, f"waiting for another process that trains {phase.folder}"):
+                if read_done(phase.folder) is None:
+                    run_phase(phase, config, data, precision, before)
+        before = phase.folder
     facts = read_done(phases[-1].folder)
     assert facts is not None
     result = Result(phases[-1].folder, facts["best_epoch"], facts["best_val_auroc_macro"])
@@ -114,22 +110,16 @@ def train(config: TrainConfig) -> Result:
 
 
 def run_phase(
-    phase: PlannedPhase,
-    config: TrainConfig,
-    data: LoadedData,
-    network: CXRNet,
-    precision: Precision,
-    seen_patients: set[str],
+    phase: PlannedPhase, config: TrainConfig, data: LoadedData, precision: Precision, before: Path | None
 ) -> None:
-    """Train one phase from the weights that are in ``network``, and finish its folder.
+    """Train one phase and finish its folder.
 
     Args:
         phase: What to do.
         config: The resolved config of the chain.
         data: Index and split.
-        network: Starting weights; changed in place.
         precision: bf16 or fp32.
-        seen_patients: Patients that the phases before were trained on, as ``source/patient``.
+        before: Checkpoint or phase folder that it starts from; None: what ``model.weights`` says.
 
     Raises:
         CXRLitError: Whatever the user can mend.
@@ -146,6 +136,7 @@ def run_phase(
         num_workers=config.trainer.num_workers,
     )
     check_trainable(phase, datamodule)
+    network, seen, history = start_network(config, before)
     pos_weight = weigh_positives(config, datamodule)
     facts = {
         "format": CHECKPOINT_FORMAT,
@@ -156,8 +147,8 @@ def run_phase(
         "precision": precision,
         "split": data.split.to_csv(index=False, lineterminator="\n"),
         "split_name": data.split_name,
-        "trained_patients": "\n".join(sorted(seen_patients | name_patients(data, "train"))),
-        "history": list(phase.history),
+        "trained_patients": "\n".join(sorted(seen | name_patients(data, "train"))),
+        "history": history,
     }
     _start_folder(phase, config, data, datamodule, pos_weight, precision)
 
@@ -189,10 +180,23 @@ def run_phase(
         use_distributed_sampler=False,
         default_root_dir=str(phase.folder),
     )
-    trainer.fit(module, datamodule=datamodule)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, datamodule=datamodule)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        say(f"interrupted: the same command starts {phase.name} over; finished phases are kept", style="yellow")
+        raise
     _finish_folder(phase, data)
+
+
+def start_network(config: TrainConfig, before: Path | None) -> tuple[CXRNet, set[str], list[str]]:
+    """The network that a phase starts from, the patients that it was trained on, and the phases behind it."""
+    if before is None:
+        assert config.model.weights is not None  # read_config sees to it
+        return build_network(config.model.weights, config.model.normalize, config.seed), set(), []
+    checkpoint = read_checkpoint(before)
+    network = checkpoint.load_into(build_network("none", config.model.normalize, config.seed))
+    facts = checkpoint.facts
+    return network, facts.trained_patients_set, [*facts.history, f"{facts.phase}-{facts.phase_id}"]
 
 
 def build_callbacks(phase: PlannedPhase) -> list[Callback]:
@@ -211,6 +215,25 @@ def build_callbacks(phase: PlannedPhase) -> list[Callback]:
     callbacks = [instantiate(spec, **told.get(get_class(spec["_target_"]), {})) for spec in phase.callbacks.values()]
     # Where the output is a file, a progress bar is noise.
     return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
+
+
+def check_buildable(phase: PlannedPhase, config: TrainConfig) -> None:
+    """Optimizer, scheduler, callbacks and logger take the arguments that they are given.
+
+    Raises:
+        ConfigError: One of them does not, or a callback is none.
+    """
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    try:
+        build_optimizer(weights, phase.config.lr, config.optimizer, phase.config.scheduler, n_steps=1000)
+        callbacks = build_callbacks(phase)
+        if config.logger is not None:
+            instantiate(config.logger, save_dir=str(phase.folder))
+    except Exception as error:  # any class may be named in the config, and raise anything
+        raise ConfigError(f"phases.{phase.name}: {error}") from None
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: {type(callback).__name__} is not a callback of Lightning")
 
 
 def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
@@ -243,7 +266,7 @@ def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
     if macro(per_label(auroc, targets, targets)).n_labels == 0:
         raise DataError("no label has both a positive and a negative in validation: there is no AUROC to train by")
     n_train = len(datamodule.parts["train"])
-    if not phase.config.freeze_bn and phase.config.img_size < 64 and n_train % phase.config.batch_size == 1:
+    if not phase.config.freeze_bn and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
         raise DataError(
             f"{n_train} training images in batches of {phase.config.batch_size} leave one for the last, too few for "
             "a BatchNorm that trains at this img_size: change batch_size"
@@ -275,7 +298,8 @@ def weigh_positives(config: TrainConfig, datamodule: CXRDataModule) -> pd.DataFr
 
 def print_data(data: LoadedData) -> None:
     """Images, patients and positives of each part of the split."""
-    table = Table(title=f"{data.source}: {len(data.index)} images, {data.describe_split()}")
+    say(f"{data.source}: {len(data.index)} images, {data.describe_split()}")
+    table = Table()
     for column in ("", *SPLITS):
         table.add_column(column, justify="right" if column else "left")
     parts = [data.split["split"] == part for part in SPLITS]
@@ -291,7 +315,8 @@ def print_data(data: LoadedData) -> None:
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
     """The phases to come, before the work: what each is, its folder, done or run."""
-    table = Table(title=f"Plan ({precision})")
+    say(f"Plan, in {precision}:")
+    table = Table()
     for column in ("phase", "what", "folder", "status"):
         table.add_column(column, overflow="fold")
     for phase in phases:
@@ -305,12 +330,20 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             phase.status,
         )
     print_table(table)
+    for phase in phases:
+        if phase.name == "highres" and phase.config.n_unfreeze > HIGHRES_LAYERS:
+            say(
+                f"warning: highres unfreezes {phase.config.n_unfreeze} layers; it is a short pass meant for 25 to "
+                f"{HIGHRES_LAYERS}, and more of them overfit and need more memory at this img_size",
+                style="yellow",
+            )
 
 
 def quiet_lightning() -> None:
     """Keep the trainer's banners and its advice on loader processes off the screen."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
@@ -334,7 +367,6 @@ def _start_folder(
             "status": "running",
             "phase": phase.name,
             "id": phase.id,
-            "history": list(phase.history),
             "split": data.split_name,
             "split_hash": data.split_hash,
             "precision": precision,

@@ -47,7 +47,6 @@ class PlannedPhase:
         callbacks: Its callbacks, those of all phases and its own.
         id: Hash of what determines its result.
         folder: Where it lives.
-        history: ``name-id`` of the phases before it.
         status: ``done``, ``run``, or ``start over`` where an earlier try was cut off.
     """
 
@@ -56,13 +55,10 @@ class PlannedPhase:
     callbacks: dict[str, Target]
     id: str
     folder: Path
-    history: tuple[str, ...]
     status: str
 
 
-def plan_phases(
-    config: TrainConfig, data: LoadedData, precision: Precision, start: str, history: tuple[str, ...] = ()
-) -> list[PlannedPhase]:
+def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, start: str) -> list[PlannedPhase]:
     """The phases that lead to the goal, in order.
 
     Args:
@@ -70,7 +66,6 @@ def plan_phases(
         data: Index and split.
         precision: bf16 or fp32.
         start: What the first phase starts from, by content (``hash_start``).
-        history: Phases behind the checkpoint of ``init_from``.
 
     Raises:
         ConfigError: A callback, the optimizer or a scheduler cannot be what it says.
@@ -80,7 +75,7 @@ def plan_phases(
     for name in _chain(config):
         phase = config.phases.get(name)
         callbacks = merge_callbacks(config.callbacks, phase.callbacks)
-        check_targets(config, phase, callbacks)
+        check_targets(config, name, callbacks)
         # What changes no result stays out: workers, logger, paths, what is only shown.
         deciding = {key: spec for key, spec in callbacks.items() if spec["_target_"] not in DISPLAY_TARGETS}
         id_ = hash_value(
@@ -102,8 +97,8 @@ def plan_phases(
             digits=8,
         )
         folder = Path(config.runs_dir) / config.run / f"{name}-{id_}"
-        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, history, _read_status(folder)))
-        start, history = id_, (*history, f"{name}-{id_}")
+        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, _read_status(folder)))
+        start = id_
     return planned
 
 
@@ -125,7 +120,14 @@ def hash_start(config: TrainConfig) -> str:
 
 
 def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
-    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX."""
+    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(accelerator, True):
+        raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:
@@ -154,17 +156,18 @@ def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Targe
     return merged
 
 
-def check_targets(config: TrainConfig, phase: PhaseConfig, callbacks: Mapping[str, Target]) -> None:
+def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, Target]) -> None:
     """Everything that is to be built exists and takes the arguments it is given.
 
     Raises:
         ConfigError: A ``_target_`` cannot be found, or an argument is not one of its own.
     """
+    phase = config.phases.get(name)
     check_target("optimizer", config.optimizer, positional=1)
     if phase.scheduler is not None:
-        check_target("scheduler", phase.scheduler, positional=1)
-    for name, spec in callbacks.items():
-        check_target(f"callbacks.{name}", spec)
+        check_target(f"phases.{name}.scheduler", phase.scheduler, positional=1)
+    for key, spec in callbacks.items():
+        check_target(f"callbacks.{key}", spec)
     if config.logger is not None:
         check_target("logger", config.logger)
     elif any(spec["_target_"].endswith("LearningRateMonitor") for spec in callbacks.values()):
@@ -234,6 +237,6 @@ def _say_import_fault(name: str, error: Exception) -> str:
     module, _, attribute = name.rpartition(".")
     try:
         found = importlib.import_module(module)
-    except Exception:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as fault:
+        return (str(fault).splitlines() or [type(error).__name__])[0]
     return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"

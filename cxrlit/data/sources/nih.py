@@ -8,6 +8,7 @@ Source: Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Bench
 """
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from cxrlit.labels import LABELS, NIH_NO_FINDING, NIH_OTHER_FINDINGS
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
 NEEDED = ("Image Index", "Finding Labels", "Patient ID")
+OPTIONAL = ("Patient Age", "Patient Gender", "View Position")
 
 
 def read_nih(root: Path, name: str = "nih") -> Source:
@@ -74,7 +76,14 @@ def read_table(path: Path) -> pd.DataFrame:
         DataError: It cannot be read, a column is missing, a finding is unknown, or an image stands in it twice.
     """
     try:
-        table = pd.read_csv(path, dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False)
+        table = pd.read_csv(
+            path,
+            dtype=str,
+            index_col=False,
+            usecols=lambda column: column in {*NEEDED, *OPTIONAL},
+            encoding="utf-8-sig",
+            keep_default_na=False,
+        )
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: it cannot be read as a CSV table: {str(error).splitlines()[0]}") from None
     absent = [column for column in NEEDED if column not in table]
@@ -99,14 +108,11 @@ def read_table(path: Path) -> pd.DataFrame:
     columns = {
         label: findings.map({text: np.float32(label in names) for text, names in sets.items()}) for label in LABELS
     }
-    optional = {
-        name: table[name] if name in table else pd.Series("", index=table.index)
-        for name in ("Patient Age", "Patient Gender", "View Position")
-    }
+    optional = {name: table[name] if name in table else pd.Series("", index=table.index) for name in OPTIONAL}
     return pd.DataFrame(
         {
             "image": table["Image Index"],
-            "patient": table["Patient ID"],
+            "patient": table["Patient ID"].str.strip(),
             **columns,
             "age": _read_age(optional["Patient Age"]),
             "sex": optional["Patient Gender"].where(optional["Patient Gender"].isin(["M", "F"])),
@@ -127,12 +133,19 @@ def find_images(root: Path) -> dict[str, tuple[str, int]]:
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.lower().endswith(".png") or entry.is_dir():
+                if not entry.name.lower().endswith(".png"):
                     continue
+                try:
+                    status = entry.stat()
+                except OSError:  # a link that leads nowhere: found again, and said, when it is decoded
+                    n_bytes = 0
+                else:
+                    if not stat.S_ISREG(status.st_mode):
+                        continue
+                    n_bytes = status.st_size
                 if entry.name in files:
                     raise DataError(f"{entry.path} and {files[entry.name][0]} have the same name: keep one of them")
-                size = entry.stat().st_size if entry.is_file() else 0  # a dangling link is found when it is decoded
-                files[entry.name] = (os.path.abspath(entry.path), size)
+                files[entry.name] = (os.path.abspath(entry.path), n_bytes)
     return files
 
 
@@ -140,7 +153,7 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
     """``train_val`` or ``test`` by image name; None where neither list is there.
 
     Raises:
-        DataError: Only one of the two lists is there, or an image stands in both.
+        DataError: Only one of the two lists is there, one cannot be read, or an image stands in both.
     """
     paths = {"train_val": root / TRAIN_VAL_LIST, "test": root / TEST_LIST}
     there = [path.name for path in paths.values() if path.is_file()]
@@ -151,7 +164,10 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
         raise DataError(
             f"{root}: {there[0]} is there and {other} is not: add it, or remove both for a split of our own"
         )
-    names = {part: path.read_text(encoding="utf-8-sig").split() for part, path in paths.items()}
+    try:
+        names = {part: path.read_text(encoding="utf-8-sig").split() for part, path in paths.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{root}: an official list cannot be read as text: {error}") from None
     both = sorted(set(names["train_val"]) & set(names["test"]))
     if both:
         raise DataError(f"{root}: {len(both)} images stand in both official lists: {name_some(both)}")

@@ -58,24 +58,26 @@ class EpochReport(Callback):
             draw_curves(pd.DataFrame(self._rows), self.folder / "curves.png")
 
     def _describe(self, row: dict[str, Any], values: NDArray[np.float64], max_epochs: int | None) -> str:
-        best = values if self._best is None else self._best
-        labels = "  ".join(
-            f"{label} {_number(value)}{_change(value - before, self._best is not None)}"
-            for label, value, before in zip(LABELS, values, best, strict=True)
-        )
+        before = np.full(len(LABELS), np.nan) if self._best is None else self._best
         mean = macro(values)
+        change = _say_change(mean.value, macro(before).value)
         over = "" if mean.n_labels == len(LABELS) else f" over {mean.n_labels} labels"
-        change = _change(mean.value - macro(best).value, self._best is not None)
         train = f" (train {row['train_auroc_macro']:.4f})" if "train_auroc_macro" in row else ""
+        labels = [
+            f"{label} {value:.3f}{_say_change(value, best)}"
+            for label, value, best in zip(LABELS, values, before, strict=True)
+            if not np.isnan(value)
+        ]
+        undefined = [label for label, value in zip(LABELS, values, strict=True) if np.isnan(value)]
+        if undefined:
+            labels.append(f"undefined: {', '.join(undefined)}")
         return (
             f"epoch {row['epoch'] + 1}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
-            f"lr {row['lr']:.1e}  macro AUROC {mean.value:.4f}{change}{over}{train}  |  {labels}"
+            f"lr {row['lr']:.1e}  macro AUROC {mean.value:.4f}{change}{over}{train}"
+            f"  |  {'  '.join(labels)}"
         )
 
 
-def _number(value: float) -> str:
-    return "undefined" if np.isnan(value) else f"{value:.3f}"
-
-
-def _change(change: float, known: bool) -> str:
-    return f" ({change:+.3f})" if known and not np.isnan(change) else ""
+def _say_change(value: float, best: float) -> str:
+    """The change since the best epoch so far; nothing in the first."""
+    return "" if np.isnan(best) else f" ({value - best:+.3f})"

@@ -1,0 +1,33 @@
+# Everything that a fresh clone needs: python3 (3.11 or newer) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: train test test-all lint types bench-synthetic bench-plain
+
+train: $(READY)  ## train on the embedded data and evaluate
+	$(BIN)/python train.py evaluate=true
+
+test: $(READY)  ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench-synthetic: $(READY)  ## how hard the synthetic data are
+	$(BIN)/python benchmarks/synthetic_difficulty.py
+
+bench-plain: $(READY)  ## against a plain training loop, on real images: make bench-plain ROOT=PATH
+	$(BIN)/python benchmarks/plain_loop.py --root $(ROOT)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@

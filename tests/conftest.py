@@ -1,0 +1,111 @@
+"""What several test modules share: small data sets in NIH's layout, and the real one where a folder is named."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from cxrlit.config import NIHData
+from cxrlit.data.sources.nih import read_table
+from cxrlit.labels import LABELS, NIH_NO_FINDING
+
+HEADER_V2020 = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+HEADER_2017 = HEADER_V2020 + ","
+
+TreeWriter = Callable[..., Path]
+ConfigMaker = Callable[..., NIHData]
+
+
+def write_nih_tree(
+    root: Path,
+    *,
+    n_patients: int = 40,
+    seed: int = 0,
+    form: str = "v2020",
+    folders: tuple[str, ...] = ("images_001/images", "images_002/images"),
+    lists: bool = True,
+) -> Path:
+    """Random noise in the layout of NIH ChestX-ray14: 1 to 4 images of 48 x 48 pixels for each patient.
+
+    A fifth of the patients is in the test list. Each label has a prevalence of about a third.
+    """
+    rng = np.random.default_rng(seed)
+    rows, names = [], {True: [], False: []}
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    for patient in range(1, n_patients + 1):
+        for visit in range(int(rng.integers(1, 5))):
+            name = f"{patient:08d}_{visit:03d}.png"
+            present = [label for label in LABELS if rng.random() < 1 / 3]
+            age = f"{patient:03d}Y" if form == "2017" else f"{patient}"
+            row = [name, "|".join(present) or NIH_NO_FINDING, visit, patient, age, "FM"[patient % 2], "PA"]
+            rows.append(",".join(map(str, [*row, 48, 48, 0.143, 0.143])))
+            names[patient % 5 == 0].append(name)
+            pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folders[len(rows) % len(folders)] / name)
+    table, header, end = {
+        "v2020": ("Data_Entry_2017_v2020.csv", HEADER_V2020, ""),
+        "2017": ("Data_Entry_2017.csv", HEADER_2017, ","),
+    }[form]
+    (root / table).write_text("\n".join([header, *(row + end for row in rows)]) + "\n")
+    if lists:
+        (root / "train_val_list.txt").write_text("\n".join(names[False]))
+        (root / "test_list.txt").write_text("\n".join(names[True]))
+    return root
+
+
+@pytest.fixture
+def make_nih_tree(tmp_path: Path) -> TreeWriter:
+    """Writes a tree of its own for each call, into ``nih/`` or the folder that ``name`` says."""
+
+    def make(name: str = "nih", **options: Any) -> Path:
+        return write_nih_tree(tmp_path / name, **options)
+
+    return make
+
+
+@pytest.fixture
+def nih_tree(make_nih_tree: TreeWriter) -> Path:
+    """40 patients in two folders with the v2020 table and the official lists; the test may change it."""
+    return make_nih_tree()
+
+
+@pytest.fixture
+def make_nih_config() -> ConfigMaker:
+    """The defaults of ``conf/data/nih.yaml`` with a root and with changes."""
+    values = OmegaConf.load(Path(__file__).parents[1] / "conf" / "data" / "nih.yaml")
+
+    def make(root: Path, **changes: Any) -> NIHData:
+        return NIHData.model_validate({**OmegaConf.to_container(values), "root": str(root), **changes})
+
+    return make
+
+
+def find_folder(variable: str, needed: str) -> Path:
+    """The folder that an environment variable names; skips the test where it names none."""
+    if variable not in os.environ:
+        pytest.skip(f"{variable} names no folder with {needed}")
+    folder = Path(os.environ[variable])
+    assert (folder / needed).is_file(), f"{variable}={folder}: there is no {needed} in it"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nih_sample() -> Path:
+    """Folder of 1,000 real radiographs with NIH's label table and the whole official lists."""
+    return find_folder("CXRLIT_NIH_SAMPLE", "Data_Entry_2017_v2020.csv")
+
+
+@pytest.fixture(scope="session")
+def nih_table() -> pd.DataFrame:
+    """The whole real label table, read: 112,120 rows of 30,805 patients."""
+    return read_table(find_folder("CXRLIT_NIH_TABLES", "Data_Entry_2017_v2020.csv.gz") / "Data_Entry_2017_v2020.csv.gz")

@@ -1,0 +1,262 @@
+"""Batches: each image once, beside its own target, in an order and with pixels that the seed and the epoch decide."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cxrlit.config import AugmentConfig
+from cxrlit.data.datamodule import Batch, CXRDataModule, EpochShuffle
+from cxrlit.data.index import read_targets
+from cxrlit.data.load import LoadedData, load_data
+from cxrlit.data.transforms import Augment
+from cxrlit.errors import DataError
+
+SIZE = 48  # that of the tree's images: a batch holds the pixels of the files
+PARTS = ("train", "val", "test")
+
+
+@pytest.fixture
+def data(nih_tree: Path, make_nih_config: Any) -> LoadedData:
+    return load_data(make_nih_config(nih_tree), nih_tree)
+
+
+@pytest.fixture
+def augment() -> Augment:
+    conf = Path(__file__).parents[2] / "conf" / "augment" / "default.yaml"
+    return Augment(AugmentConfig.model_validate(OmegaConf.to_container(OmegaConf.load(conf))))
+
+
+def make_datamodule(data: LoadedData, cache_dir: Path, **changes: Any) -> CXRDataModule:
+    options = {"img_size": SIZE, "batch_size": 8, "resize": "pad", "num_workers": 0, "seed": 0, **changes}
+    return CXRDataModule(data, cache_dir=cache_dir, **options)
+
+
+def join(batches: Iterable[Batch]) -> Batch:
+    whole = list(batches)
+    return {key: torch.cat([batch[key] for batch in whole]) for key in ("image", "target", "row")}  # type: ignore
+
+
+def read_epoch(loader: DataLoader[Batch], epoch: int) -> Batch:
+    assert isinstance(loader.sampler, EpochShuffle)
+    loader.sampler.set_epoch(epoch)
+    return join(loader)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in ("image", "target", "row"))  # type: ignore
+
+
+def check_rows(batch: Batch, part: pd.DataFrame) -> None:
+    """Every row of a batch has the pixels of its file and the targets of its image."""
+    targets = read_targets(part)
+    for image, target, row in zip(batch["image"], batch["target"], batch["row"].tolist(), strict=True):
+        with Image.open(part["path"][row]) as original:
+            np.testing.assert_array_equal(image[0], np.asarray(original))
+        np.testing.assert_array_equal(target, targets[row])
+
+
+def test_batches_keep_their_contract(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
+    for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.plain_dataloader("test")):
+        batches = list(loader)
+        sizes = [len(batch["row"]) for batch in batches]
+        assert sizes[:-1] == [8] * (len(sizes) - 1)
+        for batch, size in zip(batches, sizes, strict=True):
+            assert set(batch) == {"image", "target", "row"}
+            assert (batch["image"].shape, batch["image"].dtype) == ((size, 1, 32, 32), torch.uint8)
+            assert (batch["target"].shape, batch["target"].dtype) == ((size, 8), torch.float32)
+            assert (batch["row"].shape, batch["row"].dtype) == ((size,), torch.int64)
+
+
+def test_the_parts_are_those_of_the_split(data: LoadedData, tmp_path: Path) -> None:
+    datamodule = make_datamodule(data, tmp_path)
+    assert tuple(datamodule.parts) == PARTS
+    for name, part in datamodule.parts.items():
+        split = data.split[data.split["split"] == name]
+        assert part["image"].tolist() == split["image"].tolist()
+        assert part["patient"].tolist() == split["patient"].tolist()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_plain_batches_are_the_files_in_the_order_of_the_table(data: LoadedData, tmp_path: Path, part: str) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=Augment(AugmentConfig(flip=1.0, rotate=0, zoom=0, contrast=0)))
+    batch = join(datamodule.plain_dataloader(part))
+    assert batch["row"].tolist() == list(range(len(datamodule.parts[part])))
+    check_rows(batch, datamodule.parts[part])
+
+
+def test_validation_batches_are_the_store_bit_for_bit(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
+    rows = datamodule.store.rows[datamodule.parts["val"]["image"]].to_numpy()
+    np.testing.assert_array_equal(join(datamodule.val_dataloader())["image"][:, 0], datamodule.store.images[rows])
+
+
+def test_training_batches_are_shuffled_files(data: LoadedData, tmp_path: Path) -> None:
+    datamodule = make_datamodule(data, tmp_path)
+    loader = datamodule.train_dataloader()
+    epochs = [read_epoch(loader, epoch) for epoch in range(3)]
+    orders = [epoch["row"].tolist() for epoch in epochs]
+    for epoch, order in zip(epochs, orders, strict=True):
+        assert sorted(order) == list(range(len(datamodule.parts["train"])))
+        check_rows(epoch, datamodule.parts["train"])
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_unknown_targets_stay_unknown(data: LoadedData, tmp_path: Path) -> None:
+    data.index.loc[::3, "Mass"] = np.float32("nan")
+    datamodule = make_datamodule(data, tmp_path)
+    batch = join(datamodule.train_dataloader())
+    assert batch["target"].isnan().any()
+    check_rows(batch, datamodule.parts["train"])
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(
+    data: LoadedData, tmp_path: Path, augment: Augment, n_workers: int
+) -> None:
+    alone, many = (
+        make_datamodule(data, tmp_path, augment=augment, num_workers=number).train_dataloader()
+        for number in (0, n_workers)
+    )
+    for epoch in range(2):
+        assert equal(read_epoch(alone, epoch), read_epoch(many, epoch))
+
+
+def test_an_epoch_does_not_depend_on_those_before(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    first, second = (make_datamodule(data, tmp_path, augment=augment) for _ in range(2))
+    loader = first.train_dataloader()
+    read_epoch(loader, 0)
+    next(iter(loader))  # an epoch that was cut short
+    assert equal(read_epoch(loader, 5), read_epoch(second.train_dataloader(), 5))
+
+
+def test_the_seed_decides_order_and_pixels(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    first, second = (
+        read_epoch(make_datamodule(data, tmp_path, augment=augment, seed=seed).train_dataloader(), 0) for seed in (0, 1)
+    )
+    assert first["row"].tolist() != second["row"].tolist()
+    by_row = [epoch["image"][epoch["row"].argsort()] for epoch in (first, second)]
+    changed = (by_row[0] != by_row[1]).flatten(1).any(dim=1)
+    assert changed.all()
+
+
+def test_augmentation_differs_between_epochs_and_images(data: LoadedData, tmp_path: Path) -> None:
+    for path in data.index["path"]:
+        Image.fromarray(np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1))).save(path)
+    half = Augment(AugmentConfig(flip=0.5, rotate=0, zoom=0, contrast=0))
+    loader = make_datamodule(data, tmp_path, augment=half).train_dataloader()
+    flips = [
+        epoch["image"][epoch["row"].argsort(), 0, 0, 0] > 0 for epoch in (read_epoch(loader, 0), read_epoch(loader, 1))
+    ]
+    assert 0.2 < (flips[0] != flips[1]).float().mean() < 0.8
+    assert all(0.2 < flip.float().mean() < 0.8 for flip in flips)
+
+
+def test_the_batch_size_changes_no_image(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    small, large = (
+        read_epoch(make_datamodule(data, tmp_path, augment=augment, batch_size=size).train_dataloader(), 1)
+        for size in (3, 1000)
+    )
+    assert equal(small, large)
+
+
+def test_reading_leaves_the_global_generators_alone(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=augment)
+    before = torch.get_rng_state()
+    join(datamodule.train_dataloader())
+    join(datamodule.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_order_that_was_begun_keeps_its_epoch() -> None:
+    sampler = EpochShuffle(10, seed=0)
+    wanted = list(sampler)
+    begun = iter(sampler)
+    started = [next(begun)]
+    sampler.set_epoch(1)
+    assert started + list(begun) == wanted
+
+
+class Recorder(LightningModule):
+    """Trains one number, and notes the rows and the pixels that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.epochs: dict[int, list[Batch]] = {}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        self.epochs.setdefault(self.current_epoch, []).append(batch)
+        return self.weight * batch["image"].float().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_tells_the_order_its_epoch(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=augment)
+    recorder = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(recorder, train_dataloaders=datamodule.train_dataloader())
+    loader = make_datamodule(data, tmp_path, augment=augment).train_dataloader()
+    assert list(recorder.epochs) == [0, 1, 2]
+    for epoch, batches in recorder.epochs.items():
+        assert equal(join(batches), read_epoch(loader, epoch))
+
+
+def damage(data: LoadedData, part: str, n_images: int | None = None) -> list[str]:
+    images = data.index[data.split["split"] == part]
+    for path in images["path"][:n_images]:
+        Path(path).write_bytes(b"damaged")
+    return images["image"][:n_images].tolist()
+
+
+def test_damaged_images_are_left_out_and_listed(nih_tree: Path, make_nih_config: Any, tmp_path: Path) -> None:
+    gone = next(nih_tree.rglob("00000003_000.png"))
+    gone.unlink()
+    data = load_data(make_nih_config(nih_tree, max_dropped=0.2), nih_tree)
+    bad = [image for part in PARTS for image in damage(data, part, 2)]
+    datamodule = make_datamodule(data, tmp_path)
+    reasons = dict(zip(datamodule.dropped["image"], datamodule.dropped["reason"], strict=True))
+    assert reasons == {gone.name: "not on disk", **dict.fromkeys(bad, "not a PNG image")}
+    for name, part in datamodule.parts.items():
+        split = data.split[data.split["split"] == name]
+        assert part["image"].tolist() == [image for image in split["image"] if image not in bad]
+        check_rows(join(datamodule.plain_dataloader(name)), part)
+    check_rows(join(datamodule.train_dataloader()), datamodule.parts["train"])
+
+
+def test_more_damaged_images_than_allowed_stop(data: LoadedData, tmp_path: Path) -> None:
+    bad = damage(data, "train", 10)
+    with pytest.raises(DataError, match=rf"{len(bad)} of {len(data.index)} images cannot be used \(10 not a PNG image"):
+        make_datamodule(data, tmp_path)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_without_an_image_that_can_be_decoded_stops(
+    nih_tree: Path, make_nih_config: Any, tmp_path: Path, part: str
+) -> None:
+    data = load_data(make_nih_config(nih_tree, max_dropped=1.0), nih_tree)
+    damage(data, part)
+    with pytest.raises(DataError, match=f"nih: no image of the {part} part can be decoded"):
+        make_datamodule(data, tmp_path)

@@ -1,0 +1,496 @@
+"""The commands from end to end: what they write, what they reuse, and that the numbers are the same again."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny import REPO, Outcome, plain_environment, run_command, write_tree
+from torchvision.models import densenet121
+
+from cxrlit.data.split import hash_split
+from cxrlit.evaluation.evaluate import FILES
+from cxrlit.evaluation.metrics import auroc, macro, per_label
+from cxrlit.evaluation.predictions import read_predictions, split_arrays
+from cxrlit.evaluation.thresholds import tune_thresholds
+from cxrlit.files import hash_file
+from cxrlit.labels import LABELS
+from cxrlit.model.densenet import build_network
+from cxrlit.training.checkpoint import read_checkpoint
+
+PHASE_FILES = {
+    "best.ckpt", "last.ckpt", "config.yaml", "split.csv", "dropped.csv", "metrics.csv", "curves.png",
+    "pos_weight.csv", "phase.json",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights to start from, in place of ImageNet's: the chain starts at frozen."""
+    path = tmp_path_factory.mktemp("weights") / "densenet.pth"
+    torch.manual_seed(0)
+    torch.save(densenet121(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("tree") / "nih")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+class Lab:
+    """Trains on a tree of noise into a folder of its own."""
+
+    def __init__(self, folder: Path, cache: Path, tree: Path, weights: Path) -> None:
+        self.runs, self.cache, self.tree, self.weights = folder / "runs", cache, tree, weights
+
+    def train(self, *arguments: str) -> Outcome:
+        chosen = " ".join(arguments)
+        start = () if "init_from" in chosen or "model.weights" in chosen else (f"model.weights={self.weights}",)
+        return run_command("train.py", *self.list_settings(), *start, *arguments)
+
+    def list_settings(self) -> list[str]:
+        phases = [f"phases.{name}.{setting}" for name in ("scratch", "frozen", "finetune", "highres")
+                  for setting in ("img_size=32", "batch_size=8", "max_epochs=1")]  # fmt: skip
+        folders = [f"runs_dir={self.runs}", f"cache_dir={self.cache}", f"data.root={self.tree}"]
+        return ["data=nih", "phase=frozen", "trainer.num_workers=0", "logger=none", *folders, *phases]
+
+    def train_well(self, *arguments: str) -> Path:
+        """Returns the folder of the goal."""
+        outcome = self.train(*arguments)
+        assert outcome.code == 0, outcome.err
+        assert outcome.err == ""
+        trained = re.search(r"^Trained: (\S+)", outcome.out, re.MULTILINE)
+        assert trained
+        return Path(trained[1])
+
+    def list_phases(self) -> list[str]:
+        """Names of all phase folders, without their ids."""
+        return sorted(path.name.rpartition("-")[0] for path in self.runs.glob("*/*") if (path / "phase.json").is_file())
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cache: Path, tree: Path, weights: Path) -> Lab:
+    return Lab(tmp_path, cache, tree, weights)
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
+    """A frozen phase that is not to be changed, with its evaluation."""
+    return Lab(tmp_path_factory.mktemp("frozen"), cache, tree, weights).train_well("evaluate=true")
+
+
+def read_times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_same_training(first: Path, second: Path) -> None:
+    for name in ("metrics.csv", "split.csv", "pos_weight.csv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    one, two = (read_checkpoint(folder).weights for folder in (first, second))
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+# ----------------------------------------------------------------------------- the smoke experiment
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The runs folder of ``experiment=smoke``, by the command in a process of its own, and what it printed."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = subprocess.run(
+        [sys.executable, str(REPO / "train.py"), "experiment=smoke", "evaluate=true"],
+        cwd=folder, env={**os.environ}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def test_smoke_trains_a_chain_of_whole_folders(smoke: tuple[Path, Outcome]) -> None:
+    folder, outcome = smoke
+    assert outcome.err == ""
+    assert {path.name for path in folder.iterdir()} == {"runs", "cache"}
+    phases = {path.name.partition("-")[0]: path for path in (folder / "runs" / "default").glob("*-*") if path.is_dir()}
+    assert set(phases) == {"scratch", "frozen", "finetune"}
+    for name, phase in phases.items():
+        assert PHASE_FILES <= {path.name for path in phase.iterdir()}
+        assert not [path for path in phase.rglob(".*") if path.suffix != ".lock"]  # nothing half-written
+        facts = json.loads((phase / "phase.json").read_text())
+        assert (facts["status"], facts["phase"], facts["id"]) == ("done", name, phase.name.partition("-")[2])
+        assert facts["best_sha256"] == hash_file(phase / "best.ckpt")
+        split = pd.read_csv(phase / "split.csv", dtype=str)
+        assert split.columns.tolist() == ["image", "patient", "split"]
+        assert set(split["split"]) == {"train", "val", "test"}
+        assert split.groupby("patient")["split"].nunique().max() == 1
+        assert hash_split(split) == facts["split_hash"]
+        assert facts["split_hash"] in outcome.out
+        metrics = pd.read_csv(phase / "metrics.csv")
+        assert metrics["epoch"].tolist() == [0]
+        assert not [column for column in metrics if column.startswith("train_auroc")]
+        assert metrics["val_auroc_macro"][0] == facts["best_val_auroc_macro"]
+        weight = pd.read_csv(phase / "pos_weight.csv")
+        assert weight.columns.tolist() == ["label", "positives", "negatives", "weight"]
+        assert weight["label"].tolist() == list(LABELS)
+        assert weight["weight"].between(0, 10).all()
+        assert yaml.safe_load((phase / "config.yaml").read_text())["phases"][name]["img_size"] == 32
+        with Image.open(phase / "curves.png") as curves:
+            curves.verify()
+
+
+def test_smoke_run_again_trains_nothing(smoke: tuple[Path, Outcome]) -> None:
+    folder, first = smoke
+    before = read_times(folder / "runs")
+    arguments = ["experiment=smoke", f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}"]
+    outcome = run_command("train.py", *arguments)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert outcome.out.count("done") == 3
+    assert "epoch" not in outcome.out.split("Trained:")[0].replace("epochs", "")
+    assert read_times(folder / "runs") == before
+    assert [line for line in outcome.out.splitlines() if "best epoch" in line][-1].endswith(
+        [line for line in first.out.splitlines() if line.startswith("Trained:")][0].partition(" (")[2]
+    )
+
+
+def test_smoke_evaluation_is_what_training_measured(smoke: tuple[Path, Outcome]) -> None:
+    folder, _ = smoke
+    [phase] = (folder / "runs" / "default").glob("finetune-*/")
+    best = json.loads((phase / "phase.json").read_text())["best_epoch"]
+    summary = pd.read_csv(phase / "eval" / "eval_summary.csv").set_index("split")
+    expected = pd.read_csv(phase / "metrics.csv").set_index("epoch").loc[best]
+    assert summary.loc["val", "auroc_macro"] == pytest.approx(expected["val_auroc_macro"], abs=1e-12)
+    assert summary.loc["val", "n_labels"] == expected["val_n_labels"]
+
+
+# ----------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_workers_change_no_bit(lab: Lab, tmp_path: Path, precision: str) -> None:
+    arguments = ("phase=scratch", "model.weights=none", "max_epochs=2", f"trainer.precision={precision}")
+    first = lab.train_well(*arguments)
+    lab.runs = tmp_path / "other"
+    second = lab.train_well(*arguments, "trainer.num_workers=2")
+    assert first.name == second.name
+    assert_same_training(first, second)
+
+
+def test_another_seed_is_another_training_on_the_same_split(lab: Lab, frozen: Path) -> None:
+    second = lab.train_well("seed=1")
+    assert second.name != frozen.name
+    assert (second / "split.csv").read_bytes() == (frozen / "split.csv").read_bytes()
+    assert (second / "metrics.csv").read_bytes() != (frozen / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("lr=2e-3",),
+        ("data.split_seed=1",),
+        ("augment.flip=0",),
+        ("loss=bce",),
+        ("optimizer.weight_decay=0",),
+        ("callbacks.early_stopping.patience=1",),
+        ("metrics.train=true",),
+        ("model.normalize=unit",),
+    ],
+)
+def test_what_changes_the_result_changes_the_id(lab: Lab, frozen: Path, arguments: tuple[str, ...]) -> None:
+    assert self_named(lab.train_well(*arguments)) != self_named(frozen)
+
+
+def self_named(folder: Path) -> str:
+    assert json.loads((folder / "phase.json").read_text())["id"] == folder.name.partition("-")[2]
+    return folder.name
+
+
+def test_what_does_not_change_the_result_reuses_it(lab: Lab, frozen: Path) -> None:
+    lab.runs = frozen.parents[1]
+    before = read_times(frozen)
+    for arguments in (["trainer.num_workers=1"], ["callbacks.progress_bar=null"], ["phases.highres.lr=1e-6"]):
+        assert lab.train_well(*arguments) == frozen
+    assert read_times(frozen) == before
+
+
+def test_a_phase_that_was_cut_off_starts_over(lab: Lab, frozen: Path) -> None:
+    folder = lab.runs / "default" / frozen.name
+    folder.mkdir(parents=True)
+    (folder / "phase.json").write_text(json.dumps({"status": "running"}))
+    (folder / "metrics.csv").write_text("half a fi")
+    shutil.copy(frozen / "best.ckpt", folder / "best.ckpt")
+    (folder / "best-v1.ckpt").write_text("junk")
+    outcome = lab.train()
+    assert outcome.code == 0
+    assert "start over" in outcome.out
+    assert_same_training(folder, frozen)
+    assert {path.name for path in folder.iterdir()} == PHASE_FILES
+
+
+def test_a_changed_checkpoint_is_not_reused(lab: Lab, frozen: Path) -> None:
+    folder = lab.runs / "default" / frozen.name
+    shutil.copytree(frozen, folder)
+    content = bytearray((folder / "best.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "best.ckpt").write_bytes(content)
+    outcome = lab.train()
+    assert outcome.code != 0
+    assert outcome.err.startswith("error: ")
+    assert "best.ckpt: it is not the file that training wrote" in outcome.err
+
+
+def test_only_the_head_of_a_frozen_phase_differs_from_where_it_started(frozen: Path, weights: Path) -> None:
+    start = build_network(str(weights), "imagenet", seed=0).state_dict()
+    trained = read_checkpoint(frozen).weights
+    assert {name for name in start if not torch.equal(start[name], trained[name])} == {"head.weight", "head.bias"}
+
+
+def test_train_auroc_is_in_the_row_of_its_epoch(lab: Lab) -> None:
+    outcome = lab.train("metrics.train=true", "max_epochs=2", "lr=1e-2")
+    assert outcome.code == 0
+    [folder] = lab.runs.glob("*/frozen-*/")
+    metrics = pd.read_csv(folder / "metrics.csv")
+    columns = [f"train_auroc_{name}" for name in ("macro", *LABELS)]
+    assert metrics[columns].notna().all(axis=None)
+    assert metrics["train_auroc_macro"].nunique() == 2
+    for score in metrics["train_auroc_macro"]:
+        assert f"(train {score:.4f})" in outcome.out
+
+
+def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, weights: Path) -> None:
+    tree = write_tree(tmp_path / "nih", never=["Pneumonia"], seed=1)
+    lab = Lab(tmp_path, cache, tree, weights)
+    outcome = lab.train("evaluate=true")
+    assert outcome.code == 0
+    assert "warning: Pneumonia has no positive in training: it cannot be learned" in outcome.out
+    assert outcome.out.count("warning:") == 1
+    [folder] = lab.runs.glob("*/frozen-*/")
+    metrics = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False)
+    assert metrics["val_auroc_Pneumonia"][0] == ""
+    assert metrics["val_n_labels"][0] == "7"
+    weight = pd.read_csv(folder / "pos_weight.csv").set_index("label")
+    assert weight.loc["Pneumonia", ["positives", "weight"]].tolist() == [0, 10]
+    aurocs = pd.read_csv(folder / "eval" / "eval_per_label_auroc.csv", dtype=str, keep_default_na=False)
+    rows = aurocs[aurocs["label"] == "Pneumonia"]
+    assert rows[["auroc", "average_precision", "reason"]].to_numpy().tolist() == [["", "", "no positive"]] * 2
+    confusion = pd.read_csv(folder / "eval" / "confusion_template.csv", dtype=str, keep_default_na=False)
+    row = confusion.set_index("label").loc["Pneumonia"]
+    assert set(row.drop("reason")) == {""}
+    assert row["reason"] == "no threshold: validation has no positive"
+    thresholds = json.loads((folder / "eval" / "thresholds.json").read_text())
+    assert thresholds["thresholds"]["Pneumonia"] is None
+
+
+# ----------------------------------------------------------------------------- init_from
+
+
+def test_init_from_a_checkpoint_cuts_the_chain(lab: Lab, frozen: Path) -> None:
+    folder = lab.train_well("phase=finetune", f"init_from={frozen}", "n_unfreeze=10")
+    assert lab.list_phases() == ["finetune"]
+    before, after = read_checkpoint(frozen), read_checkpoint(folder)
+    changed = {name for name in before.weights if not torch.equal(before.weights[name], after.weights[name])}
+    last = "features.denseblock4.denselayer16"
+    assert changed == {"head.weight", "head.bias", f"{last}.conv1.weight", f"{last}.conv2.weight"}
+    assert after.facts.history == [frozen.name]
+    patients = set(before.facts.trained_patients.splitlines())
+    assert set(after.facts.trained_patients.splitlines()) == patients
+    assert all(patient.startswith("nih/") for patient in patients)
+
+
+def test_init_from_goes_by_what_is_in_the_file(lab: Lab, frozen: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "copy.ckpt"
+    other.parent.mkdir()
+    shutil.copy(frozen / "best.ckpt", other)
+    first = lab.train_well("phase=finetune", f"init_from={frozen / 'best.ckpt'}", "n_unfreeze=10")
+    before = read_times(first)
+    assert lab.train_well("phase=finetune", f"init_from={other}", "n_unfreeze=10") == first
+    assert read_times(first) == before
+
+
+def test_init_from_with_patients_that_would_leak_is_refused(lab: Lab, frozen: Path) -> None:
+    arguments = ("phase=finetune", f"init_from={frozen}", "data.split=grouped", "data.split_seed=7")
+    outcome = lab.train(*arguments)
+    assert outcome.code != 0
+    assert re.fullmatch(
+        r"error: init_from: \d+ patients that the checkpoint was trained on are in the val part of this split "
+        r"\((nih/\d+, ){4}nih/\d+( and \d+ more)?\): .*\n",
+        outcome.err,
+    ) or re.search(r"error: init_from: [1-5] patients .* \(nih/\d+", outcome.err)
+    assert not lab.runs.exists()
+
+
+def test_the_ancestors_of_init_from_count(lab: Lab, frozen: Path) -> None:
+    """Two steps away, the patients of the first training still may not validate."""
+    child = lab.train_well("phase=finetune", f"init_from={frozen}", "n_unfreeze=0")
+    outcome = lab.train("phase=highres", f"init_from={child}", "data.split_seed=7")
+    assert outcome.code != 0
+    assert "error: init_from: " in outcome.err
+
+
+# ----------------------------------------------------------------------------- evaluation
+
+
+def evaluate(folder: Path, out: Path, *arguments: str) -> Outcome:
+    outcome = run_command("evaluate.py", f"ckpt={folder}", f"out={out}", "trainer.num_workers=0", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    return outcome
+
+
+def test_evaluation_writes_its_tables_and_nothing_else(frozen: Path) -> None:
+    assert {path.name for path in (frozen / "eval").iterdir()} == set(FILES)
+    split = read_checkpoint(frozen).facts.read_split()
+    for part in ("val", "test"):
+        table = read_predictions(frozen / "eval" / f"predictions_{part}.csv")
+        assert table.columns.tolist() == [
+            "image", "patient", *(f"prob_{label}" for label in LABELS), *(f"target_{label}" for label in LABELS)
+        ]  # fmt: skip
+        assert table["image"].tolist() == split.loc[split["split"] == part, "image"].tolist()  # each once
+        assert table["patient"].tolist() == split.loc[split["split"] == part, "patient"].tolist()
+
+
+def test_evaluation_gives_the_number_of_the_best_epoch(lab: Lab) -> None:
+    folder = lab.train_well("max_epochs=4", "lr=1e-2", "evaluate=true")
+    facts = json.loads((folder / "phase.json").read_text())
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics["val_auroc_macro"].nunique() > 1
+    assert facts["best_epoch"] == metrics["val_auroc_macro"].idxmax()
+    summary = pd.read_csv(folder / "eval" / "eval_summary.csv").set_index("split")
+    best = metrics["val_auroc_macro"].max()
+    assert summary.loc["val", "auroc_macro"] == pytest.approx(best, abs=1e-12)
+    aurocs = pd.read_csv(folder / "eval" / "eval_per_label_auroc.csv")
+    val = aurocs[aurocs["split"] == "val"].set_index("label")["auroc"]
+    for label in LABELS:
+        expected = metrics.loc[facts["best_epoch"], f"val_auroc_{label}"]
+        assert val[label] == pytest.approx(expected, abs=1e-12)
+    # the last checkpoint is another one, and holds its own number
+    evaluate(folder / "last.ckpt", folder / "last")
+    last = pd.read_csv(folder / "last" / "eval_summary.csv").set_index("split").loc["val", "auroc_macro"]
+    assert last == pytest.approx(metrics["val_auroc_macro"].iloc[-1], abs=1e-12)
+
+
+def test_the_tables_follow_from_the_predictions(frozen: Path) -> None:
+    tables = {part: read_predictions(frozen / "eval" / f"predictions_{part}.csv") for part in ("val", "test")}
+    summary = pd.read_csv(frozen / "eval" / "eval_summary.csv").set_index("split")
+    for part, table in tables.items():
+        expected = macro(per_label(auroc, *split_arrays(table)))
+        assert (summary.loc[part, "auroc_macro"], summary.loc[part, "n_labels"]) == expected
+    tuned = tune_thresholds(*split_arrays(tables["val"]))
+    saved = json.loads((frozen / "eval" / "thresholds.json").read_text())
+    assert saved["tuned_on"] == "val"
+    np.testing.assert_array_equal([saved["thresholds"][label] for label in LABELS], tuned.values)
+    confusion = pd.read_csv(frozen / "eval" / "confusion_template.csv")
+    np.testing.assert_array_equal(confusion["threshold"], tuned.values)
+    assert (confusion[["TP", "FP", "TN", "FN"]].sum(axis=1) == len(tables["test"])).all()
+    hashes = {json.loads((frozen / "phase.json").read_text())["split_hash"], saved["split_hash"]}
+    assert hashes == set(summary["split_hash"])
+
+
+def test_evaluation_repeats_to_the_bit(frozen: Path, tmp_path: Path) -> None:
+    before = read_times(frozen)
+    evaluate(frozen, tmp_path / "again", "trainer.num_workers=2")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (frozen / "eval" / name).read_bytes(), name
+    assert read_times(frozen) == before
+
+
+def test_test_images_have_no_say_in_thresholds(frozen: Path, tree: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tree, moved)
+    split = read_checkpoint(frozen).facts.read_split()
+    rng = np.random.default_rng(9)
+    for image in split.loc[split["split"] == "test", "image"]:
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(moved / "images" / image)
+    out = tmp_path / "out"
+    evaluate(frozen, out, f"data.root={moved}", f"cache_dir={tmp_path / 'cache'}")
+    same = {name: (out / name).read_bytes() == (frozen / "eval" / name).read_bytes() for name in FILES}
+    assert same["predictions_val.csv"]
+    assert same["thresholds.json"]
+    assert not same["predictions_test.csv"]
+
+
+def test_evaluation_of_other_data_is_refused(frozen: Path, tmp_path: Path) -> None:
+    other = write_tree(tmp_path / "other", n_patients=20)
+    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"data.root={other}", f"out={tmp_path / 'out'}")
+    assert outcome.code != 0
+    assert re.match(r"error: 28 of 48 images cannot be used", outcome.err)
+    table = tmp_path / "other" / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace(",3\n", ",99\n"))
+    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"data.root={other}", f"out={tmp_path / 'out'}")
+    assert "1 images have another patient than during training (0003.png)" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+# ----------------------------------------------------------------------------- several processes
+
+
+def run_slowly(*arguments: str, cwd: Path) -> Outcome:
+    done = subprocess.run(
+        [sys.executable, str(REPO / "train.py"), *arguments],
+        cwd=cwd, env=plain_environment(), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> None:
+    settings = [setting for setting in lab.list_settings() if not setting.startswith("phase=")]
+    sweep = ["-m", "phase=highres", "n_unfreeze=25,50", "lr=1e-5,5e-6", f"model.weights={lab.weights}"]
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    outcome = run_slowly(*sweep, *settings, cwd=folder)
+    assert outcome.code == 0, outcome.err
+    assert lab.list_phases() == ["finetune", "frozen", *["highres"] * 4]
+    assert not list(folder.iterdir())
+    configs = [read_checkpoint(path).config.phases.highres for path in lab.runs.glob("*/highres-*/")]
+    assert {(config.n_unfreeze, config.lr) for config in configs} == {
+        (n_unfreeze, lr) for n_unfreeze in (25, 50) for lr in (1e-5, 5e-6)
+    }
+    histories = {tuple(read_checkpoint(path).facts.history) for path in lab.runs.glob("*/highres-*/")}
+    assert len(histories) == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_bad_point_trains_nothing(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    outcome = run_slowly("-m", *lab.list_settings(), "lr=1e-3,20", f"model.weights={lab.weights}", cwd=folder)
+    assert outcome.code != 0
+    assert outcome.err == "error: lr=20: input should be less than or equal to 10\n"
+    assert not lab.runs.exists()
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_phase_that_starts_over(lab: Lab, tmp_path: Path) -> None:
+    settings = [*lab.list_settings(), "max_epochs=40", f"model.weights={lab.weights}", "callbacks.early_stopping=null"]
+    command = [sys.executable, "-u", str(REPO / "train.py"), *settings]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        seen = next((line for line in process.stdout if line.startswith("epoch 2/40")), None)
+        assert seen
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Traceback" not in out + err
+    [folder] = lab.runs.glob("*/frozen-*/")
+    assert json.loads((folder / "phase.json").read_text())["status"] == "running"
+    outcome = lab.train(*settings)
+    assert "start over" in outcome.out
+    assert len(pd.read_csv(folder / "metrics.csv")) == 40

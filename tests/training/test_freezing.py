@@ -1,0 +1,186 @@
+"""Frozen is frozen: to the bit, through real epochs with a validation in the middle."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tiny import fit, list_changes, make_module, snapshot
+from torch import Tensor, nn
+
+from cxrlit.errors import ConfigError
+from cxrlit.model.densenet import CXRNet, list_layers
+from cxrlit.model.module import CXRModule
+from cxrlit.training.callbacks import FreezeBatchNorm, PhasedUnfreezing
+from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule
+
+DECAY = {"_target_": "torch.optim.AdamW", "weight_decay": 0.5}
+HEAD = {"head.weight", "head.bias"}
+
+
+def freezing(n_unfreeze: int, freeze_bn: bool, schedule: dict[int, int] | None = None) -> list[Callback]:
+    return [PhasedUnfreezing(n_unfreeze, freeze_bn, schedule), FreezeBatchNorm(n_unfreeze, freeze_bn, schedule)]
+
+
+def names_of_last(network: CXRNet, n_unfreeze: int, kind: type[nn.Module]) -> set[str]:
+    """State dict names of the modules of a kind among the last layers."""
+    inside = [module for _, module in list_layers(network)[427 - n_unfreeze :] if isinstance(module, kind)]
+    return {
+        f"{name}.{part}"
+        for name, module in network.named_modules()
+        if module in inside
+        for part, _ in module.state_dict().items()
+    }
+
+
+class Snapshots(Callback):
+    """The state after each epoch."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CXRModule)
+        self.states.append(snapshot(pl_module.network))
+
+
+@pytest.mark.parametrize("n_unfreeze", [0, 10, 50])
+def test_with_batch_norm_frozen_only_the_head_and_the_last_convs_change(n_unfreeze: int) -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    fit(module, freezing(n_unfreeze, freeze_bn=True), val_check_interval=0.5)
+    convs = names_of_last(module.network, n_unfreeze, nn.Conv2d)
+    assert list_changes(before, snapshot(module.network)) == HEAD | convs
+
+
+@pytest.mark.parametrize("n_unfreeze", [10, 50])
+def test_with_batch_norm_free_those_outside_the_range_do_not_change(n_unfreeze: int) -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    fit(module, freezing(n_unfreeze, freeze_bn=False), val_check_interval=0.5)
+    inside = names_of_last(module.network, n_unfreeze, nn.Conv2d | nn.BatchNorm2d)
+    assert list_changes(before, snapshot(module.network)) == HEAD | inside
+
+
+def test_where_everything_trains_everything_changes() -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    fit(module, freezing(427, freeze_bn=False), val_check_interval=0.5)
+    assert list_changes(before, snapshot(module.network)) == set(before)
+
+
+@pytest.mark.parametrize("schedule", [{0: 10, 1: 50}, {0: 50, 1: 10}, {0: 0, 1: 50, 2: 10}])
+@pytest.mark.parametrize("freeze_bn", [True, False])
+def test_a_schedule_changes_what_trains_and_leaves_the_rest_alone(schedule: dict[int, int], freeze_bn: bool) -> None:
+    module, states = make_module(lr=1e-3, optimizer=DECAY), Snapshots()
+    before = snapshot(module.network)
+    fit(module, [*freezing(50, freeze_bn, schedule), states], max_epochs=len(schedule))
+    for epoch, n_unfreeze in schedule.items():
+        kinds = nn.Conv2d if freeze_bn else nn.Conv2d | nn.BatchNorm2d
+        expected = HEAD | names_of_last(module.network, n_unfreeze, kinds)
+        assert list_changes(before, states.states[epoch]) == expected, epoch
+        before = states.states[epoch]
+
+
+def test_a_schedule_starts_at_epoch_0_and_reaches_n_unfreeze() -> None:
+    for schedule in ({1: 50}, {0: 10, 1: 40}):
+        with pytest.raises(ValueError, match="epoch 0"):
+            UnfreezeSchedule(50, schedule)
+
+
+def test_frozen_batch_norm_survives_a_call_of_train() -> None:
+    class Train(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            pl_module.train()
+
+        on_validation_end = on_train_epoch_start
+
+    module = make_module(lr=1e-3)
+    before = snapshot(module.network)
+    fit(module, [*freezing(10, freeze_bn=True), Train()], val_check_interval=0.5)
+    assert list_changes(before, snapshot(module.network)) == HEAD | names_of_last(module.network, 10, nn.Conv2d)
+
+
+def unfreeze_all(module: LightningModule) -> None:
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+
+
+class UnfreezeInSetup(Callback):
+    """After ours, before the optimizer is built."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        unfreeze_all(pl_module)
+
+
+class FreezeInSetup(Callback):
+    """The optimizer misses what the phase says it trains."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for parameter in pl_module.parameters():
+            parameter.requires_grad_(False)
+        assert isinstance(pl_module, CXRModule)
+        pl_module.network.head.weight.requires_grad_(True)
+
+
+class UnfreezeEachEpoch(Callback):
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        unfreeze_all(pl_module)
+
+
+class UnfreezeInMidEpoch(Callback):
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 2:
+            unfreeze_all(pl_module)
+
+
+class AddToOptimizer(Callback):
+    """Another callback that grows the optimizer, as Lightning's own BaseFinetuning does."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CXRModule)
+        weight = pl_module.network.features.conv0.weight.requires_grad_(True)
+        trainer.optimizers[0].add_param_group({"params": [weight]})
+
+
+@pytest.mark.parametrize(
+    "other", [UnfreezeInSetup, FreezeInSetup, UnfreezeEachEpoch, UnfreezeInMidEpoch, AddToOptimizer]
+)
+@pytest.mark.parametrize("n_unfreeze", [0, 10])
+def test_something_else_that_says_what_trains_is_refused(other: Callable[[], Callback], n_unfreeze: int) -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    with pytest.raises(ConfigError, match=r"unfroze|requires_grad") as fault:
+        fit(module, [*freezing(n_unfreeze, freeze_bn=True), other()])
+    assert "\n" not in str(fault.value)
+    allowed = HEAD | names_of_last(module.network, n_unfreeze, nn.Conv2d)
+    assert list_changes(before, snapshot(module.network)) <= allowed
+
+
+def test_what_was_unfrozen_before_does_not_train() -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    unfreeze_all(module)
+    before = snapshot(module.network)
+    fit(module, freezing(0, freeze_bn=True))
+    assert list_changes(before, snapshot(module.network)) == HEAD
+
+
+def test_clipped_gradients_leave_the_frozen_alone() -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    fit(module, freezing(10, freeze_bn=True), gradient_clip_val=1e-3)
+    assert list_changes(before, snapshot(module.network)) == HEAD | names_of_last(module.network, 10, nn.Conv2d)
+
+
+def test_bf16_keeps_the_weights_in_float32_and_the_frozen_alone() -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    fit(module, freezing(10, freeze_bn=True), precision="bf16-mixed", val_check_interval=0.5)
+    assert list_changes(before, snapshot(module.network)) == HEAD | names_of_last(module.network, 10, nn.Conv2d)
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+
+
+def test_only_a_module_of_ours_is_taken() -> None:
+    with pytest.raises(TypeError, match="CXRModule"):
+        PhasedUnfreezing(0, True).setup(Trainer(logger=False), LightningModule(), "fit")
