@@ -77,7 +77,7 @@ def read_parts(root: str, img_size: int) -> dict[str, Part]:
             for path in index["path"]
         ]
         pixels = torch.from_numpy(np.stack(images)).float().div(255).sub(0.449).div(0.226)
-        parts[part] = (pixels.unsqueeze(1).expand(-1, 3, -1, -1), torch.from_numpy(read_targets(index)))
+        parts[part] = (pixels.unsqueeze(1).expand(-1, 3, -1, -1), torch.tensor(read_targets(index)))
     return parts
 
 

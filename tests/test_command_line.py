@@ -275,7 +275,7 @@ def leak(tree: Path) -> None:
         (remove_images, "there are no PNG images"),
         (remove_table, "there is no label table"),
         (damage_table, "Data_Entry_2017_v2020.csv"),
-        (remove_half, "24 of 48 images cannot be used (24 not on disk"),
+        (remove_half, "25 of 50 images cannot be used (25 not on disk"),
         (leak, "1 patients stand in two parts of the split (1)"),
     ],
 )

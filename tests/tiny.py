@@ -84,7 +84,7 @@ def list_changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str
 
 
 def write_tree(
-    root: Path, *, n_patients: int = 48, never: Sequence[str] = (), seed: int = 0, table: bool = True
+    root: Path, *, n_patients: int = 50, never: Sequence[str] = (), seed: int = 0, table: bool = True
 ) -> Path:
     """Noise in NIH's layout, an image a patient, without official lists; each label in every third image or so."""
     rng = np.random.default_rng(seed)

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlit.data.drawing.chest import sample_anatomy
-from cxrlit.data.drawing.findings import Lesion
-from cxrlit.data.drawing.radiograph import draw_radiograph, sample_exposure
+from cxrlit.data.drawing.radiograph import draw_radiograph
+from cxrlit.data.drawing.subject import Lesion, sample_anatomy, sample_exposure
 from cxrlit.data.sources.nih import read_nih
 from cxrlit.data.sources.synthetic import MAX_IMAGES, sample_patient, write_synthetic
 from cxrlit.labels import LABELS

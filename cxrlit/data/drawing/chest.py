@@ -2,70 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cxrlit.data.drawing.primitives import Field, as_field, blur, draw_lines, noise, ramp
-
-if TYPE_CHECKING:  # both import this file
-    from cxrlit.data.drawing.findings import Lesion
-    from cxrlit.data.drawing.radiograph import Exposure
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What the images of one patient share. Lengths are fractions of the image's height."""
-
-    seed: int  # of the vessels, the ribs' irregularities and the texture
-    half_chest: float
-    apex: float
-    base: float  # lowest point of the lungs, at full inspiration
-    dome: float  # how far the diaphragm bulges into the lungs
-    mediastinum: float  # half-width
-    cardiothoracic: float  # width of the heart / width of the chest
-    heart_axis: float  # 0 lies flat, 1 hangs upright
-    soft_tissue: float  # between lung and skin
-    thickness: float  # attenuation of the chest wall
-    rib_spacing: float
-    rib_slope: float
-    bone: float  # attenuation of bone
-    vessels: float
-    lung_grain: float
-    breast: float  # 0 for none
-    nipples: bool
-    arms_in_view: bool
-
-
-def sample_anatomy(rng: np.random.Generator, *, female: bool) -> Anatomy:
-    """A patient's build, drawn with the variety of a hospital's adults.
-
-    Args:
-        rng: Random stream.
-        female: Whether to draw breasts.
-    """
-    return Anatomy(
-        seed=int(rng.integers(2**31)),
-        half_chest=rng.uniform(0.32, 0.42),
-        apex=rng.uniform(0.09, 0.17),
-        base=rng.uniform(0.74, 0.88),
-        dome=rng.uniform(0.04, 0.11),
-        mediastinum=rng.uniform(0.045, 0.075),
-        cardiothoracic=float(np.clip(rng.normal(0.44, 0.04), 0.35, 0.52)),
-        heart_axis=rng.uniform(0, 1),
-        soft_tissue=rng.uniform(0.03, 0.12),
-        thickness=rng.uniform(0.95, 1.3),
-        rib_spacing=rng.uniform(0.068, 0.09),
-        rib_slope=rng.uniform(0.05, 0.16),
-        bone=rng.uniform(0.6, 1.4),
-        vessels=rng.uniform(0.5, 1.2),
-        lung_grain=rng.uniform(0.3, 1.0),
-        breast=rng.uniform(0.05, 0.28) if female else 0.0,
-        nipples=bool(rng.random() < 0.15),
-        arms_in_view=bool(rng.random() < 0.4),
-    )
+from cxrlit.data.drawing.subject import Anatomy, Exposure, Lesion
 
 
 class Chest:
@@ -83,7 +25,7 @@ class Chest:
         vessels: What the lungs' vessels attenuate.
     """
 
-    def __init__(self, anatomy: Anatomy, exposure: "Exposure", lesions: Sequence["Lesion"], image_px: int) -> None:
+    def __init__(self, anatomy: Anatomy, exposure: Exposure, lesions: Sequence[Lesion], image_px: int) -> None:
         self.anatomy, self.exposure, self.px = anatomy, exposure, image_px
         line = (np.arange(image_px, dtype=np.float32) + 0.5) / image_px
         self.x: Field = np.broadcast_to(line - 0.5, (image_px, image_px))
@@ -121,7 +63,7 @@ class Chest:
         """Half-width of the inside of the chest by height, which is 0 at the apex and 1 at the base."""
         return as_field(self.anatomy.half_chest * np.sqrt(1 - (1 - fraction) ** 2.6 + 1e-6))
 
-    def place(self, lesion: "Lesion", side: int) -> tuple[float, float]:
+    def place(self, lesion: Lesion, side: int) -> tuple[float, float]:
         """x and y of a lesion's centre in the body's frame, were the lesion on ``side``."""
         anatomy = self.anatomy
         top, bottom = anatomy.apex + 0.05, self.base - anatomy.dome

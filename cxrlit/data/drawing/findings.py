@@ -2,29 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from cxrlit.data.drawing.chest import Chest
 from cxrlit.data.drawing.primitives import Field, as_field, blur, draw_lines, noise, ramp
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """One finding as one image shows it.
-
-    ``depth`` is the place between the mediastinum (0) and the ribs (1), ``height`` between the diaphragm (0) and the
-    apex of the lung (1); findings that have a place of their own ignore them.
-    """
-
-    label: str
-    side: int  # -1 the patient's right, 1 the left, 0 both or neither
-    depth: float
-    height: float
-    size: float  # 0 the smallest of its kind, 1 the largest
-    opacity: float  # 0 barely visible, 1 dense
-    seed: int  # of its outline and texture
+from cxrlit.data.drawing.subject import Lesion
 
 
 def _blob(chest: Chest, centre: tuple[float, float], seed: int, radius: float, edge: float, roughness: float) -> Field:

@@ -1,66 +1,19 @@
 """One radiograph: chest and findings put in place on the film, exposed and scanned."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrlit.data.drawing.chest import Anatomy, Chest, draw_skeleton
-from cxrlit.data.drawing.findings import DRAW, Lesion
+from cxrlit.data.drawing.chest import Chest, draw_skeleton
+from cxrlit.data.drawing.findings import DRAW
 from cxrlit.data.drawing.primitives import Field, as_field
+from cxrlit.data.drawing.subject import Anatomy, Exposure, Lesion
 
 Box = tuple[float, float, float, float]
 """x, y, width, height of a finding, as fractions of the image's side."""
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """What differs from one image of a patient to the next, whatever the patient has."""
-
-    seed: int  # of noise and hardware
-    portable: bool  # AP: taken at the bedside, lying down
-    shift: tuple[float, float]  # right and down, as fractions of the image's side
-    rotation: float  # degrees
-    scale: float
-    inspiration: float  # 0 to 1
-    air: float  # share of the lungs' attenuation that is taken away
-    haze: float  # of the lungs, uneven and without meaning
-    gain: float
-    gamma: float
-    fog: float  # scattered radiation: the darkest gray, in [0, 1]
-    noise: float  # standard deviation of the gray values, in [0, 1]
-    n_electrodes: int
-    has_tube: bool
-    has_pacemaker: bool
-
-
-def sample_exposure(rng: np.random.Generator, *, portable: bool) -> Exposure:
-    """How one image is taken. The hardware says nothing about the findings, so that it is no shortcut to them.
-
-    Args:
-        rng: Random stream.
-        portable: Whether it is taken at the bedside (AP).
-    """
-    return Exposure(
-        seed=int(rng.integers(2**31)),
-        portable=portable,
-        shift=(rng.normal(0, 0.035), rng.normal(0, 0.03)),
-        rotation=rng.normal(0, 3.5),
-        scale=rng.uniform(0.88, 1.08) * (1.05 if portable else 1.0),
-        inspiration=float(np.clip(rng.normal(0.65 if portable else 0.85, 0.12), 0.3, 1)),
-        air=rng.uniform(0.60, 0.78),
-        haze=rng.uniform(0.03, 0.10),
-        gain=rng.uniform(0.82, 1.12),
-        gamma=rng.uniform(0.75, 1.45),
-        fog=rng.uniform(0.0, 0.14) + (0.05 if portable else 0.0),
-        noise=rng.uniform(0.004, 0.014),
-        n_electrodes=int(rng.integers(2, 5)) if rng.random() < 0.18 else 0,
-        has_tube=bool(rng.random() < 0.12),
-        has_pacemaker=bool(rng.random() < 0.05),
-    )
 
 
 def draw_radiograph(

@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from cxrlit.data.drawing.chest import Anatomy, sample_anatomy
-from cxrlit.data.drawing.findings import Lesion
-from cxrlit.data.drawing.radiograph import Box, Exposure, draw_radiograph, sample_exposure
+from cxrlit.data.drawing.radiograph import Box, draw_radiograph
+from cxrlit.data.drawing.subject import Anatomy, Exposure, Lesion, sample_anatomy, sample_exposure
 from cxrlit.files import replace_folder
 from cxrlit.labels import LABELS, NIH_NO_FINDING
 

@@ -1,0 +1,144 @@
+"""The chain and its ids, known before any work."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from tiny import REPO, write_tree
+
+from cxrlit.config import TrainConfig, read_config
+from cxrlit.data.load import load_data
+from cxrlit.errors import ConfigError
+from cxrlit.launch import compose_config
+from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, merge_callbacks, plan_phases
+
+Planner = Callable[..., list[PlannedPhase]]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("tree") / "nih")
+
+
+@pytest.fixture
+def plan(tree: Path, tmp_path: Path) -> Iterator[Planner]:
+    settings = ["data=nih", f"data.root={tree}", f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}"]
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+
+        def make_plan(*overrides: str) -> list[PlannedPhase]:
+            config = read_config(compose_config("train", [*settings, *overrides]), TrainConfig)
+            data = load_data(config.data, Path(config.cache_dir))
+            precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+            return plan_phases(config, data, precision, hash_start(config))
+
+        yield make_plan
+    assert not list(tmp_path.iterdir())
+
+
+def read_ids(phases: list[PlannedPhase]) -> dict[str, str]:
+    return {phase.name: phase.id for phase in phases}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["phase=highres"], ["frozen", "finetune", "highres"]),
+        (["phase=highres", "model.weights=none"], ["scratch", "frozen", "finetune", "highres"]),
+        (["phase=frozen"], ["frozen"]),
+        (["phase=scratch", "model.weights=none"], ["scratch"]),
+        ([], ["frozen", "finetune"]),
+    ],
+)
+def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[str], names: list[str]) -> None:
+    phases = plan(*overrides)
+    assert [phase.name for phase in phases] == names
+    assert {phase.status for phase in phases} == {"run"}
+    assert [phase.folder.name for phase in phases] == [f"{phase.name}-{phase.id}" for phase in phases]
+    assert len(set(read_ids(phases).values())) == len(names)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "data.split_seed=1",
+        "data.resize=crop",
+        "augment.flip=0",
+        "loss=bce",
+        "loss.pos_weight_cap=5",
+        "optimizer.weight_decay=0",
+        "callbacks.early_stopping.patience=1",
+        "callbacks.early_stopping=null",
+        "metrics.train=true",
+        "model.normalize=unit",
+        "model.weights=none",
+        "trainer.gradient_clip_norm=1",
+        "phases.frozen.lr=2e-3",
+        "phases.frozen.scheduler.patience=2",
+        "phases.frozen.max_epochs=6",
+    ],
+)
+def test_what_changes_the_result_changes_every_id_from_there_on(plan: Planner, override: str) -> None:
+    before, after = read_ids(plan()), read_ids(plan(override))
+    assert not set(before.values()) & set(after.values())
+
+
+def test_precision_changes_the_id(plan: Planner) -> None:
+    assert read_ids(plan("trainer.precision=fp32")) != read_ids(plan("trainer.precision=bf16"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.num_workers=3",
+        "logger=none",
+        "callbacks.progress_bar=null",
+        "run=default",
+        "evaluate=true",
+        "phases.highres.lr=1e-6",
+        "phases.scratch.max_epochs=3",
+        "phases.finetune.n_unfreeze_schedule=null",
+        "n_unfreeze=100",
+        "data.max_dropped=0.5",
+        "cache_dir=/nowhere",
+    ],
+)
+def test_what_changes_no_result_changes_no_id(plan: Planner, override: str) -> None:
+    assert read_ids(plan(override)) == read_ids(plan())
+
+
+def test_a_sweep_over_the_goal_shares_what_comes_before(plan: Planner) -> None:
+    plans = [read_ids(plan("phase=highres", f"lr={lr}", f"n_unfreeze={n}")) for lr in (1e-5, 5e-6) for n in (25, 50)]
+    assert len({ids["frozen"] for ids in plans}) == len({ids["finetune"] for ids in plans}) == 1
+    assert len({ids["highres"] for ids in plans}) == 4
+
+
+def test_weights_count_by_what_is_in_the_file(plan: Planner, tree: Path) -> None:
+    ids = []
+    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
+        (tree / name).write_bytes(content)
+        ids.append(read_ids(plan(f"model.weights={tree / name}")))
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_phase_changes_the_shared_callbacks_by_key() -> None:
+    needed = {
+        name: {"_target_": name}
+        for name in ("phased_unfreezing", "freeze_batch_norm", "epoch_report", "best_checkpoint", "last_checkpoint")
+    }
+    stop = {"_target_": "stop", "patience": 3, "mode": "max"}
+    merged = merge_callbacks(
+        {**needed, "stop": stop, "show": None}, {"stop": {"patience": 1}, "own": {"_target_": "a"}}
+    )
+    assert merged == {**needed, "stop": {**stop, "patience": 1}, "own": {"_target_": "a"}}
+    assert merge_callbacks({**needed, "stop": stop}, {"stop": None}) == needed
+    for name in needed:
+        with pytest.raises(ConfigError, match=f"callbacks.{name}=null"):
+            merge_callbacks(needed, {name: None})
+
+
+def test_precision_that_is_named_is_taken() -> None:
+    assert choose_precision("fp32", "cpu") == "fp32"
+    assert choose_precision("bf16", "cpu") == "bf16"
+    assert choose_precision("auto", "cpu") in {"fp32", "bf16"}
