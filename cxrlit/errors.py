@@ -2,7 +2,7 @@
 
 
 class CXRLitError(Exception):
-    """Base of all of them; the commands print it as one line and exit with 1."""
+    """Base of all of them; the commands print it as one line and exit with 2."""
 
 
 class ConfigError(CXRLitError):

@@ -23,7 +23,7 @@ from cxrlit.data.datamodule import Batch
 from cxrlit.labels import LABELS, NIH_NO_FINDING
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
-from cxrlit.training.phases import quiet_lightning
+from cxrlit.training.trainer import quiet_lightning
 
 REPO = Path(__file__).resolve().parents[1]
 

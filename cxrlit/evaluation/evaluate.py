@@ -24,8 +24,8 @@ from cxrlit.labels import LABELS
 from cxrlit.model.densenet import build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
-from cxrlit.training.phases import LIGHTNING_PRECISION, quiet_lightning
 from cxrlit.training.plan import choose_precision
+from cxrlit.training.trainer import LIGHTNING_PRECISION, quiet_lightning
 
 FILES = (
     "predictions_val.csv",

@@ -73,6 +73,11 @@ def test_pos_weight_is_negatives_over_positives_up_to_the_cap() -> None:
     np.testing.assert_array_equal(weight, np.array([1 / 3, 2.5, 2.5, 2, 0], dtype=np.float32))
 
 
+def test_a_label_without_a_positive_gets_the_cap_however_few_its_negatives() -> None:
+    targets = np.array([[0, np.nan], [0, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(capped_pos_weight(targets, cap=10.0), [10, 10])
+
+
 def test_a_label_without_a_known_target_is_named() -> None:
     targets = np.zeros((3, len(LABELS)), dtype=np.float32)
     targets[:, 5] = np.nan

@@ -1,0 +1,45 @@
+"""What must hold before a phase trains."""
+
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.index import read_targets
+from cxrlit.data.load import LoadedData
+from cxrlit.errors import DataError, LeakageError, name_some
+from cxrlit.evaluation.metrics import auroc, macro, per_label
+from cxrlit.training.plan import PlannedPhase
+
+
+def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
+    """No patient that an earlier checkpoint was trained on validates or tests.
+
+    Raises:
+        LeakageError: The message names patients.
+    """
+    for part in ("val", "test"):
+        shared = sorted(seen_patients & name_patients(data, part))
+        if shared:
+            raise LeakageError(
+                f"init_from: {len(shared)} patients that the checkpoint was trained on are in the {part} part of this "
+                f"split ({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
+            )
+
+
+def name_patients(data: LoadedData, part: str) -> set[str]:
+    """Patients of a part as ``source/patient``: the same number is another patient in another data set."""
+    return {f"{data.source}/{patient}" for patient in data.split.loc[data.split["split"] == part, "patient"]}
+
+
+def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
+    """The data can choose a best epoch, and no batch is too small for BatchNorm.
+
+    Raises:
+        DataError: No label has both classes in validation, or the last batch would have one image of one feature.
+    """
+    targets = read_targets(datamodule.parts["val"])
+    if macro(per_label(auroc, targets, targets)).n_labels == 0:
+        raise DataError("no label has both a positive and a negative in validation: there is no AUROC to train by")
+    n_train = len(datamodule.parts["train"])
+    if not phase.config.freeze_bn and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
+        raise DataError(
+            f"{n_train} training images in batches of {phase.config.batch_size} leave one for the last, too few for "
+            "a BatchNorm that trains at this img_size: change batch_size"
+        )

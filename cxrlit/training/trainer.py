@@ -1,0 +1,92 @@
+"""The trainer of one phase, and the callbacks around it."""
+
+import logging
+import warnings
+from typing import Any, Literal
+
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from rich import get_console
+
+from cxrlit.config import Precision, TrainConfig
+from cxrlit.errors import ConfigError
+from cxrlit.model.module import build_optimizer
+from cxrlit.training.callbacks import FreezeBatchNorm
+from cxrlit.training.checkpoint import DurableCheckpointIO
+from cxrlit.training.plan import PlannedPhase
+
+LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+
+
+def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision) -> Trainer:
+    """Lightning's trainer for a phase: one device, deterministic, its files in the phase folder."""
+    callbacks = build_callbacks(phase)
+    return Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=LIGHTNING_PRECISION[precision],
+        max_epochs=phase.config.max_epochs,
+        gradient_clip_val=config.trainer.gradient_clip_norm,
+        callbacks=callbacks,
+        logger=False if config.logger is None else instantiate(config.logger, save_dir=str(phase.folder)),
+        plugins=[DurableCheckpointIO()],
+        deterministic=True,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        use_distributed_sampler=False,
+        default_root_dir=str(phase.folder),
+    )
+
+
+def build_callbacks(phase: PlannedPhase) -> list[Callback]:
+    """The callbacks of a phase; those of ours, and the checkpoints, are told what the phase is."""
+    settings = {
+        "n_unfreeze": phase.config.n_unfreeze,
+        "freeze_bn": phase.config.freeze_bn,
+        "schedule": phase.config.n_unfreeze_schedule,
+    }
+    told: dict[str, dict[str, Any]] = {
+        "phased_unfreezing": settings,
+        "freeze_batch_norm": settings,
+        "epoch_report": {"folder": phase.folder},
+        "best_checkpoint": {"dirpath": str(phase.folder), "filename": "best"},
+        "last_checkpoint": {"dirpath": str(phase.folder), "filename": "last"},
+    }
+    callbacks = [instantiate(spec, **told.get(name, {})) for name, spec in phase.callbacks.items()]
+    # FreezeBatchNorm has the last word on the modes before a batch; where the output is a file, a bar is noise.
+    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm))
+    return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
+
+
+def check_buildable(phase: PlannedPhase, config: TrainConfig) -> None:
+    """Optimizer, scheduler, callbacks and logger take the arguments that they are given.
+
+    Raises:
+        ConfigError: One of them does not, or a callback is none.
+    """
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    try:
+        build_optimizer(weights, phase.config.lr, config.optimizer, phase.config.scheduler, n_steps=1000)
+        callbacks = build_callbacks(phase)
+        if config.logger is not None:
+            instantiate(config.logger, save_dir=str(phase.folder))
+    except Exception as error:  # any class may be named in the config, and raise anything
+        raise ConfigError(f"phases.{phase.name}: {error}") from None
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: {type(callback).__name__} is not a callback of Lightning")
+
+
+def quiet_lightning() -> None:
+    """Keep the trainer's banners and its advice on loader processes off the screen."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
