@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import multiprocessing
 import os
 import secrets
 import shutil
@@ -55,7 +56,13 @@ def hold_lock(path: Path, waiting: str) -> Iterator[None]:
     Args:
         path: What is locked; the lock is a hidden file beside it, which stays.
         waiting: Printed where another process holds it.
+
+    Raises:
+        RuntimeError: A worker process is importing a script that locks without ``if __name__ == "__main__":``. It
+            would wait for its own parent.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError('a script that calls cxrlit needs its work under if __name__ == "__main__":')
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         try:

@@ -193,3 +193,20 @@ def test_hash_of_a_value_knows_it_from_another(other: object) -> None:
     assert hash_value(value) == hash_value({"b": [1, 2], "a": 1})
     assert hash_value(value) != hash_value(other)
     assert len(hash_value(value, digits=7)) == 7
+
+
+def test_a_script_without_a_main_guard_ends_with_a_reason(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+from pathlib import Path
+from cxrlit.data.sources.synthetic import write_synthetic
+from cxrlit.files import hold_lock
+
+with hold_lock(Path({str(tmp_path)!r}) / "set", "waiting"):
+    write_synthetic(Path({str(tmp_path)!r}) / "set", n_patients=20, seed=0, image_px=32, workers=2)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert '__name__ == "__main__"' in done.stderr
