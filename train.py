@@ -19,7 +19,7 @@ def train_and_evaluate(config: TrainConfig) -> float:
 
     result = train(config)
     if config.evaluate:
-        evaluate_phase(result.folder, config.trainer)
+        evaluate_phase(result.folder, config.trainer, config.cache_dir)
     return result.best_val_auroc_macro
 
 

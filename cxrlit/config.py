@@ -37,7 +37,7 @@ Target = dict[str, Any]
 class Section(BaseModel):
     """A part of the config: unknown keys and wrong types are errors, nothing is converted, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DataBase(Section):
@@ -197,7 +197,7 @@ class TrainConfig(Section):
     init_from: str | None = Field(description="checkpoint that the goal starts from, in place of the phases before")
     seed: Seed = Field(description="seed of initialisation, order and augmentation")
     run: str = Field(pattern=r"^\w[\w.-]*$", description="name of the run, a folder of runs_dir")
-    runs_dir: str = Field(min_length=1)
+    runs_dir: Folder = Field(description="folder of the runs")
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     evaluate: bool = Field(description="evaluate the goal when it is trained")
     data: SyntheticData | NIHData = Field(discriminator="source")
@@ -251,7 +251,7 @@ class EvaluateConfig(Section):
     ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
     out: Folder | None = Field(description="folder of the tables; null: eval/ beside the checkpoint")
     data: EvaluateDataConfig
-    cache_dir: Folder | None = Field(description="folder of decoded images; null: the one of the training")
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     trainer: MachineConfig
 
 

@@ -38,14 +38,18 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str, schema: 
     """
     try:
         check_command_line(sys.argv[1:], config_dir, config_name, schema)
+        main()
     except CXRLitError as error:
         stop(error)
-    main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on; what is finished is kept", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def stop(error: CXRLitError) -> None:
     """Print a fault as one line and leave with an exit code that is not 0."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    line = "".join(character if character.isprintable() else " " for character in str(error))
+    print(f"error: {' '.join(line.split())[:2000]}", file=sys.stderr)
     raise SystemExit(FAULT_EXIT_CODE)
 
 
@@ -56,9 +60,11 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
     except CXRLitError as error:
         stop(error)
     except OSError as error:  # no space, no permission, no such folder
-        if error.strerror is None:
+        stop(CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        stop(CXRLitError(": ".join([str(name) for name in (error.filename,) if name is not None] + [error.strerror])))
+        stop(CXRLitError(f"out of memory: take a smaller batch_size or img_size ({str(error).splitlines()[:1]})"))
 
 
 def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]) -> None:
@@ -79,6 +85,10 @@ def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: 
             options.append(f"--{name.replace('_', '-')}")
     if options:
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
+    if known.resolve and not known.cfg:
+        raise ConfigError("--resolve goes with --cfg")
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: it cannot be understood here; put -m first and the settings after it")
     if known.multirun and schema is not TrainConfig:
         raise ConfigError("-m: only train.py sweeps")
     if known.multirun and known.cfg:

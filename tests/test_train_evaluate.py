@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -285,8 +287,8 @@ def test_init_from_a_checkpoint_cuts_the_chain(lab: Lab, frozen: Path) -> None:
     last = "features.denseblock4.denselayer16"
     assert changed == {"head.weight", "head.bias", f"{last}.conv1.weight", f"{last}.conv2.weight"}
     assert after.facts.history == [frozen.name]
-    patients = set(before.facts.trained_patients.splitlines())
-    assert set(after.facts.trained_patients.splitlines()) == patients
+    patients = before.facts.trained_patients
+    assert after.facts.trained_patients == patients
     assert all(patient.startswith("nih/") for patient in patients)
 
 
@@ -305,10 +307,10 @@ def test_init_from_with_patients_that_would_leak_is_refused(lab: Lab, frozen: Pa
     outcome = lab.train(*arguments)
     assert outcome.code != 0
     assert re.fullmatch(
-        r"error: init_from: \d+ patients that the checkpoint was trained on are in the val part of this split "
+        r"error: \d+ patients that the checkpoint was trained on are in the val part of this split "
         r"\((nih/\d+, ){4}nih/\d+( and \d+ more)?\): .*\n",
         outcome.err,
-    ) or re.search(r"error: init_from: [1-5] patients .* \(nih/\d+", outcome.err)
+    ) or re.search(r"error: [1-5] patients .* \(nih/\d+", outcome.err)
     assert not lab.runs.exists()
 
 
@@ -317,7 +319,22 @@ def test_the_ancestors_of_init_from_count(lab: Lab, frozen: Path) -> None:
     child = lab.train_well("phase=finetune", f"init_from={frozen}", "n_unfreeze=0")
     outcome = lab.train("phase=highres", f"init_from={child}", "data.split_seed=7")
     assert outcome.code != 0
-    assert "error: init_from: " in outcome.err
+    assert re.match(r"error: \d+ patients that the checkpoint was trained on are in the val part", outcome.err)
+
+
+def test_init_from_with_another_normalization_is_refused(lab: Lab, frozen: Path) -> None:
+    outcome = lab.train("phase=finetune", f"init_from={frozen}", "model.normalize=unit")
+    assert outcome.code != 0
+    assert outcome.err.startswith("error: model.normalize=unit: ")
+
+
+def test_init_from_a_phase_that_has_not_ended_is_refused(lab: Lab, frozen: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(frozen, tmp_path / "cut off")
+    state = folder / "phase.json"
+    state.write_text(state.read_text().replace('"done"', '"running"'))
+    outcome = lab.train("phase=finetune", f"init_from={folder}")
+    assert outcome.code != 0
+    assert "its phase is not finished" in outcome.err
 
 
 # ----------------------------------------------------------------------------- evaluation
@@ -410,8 +427,52 @@ def test_evaluation_of_other_data_is_refused(frozen: Path, tmp_path: Path) -> No
     table = tmp_path / "other" / "Data_Entry_2017_v2020.csv"
     table.write_text(table.read_text().replace(",3\n", ",99\n"))
     outcome = run_command("evaluate.py", f"ckpt={frozen}", f"data.root={other}", f"out={tmp_path / 'out'}")
-    assert "1 images have another patient than during training (0003.png)" in outcome.err
+    assert "1 images have another file, patient or target than during training (0003.png)" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def swap_train_and_test(facts: dict[str, Any]) -> dict[str, Any]:
+    names = {",train": ",TEST", ",test": ",train"}
+    split = facts["split"]
+    for old, new in {**names, ",TEST": ",test"}.items():
+        split = split.replace(old, new)
+    return {**facts, "split": split}
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "split is empty": (lambda facts: {**facts, "split": ""}, "the checkpoint's split is damaged"),
+    "split without columns": (lambda facts: {**facts, "split": "a,b\n1,2\n"}, "the checkpoint's split is damaged"),
+    "fewer hashes": (lambda facts: {**facts, "rows": facts["rows"][1:]}, "images and "),
+    "format is a tensor": (lambda facts: {**facts, "format": torch.ones(2)}, "its format is"),
+    "config without a key": (
+        lambda facts: {**facts, "config": {key: value for key, value in facts["config"].items() if key != "seed"}},
+        "best.ckpt: its config or split cannot be used: seed: the key is missing",
+    ),
+    "train and test exchanged": (swap_train_and_test, "patients that the checkpoint was trained on are in the test"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_checkpoint_whose_facts_cannot_be_is_refused(frozen: Path, tmp_path: Path, kind: str) -> None:
+    damage, reason = DAMAGES[kind]
+    content = torch.load(frozen / "best.ckpt", weights_only=True)
+    torch.save({**content, "cxrlit": damage(content["cxrlit"])}, tmp_path / "best.ckpt")
+    outcome = run_command("evaluate.py", f"ckpt={tmp_path / 'best.ckpt'}", f"cache_dir={tmp_path / 'cache'}")
+    assert outcome.code != 0
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert reason in outcome.err
+    assert not (tmp_path / "eval").exists()
+
+
+def test_what_a_finished_phase_came_from_is_not_trained_again(lab: Lab) -> None:
+    goal = lab.train_well("model.weights=none", "phase=finetune")
+    for folder in [*lab.runs.glob("*/scratch-*"), *lab.runs.glob("*/frozen-*")]:
+        shutil.rmtree(folder)
+    before = read_times(goal)
+    assert lab.train_well("model.weights=none", "phase=finetune") == goal
+    assert read_times(goal) == before
+    assert lab.list_phases() == ["finetune"]
 
 
 # ----------------------------------------------------------------------------- several processes

@@ -10,6 +10,7 @@
 | age, sex, view | years, M or F, PA or AP; missing where unknown |
 """
 
+import hashlib
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -31,8 +32,8 @@ def check_index(index: pd.DataFrame, source: str) -> pd.DataFrame:
         source: Where it came from, for messages.
 
     Raises:
-        DataError: It is empty, has duplicate images, an image name that is a path, an image without a patient,
-            or a target that is not 0, 1 or NaN.
+        DataError: It is empty, has duplicate images, an image name that is a path, a name with control characters,
+            an image without a patient, or a target that is not 0, 1 or NaN.
     """
     if index.empty:
         raise DataError(f"{source}: there are no images")
@@ -47,6 +48,10 @@ def check_index(index: pd.DataFrame, source: str) -> pd.DataFrame:
     nameless = images[index["patient"].isna() | (index["patient"].astype(str) == "")].tolist()
     if nameless:
         raise DataError(f"{source}: {len(nameless)} images have no patient: {name_some(nameless)}")
+    patients = index["patient"].astype(str)
+    odd_names = [name for name in [*images, *patients] if not name.isprintable()]
+    if odd_names:
+        raise DataError(f"{source}: names of images and patients hold no control characters: {odd_names[0]!r}")
     targets = read_targets(index)
     odd = ~(np.isnan(targets) | (targets == 0) | (targets == 1))
     if odd.any():
@@ -60,7 +65,13 @@ def read_targets(index: pd.DataFrame) -> NDArray[np.float32]:
     return index[list(LABELS)].to_numpy(dtype=np.float32)
 
 
-def hash_index(index: pd.DataFrame) -> str:
-    """Hash of what an index says: images, sizes of their files, patients, targets. No image is read."""
+def hash_rows(index: pd.DataFrame) -> list[str]:
+    """A short hash of what each row says: image, size of its file, patient, targets. No image is read."""
     columns = [index["image"], index["n_bytes"], index["patient"], *(index[label] for label in LABELS)]
-    return hash_value([hash_value([str(value) for value in column], digits=64) for column in columns])
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [hashlib.blake2b(repr(row).encode(), digest_size=6).hexdigest() for row in rows]
+
+
+def hash_index(index: pd.DataFrame) -> str:
+    """Hash of what a whole index says."""
+    return hash_value(hash_rows(index))

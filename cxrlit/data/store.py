@@ -78,6 +78,9 @@ def open_store(
         raise DataError(f"{folder}: it is damaged ({error}): remove the folder, it is built anew") from None
     if images.shape != (len(names), size, size) or images.dtype != np.uint8 or counts != (len(names), len(dropped)):
         raise DataError(f"{folder}: its files do not belong together: remove the folder, it is built anew")
+    usable = index.loc[~index["image"].isin(dropped["image"]), "image"]
+    if names.tolist() != usable.tolist():
+        raise DataError(f"{folder}: its images are not those of the index: remove the folder, it is built anew")
     return Store(images=images, rows=pd.Series(np.arange(len(names)), index=names), dropped=dropped)
 
 
@@ -91,11 +94,12 @@ def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
+        DataError: The file is there and cannot be read, which may pass: nothing is concluded from it.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; mend that and start again") from None
     if not content:
         raise ValueError("empty file")
     try:

@@ -14,6 +14,7 @@ from rich.table import Table
 from cxrlit.config import EvaluateConfig, EvaluateDataConfig, MachineConfig, NIHData, TrainConfig
 from cxrlit.console import print_table, say
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.index import hash_rows
 from cxrlit.data.load import LoadedData, check_dropped, read_source
 from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.evaluation.predictions import make_predictions, split_arrays, write_predictions
@@ -23,7 +24,8 @@ from cxrlit.files import write_csv, write_json
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import build_network
 from cxrlit.model.module import CXRModule
-from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
+from cxrlit.training.checks import check_ancestors
 from cxrlit.training.plan import choose_precision
 from cxrlit.training.trainer import LIGHTNING_PRECISION, quiet_lightning
 
@@ -34,15 +36,16 @@ FILES = (
     "eval_per_label_auroc.csv",
     "confusion_template.csv",
     "thresholds.json",
+    "dropped.csv",
 )
 
 
-def evaluate_phase(folder: Path, machine: MachineConfig) -> Path:
+def evaluate_phase(folder: Path, machine: MachineConfig, cache_dir: str) -> Path:
     """Evaluate a phase that was just trained, into its ``eval/``."""
     config = EvaluateConfig(
         ckpt=str(folder),
         out=None,
-        cache_dir=None,
+        cache_dir=cache_dir,
         data=EvaluateDataConfig(root=None),
         trainer=MachineConfig(accelerator=machine.accelerator, num_workers=machine.num_workers),
     )
@@ -65,6 +68,8 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     """
     quiet_lightning()
     checkpoint = read_checkpoint(Path(config.ckpt))
+    if is_unfinished(checkpoint.path):
+        say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
     precision = choose_precision(checkpoint.facts.precision, config.trainer.accelerator)
     trained = move_data(checkpoint.config, config)
     data = load_split(checkpoint, trained)
@@ -93,10 +98,11 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     )
     predictions = {part: predict(part, module, datamodule, trainer) for part in ("val", "test")}
     thresholds = tune_thresholds(*split_arrays(predictions["val"]))
-    out = Path(config.out) if config.out else checkpoint.path.parent / "eval"
+    name = "eval" if checkpoint.path.stem == "best" else f"eval-{checkpoint.path.stem}"
+    out = Path(config.out) if config.out else checkpoint.path.parent / name
     write_tables(out, predictions, thresholds, checkpoint, data)
+    write_csv(out / "dropped.csv", datamodule.dropped)
     if len(datamodule.dropped):
-        write_csv(out / "dropped.csv", datamodule.dropped)
         say(f"warning: {len(datamodule.dropped)} images could not be evaluated: {out / 'dropped.csv'}", style="yellow")
     say(f"The tables are in {out}")
     return out
@@ -109,29 +115,29 @@ def move_data(config: TrainConfig, moved: EvaluateConfig) -> TrainConfig:
         if not isinstance(data, NIHData):
             raise ConfigError("data.root: the checkpoint was trained on synthetic data, which is found by itself")
         data = data.model_copy(update={"root": moved.data.root})
-    cache_dir = config.cache_dir if moved.cache_dir is None else moved.cache_dir
-    return config.model_copy(update={"data": data, "cache_dir": cache_dir})
+    return config.model_copy(update={"data": data, "cache_dir": moved.cache_dir})
 
 
 def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
     """The data that a checkpoint was trained with, divided as it was then.
 
     Raises:
-        DataError: An image has another patient now, or too many of the images are gone.
+        DataError: An image has another file, patient or target now, or too many of the images are gone.
+        LeakageError: A patient of training stands in the checkpoint's own validation or test part.
     """
     source = read_source(config.data, Path(config.cache_dir))
     split = checkpoint.facts.read_split()
-    now = split["image"].map(source.index.set_index("image")["patient"])
-    moved = split.loc[now.notna() & (now != split["patient"]), "image"].tolist()
-    if moved:
+    now = split["image"].map(dict(zip(source.index["image"], hash_rows(source.index), strict=True)))
+    changed = split.loc[now.notna() & (now != checkpoint.facts.rows), "image"].tolist()
+    if changed:
         raise DataError(
-            f"{source.name}: {len(moved)} images have another patient than during training ({name_some(moved)}): "
-            "these are other data"
+            f"{source.name}: {len(changed)} images have another file, patient or target than during training "
+            f"({name_some(changed)}): these are other data"
         )
     gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")
     check_dropped(gone, len(split) - len(gone), config.data.max_dropped)
     index = source.index[source.index["image"].isin(split["image"])].reset_index(drop=True)
-    return LoadedData(
+    data = LoadedData(
         source=source.name,
         index=index,
         dropped=gone,
@@ -139,6 +145,8 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
         split_name=checkpoint.facts.split_name,
         max_dropped=config.data.max_dropped,
     )
+    check_ancestors(data, set(checkpoint.facts.trained_patients))
+    return data
 
 
 def predict(part: str, module: CXRModule, datamodule: CXRDataModule, trainer: Trainer) -> pd.DataFrame:

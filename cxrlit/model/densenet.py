@@ -14,6 +14,7 @@ from torchvision.models import DenseNet, DenseNet121_Weights
 
 from cxrlit.config import N_LAYERS
 from cxrlit.errors import CheckpointError
+from cxrlit.files import hash_file
 from cxrlit.labels import LABELS
 
 IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
@@ -97,16 +98,19 @@ def fetch_imagenet() -> Path:
         CheckpointError: They are not in the cache and cannot be downloaded; says which file to put where.
     """
     path: Path = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest = IMAGENET_FILE.removesuffix(".pth").rpartition("-")[2]
-        try:
-            torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=digest)
-        except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
-            raise CheckpointError(
-                f"model.weights=imagenet: {IMAGENET_FILE} cannot be downloaded ({_first_line(error)}): put the file "
-                f"from {IMAGENET_URL} into {path.parent}, or start from model.weights=none"
-            ) from None
+    digest = IMAGENET_FILE.removesuffix(".pth").rpartition("-")[2]
+    if path.is_file():
+        if not hash_file(path).startswith(digest):
+            raise CheckpointError(f"model.weights=imagenet: {path} is not torchvision's file of that name: remove it")
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=digest)
+    except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
+        raise CheckpointError(
+            f"model.weights=imagenet: {IMAGENET_FILE} cannot be downloaded ({_first_line(error)}): put the file "
+            f"from {IMAGENET_URL} into {path.parent}, or start from model.weights=none"
+        ) from None
     return path
 
 
@@ -121,8 +125,9 @@ def load_features(network: CXRNet, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"model.weights={path}: there is no such file; it may be imagenet, none or a file")
     state = load_plain(path, f"model.weights={path}")
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict):
         raise CheckpointError(f"model.weights={path}: not a state dict: it must map names to tensors")
+    check_finite(state, f"model.weights={path}")
     # torchvision's own file still has the names norm.1, conv.2 ... of its first releases.
     features = {
         re.sub(r"(norm|conv)\.([12])\.", r"\1\2.", name.removeprefix("features.")): tensor
@@ -154,6 +159,19 @@ def load_plain(path: Path, what: str) -> Any:
         raise CheckpointError(f"{what}: refused: it is no file of weights, or holds more than plain types") from None
     except Exception as error:  # bytes that are no pickle make the reader raise anything
         raise CheckpointError(f"{what}: it is damaged or no file of weights: {_first_line(error)[:160]}") from None
+
+
+def check_finite(state: dict[Any, Any], what: str) -> None:
+    """The mapping is a state dict, and no weight of it is NaN or infinite.
+
+    Raises:
+        CheckpointError: It is not; the message names the weight.
+    """
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{what}: not a state dict: it must map names to tensors")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{what}: {name} holds NaN or infinity: the training behind it diverged")
 
 
 def list_layers(network: CXRNet) -> list[tuple[str, nn.Module | None]]:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.errors import CheckpointError
+from cxrlit.errors import CheckpointError, ConfigError, DataError
 from cxrlit.files import replace_file
 from cxrlit.labels import LABELS
-from cxrlit.model.densenet import CXRNet, load_plain
+from cxrlit.model.densenet import CXRNet, check_finite, load_plain
 
 CHECKPOINT_FORMAT = 1
 
@@ -33,8 +33,8 @@ class Facts(BaseModel):
         precision: bf16 or fp32, as the phase was trained.
         split: The split as the text of ``split.csv``.
         split_name: official or grouped.
-        trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``,
-            a line each.
+        rows: Hash of each row of the index, in the order of the split.
+        trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
         history: Phases before it, ``name-id``, first to last.
         epoch: Epoch of the weights, from 0.
         val_auroc_macro: Validation macro AUROC after that epoch.
@@ -50,19 +50,23 @@ class Facts(BaseModel):
     precision: Precision
     split: str
     split_name: str
-    trained_patients: str
+    rows: list[str]
+    trained_patients: list[str]
     history: list[str]
     epoch: int
     val_auroc_macro: float
 
     def read_split(self) -> pd.DataFrame:
         """``image``, ``patient``, ``split`` of every image of the split."""
-        table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)
+        try:
+            table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)[
+                ["image", "patient", "split"]
+            ]
+        except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+            raise DataError(f"the checkpoint's split is damaged: {str(error).splitlines()[0]}") from None
+        if len(table) != len(self.rows):
+            raise DataError(f"the checkpoint's split has {len(table)} images and {len(self.rows)} hashes")
         return check_split(table, "the checkpoint's split")
-
-    @property
-    def trained_patients_set(self) -> set[str]:
-        return set(self.trained_patients.splitlines())
 
     @property
     def split_hash(self) -> str:
@@ -103,8 +107,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it; Lightning's own may leave half of one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replace_file(Path(path)) as staged:
-            torch.save(checkpoint, staged)
+        try:
+            with replace_file(Path(path)) as staged:
+                torch.save(checkpoint, staged)
+        except RuntimeError as error:  # torch's way to say that the disk is full
+            raise CheckpointError(f"{path}: it cannot be written, is the disk full? ({_first_line(error)})") from None
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -123,6 +130,12 @@ def find_checkpoint(path: Path) -> Path:
     return path
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether a checkpoint lies in a phase folder whose phase has not ended."""
+    state = path.parent / "phase.json"
+    return state.is_file() and '"status": "done"' not in state.read_text(encoding="utf-8")
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of ours. Nothing in it is run: plain types and tensors alone are accepted.
 
@@ -136,8 +149,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = load_plain(path, str(path))
     if not isinstance(content, dict) or not isinstance(content.get("cxrlit"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
-    if content["cxrlit"].get("format") != CHECKPOINT_FORMAT:
-        version = content["cxrlit"].get("format")
+    version = content["cxrlit"].get("format")
+    if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")
     try:
         facts = Facts.model_validate(content["cxrlit"])
@@ -147,11 +160,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if facts.labels != list(LABELS):
         raise CheckpointError(f"{path}: its labels are {', '.join(facts.labels)}; they must be {', '.join(LABELS)}")
     state = content.get("state_dict")
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict):
         raise CheckpointError(f"{path}: it has no weights")
-    return Checkpoint(
-        path=path,
-        facts=facts,
-        config=read_config(facts.config, TrainConfig),
-        weights={name.removeprefix("network."): tensor for name, tensor in state.items()},
-    )
+    check_finite(state, str(path))
+    try:
+        facts.read_split()
+        config = read_config(facts.config, TrainConfig)
+    except (ConfigError, DataError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
+    weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    return Checkpoint(path=path, facts=facts, config=config, weights=weights)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

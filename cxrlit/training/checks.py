@@ -1,10 +1,12 @@
 """What must hold before a phase trains."""
 
+from cxrlit.config import TrainConfig
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData
-from cxrlit.errors import DataError, LeakageError, name_some
+from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
 from cxrlit.evaluation.metrics import auroc, macro, per_label
+from cxrlit.training.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.plan import PlannedPhase
 
 
@@ -18,9 +20,23 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
         shared = sorted(seen_patients & name_patients(data, part))
         if shared:
             raise LeakageError(
-                f"init_from: {len(shared)} patients that the checkpoint was trained on are in the {part} part of this "
-                f"split ({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
+                f"{len(shared)} patients that the checkpoint was trained on are in the {part} part of this split "
+                f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
+
+
+def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """A checkpoint can be what a goal starts from.
+
+    Raises:
+        CheckpointError: Its phase is not finished.
+        ConfigError: Its images were normalized in another way.
+    """
+    if is_unfinished(checkpoint.path):
+        raise CheckpointError(f"{checkpoint.path}: its phase is not finished: run it to its end, then start from it")
+    theirs, ours = checkpoint.config.model.normalize, config.model.normalize
+    if theirs != ours:
+        raise ConfigError(f"model.normalize={ours}: {checkpoint.path} was trained with {theirs}")
 
 
 def name_patients(data: LoadedData, part: str) -> set[str]:

@@ -15,7 +15,7 @@ from rich import get_console
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.console import say
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.index import read_targets
+from cxrlit.data.index import hash_rows, read_targets
 from cxrlit.data.load import LoadedData, load_data
 from cxrlit.data.transforms import build_augment
 from cxrlit.errors import DataError
@@ -25,10 +25,12 @@ from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.loss import capped_pos_weight
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, find_checkpoint, read_checkpoint
-from cxrlit.training.checks import check_ancestors, check_trainable, name_patients
+from cxrlit.training.checks import check_ancestors, check_start, check_trainable, name_patients
 from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, plan_phases, read_done
 from cxrlit.training.screen import print_data, print_plan
 from cxrlit.training.trainer import build_trainer, check_buildable, quiet_lightning
+
+TO_RUN = ("run", "start over")
 
 
 class Result(NamedTuple):
@@ -66,7 +68,9 @@ def train(config: TrainConfig) -> Result:
     if config.init_from is not None:
         before = find_checkpoint(Path(config.init_from)).resolve()
         config = config.model_copy(update={"init_from": str(before)})
-        seen = read_checkpoint(before).facts.trained_patients_set
+        first = read_checkpoint(before)
+        seen = set(first.facts.trained_patients)
+        check_start(first, config)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     start = hash_start(config)
     data = load_data(config.data, Path(config.cache_dir))
@@ -76,13 +80,13 @@ def train(config: TrainConfig) -> Result:
     print_plan(phases, precision)
     # What can fail does so here, before anything is written.
     for phase in phases:
-        if phase.status != "done":
+        if phase.status in TO_RUN:
             check_buildable(phase, config)
-    if phases[0].status != "done":
+    if phases[0].status in TO_RUN:
         start_network(config, before)
 
     for phase in phases:
-        if phase.status != "done":
+        if phase.status in TO_RUN:
             with hold_lock(phase.folder, f"waiting for another process that trains {phase.folder}"):
                 if read_done(phase.folder) is None:
                     run_phase(phase, config, data, precision, before)
@@ -132,8 +136,9 @@ def run_phase(
         "labels": list(LABELS),
         "precision": precision,
         "split": data.split.to_csv(index=False, lineterminator="\n"),
+        "rows": hash_rows(data.index),
         "split_name": data.split_name,
-        "trained_patients": "\n".join(sorted(seen | name_patients(data, "train"))),
+        "trained_patients": sorted(seen | name_patients(data, "train")),
         "history": history,
     }
     _start_folder(phase, config, data, datamodule, pos_weight, precision)
@@ -165,7 +170,7 @@ def start_network(config: TrainConfig, before: Path | None) -> tuple[CXRNet, set
     checkpoint = read_checkpoint(before)
     network = checkpoint.load_into(build_network("none", config.model.normalize, config.seed))
     facts = checkpoint.facts
-    return network, facts.trained_patients_set, [*facts.history, f"{facts.phase}-{facts.phase_id}"]
+    return network, set(facts.trained_patients), [*facts.history, f"{facts.phase}-{facts.phase_id}"]
 
 
 def weigh_positives(config: TrainConfig, datamodule: CXRDataModule) -> pd.DataFrame:

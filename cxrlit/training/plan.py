@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,17 @@ from cxrlit.model.densenet import IMAGENET_FILE
 TRAINING_VERSION = 1
 """Part of every phase's id. Rises when the same config would train to another result."""
 
-REQUIRED_CALLBACKS = ("phased_unfreezing", "freeze_batch_norm", "epoch_report", "best_checkpoint", "last_checkpoint")
+REQUIRED_CALLBACKS = {
+    "phased_unfreezing": "cxrlit.training.callbacks.PhasedUnfreezing",
+    "freeze_batch_norm": "cxrlit.training.callbacks.FreezeBatchNorm",
+    "epoch_report": "cxrlit.training.callbacks.EpochReport",
+    "best_checkpoint": "pytorch_lightning.callbacks.ModelCheckpoint",
+    "last_checkpoint": "pytorch_lightning.callbacks.ModelCheckpoint",
+}
+"""Callbacks that make a phase what it is. Their settings are the phase's: a run cannot change them."""
+
 DISPLAY_TARGETS = frozenset(
     {
-        "cxrlit.training.callbacks.EpochReport",
         "pytorch_lightning.callbacks.LearningRateMonitor",
         "pytorch_lightning.callbacks.RichProgressBar",
         "pytorch_lightning.callbacks.TQDMProgressBar",
@@ -47,7 +54,8 @@ class PlannedPhase:
         callbacks: Its callbacks, those of all phases and its own.
         id: Hash of what determines its result.
         folder: Where it lives.
-        status: ``done``, ``run``, or ``start over`` where an earlier try was cut off.
+        status: ``done``; ``run``; ``start over`` where an earlier try was cut off; or ``not needed`` where a later
+            phase is done.
     """
 
     name: PhaseName
@@ -77,7 +85,11 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
         callbacks = merge_callbacks(config.callbacks, phase.callbacks)
         check_targets(config, name, callbacks)
         # What changes no result stays out: workers, logger, paths, what is only shown.
-        deciding = {key: spec for key, spec in callbacks.items() if spec["_target_"] not in DISPLAY_TARGETS}
+        deciding = {
+            key: spec
+            for key, spec in callbacks.items()
+            if spec["_target_"] not in DISPLAY_TARGETS and key not in REQUIRED_CALLBACKS
+        }
         id_ = hash_value(
             {
                 "version": [TRAINING_VERSION, PREPROCESSING_VERSION],
@@ -99,7 +111,11 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
         folder = Path(config.runs_dir) / config.run / f"{name}-{id_}"
         planned.append(PlannedPhase(name, phase, callbacks, id_, folder, _read_status(folder)))
         start = id_
-    return planned
+    last_done = max((number for number, phase in enumerate(planned) if phase.status == "done"), default=0)
+    return [
+        replace(phase, status="not needed") if number < last_done and phase.status != "done" else phase
+        for number, phase in enumerate(planned)
+    ]
 
 
 def hash_start(config: TrainConfig) -> str:
@@ -142,7 +158,7 @@ def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Targe
     """The callbacks of a phase: those of all phases, with its own keys over them, without those that are null.
 
     Raises:
-        ConfigError: One that makes a phase what it is is null, or one has no ``_target_``.
+        ConfigError: One that makes a phase what it is is null or changed.
     """
     merged: dict[str, Target] = {}
     for name in [*shared, *(name for name in own if name not in shared)]:
@@ -150,9 +166,9 @@ def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Targe
         if change is None or (base is None and not change):
             continue
         merged[name] = {**(base or {}), **change}
-    missing = [name for name in REQUIRED_CALLBACKS if name not in merged]
-    if missing:
-        raise ConfigError(f"callbacks.{missing[0]}=null: it makes a phase what it is and must stay")
+    for name, target in REQUIRED_CALLBACKS.items():
+        if merged.get(name) != {"_target_": target}:
+            raise ConfigError(f"callbacks.{name}: it makes a phase what it is: it stays, and takes no settings")
     return merged
 
 
@@ -167,7 +183,8 @@ def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, 
     if phase.scheduler is not None:
         check_target(f"phases.{name}.scheduler", phase.scheduler, positional=1)
     for key, spec in callbacks.items():
-        check_target(f"callbacks.{key}", spec)
+        if key not in REQUIRED_CALLBACKS:
+            check_target(f"callbacks.{key}", spec)
     if config.logger is not None:
         check_target("logger", config.logger)
     elif any(spec["_target_"].endswith("LearningRateMonitor") for spec in callbacks.values()):
@@ -214,6 +231,8 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path}: it is damaged: remove {folder}, the phase is trained anew") from None
     if not isinstance(facts, dict) or facts.get("status") != "done":
         return None
+    if type(facts.get("best_epoch")) is not int or type(facts.get("best_val_auroc_macro")) is not float:
+        raise CheckpointError(f"{path}: it is damaged: remove {folder}, the phase is trained anew")
     best = folder / "best.ckpt"
     if not best.is_file() or hash_file(best) != facts.get("best_sha256"):
         raise CheckpointError(f"{best}: it is not the file that training wrote: remove {folder} to train it anew")

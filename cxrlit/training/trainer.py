@@ -12,7 +12,7 @@ from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.errors import ConfigError
-from cxrlit.model.module import build_optimizer
+from cxrlit.model.module import MONITOR, build_optimizer
 from cxrlit.training.callbacks import FreezeBatchNorm
 from cxrlit.training.checkpoint import DurableCheckpointIO
 from cxrlit.training.plan import PlannedPhase
@@ -49,12 +49,19 @@ def build_callbacks(phase: PlannedPhase) -> list[Callback]:
         "freeze_bn": phase.config.freeze_bn,
         "schedule": phase.config.n_unfreeze_schedule,
     }
+    checkpoint = {"dirpath": str(phase.folder), "enable_version_counter": False}
     told: dict[str, dict[str, Any]] = {
         "phased_unfreezing": settings,
         "freeze_batch_norm": settings,
         "epoch_report": {"folder": phase.folder},
-        "best_checkpoint": {"dirpath": str(phase.folder), "filename": "best"},
-        "last_checkpoint": {"dirpath": str(phase.folder), "filename": "last"},
+        "best_checkpoint": {
+            **checkpoint,
+            "filename": "best",
+            "monitor": MONITOR,
+            "mode": "max",
+            "save_weights_only": True,
+        },
+        "last_checkpoint": {**checkpoint, "filename": "last"},
     }
     callbacks = [instantiate(spec, **told.get(name, {})) for name, spec in phase.callbacks.items()]
     # FreezeBatchNorm has the last word on the modes before a batch; where the output is a file, a bar is noise.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlit.data.index import COLUMNS, read_targets
+from cxrlit.data.index import COLUMNS, hash_index, read_targets
 from cxrlit.data.sources.nih import find_images, read_nih, read_official_lists, read_table
 from cxrlit.errors import DataError
 from cxrlit.labels import LABELS, NIH_NO_FINDING, NIH_OTHER_FINDINGS
@@ -211,12 +211,28 @@ def test_what_is_no_file_is_not_on_disk(nih_tree: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["nowhere.png", "00000001_000.png"], ids=["dangling", "loop"])
-def test_a_link_that_leads_nowhere_is_left_to_the_decoder(nih_tree: Path, target: str) -> None:
+def test_what_cannot_be_read_leaves_the_index_until_it_can(nih_tree: Path, target: str) -> None:
+    whole = hash_index(read_nih(nih_tree).index)
     path = next(nih_tree.rglob("00000001_000.png"))
+    content = path.read_bytes()
     path.unlink()
     path.symlink_to(target)
     source = read_nih(nih_tree)
-    assert source.index.loc[source.index["image"] == path.name, "n_bytes"].tolist() == [0]
+    assert path.name not in source.index["image"].tolist()
+    assert source.dropped["reason"].str.startswith("cannot be read: ").tolist() == [True]
+    assert hash_index(source.index) != whole
+    path.unlink()
+    path.write_bytes(content)
+    assert hash_index(read_nih(nih_tree).index) == whole
+
+
+def test_zeros_before_a_patient_number_say_nothing(nih_tree: Path) -> None:
+    table = nih_tree / "Data_Entry_2017_v2020.csv"
+    plain = read_nih(nih_tree).index["patient"].tolist()
+    rows = table.read_text().splitlines()
+    rows[1:] = [",".join([*row.split(",")[:3], f"000{row.split(',')[3]}", *row.split(",")[4:]]) for row in rows[1:]]
+    table.write_text("\n".join(rows) + "\n")
+    assert read_nih(nih_tree).index["patient"].tolist() == plain
 
 
 def test_other_files_among_the_images_do_no_harm(nih_tree: Path) -> None:

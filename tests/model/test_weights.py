@@ -15,6 +15,8 @@ from torch import Tensor
 from torchvision.models import densenet121, resnet18
 
 from cxrlit.errors import CheckpointError
+from cxrlit.files import hash_file
+from cxrlit.model import densenet
 from cxrlit.model.densenet import IMAGENET_FILE, CXRNet, build_network, load_features, load_plain
 
 
@@ -184,9 +186,31 @@ def test_imagenet_is_taken_from_the_folder(
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save(name_as_of_old(state), tmp_path / "by hand.pth")
-    shutil.copy(tmp_path / "by hand.pth", folder / IMAGENET_FILE)
+    digest = hash_file(tmp_path / "by hand.pth")[:8]
+    monkeypatch.setattr(densenet, "IMAGENET_FILE", f"densenet121-{digest}.pth")
+    shutil.copy(tmp_path / "by hand.pth", folder / densenet.IMAGENET_FILE)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert_loaded(build_network("imagenet", "imagenet", seed=0), state)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_another_file_under_the_name_of_imagenet_is_refused(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / IMAGENET_FILE)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match="not torchvision's file of that name"):
+        build_network("imagenet", "imagenet", seed=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_diverged_are_refused(state: dict[str, Tensor], tmp_path: Path, value: float) -> None:
+    name = "features.conv0.weight"
+    torch.save({**state, name: torch.full_like(state[name], value)}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=f"{name} holds NaN or infinity"):
+        load_features(build_network("none", "imagenet", seed=0), tmp_path / "weights.pth")
 
 
 def test_a_network_is_not_changed_by_a_file_that_does_not_fit(state: dict[str, Tensor], tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ from cxrlit.config import TrainConfig, read_config
 from cxrlit.data.load import load_data
 from cxrlit.errors import ConfigError
 from cxrlit.launch import compose_config
-from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, merge_callbacks, plan_phases
+from cxrlit.training.plan import (
+    REQUIRED_CALLBACKS,
+    PlannedPhase,
+    choose_precision,
+    hash_start,
+    merge_callbacks,
+    plan_phases,
+)
 
 Planner = Callable[..., list[PlannedPhase]]
 
@@ -123,10 +130,7 @@ def test_weights_count_by_what_is_in_the_file(plan: Planner, tree: Path) -> None
 
 
 def test_a_phase_changes_the_shared_callbacks_by_key() -> None:
-    needed = {
-        name: {"_target_": name}
-        for name in ("phased_unfreezing", "freeze_batch_norm", "epoch_report", "best_checkpoint", "last_checkpoint")
-    }
+    needed = {name: {"_target_": target} for name, target in REQUIRED_CALLBACKS.items()}
     stop = {"_target_": "stop", "patience": 3, "mode": "max"}
     merged = merge_callbacks(
         {**needed, "stop": stop, "show": None}, {"stop": {"patience": 1}, "own": {"_target_": "a"}}
@@ -134,7 +138,7 @@ def test_a_phase_changes_the_shared_callbacks_by_key() -> None:
     assert merged == {**needed, "stop": {**stop, "patience": 1}, "own": {"_target_": "a"}}
     assert merge_callbacks({**needed, "stop": stop}, {"stop": None}) == needed
     for name in needed:
-        with pytest.raises(ConfigError, match=f"callbacks.{name}=null"):
+        with pytest.raises(ConfigError, match=f"callbacks.{name}: it makes a phase what it is"):
             merge_callbacks(needed, {name: None})
 
 

@@ -42,12 +42,15 @@ def read_nih(root: Path, name: str = "nih") -> Source:
     if table_path is None:
         raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(TABLES)})")
     table = read_table(table_path)
-    files = find_images(root)
-    if not files:
+    files, unreadable = find_images(root)
+    if not files and not unreadable:
         raise DataError(f"data.root={root}: there are no PNG images in images_001/images ... or images/")
 
     found = table["image"].isin(files.keys())
-    dropped = pd.DataFrame({"image": table.loc[~found, "image"], "path": "", "reason": "not on disk"})
+    absent = table.loc[~found, "image"]
+    dropped = pd.DataFrame(
+        {"image": absent, "path": "", "reason": [unreadable.get(image, "not on disk") for image in absent]}
+    )
     index = table[found].copy()
     if index.empty:
         raise DataError(f"{table_path}: none of its {len(table)} images is among the {len(files)} files in {root}")
@@ -112,7 +115,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "image": table["Image Index"],
-            "patient": table["Patient ID"].str.strip(),
+            "patient": table["Patient ID"].str.strip().str.replace(r"^0+(?=\d)", "", regex=True),
             **columns,
             "age": _read_age(optional["Patient Age"]),
             "sex": optional["Patient Gender"].where(optional["Patient Gender"].isin(["M", "F"])),
@@ -121,8 +124,12 @@ def read_table(path: Path) -> pd.DataFrame:
     )
 
 
-def find_images(root: Path) -> dict[str, tuple[str, int]]:
-    """Path and size of every PNG in the folders where NIH's archives put them, by file name.
+def find_images(root: Path) -> tuple[dict[str, tuple[str, int]], dict[str, str]]:
+    """Every PNG in the folders where NIH's archives put them.
+
+    Returns:
+        Path and size by file name, and the reason by file name for those that cannot be read. These leave the index,
+        and with it the split's and the phases' hashes: once they can be read, nothing made without them is reused.
 
     Raises:
         DataError: Two folders hold a file of the same name.
@@ -130,6 +137,7 @@ def find_images(root: Path) -> dict[str, tuple[str, int]]:
     folders = [root / "images", *sorted(root.glob("images_[0-9][0-9][0-9]"))]
     folders = [inner for folder in folders for inner in (folder, folder / "images") if inner.is_dir()]
     files: dict[str, tuple[str, int]] = {}
+    unreadable: dict[str, str] = {}
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -137,16 +145,19 @@ def find_images(root: Path) -> dict[str, tuple[str, int]]:
                     continue
                 try:
                     status = entry.stat()
-                except OSError:  # a link that leads nowhere: found again, and said, when it is decoded
-                    n_bytes = 0
-                else:
-                    if not stat.S_ISREG(status.st_mode):
-                        continue
-                    n_bytes = status.st_size
+                except OSError as error:  # a link that leads nowhere
+                    unreadable[entry.name] = f"cannot be read: {error.strerror}"
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    unreadable[entry.name] = "not a file"
+                    continue
+                if not os.access(entry.path, os.R_OK):
+                    unreadable[entry.name] = "cannot be read: Permission denied"
+                    continue
                 if entry.name in files:
                     raise DataError(f"{entry.path} and {files[entry.name][0]} have the same name: keep one of them")
-                files[entry.name] = (os.path.abspath(entry.path), n_bytes)
-    return files
+                files[entry.name] = (os.path.abspath(entry.path), status.st_size)
+    return files, unreadable
 
 
 def read_official_lists(root: Path) -> dict[str, str] | None:
