@@ -1,9 +1,16 @@
 """What the commands print: lines that are never folded, tables that are never cut."""
 
+from pathlib import Path
+
 from rich import get_console
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+
+def show_path(path: Path) -> str:
+    """A path as a user would type it: relative where it lies below the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def say(text: str, style: str | None = None) -> None:

@@ -12,7 +12,7 @@ from rich import get_console
 from rich.table import Table
 
 from cxrlit.config import EvaluateConfig, EvaluateDataConfig, MachineConfig, NIHData, TrainConfig
-from cxrlit.console import print_table, say
+from cxrlit.console import print_table, say, show_path
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import hash_rows
 from cxrlit.data.load import LoadedData, check_dropped, read_source
@@ -103,8 +103,11 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
     write_tables(out, predictions, thresholds, checkpoint, data)
     write_csv(out / "dropped.csv", datamodule.dropped)
     if len(datamodule.dropped):
-        say(f"warning: {len(datamodule.dropped)} images could not be evaluated: {out / 'dropped.csv'}", style="yellow")
-    say(f"The tables are in {out}")
+        say(
+            f"warning: {len(datamodule.dropped)} images could not be evaluated: {show_path(out / 'dropped.csv')}",
+            style="yellow",
+        )
+    say(f"The tables are in {show_path(out)}")
     return out
 
 

@@ -13,7 +13,7 @@ import yaml
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.console import say
+from cxrlit.console import say, show_path
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import hash_rows, read_targets
 from cxrlit.data.load import LoadedData, load_data
@@ -87,15 +87,15 @@ def train(config: TrainConfig) -> Result:
 
     for phase in phases:
         if phase.status in TO_RUN:
-            with hold_lock(phase.folder, f"waiting for another process that trains {phase.folder}"):
+            with hold_lock(phase.folder, f"waiting for another process that trains {show_path(phase.folder)}"):
                 if read_done(phase.folder) is None:
                     run_phase(phase, config, data, precision, before)
         before = phase.folder
     facts = read_done(phases[-1].folder)
     assert facts is not None
     result = Result(phases[-1].folder, facts["best_epoch"], facts["best_val_auroc_macro"])
-    say(f"Trained: {result.folder} ({result.describe()}, {data.describe_split()})")
-    say(f"Evaluate it: python evaluate.py ckpt={result.folder}")
+    say(f"Trained: {show_path(result.folder)} ({result.describe()}, {data.describe_split()})")
+    say(f"Evaluate it: python evaluate.py ckpt={show_path(result.folder)}")
     return result
 
 

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from cxrlit.config import Precision
-from cxrlit.console import print_table, say
+from cxrlit.console import print_table, say, show_path
 from cxrlit.data.load import LoadedData
 from cxrlit.data.split import SPLITS
 from cxrlit.labels import LABELS
@@ -42,7 +42,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             phase.name,
             f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
             f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {config.max_epochs} epochs",
-            str(phase.folder),
+            show_path(phase.folder),
             phase.status,
         )
     print_table(table)
