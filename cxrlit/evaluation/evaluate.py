@@ -169,7 +169,9 @@ def write_tables(
 ) -> None:
     """Write ``FILES`` into a folder and print the per-label table."""
     split_hash = checkpoint.facts.split_hash
-    origin = {"split_name": data.split_name, "split_hash": split_hash, "checkpoint": str(checkpoint.path)}
+    facts = checkpoint.facts
+    name = f"{facts.phase}-{facts.phase_id}/{checkpoint.path.name}"  # the same wherever the folder lies
+    origin = {"split_name": data.split_name, "split_hash": split_hash, "checkpoint": name}
     aurocs = tabulate_auroc(predictions)
     summary = tabulate_summary(predictions, thresholds, origin)
     confusion = tabulate_confusion(predictions["test"], thresholds)
