@@ -186,7 +186,7 @@ def test_imagenet_is_taken_from_the_folder(
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save(name_as_of_old(state), tmp_path / "by hand.pth")
-    digest = hash_file(tmp_path / "by hand.pth")[:8]
+    digest = hash_file(tmp_path / "by hand.pth")[:8]  # as torchvision puts it into its file names
     monkeypatch.setattr(densenet, "IMAGENET_FILE", f"densenet121-{digest}.pth")
     shutil.copy(tmp_path / "by hand.pth", folder / densenet.IMAGENET_FILE)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
