@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cxrlit.errors import ConfigError
+from cxrlit.errors import ConfigError, first_line
 
 PhaseName = Literal["scratch", "frozen", "finetune", "highres"]
 PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
@@ -274,7 +274,7 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -
             missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
             values: Any = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
         if missing:
             raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
     else:

@@ -31,3 +31,14 @@ def name_some(names: list[str], limit: int = 5) -> str:
     """
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, cut to a line; its type where it says nothing.
+
+    >>> first_line(ValueError("short\\nlong"))
+    'short'
+    >>> first_line(EOFError())
+    'EOFError'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, suggest_key
-from cxrlit.errors import ConfigError, CXRLitError
+from cxrlit.errors import ConfigError, CXRLitError, first_line
 
 FAULT_EXIT_CODE = 2
 
@@ -64,7 +64,7 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        stop(CXRLitError(f"out of memory: take a smaller batch_size or img_size ({str(error).splitlines()[:1]})"))
+        stop(CXRLitError(f"out of memory: take a smaller batch_size or img_size ({first_line(error)})"))
 
 
 def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]) -> None:
@@ -176,8 +176,4 @@ def _say_hydra_fault(error: Exception, config_name: str) -> str:
     appended = re.search(r"Could not append to config. An item is already at '([^']+)'", text)
     if appended:
         return f"+{appended[1]}: the key is there already: drop the +"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)

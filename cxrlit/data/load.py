@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -37,11 +38,11 @@ class LoadedData:
     split_name: str
     max_dropped: float
 
-    @property
+    @cached_property
     def split_hash(self) -> str:
         return hash_split(self.split)
 
-    @property
+    @cached_property
     def index_hash(self) -> str:
         return hash_index(self.index)
 

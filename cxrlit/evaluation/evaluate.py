@@ -168,8 +168,8 @@ def write_tables(
     data: LoadedData,
 ) -> None:
     """Write ``FILES`` into a folder and print the per-label table."""
-    split_hash = checkpoint.facts.split_hash
     facts = checkpoint.facts
+    split_hash = facts.split_hash
     name = f"{facts.phase}-{facts.phase_id}/{checkpoint.path.name}"  # the same wherever the folder lies
     origin = {"split_name": data.split_name, "split_hash": split_hash, "checkpoint": name}
     aurocs = tabulate_auroc(predictions)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet121_Weights
 
 from cxrlit.config import N_LAYERS
-from cxrlit.errors import CheckpointError
+from cxrlit.errors import CheckpointError, first_line
 from cxrlit.files import hash_file
 from cxrlit.labels import LABELS
 
@@ -108,7 +108,7 @@ def fetch_imagenet() -> Path:
         torch.hub.download_url_to_file(IMAGENET_URL, str(path), hash_prefix=digest)
     except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
         raise CheckpointError(
-            f"model.weights=imagenet: {IMAGENET_FILE} cannot be downloaded ({_first_line(error)}): put the file "
+            f"model.weights=imagenet: {IMAGENET_FILE} cannot be downloaded ({first_line(error)}): put the file "
             f"from {IMAGENET_URL} into {path.parent}, or start from model.weights=none"
         ) from None
     return path
@@ -158,7 +158,7 @@ def load_plain(path: Path, what: str) -> Any:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{what}: refused: it is no file of weights, or holds more than plain types") from None
     except Exception as error:  # bytes that are no pickle make the reader raise anything
-        raise CheckpointError(f"{what}: it is damaged or no file of weights: {_first_line(error)[:160]}") from None
+        raise CheckpointError(f"{what}: it is damaged or no file of weights: {first_line(error)[:160]}") from None
 
 
 def check_finite(state: dict[Any, Any], what: str) -> None:
@@ -239,7 +239,3 @@ def set_batch_norm_modes(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> N
 def _last_modules(network: CXRNet, n_unfreeze: int) -> list[nn.Module]:
     layers = list_layers(network)
     return [module for _, module in layers[len(layers) - n_unfreeze :] if module is not None]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.errors import CheckpointError, ConfigError, DataError
+from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line
 from cxrlit.files import replace_file
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, check_finite, load_plain
@@ -63,7 +63,7 @@ class Facts(BaseModel):
                 ["image", "patient", "split"]
             ]
         except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
-            raise DataError(f"the checkpoint's split is damaged: {str(error).splitlines()[0]}") from None
+            raise DataError(f"the checkpoint's split is damaged: {first_line(error)}") from None
         if len(table) != len(self.rows):
             raise DataError(f"the checkpoint's split has {len(table)} images and {len(self.rows)} hashes")
         return check_split(table, "the checkpoint's split")
@@ -111,7 +111,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
             with replace_file(Path(path)) as staged:
                 torch.save(checkpoint, staged)
         except RuntimeError as error:  # torch's way to say that the disk is full
-            raise CheckpointError(f"{path}: it cannot be written, is the disk full? ({_first_line(error)})") from None
+            raise CheckpointError(f"{path}: it cannot be written, is the disk full? ({first_line(error)})") from None
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -170,7 +170,3 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return Checkpoint(path=path, facts=facts, config=config, weights=weights)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

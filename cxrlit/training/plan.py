@@ -18,7 +18,7 @@ from hydra.utils import get_class
 from cxrlit.config import PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
 from cxrlit.data.load import LoadedData
 from cxrlit.data.store import PREPROCESSING_VERSION
-from cxrlit.errors import CheckpointError, ConfigError
+from cxrlit.errors import CheckpointError, ConfigError, first_line
 from cxrlit.files import hash_file, hash_value
 from cxrlit.model.densenet import IMAGENET_FILE
 
@@ -257,5 +257,5 @@ def _say_import_fault(name: str, error: Exception) -> str:
     try:
         found = importlib.import_module(module)
     except Exception as fault:
-        return (str(fault).splitlines() or [type(error).__name__])[0]
+        return first_line(fault)
     return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"

@@ -179,28 +179,29 @@ def test_imagenet_without_network_says_which_file_goes_where(tmp_path: Path, mon
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.usefixtures("no_network")
-def test_imagenet_is_taken_from_the_folder(
-    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def torch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which torch keeps what it downloaded."""
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return folder
+
+
+@pytest.mark.usefixtures("no_network")
+def test_imagenet_is_taken_from_the_folder(
+    state: dict[str, Tensor], tmp_path: Path, torch_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(name_as_of_old(state), tmp_path / "by hand.pth")
     digest = hash_file(tmp_path / "by hand.pth")[:8]  # as torchvision puts it into its file names
     monkeypatch.setattr(densenet, "IMAGENET_FILE", f"densenet121-{digest}.pth")
-    shutil.copy(tmp_path / "by hand.pth", folder / densenet.IMAGENET_FILE)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    shutil.copy(tmp_path / "by hand.pth", torch_cache / densenet.IMAGENET_FILE)
     assert_loaded(build_network("imagenet", "imagenet", seed=0), state)
 
 
 @pytest.mark.usefixtures("no_network")
-def test_another_file_under_the_name_of_imagenet_is_refused(
-    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save(state, folder / IMAGENET_FILE)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+def test_another_file_under_the_name_of_imagenet_is_refused(state: dict[str, Tensor], torch_cache: Path) -> None:
+    torch.save(state, torch_cache / IMAGENET_FILE)
     with pytest.raises(CheckpointError, match="not torchvision's file of that name"):
         build_network("imagenet", "imagenet", seed=0)
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, first_line, name_some
 from cxrlit.labels import LABELS, NIH_NO_FINDING, NIH_OTHER_FINDINGS
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -88,7 +88,7 @@ def read_table(path: Path) -> pd.DataFrame:
             keep_default_na=False,
         )
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path}: it cannot be read as a CSV table: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path}: it cannot be read as a CSV table: {first_line(error)}") from None
     absent = [column for column in NEEDED if column not in table]
     if absent:
         raise DataError(f"{path}: the column {name_some(absent)} is missing; NIH's own table has it")
