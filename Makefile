@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test test-all lint types bench-synthetic bench-plain
+.PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval
 
 train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
@@ -26,6 +26,12 @@ bench-synthetic: $(READY)  ## how hard the synthetic data are
 
 bench-plain: $(READY)  ## against a plain training loop, on real images: make bench-plain ROOT=PATH
 	$(BIN)/python benchmarks/plain_loop.py --root $(ROOT)
+
+bench-data: $(READY)  ## the data layer against the plain way to do the same
+	$(BIN)/python benchmarks/data.py
+
+bench-eval: $(READY)  ## the statistics of an evaluation against loops over scikit-learn
+	$(BIN)/python benchmarks/evaluation.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

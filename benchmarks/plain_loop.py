@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models import densenet121
 
-from cxrlit.config import NIHData
+from cxrlit.config import PrepareConfig, read_config
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import load_data
 from cxrlit.files import write_json
@@ -64,11 +65,9 @@ def main() -> None:
 
 def read_parts(root: str, img_size: int) -> dict[str, Part]:
     """(N, 3, S, S) float images and (N, 8) targets of each part of the split that cxrlit makes too."""
-    config = NIHData(
-        source="nih", root=root, split="auto", split_seed=0, val_fraction=0.125, test_fraction=0.2,
-        resize="pad", max_dropped=0.05,
-    )  # fmt: skip
-    data = load_data(config, Path())
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = read_config(compose("prepare", overrides=["data=nih", f"data.root={root}"]), PrepareConfig)
+    data = load_data(config.data, LABELS, Path())
     parts = {}
     for part in ("train", "val", "test"):
         index = data.index[data.split["split"] == part]
@@ -77,7 +76,7 @@ def read_parts(root: str, img_size: int) -> dict[str, Part]:
             for path in index["path"]
         ]
         pixels = torch.from_numpy(np.stack(images)).float().div(255).sub(0.449).div(0.226)
-        parts[part] = (pixels.unsqueeze(1).expand(-1, 3, -1, -1), torch.tensor(read_targets(index)))
+        parts[part] = (pixels.unsqueeze(1).expand(-1, 3, -1, -1), torch.tensor(read_targets(index, LABELS)))
     return parts
 
 

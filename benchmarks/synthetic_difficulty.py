@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from cxrlit.data.index import read_targets
+from cxrlit.data.sources.files import DiskFiles
 from cxrlit.data.sources.nih import read_nih
 from cxrlit.data.sources.synthetic import SYNTHETIC_VERSION, TEST_FRACTION, write_synthetic
 from cxrlit.labels import LABELS
@@ -66,7 +67,7 @@ def read_data(
     root: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.str_], NDArray[np.bool_]]:
     """Pixels (N, 32 * 32) in [0, 1], targets (N, 8), patients (N,), and whether the test list has them (N,)."""
-    source = read_nih(root, name="synthetic")
+    source = read_nih(root, DiskFiles(root), LABELS, name="synthetic")
     if source.official is None:
         raise SystemExit(f"{root}: no official split")
     images = []
@@ -77,7 +78,7 @@ def read_data(
         images.append(cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA).reshape(-1))
     pixels = np.stack(images).astype(np.float32) / np.float32(255)
     patients = np.asarray(source.index["patient"], dtype=np.str_)
-    return pixels, read_targets(source.index), patients, np.asarray(source.official == "test", dtype=np.bool_)
+    return pixels, read_targets(source.index, LABELS), patients, np.asarray(source.official == "test", dtype=np.bool_)
 
 
 def measure(

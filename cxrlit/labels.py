@@ -1,4 +1,7 @@
-"""The labels, their one order, and the names that data sets give them."""
+"""The labels, their order, and how names of findings are matched."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 LABELS: tuple[str, ...] = (
     "Atelectasis",
@@ -10,14 +13,44 @@ LABELS: tuple[str, ...] = (
     "Pneumonia",
     "Pneumothorax",
 )
-"""The 8 findings. Every (N, 8) array, CSV column and network output is in this order."""
+"""The 8 findings that are trained unless ``labels`` says otherwise. Arrays (N, L), CSV columns and network outputs
+keep the order of the labels in use."""
 
-NIH_OTHER_FINDINGS: frozenset[str] = frozenset(
-    {"Consolidation", "Edema", "Emphysema", "Fibrosis", "Hernia", "Pleural_Thickening"}
-)
-"""Findings of the NIH table beside ``LABELS``: known, and not targets.
+FIXED_COLUMNS: tuple[str, ...] = (
+    "image", "source", "path", "file", "n_bytes", "mtime_ns", "patient", "study", "view", "age", "sex",
+)  # fmt: skip
+"""Columns of an index beside its labels."""
 
-Source: Wang et al., "ChestX-ray8", CVPR 2017, and the data set's later release with 14 findings.
-"""
 
-NIH_NO_FINDING = "No Finding"
+def match_findings(
+    labels: Sequence[str], known: Iterable[str], meanings: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """For each label the findings of a data set that make it present; none where the set does not have it.
+
+    A label that ``meanings`` does not list is matched by name, whatever its case, underscores and spaces.
+
+    Args:
+        labels: The labels in use.
+        known: The data set's own names.
+        meanings: For labels whose name is not enough, the names that mean them.
+
+    >>> match_findings(["Effusion", "pleural_thickening", "Mass"], ["Pleural Effusion", "Pleural Thickening"],
+    ...                {"Effusion": ("Pleural Effusion",)})
+    {'Effusion': ('Pleural Effusion',), 'pleural_thickening': ('Pleural Thickening',), 'Mass': ()}
+    """
+    by_name = {simplify_name(name): name for name in known}
+    special = {simplify_name(label): names for label, names in meanings.items()}
+    found = {}
+    for label in labels:
+        name = simplify_name(label)
+        found[label] = special[name] if name in special else (by_name[name],) if name in by_name else ()
+    return found
+
+
+def simplify_name(name: str) -> str:
+    """A name for comparison: lower case, a single space for whatever is no letter or digit.
+
+    >>> simplify_name("Pleural_Thickening")
+    'pleural thickening'
+    """
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -146,6 +146,9 @@ def _parse(text: str, parser: OverridesParser) -> Override:
     if not override.key_or_group or (choices and override.value() is None and not override.is_delete()):
         what = f"it may be {', '.join(choices)}" if choices else "settings are given as KEY=VALUE"
         raise ConfigError(f"{text}: {what}")
+    if choices and isinstance(override.value(), list):  # Hydra would lay one over the other
+        remedy = f": data=several data.sources={text.partition('=')[2]}" if override.key_or_group == "data" else ""
+        raise ConfigError(f"{text}: this group takes one choice{remedy}")
     return override
 
 

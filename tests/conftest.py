@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
 from cxrlit.config import NIHData
-from cxrlit.data.sources.nih import read_table
-from cxrlit.labels import LABELS, NIH_NO_FINDING
+from cxrlit.data.sources.nih import NO_FINDING, read_labels
+from cxrlit.labels import LABELS
 
 HEADER_V2020 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -47,7 +48,7 @@ def write_nih_tree(
             name = f"{patient:08d}_{visit:03d}.png"
             present = [label for label in LABELS if rng.random() < 1 / 3]
             age = f"{patient:03d}Y" if form == "2017" else f"{patient}"
-            row = [name, "|".join(present) or NIH_NO_FINDING, visit, patient, age, "FM"[patient % 2], "PA"]
+            row = [name, "|".join(present) or NO_FINDING, visit, patient, age, "FM"[patient % 2], "PA"]
             rows.append(",".join(map(str, [*row, 48, 48, 0.143, 0.143])))
             names[patient % 5 == 0].append(name)
             pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
@@ -81,11 +82,12 @@ def nih_tree(make_nih_tree: TreeWriter) -> Path:
 
 @pytest.fixture
 def make_nih_config() -> ConfigMaker:
-    """The defaults of ``conf/data/nih.yaml`` with a root and with changes."""
-    values = OmegaConf.load(Path(__file__).parents[1] / "conf" / "data" / "nih.yaml")
+    """The defaults of ``data=nih`` with a root and with changes."""
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        values = OmegaConf.to_container(compose("prepare", overrides=["data=nih"]).data)
 
     def make(root: Path, **changes: Any) -> NIHData:
-        return NIHData.model_validate({**OmegaConf.to_container(values), "root": str(root), **changes})
+        return NIHData.model_validate({**values, "root": str(root), **changes})
 
     return make
 
@@ -108,4 +110,6 @@ def nih_sample() -> Path:
 @pytest.fixture(scope="session")
 def nih_table() -> pd.DataFrame:
     """The whole real label table, read: 112,120 rows of 30,805 patients."""
-    return read_table(find_folder("CXRLIT_NIH_TABLES", "Data_Entry_2017_v2020.csv.gz") / "Data_Entry_2017_v2020.csv.gz")
+    return read_labels(
+        find_folder("CXRLIT_NIH_TABLES", "Data_Entry_2017_v2020.csv.gz") / "Data_Entry_2017_v2020.csv.gz", LABELS
+    )

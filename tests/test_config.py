@@ -92,7 +92,12 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
     config = compose("data=nih", "data.root='~/images'", "cache_dir=here")
     assert config.data.root == str(tmp_path / "home" / "images")
     assert config.cache_dir == str(tmp_path / "here")
-    composed = {"ckpt": "a", "out": "~/tables", "cache_dir": "here", "data": {"root": "../x"}}
+    composed = {
+        "ckpt": "a",
+        "out": "~/tables",
+        "cache_dir": "here",
+        "data": {"root": "../x", "roots": None, "store": None},
+    }
     read = read_config({**composed, "trainer": {"accelerator": "cpu", "num_workers": None}}, EvaluateConfig)
     assert (read.out, read.data.root) == (str(tmp_path / "home" / "tables"), str(tmp_path.parent / "x"))
 

@@ -235,7 +235,7 @@ def test_a_changed_checkpoint_is_not_reused(lab: Lab, frozen: Path) -> None:
 
 
 def test_only_the_head_of_a_frozen_phase_differs_from_where_it_started(frozen: Path, weights: Path) -> None:
-    start = build_network(str(weights), "imagenet", seed=0).state_dict()
+    start = build_network(str(weights), "imagenet", len(LABELS), seed=0).state_dict()
     trained = read_checkpoint(frozen).weights
     assert {name for name in start if not torch.equal(start[name], trained[name])} == {"head.weight", "head.bias"}
 
@@ -385,7 +385,7 @@ def test_the_tables_follow_from_the_predictions(frozen: Path) -> None:
     for part, table in tables.items():
         expected = macro(per_label(auroc, *split_arrays(table)))
         assert (summary.loc[part, "auroc_macro"], summary.loc[part, "n_labels"]) == expected
-    tuned = tune_thresholds(*split_arrays(tables["val"]))
+    tuned = tune_thresholds(*split_arrays(tables["val"]), LABELS)
     saved = json.loads((frozen / "eval" / "thresholds.json").read_text())
     assert saved["tuned_on"] == "val"
     np.testing.assert_array_equal([saved["thresholds"][label] for label in LABELS], tuned.values)

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.data.datamodule import Batch
-from cxrlit.labels import LABELS, NIH_NO_FINDING
+from cxrlit.data.sources.nih import NO_FINDING
+from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import quiet_lightning
@@ -51,7 +52,7 @@ def make_loader(batch_size: int = 4, **options: Any) -> DataLoader[Batch]:
 
 
 def make_module(**options: Any) -> CXRModule:
-    return CXRModule(build_network("none", "imagenet", seed=0), **options)
+    return CXRModule(build_network("none", "imagenet", len(LABELS), seed=0), **options)
 
 
 def fit(module: CXRModule, callbacks: Iterable[Callback], max_epochs: int = 1, **options: Any) -> Trainer:
@@ -92,7 +93,7 @@ def write_tree(
     rows = []
     for patient in range(n_patients):
         present = [label for label in LABELS if rng.random() < 1 / 3 and label not in never]
-        rows.append((f"{patient:04d}.png", "|".join(present) or NIH_NO_FINDING, patient))
+        rows.append((f"{patient:04d}.png", "|".join(present) or NO_FINDING, patient))
         pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
         Image.fromarray(pixels).save(root / "images" / rows[-1][0])
     if table:

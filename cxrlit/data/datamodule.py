@@ -1,7 +1,7 @@
 """Batches for training, validation and test."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,12 +12,16 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from cxrlit.config import SamplerConfig
+from cxrlit.data.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
-from cxrlit.data.store import Resize, Store, open_store
-from cxrlit.data.transforms import Augment, seed_of
+from cxrlit.data.open import open_data_store
+from cxrlit.data.sampler import Draw, EpochSampler, count_repeats
+from cxrlit.data.store import Store
+from cxrlit.data.transforms import Augment, key_names, seed_of
 from cxrlit.errors import DataError
 
 
@@ -26,7 +30,7 @@ class Batch(TypedDict):
 
     Attributes:
         image: (B, 1, S, S) uint8.
-        target: (B, 8) float32; 1 present, 0 absent, NaN unknown.
+        target: (B, L) float32; 1 present, 0 absent, NaN unknown.
         row: (B,) int64, rows of the part's table (``CXRDataModule.parts``).
     """
 
@@ -35,62 +39,40 @@ class Batch(TypedDict):
     row: Tensor
 
 
-class EpochShuffle(Sampler[tuple[int, int]]):
-    """Every row once, in an order that is a function of (seed, epoch).
-
-    It yields (epoch, row), so that a loader process that lives for many epochs still knows which one it is in.
-    """
-
-    def __init__(self, n_rows: int, seed: int) -> None:
-        self.n_rows = n_rows
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch  # the pairs are drawn later, and set_epoch may come between
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
-        return ((epoch, int(row)) for row in order)
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-
 class TrainImages(Dataset[Batch]):
-    """Augmented training images, by (epoch, row)."""
+    """Augmented training images, by draw."""
 
-    def __init__(self, part: pd.DataFrame, store: Store, augment: Augment | None, seed: int) -> None:
-        self.images, self.rows = store.images, part["row"].to_numpy()
-        self.names = part["image"].tolist()
-        self.targets = read_targets(part)
-        self.augment, self.seed = augment, seed
+    def __init__(
+        self, part: pd.DataFrame, labels: Sequence[str], store: Store, augment: Augment | None, seed: int
+    ) -> None:
+        self.store, self.augment, self.seed = store, augment, seed
+        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
+        self.keys = torch.tensor(key_names(part["image"]))
+        self.targets = torch.tensor(read_targets(part, labels))
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        images = [self._read(epoch, row) for epoch, row in keys]
-        return _make_batch(np.stack(images), self.targets, [row for _, row in keys])
-
-    def _read(self, epoch: int, row: int) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = self.images[self.rows[row]]
-        if self.augment is None:
-            return image
-        return self.augment(np.asarray(image), seed_of(self.seed, epoch, self.names[row]))
+    def __getitems__(self, draws: list[Draw]) -> Batch:
+        rows = torch.tensor([draw.row for draw in draws])
+        images = self.store.take(self.rows[rows].numpy())
+        if self.augment is not None:
+            for number, (draw, key) in enumerate(zip(draws, self.keys[rows].tolist(), strict=True)):
+                images[number] = self.augment(images[number], seed_of(self.seed, draw.epoch, key, draw.copy))
+        return _make_batch(images, self.targets, rows)
 
 
 class PlainImages(Dataset[Batch]):
     """Validation or test images as they are in the store, by row."""
 
-    def __init__(self, part: pd.DataFrame, store: Store) -> None:
-        self.images, self.rows = store.images, part["row"].to_numpy()
-        self.targets = read_targets(part)
+    def __init__(self, part: pd.DataFrame, labels: Sequence[str], store: Store) -> None:
+        self.store = store
+        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
+        self.targets = torch.tensor(read_targets(part, labels))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        return _make_batch(self.images[self.rows[rows]], self.targets, rows)
+        wanted = torch.tensor(rows)
+        return _make_batch(self.store.take(self.rows[wanted].numpy()), self.targets, wanted)
 
 
 class CXRDataModule(LightningDataModule):
@@ -103,6 +85,7 @@ class CXRDataModule(LightningDataModule):
         resize: How an image that is not square becomes square.
         cache_dir: Folder of the stores.
         augment: Augmentation of training images.
+        sampler: How training images are drawn; None: every one once an epoch.
         seed: Of the order and the augmentation.
         num_workers: Loader processes; None: chosen from the machine. Changes no result.
     """
@@ -116,6 +99,7 @@ class CXRDataModule(LightningDataModule):
         resize: Resize,
         cache_dir: Path,
         augment: Augment | None = None,
+        sampler: SamplerConfig | None = None,
         seed: int = 0,
         num_workers: int | None = None,
     ) -> None:
@@ -123,36 +107,36 @@ class CXRDataModule(LightningDataModule):
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.augment, self.seed = augment, seed
         self.num_workers = choose_num_workers() if num_workers is None else num_workers
-        self.store = open_store(data.index, data.source, img_size, resize, cache_dir)
-        self.dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
-        check_dropped(self.dropped, len(self.store.rows), data.max_dropped)
+        self.store = open_data_store(data, img_size, resize, cache_dir)
+        dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
+        check_dropped(dropped, int((self.store.positions >= 0).sum()), data.max_dropped)
+        self.dropped = pd.concat([dropped, data.left_out], ignore_index=True)
         self.parts = self._take_parts()
+        train = read_targets(self.parts["train"], data.labels)
+        self.repeats = np.ones(len(train)) if sampler is None else count_repeats(train, data.labels, sampler)
 
     def _take_parts(self) -> dict[str, pd.DataFrame]:
         """The index rows of each part that could be decoded, with ``row``, their place in the store."""
-        usable = self.data.index.assign(
-            split=self.data.split["split"], row=self.data.index["image"].map(self.store.rows)
-        ).dropna(subset="row")
-        usable["row"] = usable["row"].astype(np.int64)
+        index = self.data.index.assign(split=self.data.split["split"], row=self.store.positions)
+        usable = index[index["row"] >= 0]
         parts = {name: usable[usable["split"] == name].reset_index(drop=True) for name in ("train", "val", "test")}
         for name, part in parts.items():
             if part.empty:
-                raise DataError(f"{self.data.source}: no image of the {name} part can be decoded")
+                raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
         return parts
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = TrainImages(self.parts["train"], self.store, self.augment, self.seed)
-        sampler = EpochShuffle(len(self.parts["train"]), self.seed)
-        return self._loader(dataset, sampler)
+        dataset = TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
+        return self._loader(dataset, EpochSampler(self.repeats, self.seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.plain_dataloader("val")
 
     def plain_dataloader(self, part: str) -> DataLoader[Batch]:
         """The images of a part in the order of its table, without augmentation."""
-        return self._loader(PlainImages(self.parts[part], self.store), None)
+        return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None)
 
-    def _loader(self, dataset: Dataset[Batch], sampler: EpochShuffle | None) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], sampler: EpochSampler | None) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -171,12 +155,8 @@ def choose_num_workers() -> int:
     return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
 
 
-def _make_batch(images: NDArray[np.uint8], targets: NDArray[np.float32], rows: list[int]) -> Batch:
-    return {
-        "image": torch.from_numpy(images).unsqueeze(1),
-        "target": torch.from_numpy(targets[rows]),
-        "row": torch.tensor(rows),
-    }
+def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Batch:
+    return {"image": torch.from_numpy(images).unsqueeze(1), "target": targets[rows], "row": rows}
 
 
 def _keep(batch: Any) -> Any:

@@ -1,39 +1,101 @@
 """The first step of every command: what is on disk, and who trains, validates and tests."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from cxrlit.config import NIHData, SyntheticData
+from cxrlit.config import (
+    AnySource,
+    CheXpertConfig,
+    DataConfig,
+    MIMICConfig,
+    NIHConfig,
+    PadChestConfig,
+    SeveralData,
+    SplitConfig,
+    SyntheticConfig,
+    TableConfig,
+    VinDrConfig,
+)
 from cxrlit.console import say
 from cxrlit.data.index import hash_index
+from cxrlit.data.remote import read_stored_files
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.chexpert import read_chexpert
+from cxrlit.data.sources.files import DiskFiles, ImageFiles
+from cxrlit.data.sources.mimic import read_mimic
 from cxrlit.data.sources.nih import read_nih
+from cxrlit.data.sources.padchest import read_padchest
 from cxrlit.data.sources.synthetic import SYNTHETIC_VERSION, write_synthetic
-from cxrlit.data.split import check_patients_apart, check_split, hash_split, split_by_patient
-from cxrlit.errors import ConfigError, DataError
+from cxrlit.data.sources.table import read_any_table
+from cxrlit.data.sources.tables import show
+from cxrlit.data.sources.vindr import read_vindr
+from cxrlit.data.split import check_patients_apart, check_split, hash_split, read_split_file, split_by_patient
+from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.files import hash_value, hold_lock
 
 
 @dataclass(frozen=True)
-class LoadedData:
-    """The index of a data set with its split. No image has been read.
+class DataTables:
+    """One data set, or several as one. No image has been read.
 
     Attributes:
-        source: The data set's name.
-        index: The index, sorted by image.
-        dropped: Images of the table that are not in the index, with the reason.
-        split: ``image``, ``patient``, ``split`` of each row of the index, in its order.
-        split_name: How the split came to be: official or grouped.
-        max_dropped: Share of the table's images that may be missing or corrupt.
+        name: The data set's name, or ``nih+chexpert``.
+        labels: The labels in use.
+        index: The index. Of several, images and patients are called ``source/name``.
+        dropped: Images of the tables that cannot be used: ``image``, ``path``, ``reason``.
+        left_out: Images that the config does not want, in the same form.
+        stores: Address of the prepared images of a source, where it has one.
     """
 
-    source: str
+    name: str
+    labels: tuple[str, ...]
     index: pd.DataFrame
     dropped: pd.DataFrame
+    left_out: pd.DataFrame
+    stores: Mapping[str, str]
+
+    @property
+    def sources(self) -> list[str]:
+        return list(self.index["source"].unique())
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether names of images and patients begin with their source."""
+        return "+" in self.name
+
+    @cached_property
+    def index_hash(self) -> str:
+        return hash_index(self.index, self.labels)
+
+
+@dataclass(frozen=True)
+class ReadData(DataTables):
+    """Data before they are split.
+
+    Attributes:
+        official: For each source with a split of its own, the part of each of its rows (``Source.official``).
+    """
+
+    official: Mapping[str, NDArray[np.object_]]
+
+
+@dataclass(frozen=True)
+class LoadedData(DataTables):
+    """Data with their split.
+
+    Attributes:
+        split: ``image``, ``patient``, ``split`` of each row of the index, in its order.
+        split_name: How the split came to be: official, grouped, fold 1 of 5, file.
+        max_dropped: Share of the tables' images that may be missing or corrupt.
+    """
+
     split: pd.DataFrame
     split_name: str
     max_dropped: float
@@ -42,65 +104,118 @@ class LoadedData:
     def split_hash(self) -> str:
         return hash_split(self.split)
 
-    @cached_property
-    def index_hash(self) -> str:
-        return hash_index(self.index)
-
     def describe_split(self) -> str:
         return f"{self.split_name} split {self.split_hash}"
 
+    def name_patients(self, part: str) -> set[str]:
+        """Patients of a part as ``source/patient``: the same number is another patient in another data set."""
+        prefix = "" if self.is_joined else f"{self.name}/"
+        return {f"{prefix}{patient}" for patient in self.split.loc[self.split["split"] == part, "patient"]}
 
-def load_data(config: SyntheticData | NIHData, cache_dir: Path) -> LoadedData:
-    """Read the index of the chosen data set and split it by patient.
+
+def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> LoadedData:
+    """Read the index of the chosen data and split it by patient.
 
     Raises:
-        DataError: The data set cannot be read, or more than ``max_dropped`` of its images are missing.
-        LeakageError: The official lists put a patient on both sides.
+        DataError: The data cannot be read, or more than ``max_dropped`` of their images are missing.
+        LeakageError: A split that was given puts a patient into two parts.
     """
-    source = read_source(config, cache_dir)
-    check_dropped(source.dropped, len(source.index), config.max_dropped)
-    split, split_name = make_split(source, config)
-    return LoadedData(source.name, source.index, source.dropped, split, split_name, config.max_dropped)
+    return split_data(read_data(config, labels, cache_dir), config)
 
 
-def read_source(config: SyntheticData | NIHData, cache_dir: Path) -> Source:
-    """Read the data set that the config names; the synthetic one is drawn on first use."""
-    if isinstance(config, NIHData):
-        if config.root is None:
-            raise ConfigError("data=nih needs data.root=PATH, the folder of the images and the label table")
-        return read_nih(Path(config.root))
-    drawing = {"version": SYNTHETIC_VERSION, **config.model_dump(include={"n_patients", "image_px", "seed"})}
-    root = cache_dir / f"synthetic-{hash_value(drawing)}"
-    if not root.is_dir():
-        with hold_lock(root, f"waiting for another process that draws {root}"):
-            if not root.is_dir():
-                say(f"Drawing the synthetic data set into {root}, once")
-                write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
-    return read_nih(root, name="synthetic")
+def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> ReadData:
+    """Read the index of the chosen data, without the views that the config does not want."""
+    chosen: list[AnySource] = config.chosen() if isinstance(config, SeveralData) else [config]
+    sources = [read_source(section, labels, cache_dir) for section in chosen]
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"data.table.name={name_some(names)}: another source has the same name")
+    stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
+    kept, left_out = [], []
+    for source, section in zip(sources, chosen, strict=True):
+        source, unwanted = _choose_views(source, section.views)
+        kept.append(_prefix_names(source) if len(sources) > 1 else source)
+        left_out.append(
+            unwanted.assign(image=_prefix(source.name, unwanted["image"])) if len(sources) > 1 else unwanted
+        )
+    return ReadData(
+        name="+".join(names),
+        labels=tuple(labels),
+        index=pd.concat([source.index for source in kept], ignore_index=True),
+        dropped=pd.concat([source.dropped for source in kept], ignore_index=True),
+        left_out=pd.concat(left_out, ignore_index=True),
+        official={source.name: source.official for source in kept if source.official is not None},
+        stores=stores,
+    )
 
 
-def make_split(source: Source, config: SyntheticData | NIHData) -> tuple[pd.DataFrame, str]:
-    """The split of a source, checked, and its name.
+def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
+    """Read one data set; the synthetic one is drawn on first use."""
+    if isinstance(config, SyntheticConfig):
+        root = _draw_synthetic(config, cache_dir)
+        return read_nih(root, DiskFiles(root), labels, name="synthetic")
+    if isinstance(config, TableConfig) and config.root is None and config.table is not None:
+        config = config.model_copy(update={"root": str(Path(config.table).parent)})
+    if config.root is None:
+        raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
+    root = Path(config.root)
+    files: ImageFiles = DiskFiles(root) if config.store is None else read_stored_files(config.store, cache_dir)
+    match config:
+        case NIHConfig():
+            return read_nih(root, files, labels)
+        case CheXpertConfig():
+            return read_chexpert(config, files, labels)
+        case MIMICConfig():
+            return read_mimic(config, files, labels)
+        case PadChestConfig():
+            return read_padchest(config, files, labels)
+        case VinDrConfig():
+            return read_vindr(config, files, labels)
+        case TableConfig():
+            return read_any_table(config, files, labels)
 
-    With official lists, validation is carved out of ``train_val`` by patient; without, all three parts are made.
+
+def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
+    """Give every image its part: by file, by the sources' own splits, by fold, or grouped and stratified.
+
+    Raises:
+        DataError: There is no such split, or more than ``max_dropped`` of the images are missing.
+        LeakageError: A patient would stand in two parts.
     """
-    if config.split == "official" and source.official is None:
-        raise DataError("data.split=official: train_val_list.txt and test_list.txt are not in data.root")
-    split = source.index[["image", "patient"]].assign(split="test")
-    if source.official is not None and config.split != "grouped":
-        name, outside = "official", source.official == "train_val"
-        check_patients_apart(split.assign(split=source.official), f"{source.name}: the official lists")
-        fractions = {"train": 1 - config.val_fraction, "val": config.val_fraction}
+    kind = config.split
+    if kind == "auto" and config.fold is not None:
+        kind = "kfold"
+    if kind == "file":
+        assert config.split_file is not None  # the config sees to it
+        data, parts, name = _split_by_file(data, Path(config.split_file))
     else:
-        name, outside = "grouped", split["split"].notna().to_numpy()
-        rest = 1 - config.test_fraction
-        fractions = {
-            "train": rest * (1 - config.val_fraction),
-            "val": rest * config.val_fraction,
-            "test": config.test_fraction,
-        }
-    split.loc[outside, "split"] = split_by_patient(source.index[outside], fractions, config.split_seed)
-    return check_split(split, source.name), name
+        parts, kinds = np.empty(len(data.index), dtype=object), {}
+        for source in data.sources:
+            rows = (data.index["source"] == source).to_numpy()
+            official = data.official.get(source)
+            if kind == "official" and official is None:
+                raise DataError(f"data.split=official: {source} has no split of its own in its folder")
+            kinds[source] = "official" if kind in {"official", "auto"} and official is not None else kind
+            kinds[source] = "grouped" if kinds[source] == "auto" else kinds[source]
+            parts[rows] = _split_source(
+                data, rows, official if kinds[source] == "official" else None, kinds[source], config
+            )
+        names = [_name_split(used, config) for used in kinds.values()]
+        name = names[0] if len(set(names)) == 1 else "+".join(names)
+    check_dropped(data.dropped, len(data.index), config.max_dropped)
+    split = check_split(data.index[["image", "patient"]].assign(split=parts), data.name)
+    order = data.index["image"].argsort(kind="stable")
+    return LoadedData(
+        name=data.name,
+        labels=data.labels,
+        index=data.index.iloc[order].reset_index(drop=True),
+        dropped=data.dropped,
+        left_out=data.left_out,
+        stores=data.stores,
+        split=split,
+        split_name=name,
+        max_dropped=config.max_dropped,
+    )
 
 
 def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> None:
@@ -110,12 +225,106 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
         DataError: More than ``max_dropped`` of the images are dropped; the message counts the reasons.
     """
     total = len(dropped) + n_usable
-    if len(dropped) / total <= max_dropped:
+    if not total or len(dropped) / total <= max_dropped:
         return
     needed = math.ceil(100 * len(dropped) / total) / 100
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["reason"].value_counts().head(3).items())
-    example = dropped["image"].iloc[0]
+    example = show(dropped["image"].iloc[0])
     raise DataError(
         f"{len(dropped)} of {total} images cannot be used ({reasons}; such as {example}), more than "
         f"data.max_dropped={max_dropped:g} allows: complete the folder, or set data.max_dropped={needed:g}"
     )
+
+
+def _draw_synthetic(config: SyntheticConfig, cache_dir: Path) -> Path:
+    drawing = {"version": SYNTHETIC_VERSION, **config.model_dump(include={"n_patients", "image_px", "seed"})}
+    root = cache_dir / f"synthetic-{hash_value(drawing)}"
+    if not root.is_dir():
+        with hold_lock(root, f"waiting for another process that draws {root}"):
+            if not root.is_dir():
+                say(f"Drawing the synthetic data set into {root}, once")
+                write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
+    return root
+
+
+def _choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
+    """The source without the images of other views, and those."""
+    if views is None:
+        return source, source.index.loc[[], ["image", "path"]].assign(reason="")
+    wanted = source.index["view"].isin(views).to_numpy()
+    if not wanted.any():
+        there = sorted(source.index["view"].fillna("unknown").unique())
+        raise DataError(f"data.views={list(views)}: {source.name} has no such image; its views are {', '.join(there)}")
+    unwanted = source.index[~wanted]
+    reasons = "view " + unwanted["view"].fillna("unknown").astype(str) + ", which data.views leaves out"
+    kept = replace(
+        source,
+        index=source.index[wanted].reset_index(drop=True),
+        official=None if source.official is None else source.official[wanted],
+    )
+    return kept, unwanted[["image", "path"]].assign(reason=reasons)
+
+
+def _prefix(source: str, names: pd.Series) -> pd.Series:
+    return f"{source}/" + names.astype(str)
+
+
+def _prefix_names(source: Source) -> Source:
+    index = source.index
+    return replace(
+        source,
+        index=index.assign(image=_prefix(source.name, index["image"]), patient=_prefix(source.name, index["patient"])),
+        dropped=source.dropped.assign(image=_prefix(source.name, source.dropped["image"])),
+    )
+
+
+def _split_source(
+    data: ReadData, rows: NDArray[np.bool_], official: NDArray[np.object_] | None, kind: str, config: SplitConfig
+) -> NDArray[np.object_]:
+    """The part of each image of one source."""
+    index, labels, seed = data.index[rows], data.labels, config.split_seed
+    if data.is_joined:  # the names that the source alone gives them: the same seed, the same split
+        index = index.assign(patient=index["patient"].str.split("/", n=1).str[1])
+    held_out = {"train": 1 - config.val_fraction, "val": config.val_fraction}
+    if official is not None:
+        parts = official.copy()
+        check_patients_apart(index.assign(split=parts), f"{index['source'].iloc[0]}: the official split")
+        undivided = parts == "train_val"
+    elif kind == "kfold":
+        folds = {str(fold): 1 / config.n_folds for fold in range(config.n_folds)}
+        undivided = split_by_patient(index, labels, folds, seed) != str(config.fold)
+        parts = np.where(undivided, "train_val", "test").astype(object)
+    else:
+        rest = 1 - config.test_fraction
+        held_out = {part: rest * share for part, share in held_out.items()} | {"test": config.test_fraction}
+        parts, undivided = np.empty(len(index), dtype=object), np.ones(len(index), dtype=bool)
+    if undivided.any():
+        parts[undivided] = split_by_patient(index[undivided], labels, held_out, seed)
+    return parts
+
+
+def _name_split(kind: str, config: SplitConfig) -> str:
+    return f"fold {config.fold} of {config.n_folds}" if kind == "kfold" else kind
+
+
+def _split_by_file(data: ReadData, path: Path) -> tuple[ReadData, NDArray[np.object_], str]:
+    """The split of a file; images that it does not name are left out, images that are not there are dropped."""
+    table = read_split_file(path)
+    wanted = data.index["image"].isin(table["image"])
+    if not wanted.any():
+        raise DataError(
+            f"{path}: none of its {len(table)} images is in {data.name}, whose images are called such as "
+            f"{data.index['image'].iloc[0]}"
+        )
+    others = data.index.loc[~wanted, ["image", "path"]].assign(reason="not in data.split_file")
+    known = {*data.index["image"], *data.dropped["image"], *data.left_out["image"]}
+    gone = table.loc[~table["image"].isin(known), ["image"]].assign(path="", reason="in data.split_file, and not there")
+    index = data.index[wanted].reset_index(drop=True)
+    data = replace(
+        data,
+        index=index,
+        dropped=pd.concat([data.dropped, gone], ignore_index=True),
+        left_out=pd.concat([data.left_out, others], ignore_index=True),
+    )
+    parts = index["image"].map(dict(zip(table["image"], table["split"], strict=True)))
+    return data, parts.to_numpy(dtype=object), "file"

@@ -4,19 +4,23 @@ A split is a table with the columns ``image``, ``patient`` and ``split`` (train,
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.data.index import read_targets
+from cxrlit.data.sources.tables import check_unique, read_table
 from cxrlit.errors import DataError, LeakageError, name_some
 
 SPLITS = ("train", "val", "test")
 
 
-def split_by_patient(index: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> NDArray[np.object_]:
+def split_by_patient(
+    index: pd.DataFrame, labels: Sequence[str], fractions: Mapping[str, float], seed: int
+) -> NDArray[np.object_]:
     """Give each patient to one part, so that all labels have nearly the same prevalence in every part.
 
     Patients are placed one after the other, those with the most and the rarest findings first, each where it
@@ -26,6 +30,7 @@ def split_by_patient(index: pd.DataFrame, fractions: Mapping[str, float], seed: 
 
     Args:
         index: The index; of its columns, ``patient`` and the labels count. An unknown target counts as absent.
+        labels: The labels to balance.
         fractions: Share of the images for each part; they sum to 1.
         seed: Breaks ties between patients that look the same.
 
@@ -38,12 +43,11 @@ def split_by_patient(index: pd.DataFrame, fractions: Mapping[str, float], seed: 
     Source: the idea of placing the rarest first is Sechidis et al., "On the Stratification of Multi-Label Data",
     ECML PKDD 2011.
     """
-    names, rows = np.unique(index["patient"].to_numpy(dtype=str), return_inverse=True)
+    rows, names = pd.factorize(index["patient"].astype(str))
     if len(names) < len(fractions):
         raise DataError(f"{len(names)} patients cannot be split into {len(fractions)} parts")
-    per_image = np.column_stack([np.ones(len(index)), np.nan_to_num(read_targets(index))])
-    counts = np.zeros((len(names), per_image.shape[1]))
-    np.add.at(counts, rows, per_image)
+    per_image = np.column_stack([np.ones(len(index)), np.nan_to_num(read_targets(index, labels))])
+    counts = np.column_stack([np.bincount(rows, weights=column, minlength=len(names)) for column in per_image.T])
 
     totals = np.maximum(counts.sum(axis=0), 1)
     rarity = (counts / totals).max(axis=1)
@@ -63,6 +67,17 @@ def split_by_patient(index: pd.DataFrame, fractions: Mapping[str, float], seed: 
     return np.array(parts, dtype=object)[chosen[rows]]
 
 
+def read_split_file(path: Path) -> pd.DataFrame:
+    """A split from a file: ``image`` and ``split``, such as the ``split.csv`` of a phase.
+
+    Raises:
+        DataError: It cannot be read, or an image stands in it twice.
+    """
+    table = read_table(path, ("image", "split"))
+    check_unique(table["image"], path)
+    return table
+
+
 def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
     """The split, sorted by image, if no patient stands in two parts and none of the parts is empty.
 
@@ -70,7 +85,7 @@ def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
         LeakageError: A patient stands in two parts; the message names patients.
         DataError: A part has no image, a part has an unknown name, or an image stands in the split twice.
     """
-    unknown = sorted(set(map(str, split["split"])) - set(SPLITS))
+    unknown = sorted(set(map(str, split["split"].unique())) - set(SPLITS))
     if unknown:
         raise DataError(f"{source}: the parts of a split are train, val and test, not {name_some(unknown)}")
     duplicates = split.loc[split["image"].duplicated(), "image"].unique().tolist()
@@ -89,8 +104,10 @@ def check_patients_apart(split: pd.DataFrame, source: str) -> None:
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
     """
-    parts = split.groupby("patient", dropna=False)["split"].nunique()
-    leaking = [str(patient) for patient in parts[parts > 1].index]
+    patients, names = pd.factorize(split["patient"], use_na_sentinel=False)
+    parts = pd.factorize(split["split"], use_na_sentinel=False)[0]
+    stands = np.unique(np.column_stack([patients, parts]), axis=0)[:, 0]  # once for each part that a patient is in
+    leaking = [str(name) for name in sorted(names[np.flatnonzero(np.bincount(stands) > 1)])]
     if leaking:
         raise LeakageError(
             f"{source}: {len(leaking)} patients stand in two parts of the split ({name_some(leaking)}): "

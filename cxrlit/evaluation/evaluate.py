@@ -11,17 +11,16 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from rich.table import Table
 
-from cxrlit.config import EvaluateConfig, EvaluateDataConfig, MachineConfig, NIHData, TrainConfig
+from cxrlit.config import EvaluateConfig, EvaluateDataConfig, MachineConfig, SeveralData, SyntheticData, TrainConfig
 from cxrlit.console import print_table, say, show_path
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import hash_rows
-from cxrlit.data.load import LoadedData, check_dropped, read_source
+from cxrlit.data.load import LoadedData, check_dropped, read_data
 from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.evaluation.predictions import make_predictions, split_arrays, write_predictions
 from cxrlit.evaluation.tables import tabulate_auroc, tabulate_confusion, tabulate_summary
 from cxrlit.evaluation.thresholds import GRID, Thresholds, tune_thresholds
 from cxrlit.files import write_csv, write_json
-from cxrlit.labels import LABELS
 from cxrlit.model.densenet import build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
@@ -46,7 +45,7 @@ def evaluate_phase(folder: Path, machine: MachineConfig, cache_dir: str) -> Path
         ckpt=str(folder),
         out=None,
         cache_dir=cache_dir,
-        data=EvaluateDataConfig(root=None),
+        data=EvaluateDataConfig(root=None, roots=None, store=None),
         trainer=MachineConfig(accelerator=machine.accelerator, num_workers=machine.num_workers),
     )
     return evaluate_checkpoint(config)
@@ -82,7 +81,10 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
         cache_dir=Path(trained.cache_dir),
         num_workers=config.trainer.num_workers,
     )
-    module = CXRModule(checkpoint.load_into(build_network("none", trained.model.normalize, seed=0)))
+    module = CXRModule(
+        checkpoint.load_into(build_network("none", trained.model.normalize, len(data.labels), seed=0)),
+        labels=data.labels,
+    )
     shown = get_console().is_terminal
     trainer = Trainer(
         accelerator=config.trainer.accelerator,
@@ -97,7 +99,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
         use_distributed_sampler=False,
     )
     predictions = {part: predict(part, module, datamodule, trainer) for part in ("val", "test")}
-    thresholds = tune_thresholds(*split_arrays(predictions["val"]))
+    thresholds = tune_thresholds(*split_arrays(predictions["val"]), data.labels)
     name = "eval" if checkpoint.path.stem == "best" else f"eval-{checkpoint.path.stem}"
     out = Path(config.out) if config.out else checkpoint.path.parent / name
     write_tables(out, predictions, thresholds, checkpoint, data)
@@ -113,11 +115,20 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Path:
 
 def move_data(config: TrainConfig, moved: EvaluateConfig) -> TrainConfig:
     """The config of the training with the folders of this machine."""
-    data = config.data
-    if moved.data.root is not None:
-        if not isinstance(data, NIHData):
-            raise ConfigError("data.root: the checkpoint was trained on synthetic data, which is found by itself")
-        data = data.model_copy(update={"root": moved.data.root})
+    data, roots = config.data, moved.data.roots or {}
+    places = {key: value for key in ("root", "store") if (value := getattr(moved.data, key)) is not None}
+    if isinstance(data, SeveralData):
+        unknown = [*places, *(f"roots.{name}" for name in roots if name not in data.sources)]
+        if unknown:
+            raise ConfigError(
+                f"data.{unknown[0]}: the checkpoint was trained on {', '.join(data.sources)}: set data.roots"
+            )
+        sections = {name: getattr(data, name).model_copy(update={"root": root}) for name, root in roots.items()}
+        data = data.model_copy(update=sections)
+    elif roots or (places and isinstance(data, SyntheticData)):
+        raise ConfigError(f"data.{next(iter(places), 'roots')}: the checkpoint was trained on {data.source} data alone")
+    else:
+        data = data.model_copy(update=places)
     return config.model_copy(update={"data": data, "cache_dir": moved.cache_dir})
 
 
@@ -128,22 +139,25 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
         DataError: An image has another file, patient or target now, or too many of the images are gone.
         LeakageError: A patient of training stands in the checkpoint's own validation or test part.
     """
-    source = read_source(config.data, Path(config.cache_dir))
+    read = read_data(config.data, config.labels, Path(config.cache_dir))
     split = checkpoint.facts.read_split()
-    now = split["image"].map(dict(zip(source.index["image"], hash_rows(source.index), strict=True)))
+    now = split["image"].map(dict(zip(read.index["image"], hash_rows(read.index, read.labels), strict=True)))
     changed = split.loc[now.notna() & (now != checkpoint.facts.rows), "image"].tolist()
     if changed:
         raise DataError(
-            f"{source.name}: {len(changed)} images have another file, patient or target than during training "
+            f"{read.name}: {len(changed)} images have another file, patient or target than during training "
             f"({name_some(changed)}): these are other data"
         )
     gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")
     check_dropped(gone, len(split) - len(gone), config.data.max_dropped)
-    index = source.index[source.index["image"].isin(split["image"])].reset_index(drop=True)
+    index = read.index[read.index["image"].isin(split["image"])].sort_values("image", kind="stable", ignore_index=True)
     data = LoadedData(
-        source=source.name,
+        name=read.name,
+        labels=read.labels,
         index=index,
         dropped=gone,
+        left_out=read.left_out.iloc[:0],
+        stores=read.stores,
         split=split[split["image"].isin(index["image"])].reset_index(drop=True),
         split_name=checkpoint.facts.split_name,
         max_dropped=config.data.max_dropped,
@@ -157,7 +171,7 @@ def predict(part: str, module: CXRModule, datamodule: CXRDataModule, trainer: Tr
     batches = trainer.predict(module, datamodule.plain_dataloader(part))
     assert batches is not None
     probs: NDArray[np.float32] = torch.cat(batches).numpy()  # type: ignore[arg-type]
-    return make_predictions(datamodule.parts[part], probs)
+    return make_predictions(datamodule.parts[part], datamodule.data.labels, probs)
 
 
 def write_tables(
@@ -189,12 +203,12 @@ def write_tables(
             **origin,
             "thresholds": {
                 label: None if np.isnan(value) else value
-                for label, value in zip(LABELS, thresholds.values.tolist(), strict=True)
+                for label, value in zip(thresholds.labels, thresholds.values.tolist(), strict=True)
             },
             "reasons": thresholds.reasons,
         },
     )
-    print_tables(aurocs, summary, confusion, f"{data.source}, {data.split_name} split {split_hash}")
+    print_tables(aurocs, summary, confusion, f"{data.name}, {data.split_name} split {split_hash}")
 
 
 def print_tables(aurocs: pd.DataFrame, summary: pd.DataFrame, confusion: pd.DataFrame, title: str) -> None:

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.evaluation.metrics import auroc, average_precision, count_decisions, divide, f1_score, macro, per_label
-from cxrlit.evaluation.predictions import split_arrays
+from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.thresholds import Thresholds
-from cxrlit.labels import LABELS
 
 
 def tabulate_auroc(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -31,7 +30,7 @@ def tabulate_auroc(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "split": split,
-                    "label": LABELS,
+                    "label": list_labels(table),
                     "auroc": per_label(auroc, probs, targets),
                     "average_precision": per_label(average_precision, probs, targets),
                     "positives": positives,
@@ -94,7 +93,7 @@ def tabulate_confusion(predictions: pd.DataFrame, thresholds: Thresholds) -> pd.
     counts = count_decisions(probs, targets, np.nan_to_num(thresholds.values))
     table = pd.DataFrame(
         {
-            "label": LABELS,
+            "label": thresholds.labels,
             "threshold": thresholds.values,
             **{name: pd.array(getattr(counts, name), dtype="Int64") for name in counts._fields},
             "precision": divide(counts.TP, counts.TP + counts.FP),
@@ -106,7 +105,7 @@ def tabulate_confusion(predictions: pd.DataFrame, thresholds: Thresholds) -> pd.
     table.loc[np.isnan(thresholds.values), [*counts._fields, "precision", "recall", "specificity", "F1"]] = pd.NA
     reasons = []
     positives, negatives, decided = counts.TP + counts.FN, counts.TN + counts.FP, counts.TP + counts.FP
-    for label, n_positive, n_negative, n_decided in zip(LABELS, positives, negatives, decided, strict=True):
+    for label, n_positive, n_negative, n_decided in zip(thresholds.labels, positives, negatives, decided, strict=True):
         reasons.append(
             f"no threshold: {thresholds.reasons[label]}"
             if label in thresholds.reasons

@@ -15,7 +15,6 @@ from torchvision.models import DenseNet, DenseNet121_Weights
 from cxrlit.config import N_LAYERS
 from cxrlit.errors import CheckpointError, first_line
 from cxrlit.files import hash_file
-from cxrlit.labels import LABELS
 
 IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
 IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
@@ -42,7 +41,7 @@ class CXRNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, normalize: str = "imagenet", n_labels: int = len(LABELS)) -> None:
+    def __init__(self, normalize: str, n_labels: int) -> None:
         super().__init__()
         densenet = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
         self.features = densenet.features
@@ -70,12 +69,13 @@ class CXRNet(nn.Module):
         return logits
 
 
-def build_network(weights: str, normalize: str, seed: int) -> CXRNet:
+def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXRNet:
     """A network whose features come from ``weights`` and whose head is new.
 
     Args:
         weights: ``imagenet``, ``none`` (random), or the path of a state dict in torchvision's format.
         normalize: ``imagenet`` or ``unit``.
+        n_labels: Outputs of the head.
         seed: Of all that is random about it.
 
     Raises:
@@ -83,7 +83,7 @@ def build_network(weights: str, normalize: str, seed: int) -> CXRNet:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = CXRNet(normalize)
+        network = CXRNet(normalize, n_labels)
     if weights == "imagenet":
         load_features(network, fetch_imagenet())
     elif weights != "none":

@@ -6,15 +6,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cxrlit.labels import LABELS
 
-
-def capped_pos_weight(targets: NDArray[np.float32], cap: float = 10.0) -> NDArray[np.float32]:
+def capped_pos_weight(
+    targets: NDArray[np.float32], cap: float = 10.0, draws: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
     """Weight of the positive term of BCE for each label: negatives / positives, at most ``cap``.
 
     Args:
         targets: (N, L), 1 present, 0 absent, NaN unknown. Training rows only.
         cap: Upper bound, > 0.
+        draws: (N,) how often an epoch draws each image; None: once.
 
     Returns:
         (L,) float32, in [0, cap]. A label without a positive gets ``cap``.
@@ -25,12 +26,11 @@ def capped_pos_weight(targets: NDArray[np.float32], cap: float = 10.0) -> NDArra
     >>> capped_pos_weight(np.array([[1, 0], [0, 0], [0, np.nan], [0, 0]], dtype=np.float32))
     array([ 3., 10.], dtype=float32)
     """
-    positives, negatives = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
-    unknown = np.flatnonzero(positives + negatives == 0)
-    if len(unknown):
-        names = LABELS if targets.shape[1] == len(LABELS) else range(targets.shape[1])
-        raise ValueError(f"{names[unknown[0]]} has no known target among the training images")
-    ratio = negatives / np.maximum(positives, 1)
+    weights = np.ones(len(targets)) if draws is None else draws
+    positives, negatives = weights @ (targets == 1), weights @ (targets == 0)
+    if (positives + negatives == 0).any():
+        raise ValueError(f"label {int((positives + negatives == 0).argmax())} has no known target")
+    ratio = negatives / np.where(positives == 0, 1, positives)
     return np.where(positives == 0, cap, np.minimum(ratio, cap)).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
 """The LightningModule: a network, its loss, its optimizer, and the metrics of an epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,17 @@ class CXRModule(LightningModule):
 
     Args:
         network: Images to logits.
+        labels: Names of the network's outputs.
         lr: Learning rate; the peak where the schedule is one cycle.
         optimizer: A dict with ``_target_``; it gets the parameters that train and ``lr``.
         scheduler: A dict with ``_target_``, or None. One cycle steps after each batch, all others after each
             epoch; ReduceLROnPlateau watches the validation macro AUROC.
-        pos_weight: (8,) weight of the positive term of BCE; None: 1.
+        pos_weight: (L,) weight of the positive term of BCE; None: 1.
         train_auroc: Also measure AUROC over the training images as they were seen.
         facts: What each checkpoint says of its origin, plain types.
 
     Attributes:
-        auroc: (8,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
+        auroc: (L,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
             what is logged in float32.
     """
 
@@ -46,6 +47,7 @@ class CXRModule(LightningModule):
         self,
         network: CXRNet,
         *,
+        labels: Sequence[str] = LABELS,
         lr: float = 1e-3,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
@@ -54,7 +56,10 @@ class CXRModule(LightningModule):
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if len(labels) != network.head.out_features:
+            raise ValueError(f"{network.head.out_features} outputs cannot be {len(labels)} labels")
         self.network = network
+        self.labels = tuple(labels)
         self.lr = lr
         self.optimizer_target = dict(optimizer or {"_target_": "torch.optim.AdamW"})
         self.scheduler_target = dict(scheduler) if scheduler else None
@@ -65,7 +70,7 @@ class CXRModule(LightningModule):
         self.train_auroc = LabelAUROC() if train_auroc else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) uint8 images to (B, 8) float32 logits."""
+        """(B, 1, S, S) uint8 images to (B, L) float32 logits."""
         logits: Tensor = self.network(images)
         return logits
 
@@ -84,7 +89,7 @@ class CXRModule(LightningModule):
         self.val_auroc.update(logits.sigmoid(), batch["target"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, 8) float32 probs."""
+        """(B, L) float32 probs."""
         probs: Tensor = self(batch["image"]).sigmoid()
         return probs
 
@@ -103,7 +108,7 @@ class CXRModule(LightningModule):
             raise ConfigError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
         metric.reset()
         self.auroc[part] = values.numpy()
-        scores = {label: value.float() for label, value in zip(LABELS, values, strict=True)}
+        scores = {label: value.float() for label, value in zip(self.labels, values, strict=True)}
         for name, score in {**scores, "macro": macro(self.auroc[part]).value}.items():
             self.log(f"{part}/auroc_{name}", score, on_step=False, on_epoch=True, batch_size=1)
 

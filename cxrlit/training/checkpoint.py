@@ -13,12 +13,11 @@ from torch import Tensor
 
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line
+from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.files import replace_file
-from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, check_finite, load_plain
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 class Facts(BaseModel):
@@ -157,8 +156,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise CheckpointError(f"{path}: its {key} cannot be used: {error.errors()[0]['msg']}") from None
-    if facts.labels != list(LABELS):
-        raise CheckpointError(f"{path}: its labels are {', '.join(facts.labels)}; they must be {', '.join(LABELS)}")
     state = content.get("state_dict")
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: it has no weights")
@@ -168,5 +165,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         config = read_config(facts.config, TrainConfig)
     except (ConfigError, DataError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
+    if facts.labels != config.labels:
+        raise CheckpointError(
+            f"{path}: its labels are {name_some(facts.labels)}, its config says {name_some(config.labels)}"
+        )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return Checkpoint(path=path, facts=facts, config=config, weights=weights)

@@ -17,7 +17,7 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
         LeakageError: The message names patients.
     """
     for part in ("val", "test"):
-        shared = sorted(seen_patients & name_patients(data, part))
+        shared = sorted(seen_patients & data.name_patients(part))
         if shared:
             raise LeakageError(
                 f"{len(shared)} patients that the checkpoint was trained on are in the {part} part of this split "
@@ -30,18 +30,15 @@ def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
 
     Raises:
         CheckpointError: Its phase is not finished.
-        ConfigError: Its images were normalized in another way.
+        ConfigError: It has other labels, or its images were normalized in another way.
     """
     if is_unfinished(checkpoint.path):
         raise CheckpointError(f"{checkpoint.path}: its phase is not finished: run it to its end, then start from it")
+    if checkpoint.facts.labels != config.labels:
+        raise ConfigError(f"labels: {checkpoint.path} was trained on {', '.join(checkpoint.facts.labels)}")
     theirs, ours = checkpoint.config.model.normalize, config.model.normalize
     if theirs != ours:
         raise ConfigError(f"model.normalize={ours}: {checkpoint.path} was trained with {theirs}")
-
-
-def name_patients(data: LoadedData, part: str) -> set[str]:
-    """Patients of a part as ``source/patient``: the same number is another patient in another data set."""
-    return {f"{data.source}/{patient}" for patient in data.split.loc[data.split["split"] == part, "patient"]}
 
 
 def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
@@ -50,7 +47,7 @@ def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
     Raises:
         DataError: No label has both classes in validation, or the last batch would have one image of one feature.
     """
-    targets = read_targets(datamodule.parts["val"])
+    targets = read_targets(datamodule.parts["val"], datamodule.data.labels)
     if macro(per_label(auroc, targets, targets)).n_labels == 0:
         raise DataError("no label has both a positive and a negative in validation: there is no AUROC to train by")
     n_train = len(datamodule.parts["train"])

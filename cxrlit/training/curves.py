@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cxrlit.files import replace_file
-from cxrlit.labels import LABELS
 
 
 def draw_curves(metrics: pd.DataFrame, path: Path) -> None:
@@ -44,10 +43,18 @@ def draw_curves(metrics: pd.DataFrame, path: Path) -> None:
     score.legend(loc="lower right")
 
     colors = matplotlib.colormaps["tab10"]
-    for number, label in enumerate(LABELS):
-        values = metrics[f"val_auroc_{label}"]
+    columns = [column for column in metrics.columns if column.startswith("val_auroc_") and column != "val_auroc_macro"]
+    for number, column in enumerate(columns):
+        label, values = column.removeprefix("val_auroc_"), metrics[column]
         name = f"{label} (undefined)" if values.isna().all() else label
-        labels.plot(epochs, values, marker=".", color=colors(number), label=name)
+        labels.plot(
+            epochs,
+            values,
+            marker=".",
+            color=colors(number % 10),
+            linestyle=("-", "--", ":")[number // 10 % 3],
+            label=name,
+        )
     labels.axhline(0.5, color="gray", linewidth=0.8)
     labels.set(title="Validation AUROC by label")
     labels.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -18,14 +18,13 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import hash_rows, read_targets
 from cxrlit.data.load import LoadedData, load_data
 from cxrlit.data.transforms import build_augment
-from cxrlit.errors import DataError
+from cxrlit.errors import DataError, name_some
 from cxrlit.files import hash_file, hold_lock, write_csv, write_json, write_text
-from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.loss import capped_pos_weight
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, find_checkpoint, read_checkpoint
-from cxrlit.training.checks import check_ancestors, check_start, check_trainable, name_patients
+from cxrlit.training.checks import check_ancestors, check_start, check_trainable
 from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, plan_phases, read_done
 from cxrlit.training.screen import print_data, print_plan
 from cxrlit.training.trainer import build_trainer, check_buildable, quiet_lightning
@@ -73,7 +72,7 @@ def train(config: TrainConfig) -> Result:
         check_start(first, config)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     start = hash_start(config)
-    data = load_data(config.data, Path(config.cache_dir))
+    data = load_data(config.data, config.labels, Path(config.cache_dir))
     check_ancestors(data, seen)
     phases = plan_phases(config, data, precision, start)
     print_data(data)
@@ -122,6 +121,7 @@ def run_phase(
         resize=config.data.resize,
         cache_dir=Path(config.cache_dir),
         augment=build_augment(config.augment),
+        sampler=config.sampler,
         seed=config.seed,
         num_workers=config.trainer.num_workers,
     )
@@ -133,12 +133,12 @@ def run_phase(
         "phase": phase.name,
         "phase_id": phase.id,
         "config": config.model_dump(),
-        "labels": list(LABELS),
+        "labels": list(data.labels),
         "precision": precision,
         "split": data.split.to_csv(index=False, lineterminator="\n"),
-        "rows": hash_rows(data.index),
+        "rows": hash_rows(data.index, data.labels),
         "split_name": data.split_name,
-        "trained_patients": sorted(seen | name_patients(data, "train")),
+        "trained_patients": sorted(seen | data.name_patients("train")),
         "history": history,
     }
     _start_folder(phase, config, data, datamodule, pos_weight, precision)
@@ -146,6 +146,7 @@ def run_phase(
     torch.manual_seed(config.seed)
     module = CXRModule(
         network,
+        labels=data.labels,
         lr=phase.config.lr,
         optimizer=config.optimizer,
         scheduler=phase.config.scheduler,
@@ -166,24 +167,26 @@ def start_network(config: TrainConfig, before: Path | None) -> tuple[CXRNet, set
     """The network that a phase starts from, the patients that it was trained on, and the phases behind it."""
     if before is None:
         assert config.model.weights is not None  # read_config sees to it
-        return build_network(config.model.weights, config.model.normalize, config.seed), set(), []
+        return build_network(config.model.weights, config.model.normalize, len(config.labels), config.seed), set(), []
     checkpoint = read_checkpoint(before)
-    network = checkpoint.load_into(build_network("none", config.model.normalize, config.seed))
+    network = checkpoint.load_into(build_network("none", config.model.normalize, len(config.labels), config.seed))
     facts = checkpoint.facts
     return network, set(facts.trained_patients), [*facts.history, f"{facts.phase}-{facts.phase_id}"]
 
 
 def weigh_positives(config: TrainConfig, datamodule: CXRDataModule) -> pd.DataFrame:
     """Counts of the training part and the weight of each label's positives, printed."""
-    targets = read_targets(datamodule.parts["train"])
+    labels = datamodule.data.labels
+    targets = read_targets(datamodule.parts["train"], labels)
+    unknown = [label for label, known in zip(labels, ~np.isnan(targets.T), strict=True) if not known.any()]
+    if unknown:
+        raise DataError(f"{datamodule.data.name}: {name_some(unknown)} has no known target among the training images")
     cap = config.loss.pos_weight_cap
-    try:
-        weight = capped_pos_weight(targets, cap) if cap is not None else np.ones(len(LABELS), np.float32)
-    except ValueError as error:
-        raise DataError(f"{datamodule.data.source}: {error}") from None
+    draws = datamodule.repeats
+    weight = capped_pos_weight(targets, cap, draws) if cap is not None else np.ones(len(labels), np.float32)
     table = pd.DataFrame(
         {
-            "label": LABELS,
+            "label": labels,
             "positives": (targets == 1).sum(axis=0),
             "negatives": (targets == 0).sum(axis=0),
             "weight": weight,

@@ -16,13 +16,13 @@ import torch
 from hydra.utils import get_class
 
 from cxrlit.config import PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
+from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.load import LoadedData
-from cxrlit.data.store import PREPROCESSING_VERSION
 from cxrlit.errors import CheckpointError, ConfigError, first_line
 from cxrlit.files import hash_file, hash_value
 from cxrlit.model.densenet import IMAGENET_FILE
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Part of every phase's id. Rises when the same config would train to another result."""
 
 REQUIRED_CALLBACKS = {
@@ -101,7 +101,8 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
                 "optimizer": config.optimizer,
                 "gradient_clip_norm": config.trainer.gradient_clip_norm,
                 "metrics": config.metrics.model_dump(),
-                "data": [data.source, data.index_hash, data.split_hash, config.data.resize],
+                "data": [data.name, data.labels, data.index_hash, data.split_hash, config.data.resize],
+                "sampler": config.sampler.model_dump(),
                 "seed": config.seed,
                 "precision": precision,
                 "start": start,

@@ -6,7 +6,6 @@ from cxrlit.config import Precision
 from cxrlit.console import print_table, say, show_path
 from cxrlit.data.load import LoadedData
 from cxrlit.data.split import SPLITS
-from cxrlit.labels import LABELS
 from cxrlit.training.plan import PlannedPhase
 
 HIGHRES_LAYERS = 50
@@ -14,19 +13,21 @@ HIGHRES_LAYERS = 50
 
 def print_data(data: LoadedData) -> None:
     """Images, patients and positives of each part of the split."""
-    say(f"{data.source}: {len(data.index)} images, {data.describe_split()}")
+    say(f"{data.name}: {len(data.index)} images, {data.describe_split()}")
     table = Table()
     for column in ("", *SPLITS):
         table.add_column(column, justify="right" if column else "left")
     parts = [data.split["split"] == part for part in SPLITS]
     table.add_row("images", *(str(rows.sum()) for rows in parts))
     table.add_row("patients", *(str(data.split.loc[rows, "patient"].nunique()) for rows in parts), end_section=True)
-    for label in LABELS:
+    for label in data.labels:
         table.add_row(label, *(str((data.index.loc[rows, label] == 1).sum()) for rows in parts))
     print_table(table)
     if len(data.dropped):
         reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped["reason"].value_counts().items())
         say(f"{len(data.dropped)} images of the table are dropped: {reasons}")
+    if len(data.left_out):
+        say(f"{len(data.left_out)} images are left out: {', '.join(data.left_out['reason'].unique()[:5])}")
 
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:

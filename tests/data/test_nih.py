@@ -9,15 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlit.data.index import COLUMNS, hash_index, read_targets
-from cxrlit.data.sources.nih import find_images, read_nih, read_official_lists, read_table
+from cxrlit.data.index import hash_index, read_targets
+from cxrlit.data.sources import Source, nih
+from cxrlit.data.sources.files import DiskFiles
+from cxrlit.data.sources.nih import FINDINGS, NO_FINDING, find_images, read_boxes, read_official_lists
 from cxrlit.errors import DataError
-from cxrlit.labels import LABELS, NIH_NO_FINDING, NIH_OTHER_FINDINGS
+from cxrlit.labels import FIXED_COLUMNS, LABELS
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
+
+
+def read_nih(root: Path) -> Source:
+    return nih.read_nih(root, DiskFiles(root), LABELS)
+
+
+def read_labels(path: Path, labels: tuple[str, ...] = LABELS) -> pd.DataFrame:
+    return nih.read_labels(path, labels)
 
 
 def write_table(path: Path, *rows: str, header: str = HEADER, encoding: str = "utf-8") -> Path:
@@ -57,7 +67,10 @@ def test_every_layout_and_both_tables_say_the_same(make_nih_tree: Any, form: str
     assert source.dropped.empty
     assert source.official is not None
     assert expected.official is not None
-    pd.testing.assert_frame_equal(source.index.drop(columns="path"), expected.index.drop(columns="path"))
+    # Where a file lies, and when it was written, are of the tree; all else is of the data set.
+    of_the_tree = ["path", "file", "mtime_ns"]
+    pd.testing.assert_frame_equal(source.index.drop(columns=of_the_tree), expected.index.drop(columns=of_the_tree))
+    assert {path.rpartition("/")[0] for path in source.index["file"]} == set(folders)
     assert source.official.tolist() == expected.official.tolist()
     for image, path, n_bytes in source.index[["image", "path", "n_bytes"]].itertuples(index=False):
         assert Path(path).is_absolute()
@@ -67,7 +80,7 @@ def test_every_layout_and_both_tables_say_the_same(make_nih_tree: Any, form: str
 
 def test_the_index_says_what_the_table_says(nih_tree: Path) -> None:
     index = read_nih(nih_tree).index
-    assert tuple(index.columns) == COLUMNS
+    assert tuple(index.columns) == (*FIXED_COLUMNS, *LABELS)
     rows = [line.split(",") for line in read_rows(nih_tree)]
     assert index["image"].tolist() == [row[0] for row in rows]
     assert index["patient"].tolist() == [row[3] for row in rows]
@@ -75,7 +88,7 @@ def test_the_index_says_what_the_table_says(nih_tree: Path) -> None:
     assert index["sex"].tolist() == [row[5] for row in rows]
     assert index["view"].tolist() == [row[6] for row in rows]
     wanted = [[float(label in row[1].split("|")) for label in LABELS] for row in rows]
-    np.testing.assert_array_equal(read_targets(index), wanted)
+    np.testing.assert_array_equal(read_targets(index, LABELS), wanted)
 
 
 @pytest.mark.parametrize("header_end", ["", ","])
@@ -83,7 +96,7 @@ def test_the_index_says_what_the_table_says(nih_tree: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_commas_at_the_end_of_lines_move_no_column(tmp_path: Path, header_end: str, row_end: str) -> None:
     rows = [make_row(end=row_end), make_row("b.png", patient="2", end=row_end)]
-    table = read_table(write_table(tmp_path / "table.csv", *rows, header=HEADER + header_end))
+    table = read_labels(write_table(tmp_path / "table.csv", *rows, header=HEADER + header_end))
     assert table["image"].tolist() == ["a.png", "b.png"]
     assert table["patient"].tolist() == ["1", "2"]
     assert table["age"].tolist() == [58, 58]
@@ -96,7 +109,7 @@ def test_commas_at_the_end_of_lines_move_no_column(tmp_path: Path, header_end: s
     + [(text, None) for text in ("411", "148Y", "", "x", "-3", "5.5.5", "9" * 40)],
 )
 def test_ages_are_years_or_unknown(tmp_path: Path, text: str, years: float | None) -> None:
-    age = read_table(write_table(tmp_path / "table.csv", make_row(age=text)))["age"]
+    age = read_labels(write_table(tmp_path / "table.csv", make_row(age=text)))["age"]
     assert age.dtype == np.float32
     assert np.isnan(age[0]) if years is None else age[0] == pytest.approx(years)
 
@@ -115,9 +128,9 @@ def test_windows_line_ends_are_no_part_of_names(nih_tree: Path) -> None:
 
 
 def test_fourteen_findings_in_and_eight_targets_out(tmp_path: Path) -> None:
-    every = "|".join(sorted({*LABELS, *NIH_OTHER_FINDINGS}))
-    rows = [make_row("a.png", every), make_row("b.png", NIH_NO_FINDING), make_row("c.png", "Hernia|Pleural_Thickening")]
-    targets = read_targets(read_table(write_table(tmp_path / "table.csv", *rows)))
+    every = "|".join(FINDINGS)
+    rows = [make_row("a.png", every), make_row("b.png", NO_FINDING), make_row("c.png", "Hernia|Pleural_Thickening")]
+    targets = read_targets(read_labels(write_table(tmp_path / "table.csv", *rows)), LABELS)
     np.testing.assert_array_equal(targets, [[1] * 8, [0] * 8, [0] * 8])
 
 
@@ -125,27 +138,27 @@ def test_fourteen_findings_in_and_eight_targets_out(tmp_path: Path) -> None:
 def test_an_unknown_finding_is_named_with_its_line(tmp_path: Path, finding: str) -> None:
     path = write_table(tmp_path / "table.csv", make_row(), make_row("b.png", finding), make_row("c.png", finding))
     with pytest.raises(DataError, match=r"table\.csv, line 3: unknown finding"):
-        read_table(path)
+        read_labels(path)
 
 
 @pytest.mark.parametrize("column", ["Image Index", "Finding Labels", "Patient ID"])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     path = write_table(tmp_path / "table.csv", make_row(), header=HEADER.replace(column, "Other"))
     with pytest.raises(DataError, match=f"the column {column} is missing"):
-        read_table(path)
+        read_labels(path)
 
 
 def test_columns_that_are_not_needed_may_be_missing(tmp_path: Path) -> None:
     path = write_table(tmp_path / "table.csv", "1,Mass,a.png", header="Patient ID,Finding Labels,Image Index")
-    table = read_table(path)
+    table = read_labels(path)
     assert table.loc[0, ["image", "patient", "Mass"]].tolist() == ["a.png", "1", 1]
     assert table[["age", "sex", "view"]].isna().all(axis=None)
 
 
 def test_duplicate_images_are_named(tmp_path: Path) -> None:
     path = write_table(tmp_path / "table.csv", make_row("a.png"), make_row("b.png"), make_row("a.png", patient="2"))
-    with pytest.raises(DataError, match=r"1 images stand in it twice \(a\.png\)"):
-        read_table(path)
+    with pytest.raises(DataError, match=r"1 images stand in it twice \(a\.png in lines 2, 4\)"):
+        read_labels(path)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +168,8 @@ def test_duplicate_images_are_named(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"table\.csv: "):
-        read_table(tmp_path / "table.csv")
+    with pytest.raises(DataError, match=r"table\.csv(, line 1)?: "):
+        read_labels(tmp_path / "table.csv")
 
 
 def test_a_table_that_was_cut_off_is_refused(nih_tree: Path) -> None:
@@ -176,7 +189,7 @@ def test_an_image_without_a_patient_is_refused(nih_tree: Path, patient: str) -> 
 
 def test_spaces_make_no_other_patient(tmp_path: Path) -> None:
     path = write_table(tmp_path / "table.csv", make_row("a.png", patient="1"), make_row("b.png", patient=" 1 "))
-    assert read_table(path)["patient"].tolist() == ["1", "1"]
+    assert read_labels(path)["patient"].tolist() == ["1", "1"]
 
 
 def test_absent_files_are_dropped_with_the_reason(nih_tree: Path) -> None:
@@ -210,20 +223,29 @@ def test_what_is_no_file_is_not_on_disk(nih_tree: Path) -> None:
     assert read_nih(nih_tree).dropped["image"].tolist() == names
 
 
-@pytest.mark.parametrize("target", ["nowhere.png", "00000001_000.png"], ids=["dangling", "loop"])
-def test_what_cannot_be_read_leaves_the_index_until_it_can(nih_tree: Path, target: str) -> None:
-    whole = hash_index(read_nih(nih_tree).index)
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("nowhere.png", "a link that leads nowhere"),
+        ("00000001_000.png", "cannot be read: "),
+        ("../../../outside.png", "a link to a file outside of data.root"),
+    ],
+    ids=["dangling", "loop", "outward"],
+)
+def test_what_cannot_be_read_leaves_the_index_until_it_can(nih_tree: Path, target: str, reason: str) -> None:
+    (nih_tree.parent / "outside.png").write_bytes(b"outside")
+    whole = hash_index(read_nih(nih_tree).index, LABELS)
     path = next(nih_tree.rglob("00000001_000.png"))
     content = path.read_bytes()
     path.unlink()
     path.symlink_to(target)
     source = read_nih(nih_tree)
     assert path.name not in source.index["image"].tolist()
-    assert source.dropped["reason"].str.startswith("cannot be read: ").tolist() == [True]
-    assert hash_index(source.index) != whole
+    assert source.dropped["reason"].str.startswith(reason).tolist() == [True]
+    assert hash_index(source.index, LABELS) != whole
     path.unlink()
     path.write_bytes(content)
-    assert hash_index(read_nih(nih_tree).index) == whole
+    assert hash_index(read_nih(nih_tree).index, LABELS) == whole
 
 
 def test_zeros_before_a_patient_number_say_nothing(nih_tree: Path) -> None:
@@ -248,7 +270,7 @@ def test_a_name_in_two_folders_is_refused(nih_tree: Path) -> None:
     (nih_tree / "images").mkdir()
     shutil.copy(path, nih_tree / "images" / path.name)
     with pytest.raises(DataError, match=r"images/00000001_000\.png.* have the same name"):
-        find_images(nih_tree)
+        find_images(DiskFiles(nih_tree))
 
 
 def test_official_lists_say_who_tests(nih_tree: Path) -> None:
@@ -312,8 +334,43 @@ def test_no_folder_no_table_no_images_are_three_messages(tmp_path: Path, nih_tre
 def test_a_table_of_other_images_is_refused(nih_tree: Path) -> None:
     for path in list(nih_tree.rglob("*.png")):
         path.rename(path.with_name(f"other-{path.name}"))
-    with pytest.raises(DataError, match=r"none of its \d+ images is among the"):
+    with pytest.raises(DataError, match=r"none of its"):
         read_nih(nih_tree)
+
+
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+
+
+def test_boxes_are_in_pixels_and_infiltrate_is_infiltration(tmp_path: Path) -> None:
+    rows = ("a.png,Infiltrate,0,0,1024,1024", "b.png,Mass,1.5,2.5,10.25,20")
+    boxes = read_boxes(write_table(tmp_path / "boxes.csv", *rows, header=BOX_HEADER))
+    assert boxes.columns.tolist() == ["image", "label", "x", "y", "width", "height"]
+    assert boxes.to_numpy().tolist() == [
+        ["a.png", "Infiltration", 0, 0, 1024, 1024],
+        ["b.png", "Mass", 1.5, 2.5, 10.25, 20],
+    ]
+
+
+@pytest.mark.parametrize("box", ["-1,0,5,5", "0,0,0,5", "1000,0,25,5", "0,1020,5,5", "0,0,x,5", "0,0,nan,5", "0,0,5,"])
+def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path, box: str) -> None:
+    path = write_table(tmp_path / "boxes.csv", "a.png,Mass,0,0,5,5", f"b.png,Mass,{box}", header=BOX_HEADER)
+    with pytest.raises(DataError, match=r"boxes\.csv, line 3: not a box inside 1024 x 1024 pixels"):
+        read_boxes(path)
+
+
+def test_the_real_boxes(nih_sample: Path) -> None:
+    boxes = read_boxes(nih_sample / "BBox_List_2017.csv")
+    assert len(boxes) == 984
+    assert boxes["image"].nunique() == 880
+    assert boxes["label"].value_counts().to_dict() == {
+        "Atelectasis": 180, "Effusion": 153, "Cardiomegaly": 146, "Infiltration": 123, "Pneumonia": 120,
+        "Pneumothorax": 98, "Mass": 85, "Nodule": 79,
+    }  # fmt: skip
+    official = read_official_lists(nih_sample)
+    assert official is not None
+    assert set(boxes["image"].map(official)) == {"test"}
+    plain = pd.read_csv(nih_sample / "BBox_List_2017.csv").iloc[:, 2:6]
+    np.testing.assert_array_equal(boxes[["x", "y", "width", "height"]], plain)
 
 
 def test_the_real_sample(nih_sample: Path) -> None:
@@ -321,7 +378,7 @@ def test_the_real_sample(nih_sample: Path) -> None:
     assert source.dropped.empty
     assert len(source.index) == 1000
     assert source.index["patient"].nunique() == 816
-    assert read_targets(source.index).sum(axis=0).tolist() == [128, 49, 103, 198, 62, 72, 296, 34]
+    assert read_targets(source.index, LABELS).sum(axis=0).tolist() == [128, 49, 103, 198, 62, 72, 296, 34]
     assert source.official is not None
     assert pd.Series(source.official).value_counts().to_dict() == {"train_val": 863, "test": 137}
     assert source.index["age"].notna().all()
@@ -330,5 +387,5 @@ def test_the_real_sample(nih_sample: Path) -> None:
 def test_the_whole_real_table(nih_table: pd.DataFrame) -> None:
     assert len(nih_table) == 112_120
     assert nih_table["patient"].nunique() == 30_805
-    assert read_targets(nih_table).sum(axis=0).tolist() == [11559, 2776, 13317, 19894, 5782, 6331, 1431, 5302]
+    assert read_targets(nih_table, LABELS).sum(axis=0).tolist() == [11559, 2776, 13317, 19894, 5782, 6331, 1431, 5302]
     assert nih_table[["age", "sex", "view"]].notna().all(axis=None)

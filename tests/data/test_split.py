@@ -45,7 +45,7 @@ def largest_error(index: pd.DataFrame, part: np.ndarray) -> float:
 )
 def test_a_patient_is_never_in_two_parts(patients: list[str], seed: int, unknown: float) -> None:
     index = make_index(patients, seed % 1000, unknown)
-    parts = split_by_patient(index, FRACTIONS, seed)
+    parts = split_by_patient(index, LABELS, FRACTIONS, seed)
     assert len(parts) == len(index)
     assert set(parts) <= set(SPLITS)
     assert index.assign(split=parts).groupby("patient")["split"].nunique().max() == 1
@@ -53,15 +53,15 @@ def test_a_patient_is_never_in_two_parts(patients: list[str], seed: int, unknown
 
 def test_the_order_of_rows_changes_nothing() -> None:
     index = make_index([f"{row // 3}" for row in range(600)])
-    parts = pd.Series(split_by_patient(index, FRACTIONS, 0), index=index["image"])
+    parts = pd.Series(split_by_patient(index, LABELS, FRACTIONS, 0), index=index["image"])
     shuffled = index.sample(frac=1, random_state=1)
-    again = pd.Series(split_by_patient(shuffled, FRACTIONS, 0), index=shuffled["image"])
+    again = pd.Series(split_by_patient(shuffled, LABELS, FRACTIONS, 0), index=shuffled["image"])
     pd.testing.assert_series_equal(again.sort_index(), parts)
 
 
 def test_the_seed_decides() -> None:
     index = make_index([f"{row // 3}" for row in range(600)])
-    first, again, other = (split_by_patient(index, FRACTIONS, seed) for seed in (0, 0, 1))
+    first, again, other = (split_by_patient(index, LABELS, FRACTIONS, seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).mean() > 0.2
 
@@ -69,7 +69,7 @@ def test_the_seed_decides() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_fractions_and_prevalence_hold(seed: int) -> None:
     index = make_index([f"{row // 3}" for row in range(6000)])
-    parts = split_by_patient(index, FRACTIONS, seed)
+    parts = split_by_patient(index, LABELS, FRACTIONS, seed)
     for part, fraction in FRACTIONS.items():
         assert (parts == part).mean() == pytest.approx(fraction, abs=0.002)
         assert largest_error(index, parts == part) < 0.05
@@ -79,31 +79,31 @@ def test_fractions_and_prevalence_hold(seed: int) -> None:
 def test_a_rare_label_reaches_every_part(rare: str) -> None:
     index = make_index([f"{row}" for row in range(1000)])
     index[rare] = np.float32(np.arange(1000) % 100 == 7)
-    parts = split_by_patient(index, FRACTIONS, 0)
+    parts = split_by_patient(index, LABELS, FRACTIONS, 0)
     assert {part: index.loc[parts == part, rare].sum() for part in FRACTIONS} == {"train": 7, "val": 1, "test": 2}
 
 
 def test_a_label_without_positives_does_no_harm() -> None:
     index = make_index([f"{row}" for row in range(100)]).assign(Mass=np.float32(0), Nodule=np.float32("nan"))
-    parts = split_by_patient(index, FRACTIONS, 0)
+    parts = split_by_patient(index, LABELS, FRACTIONS, 0)
     assert {part: (parts == part).sum() for part in FRACTIONS} == {"train": 70, "val": 10, "test": 20}
 
 
 @pytest.mark.parametrize("n_patients", [0, 1, 2])
 def test_too_few_patients_are_refused(n_patients: int) -> None:
     with pytest.raises(DataError, match=f"{n_patients} patients cannot be split into 3 parts"):
-        split_by_patient(make_index([f"{row % n_patients}" for row in range(3 * n_patients)]), FRACTIONS, 0)
+        split_by_patient(make_index([f"{row % n_patients}" for row in range(3 * n_patients)]), LABELS, FRACTIONS, 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 42])
 def test_grouped_split_of_the_real_table(nih_table: pd.DataFrame, seed: int) -> None:
-    parts = split_by_patient(nih_table, FRACTIONS, seed)
+    parts = split_by_patient(nih_table, LABELS, FRACTIONS, seed)
     assert nih_table.assign(split=parts).groupby("patient")["split"].nunique().max() == 1
     for part, fraction in FRACTIONS.items():
         assert (parts == part).mean() == pytest.approx(fraction, abs=1e-4)
         assert largest_error(nih_table, parts == part) < 0.05
     shuffled = nih_table.sample(frac=1, random_state=seed)
-    again = pd.Series(split_by_patient(shuffled, FRACTIONS, seed), index=shuffled.index)
+    again = pd.Series(split_by_patient(shuffled, LABELS, FRACTIONS, seed), index=shuffled.index)
     assert (again.sort_index().to_numpy() == parts).all()
 
 

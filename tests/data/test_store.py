@@ -1,515 +1,404 @@
-"""Pixels as they are in the file, or a reason why not; a store that is whole, or none."""
+"""A store that is open: the right pixels at the right place, shared by processes; damage is noticed, and mended."""
 
-import io
+import json
 import os
-import resource
+import pickle
+import re
 import shutil
-import struct
-import zlib
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+import stores
+from PIL import Image
+from stores import (
+    SIDE,
+    SMALL_SHARD,
+    check_pixels,
+    count_decodes,
+    find_folder,
+    flip_byte,
+    prepare,
+    read_folder,
+    read_tree,
+    write_images,
+)
 
+from cxrlit.data import shards
+from cxrlit.data.build import prepare_stores
+from cxrlit.data.sources.files import DiskFiles
 from cxrlit.data.sources.nih import read_nih
-from cxrlit.data.store import MAX_SIDE, Resize, Store, _create_images, decode_image, open_store, resize_square
+from cxrlit.data.store import Store, join_stores, verify_store
 from cxrlit.errors import DataError
+from cxrlit.labels import LABELS
 
-SIDE = 32
-Pixels = NDArray[Any]
-
-
-def make_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+Damage = Callable[[Store], object]
 
 
-def make_png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 8, colour: int = 0) -> bytes:
-    """A PNG of chunks with good checksums, whatever is in them."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = [make_chunk(kind, data) for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b""))]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several shards of a few images; and no waiting for the disk, which only a power cut would show."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", SMALL_SHARD)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
-def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 images, of which the eighth is none, and ``cache`` with their store in 4 shards; not to be changed."""
+    folder = tmp_path_factory.mktemp("pristine")
+    write_images(folder / "images", 36, bad=(7,))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shards, "SHARD_BYTES", SMALL_SHARD)
+        prepare(folder / "images", folder / "cache", SIDE, 16)
+    return folder
 
 
-def draw_noise(side: int = SIDE, seed: int = 0, channels: int | None = None) -> NDArray[np.uint8]:
-    shape = (side, side) if channels is None else (side, side, channels)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+@pytest.fixture
+def images(pristine: Path) -> Path:
+    return pristine / "images"
 
 
-def decode(content: bytes, folder: Path, size: int = SIDE, resize: Resize = "pad") -> NDArray[np.uint8]:
-    path = folder / "image.png"
-    path.write_bytes(content)
-    return decode_image(path, size, resize)
+@pytest.fixture
+def cache(pristine: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    shutil.copytree(pristine / "cache", tmp_path / "cache")
+    return tmp_path / "cache"
 
 
-def write_images(folder: Path, n_images: int = 6, side: int = SIDE) -> pd.DataFrame:
-    """The columns of an index that a store needs, of images of noise."""
-    folder.mkdir()
-    for number in range(n_images):
-        Image.fromarray(draw_noise(side, seed=number)).save(folder / f"{number}.png")
-    return read_folder(folder)
+# Reading
 
 
-def read_folder(folder: Path) -> pd.DataFrame:
-    paths = sorted(folder.iterdir())
-    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
-    return pd.DataFrame({"image": [path.name for path in paths], "path": [str(path) for path in paths]}).assign(
-        n_bytes=sizes
-    )
+def test_read_and_take(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache)
+    index = read_folder(images)
+    check_pixels(store, index)
+    good = store.positions[store.positions >= 0]
+    batch = store.take(good[::-1])
+    assert (batch.shape, batch.dtype) == ((35, SIDE, SIDE), np.uint8)
+    for image, position in zip(batch, good[::-1], strict=True):
+        np.testing.assert_array_equal(image, store.read(int(position)))
+    assert store.take([]).shape == (0, SIDE, SIDE)
+    assert batch.flags.writeable
 
 
-def open_small(index: pd.DataFrame, cache: Path, size: int = SIDE, resize: Resize = "pad", workers: int = 2) -> Store:
-    return open_store(index, "small", size, resize, cache, workers)
+@pytest.mark.parametrize("position", [-1, 35, -36, 10**9])
+def test_there_is_no_image_outside(images: Path, cache: Path, position: int) -> None:
+    [store] = prepare(images, cache)
+    with pytest.raises(IndexError, match="there is no image at"):
+        store.read(position)
 
 
-def list_folders(cache: Path) -> list[Path]:
-    return [path for path in (cache / "store").iterdir() if path.is_dir()]
+def test_a_store_cannot_be_changed_by_its_readers(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache)
+    with pytest.raises(ValueError, match="read-only"):
+        store.read(0)[0] = 0
 
 
-# Kinds of PNG
+def test_any_numpy_reads_a_shard(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache)
+    joined = np.concatenate([np.load(path) for path in store.paths])
+    np.testing.assert_array_equal(joined, store.take(range(35)))
 
 
-def keep_as_is() -> tuple[bytes, Pixels]:
-    return encode(Image.fromarray(draw_noise())), draw_noise()
+def read_elsewhere(store: Store) -> Any:
+    return store.take(range(35))
 
 
-def add_alpha() -> tuple[bytes, Pixels]:
-    return encode(Image.fromarray(draw_noise(channels=2), "LA")), draw_noise(channels=2)[..., 0]
+def test_it_goes_to_another_process_as_paths(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache)
+    wanted = store.take(range(35))
+    assert len(pickle.dumps(store)) < 10_000
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(read_elsewhere, store).result(), wanted)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).take(range(35)), wanted)
 
 
-def repeat_in_rgb() -> tuple[bytes, Pixels]:
-    return encode(Image.fromarray(np.repeat(draw_noise()[..., None], 3, axis=2))), draw_noise()
+def test_several_stores_as_one(images: Path, cache: Path, tmp_path: Path) -> None:
+    others = write_images(tmp_path / "others", 20, first=100, bad=(103, 119))
+    one, two = prepare(images, cache)[0], prepare(others, cache)[0]
+    places = np.random.default_rng(0).permutation(56)
+    both = join_stores([one, two], [np.sort(places[:36]), np.sort(places[36:])])
+    rows = dict(zip(np.sort(places[:36]), read_folder(images)["image"], strict=True))
+    rows |= dict(zip(np.sort(places[36:]), read_folder(others)["image"], strict=True))
+    bad = [rows[row] for row in range(56) if both.positions[row] < 0]
+    assert set(both.dropped["image"]) == set(bad) == {"007.png", "103.png", "119.png"}
+    for row in range(56):
+        if both.positions[row] >= 0:
+            drawn = stores.draw_noise(int(rows[row][:3]))
+            np.testing.assert_array_equal(both.read(both.positions[row]), drawn, rows[row])
+    assert len(np.unique(both.positions[both.positions >= 0])) == 53
+    assert len(both.list_shards()) == len(one.paths) + len(two.paths)
+    assert both.read(int(both.starts[-1]) - 1).shape == (SIDE, SIDE)
 
 
-def repeat_in_rgba() -> tuple[bytes, Pixels]:
-    alpha = draw_noise(seed=1)[..., None]
-    return encode(Image.fromarray(np.concatenate([np.repeat(draw_noise()[..., None], 3, axis=2), alpha], 2))), (
-        draw_noise()
-    )
+def test_which_shards_some_images_need(images: Path, cache: Path) -> None:
+    [whole] = prepare(images, cache)
+    index = read_folder(images)
+    in_second = (whole.positions >= whole.starts[1]) & (whole.positions < whole.starts[2])
+    rows = index[in_second | (index["image"] == "007.png")].reset_index(drop=True)
+    [part] = prepare_stores(rows, "small", [SIDE], "pad", cache)
+    assert part.list_shards() == [1]
+    for path in (*whole.paths[:1], *whole.paths[2:]):
+        path.unlink()
+    [part] = prepare_stores(rows, "small", [SIDE], "pad", cache)
+    check_pixels(part, rows)
 
 
-def mix_colours() -> tuple[bytes, Pixels]:
-    pixels = draw_noise(channels=3)
-    return encode(Image.fromarray(pixels)), np.round(pixels @ [0.299, 0.587, 0.114])
+DESCRIPTORS = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+from cxrlit.data import shards
+from cxrlit.data.store import join_stores
+from stores import draw_noise, prepare, read_folder
+shards.SHARD_BYTES = 1
+images, cache = Path(sys.argv[1]), Path(sys.argv[2])
+[store] = prepare(images, cache)
+index = read_folder(images)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+places = np.arange(5 * len(index)).reshape(5, -1)
+many = join_stores([store] * 5, list(places))
+assert len(many.paths) > 1000
+for position, image in zip(many.positions, [*index["image"]] * 5):
+    assert (many.read(position) == draw_noise(int(image[:3]))).all()
+print(len(os.listdir("/proc/self/fd")))
+"""
 
 
-def look_up_in_palette() -> tuple[bytes, Pixels]:
-    grays = np.random.default_rng(1).permutation(256).astype(np.uint8)
-    image = Image.fromarray(draw_noise())
-    image.putpalette(np.repeat(grays, 3).tobytes())
-    return encode(image, transparency=bytes(range(200))), grays[draw_noise()]
+def test_more_shards_than_a_process_may_open_files(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 600)
+    done = subprocess.run(
+        [sys.executable, "-c", DESCRIPTORS, str(images), str(tmp_path / "cache")],
+        env={**os.environ, "PYTHONPATH": f"{Path(stores.__file__).parent}:{Path(stores.__file__).parents[2]}"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 500
 
 
-def make_one_colour_transparent() -> tuple[bytes, Pixels]:
-    return encode(Image.fromarray(draw_noise()), transparency=7), draw_noise()
-
-
-def keep_one_bit() -> tuple[bytes, Pixels]:
-    bits = draw_noise() > 127
-    return encode(Image.fromarray(bits)), 255 * bits
-
-
-def keep_four_bits() -> tuple[bytes, Pixels]:
-    values = draw_noise() // 16
-    rows = np.pad(values[:, ::2] * 16 + values[:, 1::2], ((0, 0), (1, 0)))  # each row after its filter type
-    return make_png(SIDE, SIDE, (b"IDAT", zlib.compress(rows.tobytes())), depth=4), 17 * values
-
-
-def keep_sixteen_bits() -> tuple[bytes, Pixels]:
-    values = np.random.default_rng(0).integers(0, 2**16, (SIDE, SIDE), dtype=np.uint16)
-    values[0, :3] = 0, 2**16 - 1, 257
-    return encode(Image.fromarray(values)), np.round(values / 257)
-
-
-KINDS = [
-    keep_as_is,
-    add_alpha,
-    repeat_in_rgb,
-    repeat_in_rgba,
-    mix_colours,
-    look_up_in_palette,
-    make_one_colour_transparent,
-    keep_one_bit,
-    keep_four_bits,
-    keep_sixteen_bits,
-]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.filterwarnings("error")
-def test_every_kind_of_png_has_the_right_gray(tmp_path: Path, kind: Callable[[], tuple[bytes, Pixels]]) -> None:
-    content, wanted = kind()
-    decoded = decode(content, tmp_path)
-    assert decoded.dtype == np.uint8
-    tolerance = 1 if kind is mix_colours else 0
-    np.testing.assert_allclose(decoded.astype(int), wanted.astype(int), atol=tolerance)
-
-
-# Squares
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize(("height", "width"), [(20, 40), (40, 20), (39, 40), (40, 39), (1, 40)])
-def test_padding_keeps_the_image_in_the_middle(height: int, width: int, dtype: Any) -> None:
-    square = resize_square(np.full((height, width), np.iinfo(dtype).max, dtype), 40, "pad")
-    top, left = (40 - height) // 2, (40 - width) // 2
-    wanted = np.zeros((40, 40), np.uint8)
-    wanted[top : top + height, left : left + width] = 255
-    np.testing.assert_array_equal(square, wanted)
-
-
-@pytest.mark.parametrize(("height", "width"), [(20, 40), (40, 20), (21, 40), (40, 21)])
-def test_cropping_keeps_the_centre(height: int, width: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    np.testing.assert_array_equal(resize_square(pixels, side, "crop"), pixels[top : top + side, left : left + side])
-
-
-def test_stretching_keeps_everything() -> None:
-    pixels = np.repeat(draw_noise(20), 2, axis=1)
-    np.testing.assert_array_equal(resize_square(pixels, 20, "stretch"), draw_noise(20))
-
-
-@pytest.mark.parametrize("resize", ["pad", "crop", "stretch"])
-@pytest.mark.parametrize("scale", [2, 3, 8])
-def test_smaller_is_the_mean_of_what_was_there(resize: Resize, scale: int) -> None:
-    pixels = draw_noise(16 * scale)
-    wanted = pixels.reshape(16, scale, 16, scale).mean(axis=(1, 3))
-    np.testing.assert_allclose(resize_square(pixels, 16, resize), wanted, atol=0.51)
-
-
-@pytest.mark.parametrize("side", [1, 2, 31])
-def test_larger_keeps_the_range(side: int) -> None:
-    pixels = draw_noise(side)
-    larger = resize_square(pixels, 64, "pad")
-    assert larger.shape == (64, 64)
-    assert pixels.min() <= larger.min() <= larger.max() <= pixels.max()
+def test_a_shard_that_goes_away_while_it_is_used(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache)
+    store.paths[1].unlink()
+    store.read(0)
+    with pytest.raises(DataError, match=r"shard-001-\w+\.npy: No such file .* Start again"):
+        store.read(int(store.starts[1]))
+    store.paths[2].write_bytes(b"short")
+    with pytest.raises(DataError, match=r"shard-002-\w+\.npy: it is too short: .* Start again"):
+        store.read(int(store.starts[2]))
 
 
 # Damage
 
 
-def encode_with_text(image: Image.Image, **options: Any) -> bytes:
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Comment", "a radiograph", zip=True)
-    return encode(image, pnginfo=text, dpi=(72, 72), **options)
+def cut(store: Store) -> None:
+    os.truncate(store.paths[1], store.paths[1].stat().st_size - 1)
 
 
-def make_small(mode: str) -> bytes:
-    image = Image.fromarray(draw_noise(8, channels=4)).convert("RGB" if mode in {"P", "I;16"} else mode)
-    if mode == "I;16":
-        image = Image.fromarray(draw_noise(8).astype(np.uint16) * 200)
-    if mode == "P":
-        return encode_with_text(image.quantize(8), transparency=b"\x00\x80")
-    return encode_with_text(image)
+def lengthen(store: Store) -> None:
+    with store.paths[1].open("ab") as file:
+        file.write(b"\0")
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "I;16"])
-def test_no_flipped_bit_changes_a_pixel(tmp_path: Path, mode: str) -> None:
-    content = make_small(mode)
-    wanted = decode(content, tmp_path, 8)
-    for place, bit in enumerate(np.random.default_rng(0).integers(0, 8, len(content))):
-        flipped = bytearray(content)
-        flipped[place] ^= 1 << int(bit)
-        try:
-            decoded = decode(bytes(flipped), tmp_path, 8)
-        except ValueError:
-            continue
-        assert place >= len(content) - 12, f"the byte at {place} is in no checksum"
-        np.testing.assert_array_equal(decoded, wanted)
+def replace_by_floats(store: Store) -> None:
+    """The same number of bytes, of another type."""
+    n_bytes = store.paths[1].stat().st_size
+    np.save(store.paths[1], np.zeros((n_bytes - 128) // 4, np.float32))
+    assert store.paths[1].stat().st_size == n_bytes
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
-def test_no_cut_changes_a_pixel(tmp_path: Path, mode: str) -> None:
-    content = make_small(mode)
-    wanted = decode(content, tmp_path, 8)
-    for length in range(len(content)):
-        try:
-            decoded = decode(content[:length], tmp_path, 8)
-        except ValueError:
-            continue
-        assert length > len(content) - 12
-        np.testing.assert_array_equal(decoded, wanted)
+def replace_by_another_shape(store: Store) -> None:
+    images = np.load(store.paths[1])
+    np.save(store.paths[1], images.reshape(len(images), SIDE // 2, SIDE * 2))
 
 
-@pytest.mark.filterwarnings("ignore:Invalid APNG")
-@settings(max_examples=300, deadline=None)
-@given(
-    kind=st.sampled_from([b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tEXt", b"zTXt", b"iTXt"])
-    | st.sampled_from([b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IHDR", b"abcd"]),
-    data=st.binary(max_size=40),
-    place=st.integers(0, 2),
-    colour=st.sampled_from([0, 2, 3, 4, 6]),
-)
-def test_odd_chunks_give_pixels_or_a_reason(
-    tmp_path_factory: pytest.TempPathFactory, kind: bytes, data: bytes, place: int, colour: int
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def find_table(store: Store) -> Path:
+    [table] = store.paths[0].parent.glob("images*.csv")
+    return table
+
+
+def find_manifest(store: Store) -> Path:
+    return store.paths[0].parent / "manifest.json"
+
+
+def swap_lines(store: Store) -> None:
+    header, *lines = find_table(store).read_text().splitlines()
+    find_table(store).write_text("\n".join([header, *reversed(lines)]) + "\n")
+
+
+def exchange_shards(store: Store) -> None:
+    """Two shards of the same length under each other's names."""
+    assert store.paths[0].stat().st_size == store.paths[2].stat().st_size
+    os.rename(store.paths[0], store.paths[0].parent / "aside")
+    os.rename(store.paths[2], store.paths[0])
+    os.rename(store.paths[0].parent / "aside", store.paths[2])
+
+
+def fill_json(store: Store) -> None:
+    find_manifest(store).write_text(json.dumps({"version": ["x" * 1000] * 10_000}))
+
+
+NOTICED: dict[str, tuple[Damage, str]] = {
+    "shard cut": (cut, r"shard-001-\w+.npy is damaged"),
+    "shard empty": (lambda store: store.paths[1].write_bytes(b""), r"shard-001-\w+.npy is damaged"),
+    "shard longer": (lengthen, r"shard-001-\w+.npy is damaged"),
+    "shard missing": (lambda store: store.paths[1].unlink(), r"shard-001-\w+.npy is missing"),
+    "shard of floats": (replace_by_floats, r"shard-001-\w+.npy is damaged"),
+    "shard of another shape": (replace_by_another_shape, r"shard-001-\w+.npy is damaged"),
+    "table of images in another order": (swap_lines, r"images-\w+.csv is damaged"),
+    "table of images missing": (lambda store: find_table(store).unlink(), r"images-\w+.csv is missing"),
+    "table of images empty": (lambda store: find_table(store).write_text(""), r"images-\w+.csv is damaged"),
+    "manifest cut": (lambda store: find_manifest(store).write_text("{"), "manifest.json is damaged"),
+    "manifest of another kind": (lambda store: find_manifest(store).write_text("[]"), "manifest.json is damaged"),
+    "manifest deep": (lambda store: find_manifest(store).write_text("[" * 100_000), "manifest.json is damaged"),
+    "manifest huge": (fill_json, "manifest.json is larger than 1 MiB"),
+    "manifest of another version": (lambda store: edit_json(find_manifest(store), version=1), "is of version 1, this"),
+    "manifest of another size": (lambda store: edit_json(find_manifest(store), size=16), "is of other images"),
+    "manifest of other data": (lambda store: edit_json(find_manifest(store), source="x"), "is of other images"),
+    "manifest without shards": (
+        lambda store: edit_json(find_manifest(store), shards=[], n_images=0, n_dropped=0),
+        "images-.* is damaged",
+    ),
+    "files missing": (lambda store: (find_folder(store) / "files.csv").unlink(), "files.csv is missing"),
+    "store.json missing": (lambda store: (find_folder(store) / "store.json").unlink(), "store.json is missing"),
+    "store.json of other data": (
+        lambda store: edit_json(find_folder(store) / "store.json", source="other"),
+        "store.json is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTICED)
+def test_what_opening_notices_is_said_and_mended(
+    images: Path, cache: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    chunks = [(b"PLTE", bytes(range(6)))] if colour == 3 else []
-    chunks.append((b"IDAT", zlib.compress((b"\0" + b"\1" * 4 * channels) * 4)))
-    header_is_safe = kind != b"IHDR" or len(data) < 13  # a whole one may ask for gigabytes
-    if header_is_safe:
-        chunks.insert(min(place, len(chunks)), (kind, data))
-    content = make_png(4, 4, *chunks, colour=colour)
-    try:
-        decoded = decode(content, tmp_path_factory.getbasetemp(), 4)
-    except ValueError:
-        return
-    assert decoded.shape == (4, 4)
+    damage, message = NOTICED[name]
+    [store] = prepare(images, cache, SIDE)
+    before = read_tree(find_folder(store))
+    damage(store)
+    with count_decodes() as decoded:
+        [mended] = prepare(images, cache, SIDE)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(message, said), said
+    assert "prepared anew" in said
+    assert read_tree(find_folder(mended)) == before
+    check_pixels(mended, read_folder(images))
+    assert len(decoded) <= (6 if name.startswith("shard") else 36)
 
 
-def write_truncated(path: Path) -> None:
-    content = encode(Image.fromarray(draw_noise()))
-    path.write_bytes(content[: len(content) // 2])
-
-
-def write_flipped(path: Path) -> None:
-    content = bytearray(encode(Image.fromarray(draw_noise())))
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-
-
-def write_thin(path: Path) -> None:
-    height = MAX_SIDE + 1
-    path.write_bytes(make_png(1, height, (b"IDAT", zlib.compress(b"\0\1" * height))))
-
-
-def write_link_loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def write_unreadable(path: Path) -> None:
-    path.write_bytes(encode(Image.fromarray(draw_noise())))
-    path.chmod(0)
-
-
-GOOD_DATA = (b"IDAT", zlib.compress(b"\0\1\2\3\4" * 4))
-BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (Path.touch, "^empty file$"),
-    "text": (lambda path: path.write_text("no image"), "^not a PNG image$"),
-    "jpeg": (lambda path: path.write_bytes(encode(Image.fromarray(draw_noise()), "JPEG")), "^not a PNG image$"),
-    "truncated": (write_truncated, "damaged"),
-    "flipped": (write_flipped, "damaged"),
-    "signature alone": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "not a PNG image|damaged"),
-    "no pixels": (lambda path: path.write_bytes(make_png(4, 4)), "damaged"),
-    "odd chunk at the end": (
-        lambda path: path.write_bytes(make_png(4, 4, GOOD_DATA, (b"iCCP", b""))),
-        "damaged",
-    ),
-    "bomb": (lambda path: path.write_bytes(make_png(50_000, 50_000, GOOD_DATA)), "too many pixels"),
-    "large": (lambda path: path.write_bytes(make_png(9_000, 9_000, GOOD_DATA)), "9000 x 9000 pixels are too many"),
-    "thin": (write_thin, f"1 x {MAX_SIDE + 1} pixels are too many"),
-    "text bomb": (
-        lambda path: path.write_bytes(
-            make_png(4, 4, (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8))), GOOD_DATA)
-        ),
-        "too large",
-    ),
-}
-UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "folder": (Path.mkdir, "cannot be read: Is a directory"),
-    "dangling link": (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file or directory"),
-    "link loop": (write_link_loop, "cannot be read: Too many levels"),
-    "unreadable": (write_unreadable, "cannot be read: Permission denied"),
+SILENT: dict[str, Damage] = {
+    "pixel": lambda store: flip_byte(store.paths[2], -100),
+    "first pixel": lambda store: flip_byte(store.paths[2], 128),
+    "hash of a shard": lambda store: change_hash(store),
+    "two shards exchanged": exchange_shards,
 }
 
 
-@pytest.mark.parametrize("kind", UNREADABLE)
-def test_what_cannot_be_read_now_is_not_put_down_to_the_data(tmp_path: Path, kind: str) -> None:
-    if kind == "unreadable" and os.geteuid() == 0:
-        pytest.skip("the superuser can read everything")
-    make, reason = UNREADABLE[kind]
-    write_images(tmp_path / "images")
-    bad = tmp_path / "images" / "2bad.png"
-    make(bad)
-    index = read_folder(tmp_path / "images")
-    with pytest.raises(DataError, match=f"2bad.png: {reason}"):
-        open_small(index, tmp_path)
-    assert not list(tmp_path.glob("store/*"))
+def change_hash(store: Store) -> None:
+    """The last digit, which is not in the shard's name."""
+    shards = json.loads(find_manifest(store).read_text())["shards"]
+    digest = shards[2]["sha256"]
+    shards[2]["sha256"] = digest[:-1] + ("1" if digest[-1] == "0" else "0")
+    edit_json(find_manifest(store), shards=shards)
 
 
-def test_a_store_whose_names_are_in_another_order_is_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "images")
-    index = read_folder(tmp_path / "images")
-    open_small(index, tmp_path)
-    names = next(tmp_path.glob("store/*/images.csv"))
-    header, *rows = names.read_text().split()
-    names.write_text("\n".join([header, *reversed(rows)]) + "\n")
-    with pytest.raises(DataError, match="not those of the index"):
-        open_small(index, tmp_path)
+@pytest.mark.parametrize("name", SILENT)
+def test_what_only_verifying_finds_is_removed_and_mended(images: Path, cache: Path, name: str) -> None:
+    [store] = prepare(images, cache, SIDE)
+    before = read_tree(find_folder(store))
+    SILENT[name](store)
+    faults = verify_store(find_folder(store))
+    n_shards = 2 if name == "two shards exchanged" else 1
+    assert len(faults) == n_shards
+    assert all(fault.endswith(".npy is damaged, and was removed") for fault in faults), faults
+    assert len(verify_store(find_folder(store))) == n_shards  # they are missing now
+    with count_decodes() as decoded:
+        [mended] = prepare(images, cache, SIDE)
+    assert len(decoded) == 10 * n_shards
+    check_pixels(mended, read_folder(images))
+    assert verify_store(find_folder(store)) == []
+    assert read_tree(find_folder(store)) == before
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_image_is_dropped_and_the_others_keep_their_names(tmp_path: Path, kind: str) -> None:
-    make, reason = BAD[kind]
-    write_images(tmp_path / "images")
-    make(tmp_path / "images" / "2bad.png")
-    make(tmp_path / "images" / "5bad.png")
-    store = open_small(read_folder(tmp_path / "images"), tmp_path)
-    assert store.dropped["image"].tolist() == ["2bad.png", "5bad.png"]
-    assert store.dropped["path"].tolist() == [str(tmp_path / "images" / name) for name in store.dropped["image"]]
-    assert store.dropped["reason"].str.contains(reason).all(), store.dropped["reason"].tolist()
-    assert store.rows.index.tolist() == [f"{number}.png" for number in range(6)]
-    assert store.images.shape == (6, SIDE, SIDE)
-    for number in range(6):
-        np.testing.assert_array_equal(store.images[store.rows[f"{number}.png"]], draw_noise(seed=number))
+@pytest.mark.parametrize("kind", ["shard", "images", "manifest.json", "store.json", "files.csv", "seen.csv"])
+def test_no_flipped_byte_is_ever_read(images: Path, cache: Path, kind: str, tmp_path: Path) -> None:
+    """After a verification and another run every byte is as it was; without a verification it is an image's own."""
+    [store] = prepare(images, cache, SIDE)
+    index, wanted = read_folder(images), read_tree(find_folder(store))
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        damaged = tmp_path / f"damaged-{number}"
+        shutil.copytree(cache, damaged)
+        folder = damaged / "store" / find_folder(store).name
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.name.startswith(kind)]
+        path = paths[rng.integers(len(paths))]
+        flip_byte(path, int(rng.integers(path.stat().st_size)), 1 << int(rng.integers(8)))
+        if kind != "shard":
+            for again in prepare_stores(index, "small", [SIDE, 16], "pad", damaged):
+                check_pixels(again, index)
+        if kind != "seen.csv":
+            verify_store(folder)
+        prepare_stores(index, "small", [SIDE, 16], "pad", damaged)
+        assert verify_store(folder) == []
+        assert read_tree(folder) == wanted, path
+        shutil.rmtree(damaged)
 
 
-def test_each_bad_image_has_its_own_reason(tmp_path: Path) -> None:
-    write_images(tmp_path / "images", n_images=1)
-    (tmp_path / "images" / "b.png").touch()
-    (tmp_path / "images" / "a.png").write_text("text")
-    store = open_small(read_folder(tmp_path / "images"), tmp_path)
-    assert dict(zip(store.dropped["image"], store.dropped["reason"], strict=True)) == {
-        "a.png": "not a PNG image",
-        "b.png": "empty file",
-    }
+def test_a_whole_store_has_no_fault(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache, SIDE)
+    assert verify_store(find_folder(store)) == []
 
 
-# The folder
+def test_verifying_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no prepared store in it"):
+        verify_store(tmp_path)
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
-    index = write_images(tmp_path / "images", n_images=30)
-    (tmp_path / "images" / "7.png").write_text("text")
-    for workers in (1, 5):
-        open_small(index, tmp_path / str(workers), workers=workers)
-    one, five = (list_folders(tmp_path / name)[0] for name in ("1", "5"))
-    assert one.name == five.name
-    for path in one.iterdir():
-        assert path.read_bytes() == (five / path.name).read_bytes()
+def test_verifying_checks_every_size_and_every_file(images: Path, cache: Path) -> None:
+    one, two = prepare(images, cache, SIDE, 16)
+    flip_byte(one.paths[0], -1)
+    flip_byte(two.paths[1], -1)
+    flip_byte(find_folder(one) / "files.csv", 30)
+    assert len(verify_store(find_folder(one))) == 3
 
 
-def test_a_store_is_built_once(tmp_path: Path) -> None:
-    index = write_images(tmp_path / "images")
-    (tmp_path / "images" / "3.png").write_text("text")
-    first = open_small(index, tmp_path)
-    shutil.rmtree(tmp_path / "images")
-    moved = index.assign(path=[path.replace("images", "elsewhere") for path in index["path"]])
-    for again in (open_small(index, tmp_path), open_small(moved, tmp_path)):
-        np.testing.assert_array_equal(again.images, first.images)
-        pd.testing.assert_series_equal(again.rows, first.rows)
-        pd.testing.assert_frame_equal(again.dropped, first.dropped)
-    assert len(list_folders(tmp_path)) == 1
+def test_times_are_not_part_of_a_store(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache, SIDE)
+    (find_folder(store) / str(SIDE) / "seen.csv").unlink()
+    assert verify_store(find_folder(store)) == []
+    with count_decodes() as decoded:
+        prepare(images, cache, SIDE)
+    assert decoded == []
 
 
-def test_other_pixels_have_another_folder(tmp_path: Path) -> None:
-    index = write_images(tmp_path / "images")
-    stores = [
-        open_small(index, tmp_path),
-        open_small(index, tmp_path, size=16),
-        open_small(index, tmp_path, resize="stretch"),
-        open_small(index[1:].reset_index(drop=True), tmp_path),
-    ]
-    Image.fromarray(draw_noise(16)).save(tmp_path / "images" / "0.png")
-    stores.append(open_small(read_folder(tmp_path / "images"), tmp_path))
-    assert len(list_folders(tmp_path)) == len(stores)
-    assert [store.images.shape[0] for store in stores] == [6, 6, 6, 5, 6]
-    assert (stores[0].images[0] != stores[-1].images[0]).any()
-
-
-def test_a_store_cannot_be_changed_by_its_readers(tmp_path: Path) -> None:
-    store = open_small(write_images(tmp_path / "images"), tmp_path)
-    with pytest.raises(ValueError, match="read-only"):
-        store.images[0] = 0
-
-
-def test_nothing_is_left_where_no_image_can_be_decoded(tmp_path: Path) -> None:
-    index = write_images(tmp_path / "images")
-    for path in index["path"]:
-        Path(path).write_text("text")
-    with pytest.raises(DataError, match=r"small: none of the 6 images can be decoded; 0\.png: not a PNG image"):
-        open_small(index, tmp_path)
-    assert list_folders(tmp_path) == []
-
-
-def test_nothing_is_left_where_there_is_no_space(tmp_path: Path) -> None:
-    index = write_images(tmp_path / "images", n_images=30)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(DataError, match=r"too large; the store needs 2 MiB"):
-            open_small(index, tmp_path, size=256)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list_folders(tmp_path) == []
-    assert open_small(index, tmp_path, size=256).images.shape == (30, 256, 256)
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
-def test_space_is_taken_before_the_work(tmp_path: Path) -> None:
-    _create_images(tmp_path / "images.npy", 100, 64)
-    assert 512 * (tmp_path / "images.npy").stat().st_blocks >= 100 * 64**2
-
-
-def cut_images(folder: Path) -> None:
-    with (folder / "images.npy").open("r+b") as file:
-        file.truncate(1000)
-
-
-def replace_images(folder: Path) -> None:
-    np.save(folder / "images.npy", np.zeros((6, SIDE, SIDE), np.float32))
-
-
-def lose_a_name(folder: Path) -> None:
-    lines = (folder / "images.csv").read_text().splitlines()
-    (folder / "images.csv").write_text("\n".join(lines[:-1]) + "\n")
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "images cut": cut_images,
-    "images empty": lambda folder: (folder / "images.npy").write_bytes(b""),
-    "images of another type": replace_images,
-    "images gone": lambda folder: (folder / "images.npy").unlink(),
-    "a name lost": lose_a_name,
-    "names empty": lambda folder: (folder / "images.csv").write_bytes(b""),
-    "names without header": lambda folder: (folder / "images.csv").write_text("1\n2\n3\n"),
-    "dropped gone": lambda folder: (folder / "dropped.csv").unlink(),
-    "dropped empty": lambda folder: (folder / "dropped.csv").write_text("image,path,reason\n"),
-    "manifest cut": lambda folder: (folder / "manifest.json").write_text("{"),
-    "manifest of another kind": lambda folder: (folder / "manifest.json").write_text("[]"),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_store_says_what_to_do(tmp_path: Path, kind: str) -> None:
-    write_images(tmp_path / "images")
-    (tmp_path / "images" / "bad.png").touch()
-    index = read_folder(tmp_path / "images")
-    wanted = np.array(open_small(index, tmp_path).images)
-    [folder] = list_folders(tmp_path)
-    DAMAGE[kind](folder)
-    with pytest.raises(DataError, match=r"remove the folder, it is built anew") as caught:
-        open_small(index, tmp_path)
-    assert str(folder) in str(caught.value)
-    shutil.rmtree(folder)
-    np.testing.assert_array_equal(open_small(index, tmp_path).images, wanted)
+def test_a_size_that_is_interrupted_hides_no_other(images: Path, cache: Path) -> None:
+    [store] = prepare(images, cache, SIDE)
+    shutil.rmtree(find_folder(store) / "16")
+    (find_folder(store) / "16").mkdir()
+    check_pixels(prepare(images, cache, SIDE)[0], read_folder(images))
+    assert len(verify_store(find_folder(store))) == 1
+    check_pixels(prepare(images, cache, 16)[0], read_folder(images))
+    assert verify_store(find_folder(store)) == []
 
 
 def test_the_real_sample_decodes(nih_sample: Path, tmp_path: Path) -> None:
-    index = read_nih(nih_sample).index
-    store = open_store(index, "nih", 64, "pad", tmp_path)
+    index = read_nih(nih_sample, DiskFiles(nih_sample), LABELS).index
+    [store] = prepare_stores(index, "nih", [64], "pad", tmp_path)
     assert store.dropped.empty
-    assert store.images.shape == (1000, 64, 64)
-    assert store.rows.index.tolist() == index["image"].tolist()
-    spread = np.asarray(store.images).reshape(1000, -1).std(axis=1)
-    assert spread.min() > 5
-    for image, path in index[["image", "path"]].iloc[::100].itertuples(index=False):
-        with Image.open(path) as original:
+    images = store.take(store.positions)
+    assert images.reshape(len(index), -1).std(axis=1).min() > 5
+    for row in range(0, len(index), 100):
+        with Image.open(index["path"][row]) as original:
             gray = np.asarray(original.convert("RGB"))[..., 0].astype(float)
         scale = len(gray) // 64
         wanted = gray.reshape(64, scale, 64, scale).mean(axis=(1, 3))
-        np.testing.assert_allclose(store.images[store.rows[image]], wanted, atol=0.51)
+        np.testing.assert_allclose(images[row], wanted, atol=0.51)

@@ -9,6 +9,7 @@ import pytest
 
 from cxrlit.data.drawing.radiograph import draw_radiograph
 from cxrlit.data.drawing.subject import Lesion, sample_anatomy, sample_exposure
+from cxrlit.data.sources.files import DiskFiles
 from cxrlit.data.sources.nih import read_nih
 from cxrlit.data.sources.synthetic import MAX_IMAGES, sample_patient, write_synthetic
 from cxrlit.labels import LABELS
@@ -83,7 +84,7 @@ def test_layout_is_that_of_nih(root: Path) -> None:
 
 
 def test_the_nih_reader_drops_nothing(root: Path) -> None:
-    source = read_nih(root, name="synthetic")
+    source = read_nih(root, DiskFiles(root), LABELS, name="synthetic")
     assert source.dropped.empty
     assert len(source.index) == len(read_table(root))
     assert source.official is not None

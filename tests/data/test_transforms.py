@@ -1,6 +1,7 @@
 """Augmentation is what the config says, and a function of the image and the seed."""
 
 import random
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from cxrlit.config import AugmentConfig
-from cxrlit.data.transforms import Augment, build_augment, seed_of
+from cxrlit.data.transforms import Augment, build_augment, key_names, seed_of
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
 SEEDS = range(60)
@@ -81,7 +82,7 @@ def test_a_flip_mirrors_and_does_nothing_else() -> None:
 
 def test_a_flip_comes_as_often_as_the_config_says() -> None:
     augment, image = make_augment(flip=0.25), draw_noise(8)
-    flips = [not np.array_equal(augment(image, seed_of(0, 0, f"{row}.png")), image) for row in range(1000)]
+    flips = [not np.array_equal(augment(image, seed_of(0, 0, row)), image) for row in range(1000)]
     assert np.mean(flips) == pytest.approx(0.25, abs=0.05)
 
 
@@ -126,7 +127,13 @@ def test_one_change_is_augmentation(name: str) -> None:
 
 
 def test_each_image_in_each_epoch_has_a_seed_of_its_own() -> None:
-    seeds = [seed_of(seed, epoch, f"{row}.png") for seed in (0, 1) for epoch in range(10) for row in range(100)]
-    assert len(set(seeds)) == len(seeds)
+    keys = key_names(f"{row}.png" for row in range(100)).tolist()
+    settings = product((0, 1), range(10), keys, (0, 1))
+    seeds = [seed_of(*setting) for setting in settings]
+    assert len(set(seeds)) == len(seeds) == 2 * 10 * 100 * 2
     assert all(0 <= seed < 2**32 for seed in seeds)
-    assert seed_of(0, 0, "00000001_000.png") == 3_592_618_823
+
+
+def test_a_seed_is_the_same_on_every_machine() -> None:
+    (key,) = key_names(["00000001_000.png"]).tolist()
+    assert (key, seed_of(0, 0, key)) == (9_092_785_023_711_875_664, 3_245_463_221)

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from cxrlit.evaluation import metrics
 from cxrlit.evaluation.metrics import LabelAUROC, auroc, average_precision, count_decisions, macro, per_label
@@ -53,6 +61,51 @@ def test_average_precision_is_that_of_scikit_learn(case: Case) -> None:
         assert value == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
 
 
+@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_with_weights_they_are_those_of_scikit_learn(case: Case, seed: int, whole: bool) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, 4, len(case[0])) if whole else rng.random(len(case[0]))
+    rows = ~np.isnan(case[1])
+    scores, targets, times = case[0][rows], case[1][rows], weights[rows]
+    positives, negatives = times[targets == 1].sum(), times[targets == 0].sum()
+    area, precision = auroc(*case, weights), average_precision(*case, weights)
+    if positives and negatives:
+        assert area == pytest.approx(roc_auc_score(targets, scores, sample_weight=times), abs=1e-12)
+        assert 0 <= area <= 1
+    else:
+        assert np.isnan(area)
+    if positives:
+        assert precision == pytest.approx(average_precision_score(targets, scores, sample_weight=times), abs=1e-12)
+        assert 0 <= precision <= 1
+    else:
+        assert np.isnan(precision)
+
+
+def test_weights_of_one_change_nothing() -> None:
+    rng = np.random.default_rng(0)
+    scores, targets = np.round(rng.random(50), 1), rng.choice([0, 1, np.nan], 50)
+    for metric in (auroc, average_precision):
+        assert metric(scores, targets, np.ones(50)) == pytest.approx(metric(scores, targets), abs=1e-15)
+
+
+def test_a_rounding_error_of_weights_does_not_leave_the_unit_interval() -> None:
+    targets = np.array([0.0, 1.0, 1.0, 1.0, 1.0])
+    for seed in range(50):
+        weights = np.random.default_rng(seed).random(5)
+        for scores in (targets, -targets):
+            assert 0 <= auroc(scores, targets, weights) <= 1
+            assert 0 <= average_precision(scores, targets, weights) <= 1
+
+
+def test_a_small_weight_above_large_ones_keeps_its_digits() -> None:
+    scores, targets = np.array([0.9, 0.8, 0.1]), np.array([1.0, 0.0, 0.0])
+    weights = np.array([1e-9, 3e-9, 1e9])
+    assert average_precision(scores, targets, weights) == 1
+    flipped = np.array([0.7, 0.8, 0.1])
+    assert average_precision(flipped, targets, weights) == pytest.approx(0.25, abs=1e-12)
+
+
 @given(cases(), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_the_order_of_rows_does_not_matter(case: Case, random: object) -> None:
@@ -71,10 +124,11 @@ def test_auroc_needs_both_classes(target: float) -> None:
 
 def test_a_score_that_is_nan_is_an_error_unless_its_target_is_unknown() -> None:
     scores = np.array([0.1, np.nan, 0.8], np.float32)
-    assert auroc(scores, np.array([0, np.nan, 1], np.float32)) == 1
-    for target in (0, 1):
-        with pytest.raises(ValueError, match="NaN"):
-            auroc(scores, np.array([0, target, 1], np.float32))
+    for metric in (auroc, average_precision):
+        assert metric(scores, np.array([0, np.nan, 1], np.float32)) == 1
+        for target in (0, 1):
+            with pytest.raises(ValueError, match="NaN"):
+                metric(scores, np.array([0, target, 1], np.float32))
 
 
 def test_a_million_pairs_do_not_overflow() -> None:
@@ -151,3 +205,36 @@ def test_many_thresholds_at_once_are_each_of_them() -> None:
         alone = count_decisions(probs, targets, grid[:, column])
         for name in alone._fields:
             np.testing.assert_array_equal(getattr(together, name)[:, column], getattr(alone, name))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_what_is_said_about_decisions_is_what_scikit_learn_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probs, thresholds = np.round(rng.random((20, 3)), 1), np.full(3, 0.5)
+    targets = rng.choice([0.0, 1.0], (20, 3), p=[0.7, 0.3])
+    preds = probs >= thresholds
+    counts = count_decisions(probs, targets, thresholds)
+    said, pooled = metrics.decision_metrics(counts), metrics.f1_over_labels(counts)
+    has_positive, has_negative, chosen = (targets == 1).any(axis=0), (targets == 0).any(axis=0), preds.any(axis=0)
+    for label in range(3):
+        present, decided = targets[:, label], preds[:, label]
+        wanted = {
+            "precision": precision_score(present, decided, zero_division=np.nan),
+            "recall": recall_score(present, decided, zero_division=np.nan),
+            "specificity": recall_score(1 - present, ~decided, zero_division=np.nan),
+        }
+        for name, value in wanted.items():
+            np.testing.assert_allclose(said[name][label], value, atol=1e-12)
+        if has_positive[label] and has_negative[label]:
+            value = balanced_accuracy_score(present, decided)
+            assert said["balanced_accuracy"][label] == pytest.approx(value, abs=1e-12)
+        else:
+            assert np.isnan(said["balanced_accuracy"][label])
+        assert np.isnan(said["precision"][label]) == (not chosen[label])
+    if has_positive.any():
+        for name in ("micro", "weighted"):
+            value = f1_score(targets, preds, average=name, zero_division=0)
+            assert pooled[f"f1_{name}"] == pytest.approx(value, abs=1e-12)
+    else:
+        assert np.isnan(pooled["f1_weighted"])

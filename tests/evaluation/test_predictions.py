@@ -20,7 +20,7 @@ def make_table(probs: NDArray[np.float32], targets: NDArray[np.float32]) -> pd.D
     part = pd.DataFrame(targets, columns=list(LABELS)).assign(
         image=[f"{row}.png" for row in range(len(probs))], patient=[f"00{row // 2}" for row in range(len(probs))]
     )
-    return make_predictions(part, probs)
+    return make_predictions(part, LABELS, probs)
 
 
 @given(

@@ -20,7 +20,7 @@ N = 60
 def make_table(probs: NDArray[np.float32], targets: NDArray[np.float32]) -> pd.DataFrame:
     names = [f"{row}.png" for row in range(len(probs))]
     part = pd.DataFrame(targets, columns=list(LABELS)).assign(image=names, patient=[name[0] for name in names])
-    return make_predictions(part, probs)
+    return make_predictions(part, LABELS, probs)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def arrays() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 @pytest.fixture
 def thresholds() -> Thresholds:
-    return Thresholds(np.linspace(0.2, 0.8, 8), np.zeros(8), {})
+    return Thresholds(LABELS, np.linspace(0.2, 0.8, 8), np.zeros(8), {})
 
 
 def test_auroc_table(arrays: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
@@ -72,7 +72,7 @@ def test_summary_leaves_out_the_labels_that_are_undefined(
     targets[:, 0] = 0  # no positive in test
     values = np.full(8, 0.4)
     values[1] = np.nan  # no threshold
-    thresholds = Thresholds(values, values, {LABELS[1]: "validation has no positive"})
+    thresholds = Thresholds(LABELS, values, values, {LABELS[1]: "validation has no positive"})
     [row] = tabulate_summary({"test": make_table(probs, targets)}, thresholds, {}).to_dict("records")
     assert (row["n_labels"], row["n_labels_f1"]) == (7, 6)
     preds = probs.astype(float) >= 0.4
@@ -116,7 +116,7 @@ def test_a_blank_cell_has_its_reason(arrays: tuple[NDArray[np.float32], NDArray[
     probs[:, 3] = 0
     values = np.full(8, 0.4)
     values[1] = np.nan
-    thresholds = Thresholds(values, values, {LABELS[1]: "validation has no positive"})
+    thresholds = Thresholds(LABELS, values, values, {LABELS[1]: "validation has no positive"})
     write_csv(tmp_path / "confusion.csv", tabulate_confusion(make_table(probs, targets), thresholds))
     table = pd.read_csv(tmp_path / "confusion.csv", dtype=str, keep_default_na=False).set_index("label")
     assert table.loc[LABELS[1]].tolist() == [""] * 9 + ["no threshold: validation has no positive"]
@@ -134,7 +134,7 @@ def test_a_blank_cell_has_its_reason(arrays: tuple[NDArray[np.float32], NDArray[
 
 def test_test_images_have_no_say_in_thresholds(arrays: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     probs, targets = arrays
-    thresholds = tune_thresholds(probs, targets)
+    thresholds = tune_thresholds(probs, targets, LABELS)
     first = tabulate_confusion(make_table(probs, targets), thresholds)
     second = tabulate_confusion(make_table(1 - probs, 1 - targets), thresholds)
     pd.testing.assert_series_equal(first["threshold"], second["threshold"])

@@ -34,7 +34,7 @@ HEAD = len(LABELS) * 1024 + len(LABELS)
 
 @pytest.fixture(scope="module")
 def network() -> CXRNet:
-    return build_network("none", "imagenet", seed=0)
+    return build_network("none", "imagenet", len(LABELS), seed=0)
 
 
 def name_trainable(network: CXRNet) -> set[str]:
@@ -113,7 +113,7 @@ def test_a_number_of_layers_out_of_range_is_refused(network: CXRNet, n_unfreeze:
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_logits_are_those_of_torchvision(normalize: str) -> None:
     torch.manual_seed(3)
-    network = build_network("none", normalize, seed=1)
+    network = build_network("none", normalize, len(LABELS), seed=1)
     for norm in network.modules():  # statistics that are not 0 and 1
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.running_mean, -0.5, 0.5)
@@ -143,7 +143,7 @@ def test_the_same_seed_builds_the_same_network_and_leaves_the_global_one_alone()
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first, second, other = (build_network("none", "imagenet", seed) for seed in (1, 1, 2))
+    first, second, other = (build_network("none", "imagenet", len(LABELS), seed) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     for (name, one), two in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(one, two), name

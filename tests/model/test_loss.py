@@ -81,5 +81,5 @@ def test_a_label_without_a_positive_gets_the_cap_however_few_its_negatives() -> 
 def test_a_label_without_a_known_target_is_named() -> None:
     targets = np.zeros((3, len(LABELS)), dtype=np.float32)
     targets[:, 5] = np.nan
-    with pytest.raises(ValueError, match=LABELS[5]):
+    with pytest.raises(ValueError, match="label 5"):
         capped_pos_weight(targets)

@@ -16,6 +16,7 @@ from torchvision.models import densenet121, resnet18
 
 from cxrlit.errors import CheckpointError
 from cxrlit.files import hash_file
+from cxrlit.labels import LABELS
 from cxrlit.model import densenet
 from cxrlit.model.densenet import IMAGENET_FILE, CXRNet, build_network, load_features, load_plain
 
@@ -60,14 +61,16 @@ def test_features_of_torchvision_are_loaded(state: dict[str, Tensor], tmp_path: 
         torch.save(saved, path)
     else:
         save_file(saved, path)
-    network = build_network(str(path), "imagenet", seed=0)
+    network = build_network(str(path), "imagenet", len(LABELS), seed=0)
     assert_loaded(network, state)
-    assert torch.equal(network.head.weight, build_network("none", "imagenet", seed=0).head.weight)  # the head is new
+    assert torch.equal(
+        network.head.weight, build_network("none", "imagenet", len(LABELS), seed=0).head.weight
+    )  # the head is new
 
 
 def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.weights=.*nope\.pth: there is no such file"):
-        build_network(str(tmp_path / "nope.pth"), "imagenet", seed=0)
+        build_network(str(tmp_path / "nope.pth"), "imagenet", len(LABELS), seed=0)
 
 
 @pytest.mark.parametrize("damage", ["other network", "a tensor less", "other shape", "no features", "a list", "ours"])
@@ -87,7 +90,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(state: dict[str, Tensor
         content = {"state_dict": content, "cxrlit": {"format": 1}}
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"weights\.pth: not ") as fault:
-        build_network(str(tmp_path / "weights.pth"), "imagenet", seed=0)
+        build_network(str(tmp_path / "weights.pth"), "imagenet", len(LABELS), seed=0)
     assert "\n" not in str(fault.value)
     assert len(str(fault.value)) < 500
 
@@ -154,7 +157,7 @@ def test_a_payload_does_not_run(tmp_path: Path, writer: str) -> None:
     else:
         torch.save({"features.conv0.weight": Payload(canary)}, path)
     with pytest.raises(CheckpointError, match="refused"):
-        build_network(str(path), "imagenet", seed=0)
+        build_network(str(path), "imagenet", len(LABELS), seed=0)
     assert not canary.exists()
 
 
@@ -172,7 +175,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_imagenet_without_network_says_which_file_goes_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(CheckpointError) as fault:
-        build_network("imagenet", "imagenet", seed=0)
+        build_network("imagenet", "imagenet", len(LABELS), seed=0)
     assert IMAGENET_FILE in str(fault.value)
     assert str(tmp_path / "hub" / "checkpoints") in str(fault.value)
     assert "\n" not in str(fault.value)
@@ -196,14 +199,14 @@ def test_imagenet_is_taken_from_the_folder(
     digest = hash_file(tmp_path / "by hand.pth")[:8]  # as torchvision puts it into its file names
     monkeypatch.setattr(densenet, "IMAGENET_FILE", f"densenet121-{digest}.pth")
     shutil.copy(tmp_path / "by hand.pth", torch_cache / densenet.IMAGENET_FILE)
-    assert_loaded(build_network("imagenet", "imagenet", seed=0), state)
+    assert_loaded(build_network("imagenet", "imagenet", len(LABELS), seed=0), state)
 
 
 @pytest.mark.usefixtures("no_network")
 def test_another_file_under_the_name_of_imagenet_is_refused(state: dict[str, Tensor], torch_cache: Path) -> None:
     torch.save(state, torch_cache / IMAGENET_FILE)
     with pytest.raises(CheckpointError, match="not torchvision's file of that name"):
-        build_network("imagenet", "imagenet", seed=0)
+        build_network("imagenet", "imagenet", len(LABELS), seed=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -211,11 +214,11 @@ def test_weights_that_diverged_are_refused(state: dict[str, Tensor], tmp_path: P
     name = "features.conv0.weight"
     torch.save({**state, name: torch.full_like(state[name], value)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=f"{name} holds NaN or infinity"):
-        load_features(build_network("none", "imagenet", seed=0), tmp_path / "weights.pth")
+        load_features(build_network("none", "imagenet", len(LABELS), seed=0), tmp_path / "weights.pth")
 
 
 def test_a_network_is_not_changed_by_a_file_that_does_not_fit(state: dict[str, Tensor], tmp_path: Path) -> None:
-    network = build_network("none", "imagenet", seed=0)
+    network = build_network("none", "imagenet", len(LABELS), seed=0)
     torch.save({**state, "features.extra": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"features|extra"):
         load_features(network, tmp_path / "weights.pth")

@@ -35,7 +35,7 @@ def plan(tree: Path, tmp_path: Path) -> Iterator[Planner]:
 
         def make_plan(*overrides: str) -> list[PlannedPhase]:
             config = read_config(compose_config("train", [*settings, *overrides]), TrainConfig)
-            data = load_data(config.data, Path(config.cache_dir))
+            data = load_data(config.data, config.labels, Path(config.cache_dir))
             precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
             return plan_phases(config, data, precision, hash_start(config))
 

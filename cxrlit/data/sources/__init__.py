@@ -15,7 +15,8 @@ class Source:
         name: What it is called in messages and folder names.
         index: The checked index, sorted by image.
         dropped: Images of the table that cannot be used, with the columns ``image``, ``path``, ``reason``.
-        official: (N,) ``train_val`` or ``test`` for each row of the index, where official lists are there.
+        official: (N,) the part of each row of the index in the data set's own split: ``train``, ``val``, ``test``, or
+            ``train_val`` where validation is still to be carved out; None where it has no split.
     """
 
     name: str

@@ -2,61 +2,66 @@
 
 One folder with the label table (``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv``), the images in
 ``images_001/images`` to ``images_012/images``, in ``images_001`` ... or in one ``images``, and, for the official
-split, ``train_val_list.txt`` and ``test_list.txt``.
+split, ``train_val_list.txt`` and ``test_list.txt``. ``BBox_List_2017.csv`` has boxes for some of the test images.
 
 Source: Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
 
-import os
-import stat
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxrlit.data.index import check_index
+from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.errors import DataError, first_line, name_some
-from cxrlit.labels import LABELS, NIH_NO_FINDING, NIH_OTHER_FINDINGS
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines
+from cxrlit.errors import DataError, name_some
+from cxrlit.labels import match_findings
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
+BOX_LIST = "BBox_List_2017.csv"
 NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 OPTIONAL = ("Patient Age", "Patient Gender", "View Position")
 
+FINDINGS: tuple[str, ...] = (
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia",
+    "Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
+"""The findings of the table."""
 
-def read_nih(root: Path, name: str = "nih") -> Source:
+NO_FINDING = "No Finding"
+
+MEANINGS = {"Infiltrate": ("Infiltration",)}
+"""The box list's own word for a finding."""
+
+
+def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "nih") -> Source:
     """Read the label table, find the files, and read the official lists where they are there.
 
     Args:
         root: The data set's folder.
+        files: What image files there are.
+        labels: The labels in use.
         name: What to call it.
 
     Raises:
         DataError: There is no such folder, no table, no image, a column is missing, a finding is unknown, an
             image stands in the table twice, or only one of the official lists is there.
     """
-    if not root.is_dir():
-        raise DataError(f"data.root={root}: there is no such folder")
-    table_path = next((root / table for table in TABLES if (root / table).is_file()), None)
-    if table_path is None:
-        raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(TABLES)})")
-    table = read_table(table_path)
-    files, unreadable = find_images(root)
-    if not files and not unreadable:
+    path = find_table(root, TABLES)
+    table = read_labels(path, labels)
+    places = find_images(files)
+    if not places:
         raise DataError(f"data.root={root}: there are no PNG images in images_001/images ... or images/")
-
-    found = table["image"].isin(files.keys())
-    absent = table.loc[~found, "image"]
-    dropped = pd.DataFrame(
-        {"image": absent, "path": "", "reason": [unreadable.get(image, "not on disk") for image in absent]}
-    )
-    index = table[found].copy()
+    candidates = ([places[image]] if image in places else [] for image in table["image"].tolist())
+    index, dropped = attach_files(table, candidates, files)
     if index.empty:
-        raise DataError(f"{table_path}: none of its {len(table)} images is among the {len(files)} files in {root}")
-    index["path"] = [files[image][0] for image in index["image"]]
-    index["n_bytes"] = [files[image][1] for image in index["image"]]
-    index = check_index(index, str(table_path))
+        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+    index = check_index(index, labels, name, str(path))
 
     lists = read_official_lists(root)
     official = None
@@ -69,7 +74,7 @@ def read_nih(root: Path, name: str = "nih") -> Source:
     return Source(name=name, index=index, dropped=dropped.reset_index(drop=True), official=official)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     """The label table with the index's columns, but for those of the files.
 
     The header's unquoted commas (``OriginalImage[Width,Height]``) split its last two names into four, as the
@@ -78,45 +83,30 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         DataError: It cannot be read, a column is missing, a finding is unknown, or an image stands in it twice.
     """
-    try:
-        table = pd.read_csv(
-            path,
-            dtype=str,
-            index_col=False,
-            usecols=lambda column: column in {*NEEDED, *OPTIONAL},
-            encoding="utf-8-sig",
-            keep_default_na=False,
-        )
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path}: it cannot be read as a CSV table: {first_line(error)}") from None
-    absent = [column for column in NEEDED if column not in table]
-    if absent:
-        raise DataError(f"{path}: the column {name_some(absent)} is missing; NIH's own table has it")
-    if table.empty:
-        raise DataError(f"{path}: the table has no rows")
+    table = read_table(path, NEEDED, OPTIONAL)
+    check_unique(table["Image Index"], path)
     findings = table["Finding Labels"]
-    duplicates = table.loc[table["Image Index"].duplicated(), "Image Index"].unique().tolist()
-    if duplicates:
-        raise DataError(f"{path}: {len(duplicates)} images stand in it twice ({name_some(duplicates)}): keep one row")
-
-    sets = {text: frozenset(text.split("|")) for text in findings.unique()}
-    known = {*LABELS, *NIH_OTHER_FINDINGS, NIH_NO_FINDING}
-    for text, names in sets.items():
+    codes, texts = pd.factorize(findings)
+    sets = [frozenset(text.split("|")) for text in texts]
+    known = {*FINDINGS, NO_FINDING}
+    for code, names in enumerate(sets):
         if names - known:
-            row = int((findings == text).to_numpy().argmax())
+            row = int((codes == code).argmax())
             raise DataError(
-                f"{path}, line {row + 2}: unknown finding {name_some(sorted(names - known))!r}; "
+                f"{path}, {say_lines(path, [row])}: unknown finding {name_some(sorted(names - known))!r}; "
                 f"the table's findings are {', '.join(sorted(known))}"
             )
-    columns = {
-        label: findings.map({text: np.float32(label in names) for text, names in sets.items()}) for label in LABELS
-    }
+    meanings = match_findings(labels, known, MEANINGS)
+    present = [[float(not names.isdisjoint(meanings[label])) for label in labels] for names in sets]
+    targets = np.array(present, dtype=np.float32)
+    targets[:, [not meanings[label] for label in labels]] = np.nan
     optional = {name: table[name] if name in table else pd.Series("", index=table.index) for name in OPTIONAL}
+    patient_codes, patients = pd.factorize(table["Patient ID"])
     return pd.DataFrame(
         {
             "image": table["Image Index"],
-            "patient": table["Patient ID"].str.strip().str.replace(r"^0+(?=\d)", "", regex=True),
-            **columns,
+            "patient": pd.Series(patients.str.replace(r"^0+(?=\d)", "", regex=True).to_numpy()[patient_codes]),
+            **dict(zip(labels, targets[codes].T, strict=True)),
             "age": _read_age(optional["Patient Age"]),
             "sex": optional["Patient Gender"].where(optional["Patient Gender"].isin(["M", "F"])),
             "view": optional["View Position"].where(optional["View Position"].isin(["PA", "AP"])),
@@ -124,40 +114,23 @@ def read_table(path: Path) -> pd.DataFrame:
     )
 
 
-def find_images(root: Path) -> tuple[dict[str, tuple[str, int]], dict[str, str]]:
-    """Every PNG in the folders where NIH's archives put them.
-
-    Returns:
-        Path and size by file name, and the reason by file name for those that cannot be read. These leave the index,
-        and with it the split's and the phases' hashes: once they can be read, nothing made without them is reused.
+def find_images(files: ImageFiles) -> dict[str, str]:
+    """Path below the root of every PNG in the folders where NIH's archives put them, by file name.
 
     Raises:
         DataError: Two folders hold a file of the same name.
     """
-    folders = [root / "images", *sorted(root.glob("images_[0-9][0-9][0-9]"))]
-    folders = [inner for folder in folders for inner in (folder, folder / "images") if inner.is_dir()]
-    files: dict[str, tuple[str, int]] = {}
-    unreadable: dict[str, str] = {}
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.lower().endswith(".png"):
+    top = [name for name in files.list_folder(".") if name == "images" or re.fullmatch(r"images_\d{3}", name)]
+    places: dict[str, str] = {}
+    for folder in top:
+        for inner in (folder, f"{folder}/images"):
+            for name in files.list_folder(inner):
+                if not name.lower().endswith(".png"):
                     continue
-                try:
-                    status = entry.stat()
-                except OSError as error:  # a link that leads nowhere
-                    unreadable[entry.name] = f"cannot be read: {error.strerror}"
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    unreadable[entry.name] = "not a file"
-                    continue
-                if not os.access(entry.path, os.R_OK):
-                    unreadable[entry.name] = "cannot be read: Permission denied"
-                    continue
-                if entry.name in files:
-                    raise DataError(f"{entry.path} and {files[entry.name][0]} have the same name: keep one of them")
-                files[entry.name] = (os.path.abspath(entry.path), status.st_size)
-    return files, unreadable
+                if name in places:
+                    raise DataError(f"{inner}/{name} and {places[name]} have the same name: keep one of them")
+                places[name] = f"{inner}/{name}"
+    return places
 
 
 def read_official_lists(root: Path) -> dict[str, str] | None:
@@ -185,11 +158,40 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
     return {image: part for part, images in names.items() for image in images}
 
 
+def read_boxes(path: Path) -> pd.DataFrame:
+    """The boxes of ``BBox_List_2017.csv``, in the pixels of the 1024 x 1024 images.
+
+    Returns:
+        A row a box: ``image``, ``label`` (``Infiltrate`` is Infiltration), ``x``, ``y``, ``width``, ``height``
+        (float64, pixels).
+
+    Raises:
+        DataError: It cannot be read, or a box is not four numbers inside the image.
+    """
+    columns = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+    table = read_table(path, columns)
+    numbers = table[list(columns[2:])].apply(pd.to_numeric, errors="coerce")
+    x, y, width, height = (numbers[column].to_numpy(np.float64) for column in columns[2:])
+    inside = (x >= 0) & (y >= 0) & (width > 0) & (height > 0) & (x + width <= BOX_PX) & (y + height <= BOX_PX)
+    if not inside.all():
+        row = int((~inside).argmax())
+        raise DataError(f"{path}, {say_lines(path, [row])}: not a box inside {BOX_PX} x {BOX_PX} pixels")
+    label = table["Finding Label"].replace({alias: names[0] for alias, names in MEANINGS.items()})
+    return pd.DataFrame(
+        {"image": table["Image Index"], "label": label, "x": x, "y": y, "width": width, "height": height}
+    )
+
+
+BOX_PX = 1024
+"""Side of the images that the boxes are drawn on."""
+
+
 def _read_age(text: pd.Series) -> pd.Series:
     """Years from ``58``, ``058Y``, ``011M`` or ``003D``; missing where it is none of these or above 120.
 
     The table has a few ages such as 411, which are errors of entry.
     """
-    parts = text.str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")
+    codes, texts = pd.factorize(text)
+    parts = pd.Series(texts).str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")
     years = pd.to_numeric(parts[0]) / parts[1].map({"Y": 1, "M": 12, "D": 365.25}).fillna(1)
-    return years.where(years <= 120).astype("float32")
+    return pd.Series(years.where(years <= MAX_AGE).to_numpy(np.float32)[codes], index=text.index)

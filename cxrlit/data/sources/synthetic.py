@@ -19,8 +19,9 @@ from rich.progress import track
 
 from cxrlit.data.drawing.radiograph import Box, draw_radiograph
 from cxrlit.data.drawing.subject import Anatomy, Exposure, Lesion, sample_anatomy, sample_exposure
+from cxrlit.data.sources.nih import NO_FINDING
 from cxrlit.files import replace_folder
-from cxrlit.labels import LABELS, NIH_NO_FINDING
+from cxrlit.labels import LABELS
 
 SYNTHETIC_VERSION = 1
 """Goes up with every change of what is drawn: part of the key of whatever is cached."""
@@ -254,7 +255,7 @@ def _write_tables(
         for visit in patient.visits:
             name = patient.file_name(visit)
             names[is_test].append(name)
-            labels = "|".join(visit.labels) or NIH_NO_FINDING
+            labels = "|".join(visit.labels) or NO_FINDING
             person = (patient.number, visit.age, "F" if patient.female else "M", visit.view)
             rows.append((name, labels, visit.follow_up, *person, image_px, image_px, spacing, spacing))
             if is_test:

@@ -1,5 +1,6 @@
 """What an epoch brought: a line on the screen, a row of metrics.csv, the curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from cxrlit.console import say
 from cxrlit.evaluation.metrics import macro
 from cxrlit.files import write_csv
-from cxrlit.labels import LABELS
 from cxrlit.model.module import CXRModule
 from cxrlit.training.curves import draw_curves
 
@@ -46,10 +46,10 @@ class EpochReport(Callback):
         }
         for part, aurocs in sorted(pl_module.auroc.items(), reverse=True):  # val, train
             row[f"{part}_auroc_macro"] = macro(aurocs).value
-            row |= {f"{part}_auroc_{label}": value for label, value in zip(LABELS, aurocs, strict=True)}
+            row |= {f"{part}_auroc_{label}": value for label, value in zip(pl_module.labels, aurocs, strict=True)}
         self._rows.append(row)
         write_csv(self.folder / "metrics.csv", pd.DataFrame(self._rows))
-        say(self._describe(row, values, trainer.max_epochs))
+        say(self._describe(row, pl_module.labels, values, trainer.max_epochs))
         if self._best is None or macro(values).value > macro(self._best).value:
             self._best = values
 
@@ -57,24 +57,26 @@ class EpochReport(Callback):
         if self._rows:
             draw_curves(pd.DataFrame(self._rows), self.folder / "curves.png")
 
-    def _describe(self, row: dict[str, Any], values: NDArray[np.float64], max_epochs: int | None) -> str:
-        before = np.full(len(LABELS), np.nan) if self._best is None else self._best
+    def _describe(
+        self, row: dict[str, Any], labels: Sequence[str], values: NDArray[np.float64], max_epochs: int | None
+    ) -> str:
+        before = np.full(len(labels), np.nan) if self._best is None else self._best
         mean = macro(values)
         change = _say_change(mean.value, macro(before).value)
-        over = "" if mean.n_labels == len(LABELS) else f" over {mean.n_labels} labels"
+        over = "" if mean.n_labels == len(labels) else f" over {mean.n_labels} labels"
         train = f" (train {row['train_auroc_macro']:.4f})" if "train_auroc_macro" in row else ""
-        labels = [
+        shown = [
             f"{label} {value:.3f}{_say_change(value, best)}"
-            for label, value, best in zip(LABELS, values, before, strict=True)
+            for label, value, best in zip(labels, values, before, strict=True)
             if not np.isnan(value)
         ]
-        undefined = [label for label, value in zip(LABELS, values, strict=True) if np.isnan(value)]
+        undefined = [label for label, value in zip(labels, values, strict=True) if np.isnan(value)]
         if undefined:
-            labels.append(f"undefined: {', '.join(undefined)}")
+            shown.append(f"undefined: {', '.join(undefined)}")
         return (
             f"epoch {row['epoch'] + 1}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
             f"lr {row['lr']:.1e}  macro AUROC {mean.value:.4f}{change}{over}{train}"
-            f"  |  {'  '.join(labels)}"
+            f"  |  {'  '.join(shown)}"
         )
 
 

@@ -1,0 +1,76 @@
+"""Every key that a user may set: its type, its range, what it means. The values stand in ``conf/``.
+
+Hydra composes the files of ``conf/`` and the command line; ``read_config`` checks the outcome here, so that
+a typo, a wrong type, a value out of range or a contradiction is one line that names the key.
+"""
+
+from cxrlit.config.commands import (
+    FLAT_KEYS,
+    AugmentConfig,
+    EvaluateConfig,
+    EvaluateDataConfig,
+    InspectConfig,
+    MachineConfig,
+    PhaseConfig,
+    PrepareConfig,
+    SamplerConfig,
+    TrainConfig,
+)
+from cxrlit.config.data import (
+    AnySource,
+    CheXpertConfig,
+    DataConfig,
+    MIMICConfig,
+    NIHConfig,
+    NIHData,
+    PadChestConfig,
+    SeveralData,
+    SplitConfig,
+    SyntheticConfig,
+    SyntheticData,
+    TableConfig,
+    TableData,
+    Uncertain,
+    VinDrConfig,
+)
+from cxrlit.config.read import SectionT, list_keys, read_config, suggest_key
+from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
+
+__all__ = [
+    "FLAT_KEYS",
+    "N_LAYERS",
+    "PHASE_NAMES",
+    "AnySource",
+    "AugmentConfig",
+    "CheXpertConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "EvaluateDataConfig",
+    "InspectConfig",
+    "MIMICConfig",
+    "MachineConfig",
+    "NIHConfig",
+    "NIHData",
+    "PadChestConfig",
+    "PhaseConfig",
+    "PhaseName",
+    "Precision",
+    "PrecisionChoice",
+    "PrepareConfig",
+    "SamplerConfig",
+    "Section",
+    "SectionT",
+    "SeveralData",
+    "SplitConfig",
+    "SyntheticConfig",
+    "SyntheticData",
+    "TableConfig",
+    "TableData",
+    "Target",
+    "TrainConfig",
+    "Uncertain",
+    "VinDrConfig",
+    "list_keys",
+    "read_config",
+    "suggest_key",
+]

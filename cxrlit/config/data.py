@@ -1,0 +1,207 @@
+"""The keys of ``data``: where a data set lies, what of it counts, and how it is split."""
+
+from typing import Annotated, ClassVar, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from cxrlit.config.types import Folder, Fraction, Section, Seed
+
+View = Literal["PA", "AP", "LATERAL"]
+VIEWS: tuple[View, ...] = get_args(View)
+Uncertain = Literal["ignore", "zero", "one"]
+SourceName = Literal["nih", "chexpert", "mimic", "padchest", "vindr", "table"]
+SOURCE_NAMES: tuple[SourceName, ...] = get_args(SourceName)
+
+
+class SourceConfig(Section):
+    """Keys that every source of images has."""
+
+    default_weights: ClassVar[str] = "imagenet"
+
+    root: Folder | None = Field(description="folder of the tables and the images")
+    store: str | None = Field(description="address of prepared images to read in place of the files: a folder or a URL")
+    views: list[View] | None = Field(description="views that count, of PA, AP and LATERAL; null: every image")
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Self:
+        if self.views is not None and (not self.views or len(set(self.views)) < len(self.views)):
+            raise ValueError("data.views names each view once, such as [PA,AP]; null takes every image")
+        return self
+
+
+class UncertainConfig(SourceConfig):
+    """Keys of a source whose labels may be uncertain."""
+
+    uncertain: Uncertain | dict[str, Uncertain] = Field(
+        description="what an uncertain label counts as: ignore (unknown), zero or one; or one of them by label, "
+        "a label that is not named is ignored"
+    )
+
+
+class MinedConfig(UncertainConfig):
+    """Keys of a source whose labels were mined from reports, which leave most findings unmentioned."""
+
+    unmentioned: Literal["zero", "ignore"] = Field(description="what a finding that the report does not mention counts")
+
+
+class UngroupedConfig(SourceConfig):
+    """Keys of a source whose tables may not say who the patient is."""
+
+    patient: Literal["image"] | None = Field(
+        description="image: every image is a patient of its own, where the data set does not tell patients apart"
+    )
+
+
+class SyntheticConfig(SourceConfig):
+    """The embedded data set: drawn once, in NIH's layout, under ``cache_dir``."""
+
+    default_weights: ClassVar[str] = "none"
+
+    source: Literal["synthetic"]
+    root: None = None
+    store: None = None
+    n_patients: int = Field(ge=20, le=100_000)
+    image_px: int = Field(ge=32, le=1024, description="side of the drawn images, pixels")
+    seed: Seed = Field(description="seed of the drawings")
+
+
+class NIHConfig(SourceConfig):
+    """NIH ChestX-ray14."""
+
+    source: Literal["nih"]
+
+
+class CheXpertConfig(MinedConfig):
+    """CheXpert."""
+
+    source: Literal["chexpert"]
+
+
+class MIMICConfig(MinedConfig):
+    """MIMIC-CXR-JPG."""
+
+    source: Literal["mimic"]
+
+
+class PadChestConfig(SourceConfig):
+    """PadChest."""
+
+    source: Literal["padchest"]
+
+
+class VinDrConfig(UngroupedConfig):
+    """VinDr-CXR."""
+
+    source: Literal["vindr"]
+    agreement: Literal["any", "majority", "all"] = Field(description="how many readers of an image make a finding")
+
+
+class ColumnsConfig(Section):
+    """Names of the columns of a table; null: the table has none."""
+
+    image: str = Field(min_length=1, description="path of the image below data.root")
+    patient: str | None
+    study: str | None
+    view: str | None
+    age: str | None = Field(description="years")
+    sex: str | None
+    split: str | None = Field(description="train, val or test of each row: the table's own split")
+    findings: str | None = Field(description="one column with the names of all that is present, such as A|B")
+    labels: dict[str, str] | None = Field(description="a column of 1, 0 and blank for each label; null: named as it is")
+
+
+class TableConfig(UncertainConfig, UngroupedConfig):
+    """Any CSV or Parquet table."""
+
+    source: Literal["table"]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="what to call the data set")
+    table: Folder | None = Field(description="the file: .csv, .csv.gz, .tsv or .parquet")
+    columns: ColumnsConfig
+    separator: str = Field(min_length=1, description="between the names in columns.findings")
+    uncertain_value: float | None = Field(description="the value of a label column that means uncertain, such as -1")
+
+
+class SplitConfig(Section):
+    """How a data set, or several, is divided and prepared."""
+
+    split: Literal["auto", "official", "grouped", "kfold", "file"] = Field(
+        description="auto: kfold where data.fold is set, official where the data set has one, else grouped"
+    )
+    split_seed: Seed = Field(description="seed of the split alone, so that several seeds share one split")
+    split_file: Folder | None = Field(description="table with the columns image and split, such as a split.csv")
+    fold: int | None = Field(ge=0, description="which of the n_folds tests")
+    n_folds: int = Field(ge=2, le=100)
+    val_fraction: float = Field(gt=0, lt=1, description="share of the images outside test that validate")
+    test_fraction: float = Field(gt=0, lt=1, description="share of all images that test, where no official list says")
+    resize: Literal["pad", "crop", "stretch"] = Field(description="how an image that is not square becomes square")
+    max_dropped: Fraction = Field(description="share of the table's images that may be missing or corrupt")
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if (self.fold is not None) != (self.split == "kfold") and not (self.fold is not None and self.split == "auto"):
+            raise ValueError("data.split=kfold needs data.fold=0, 1, ...; and data.fold goes with it alone")
+        if self.fold is not None and self.fold >= self.n_folds:
+            raise ValueError(f"data.fold={self.fold}: the last of data.n_folds={self.n_folds} is {self.n_folds - 1}")
+        if (self.split == "file") != (self.split_file is not None):
+            raise ValueError("data.split=file and data.split_file=PATH go together")
+        return self
+
+
+class SyntheticData(SyntheticConfig, SplitConfig):
+    """``data=synthetic``."""
+
+
+class NIHData(NIHConfig, SplitConfig):
+    """``data=nih``."""
+
+
+class CheXpertData(CheXpertConfig, SplitConfig):
+    """``data=chexpert``."""
+
+
+class MIMICData(MIMICConfig, SplitConfig):
+    """``data=mimic``."""
+
+
+class PadChestData(PadChestConfig, SplitConfig):
+    """``data=padchest``."""
+
+
+class VinDrData(VinDrConfig, SplitConfig):
+    """``data=vindr``."""
+
+
+class TableData(TableConfig, SplitConfig):
+    """``data=table``."""
+
+
+class SeveralData(SplitConfig):
+    """``data=several``: the sources that ``sources`` names, as one data set."""
+
+    default_weights: ClassVar[str] = "imagenet"
+
+    source: Literal["several"]
+    sources: list[SourceName] = Field(min_length=1, description="which of the sections below")
+    nih: NIHConfig
+    chexpert: CheXpertConfig
+    mimic: MIMICConfig
+    padchest: PadChestConfig
+    vindr: VinDrConfig
+    table: TableConfig
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("data.sources names each source once")
+        return self
+
+    def chosen(self) -> list["AnySource"]:
+        """The sections that ``sources`` names."""
+        return [getattr(self, name) for name in self.sources]
+
+
+AnySource = SyntheticConfig | NIHConfig | CheXpertConfig | MIMICConfig | PadChestConfig | VinDrConfig | TableConfig
+DataConfig = Annotated[
+    SyntheticData | NIHData | CheXpertData | MIMICData | PadChestData | VinDrData | TableData | SeveralData,
+    Field(discriminator="source"),
+]

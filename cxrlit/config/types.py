@@ -1,0 +1,31 @@
+"""Types that several sections of the config share."""
+
+import os
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+PhaseName = Literal["scratch", "frozen", "finetune", "highres"]
+PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
+Precision = Literal["bf16", "fp32"]
+PrecisionChoice = Literal["auto", "bf16", "fp32"]
+N_LAYERS = 427
+"""Layers of DenseNet121 without its head, as Keras counts them."""
+
+ImageSize = Annotated[int, Field(ge=32, le=2048, description="side of the square image, pixels")]
+BatchSize = Annotated[int, Field(ge=1, le=65536, description="images of one optimizer step, over all devices")]
+LayerCount = Annotated[int, Field(ge=0, le=N_LAYERS, description="last layers that train, counted as Keras does")]
+LearningRate = Annotated[float, Field(gt=0, le=10, description="learning rate; the peak of a one-cycle schedule")]
+Epochs = Annotated[int, Field(ge=1, le=10_000, description="epochs at most")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
+"""Becomes absolute."""
+Target = dict[str, Any]
+"""What Hydra instantiates: a dict with ``_target_``, the dotted name of a class, and its arguments."""
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys and wrong types are errors, nothing is converted, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

@@ -1,0 +1,135 @@
+"""From an image file to a square of gray values: read, decode by what is in it, resize.
+
+Whatever a file holds, it becomes pixels or a ``ValueError`` whose text is the reason why it cannot be used. Nothing
+here changes the state of the process, so that many threads can decode at once.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.data.formats import Pixels, jpeg, png
+from cxrlit.errors import DataError
+
+PREPROCESSING_VERSION = 2
+"""Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
+
+MAX_FILE_BYTES = 512 * 2**20
+"""A larger file is refused unread."""
+
+Resize = Literal["pad", "crop", "stretch"]
+
+
+def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Read an image file whole, and make it a square of gray values.
+
+    Returns:
+        (size, size) uint8.
+
+    Raises:
+        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
+        DataError: The file is there and cannot be read, which may pass: nothing is concluded from it.
+        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+    """
+    return resize_square(decode_pixels(read_file(path)), size, resize)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ValueError: It is something else (a folder, a pipe, a device), or larger than ``MAX_FILE_BYTES``.
+        DataError: It cannot be read, which may pass.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("not a file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ValueError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; mend that and start again") from None
+
+
+def decode_pixels(content: bytes) -> Pixels:
+    """The gray values of a PNG, JPEG or DICOM image, whatever its file is called.
+
+    Returns:
+        (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, spread over 0 to
+        65535 so that ``resize_square`` makes them 8 bits without knowing where they came from.
+
+    Raises:
+        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
+        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+    """
+    if content.startswith(png.SIGNATURE):
+        return png.decode_png(content)
+    if content.startswith(jpeg.SIGNATURE):
+        return jpeg.decode_jpeg(content)
+    if content[128:132] == b"DICM":
+        from cxrlit.data.formats.dicom import decode_dicom
+
+        return decode_dicom(content)
+    raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
+
+
+def describe_image(content: bytes) -> tuple[int, int, str]:
+    """Width, height and mode of an image by its header, nothing decoded.
+
+    Returns:
+        Pixels, pixels, and what a pixel is: ``L``, ``RGBA``, ``I;16``, ``DICOM MONOCHROME1 12 bit``, ...
+
+    Raises:
+        ValueError: It is no image, damaged or too large.
+    """
+    if content.startswith(png.SIGNATURE):
+        header: png.PNGHeader | jpeg.JPEGHeader = png.read_png_header(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        header = jpeg.read_jpeg_header(content)
+    elif content[128:132] == b"DICM":
+        from cxrlit.data.formats.dicom import describe_dicom
+
+        return describe_dicom(content)
+    else:
+        raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
+    return header.width, header.height, header.mode
+
+
+def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Resize to a square with area interpolation, then to 8 bits.
+
+    Args:
+        pixels: (H, W) uint8 or uint16.
+        size: Side of the result, pixels.
+        resize: ``pad`` puts black beside the image, ``crop`` keeps its centre, ``stretch`` changes its aspect.
+
+    Returns:
+        (size, size) uint8.
+    """
+    height, width = pixels.shape
+    if resize == "crop" and height != width:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    elif resize == "pad" and height != width:
+        side = max(height, width)
+        square = np.zeros((side, side), pixels.dtype)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        pixels = square
+    scaled = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    if scaled.dtype == np.uint16:
+        scaled = np.round(scaled / 257.0)
+    return scaled.astype(np.uint8)

@@ -1,0 +1,158 @@
+"""PNG: checksums, size and completeness of the pixels.
+
+Pillow gets a file that holds nothing but header, palette and pixels. What it would unpack or warn of besides (texts,
+colour profiles, frames of an animation) is not looked at.
+
+Source: PNG specification, third edition, https://www.w3.org/TR/png-3/.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cxrlit.data.formats import Pixels, check_size
+from cxrlit.errors import first_line
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+MAX_CHUNKS = 100_000
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
+DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced image: first column, first row, step between columns, step between rows."""
+
+
+@dataclass(frozen=True)
+class PNGHeader:
+    """What the first chunk says: pixels, bits of a sample, colour type."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the mode."""
+        if self.colour == 0 and self.depth in {1, 16}:
+            return "1" if self.depth == 1 else "I;16"
+        return MODES[self.colour] + (" 16 bit" if self.depth == 16 else "")
+
+    def count_bytes(self) -> int:
+        """Bytes of the unpacked pixels: each row has one for its filter, and is filled up to a byte."""
+        passes = ADAM7 if self.interlaced else ((0, 0, 1, 1),)
+        n_bytes = 0
+        for left, top, step_x, step_y in passes:
+            columns = -(-max(self.width - left, 0) // step_x)
+            rows = -(-max(self.height - top, 0) // step_y)
+            if columns:
+                n_bytes += rows * (1 + -(-columns * self.depth * CHANNELS[self.colour] // 8))
+        return n_bytes
+
+
+def read_png_header(content: bytes) -> PNGHeader:
+    """The header of a file that starts with the signature of PNG.
+
+    Raises:
+        ValueError: It is damaged, says what cannot be, or is of an image that is too large.
+    """
+    if len(content) < 33 or content[8:16] != b"\0\0\0\x0dIHDR":
+        raise ValueError("damaged: no header")
+    if zlib.crc32(content[12:29]) != int.from_bytes(content[29:33], "big"):
+        raise ValueError("damaged: wrong checksum in IHDR")
+    width, height, depth, colour, packing, filtering, interlacing = struct.unpack(">IIBBBBB", content[16:29])
+    if depth not in DEPTHS.get(colour, ()) or packing or filtering or interlacing > 1:
+        raise ValueError("damaged: a header that no PNG has")
+    check_size(width, height)
+    return PNGHeader(width, height, depth, colour, interlacing == 1)
+
+
+def decode_png(content: bytes) -> Pixels:
+    """The gray values of a PNG, of the first image where it is an animation.
+
+    Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
+    kept, 16 bits of colour become 8.
+
+    Raises:
+        ValueError: It is damaged, too large, or has fewer pixels than its header says.
+    """
+    header = read_png_header(content)
+    chunks = _check_chunks(content)
+    if header.colour == 3 and next((kind for kind, _ in chunks if kind in {b"PLTE", b"IDAT"}), b"") != b"PLTE":
+        raise ValueError("damaged: no palette")
+    plain = b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
+    try:
+        with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
+            image.load()
+            values = np.asarray(image)
+            # Pillow leaves black what a whole but short stream of pixels does not reach. Counting costs as much as
+            # decoding, so that only an image is counted that may be short.
+            if (header.interlaced or not values[-1].any()) and not _is_complete(header, chunks):
+                raise ValueError("fewer pixels than its header says")
+            if header.colour == 0 and header.depth == 16:
+                return values.astype(np.uint16)
+            return np.asarray(image.convert("L"))
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # damaged pixels can raise nearly anything in Pillow
+        raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def _check_chunks(content: bytes) -> list[tuple[bytes, memoryview]]:
+    """The kind and the whole of each chunk, checksums verified, up to the end that the file must have."""
+    view = memoryview(content)
+    chunks: list[tuple[bytes, memoryview]] = []
+    start = len(SIGNATURE)
+    while len(chunks) < MAX_CHUNKS:
+        head = content[start : start + 8]
+        stop = start + 12 + int.from_bytes(head[:4], "big")
+        if len(head) < 8 or stop > len(content):
+            raise ValueError("damaged: the end is missing")
+        kind = head[4:]
+        if zlib.crc32(view[start + 4 : stop - 4]) != int.from_bytes(content[stop - 4 : stop], "big"):
+            raise ValueError("damaged: wrong checksum")
+        if kind == b"IEND":
+            return chunks
+        if kind == b"IHDR" and chunks:
+            raise ValueError("damaged: two headers")
+        if kind[0] & 32 == 0 and kind not in KEPT_CHUNKS:  # by the case of its first letter: cannot be ignored
+            raise ValueError("damaged: a chunk that no PNG has")
+        chunks.append((kind, view[start:stop]))
+        start = stop
+    raise ValueError("damaged: too many chunks")
+
+
+def _end_chunk() -> bytes:
+    return b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
+
+
+def _is_complete(header: PNGHeader, chunks: list[tuple[bytes, memoryview]]) -> bool:
+    missing = header.count_bytes()
+    stream = zlib.decompressobj()
+    try:
+        for piece in _cut_pieces(chunks):
+            while piece and missing > 0 and not stream.eof:
+                missing -= len(stream.decompress(piece, 2**20))
+                piece = stream.unconsumed_tail
+            if missing <= 0 or stream.eof:
+                break
+    except zlib.error:
+        return False
+    return missing <= 0
+
+
+def _cut_pieces(chunks: list[tuple[bytes, memoryview]]) -> Iterator[bytes]:
+    """The packed pixels in pieces: what zlib leaves of one is copied each time."""
+    for kind, chunk in chunks:
+        if kind == b"IDAT":
+            for start in range(8, len(chunk) - 4, 2**16):
+                yield bytes(chunk[start : min(start + 2**16, len(chunk) - 4)])

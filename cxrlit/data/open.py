@@ -1,0 +1,90 @@
+"""The prepared images of loaded data: of one source or of several, from the cache or from elsewhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.console import say, show_path
+from cxrlit.data.build import list_stores, prepare_stores
+from cxrlit.data.decode import Resize
+from cxrlit.data.load import DataTables
+from cxrlit.data.remote import open_remote_store
+from cxrlit.data.store import Store, join_stores, verify_store
+from cxrlit.errors import DataError
+
+
+def open_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store:
+    """The images at one size; they are prepared first where they are not."""
+    return open_data_stores(data, [size], resize, cache_dir)[0]
+
+
+def open_data_stores(
+    data: DataTables, sizes: Sequence[int], resize: Resize, cache_dir: Path, workers: int | None = None
+) -> list[Store]:
+    """A store for each size over all rows of the index; each file is decoded once for all sizes.
+
+    Args:
+        data: The index, of one source or of several.
+        sizes: Sides of the square images, pixels.
+        resize: How an image that is not square becomes square.
+        cache_dir: Folder of all stores.
+        workers: Threads that decode; None: one for each core.
+
+    Raises:
+        DataError: Images cannot be prepared or fetched.
+    """
+    by_source, places = [], []
+    for source, rows, index in list_sources(data):
+        address = data.stores.get(source)
+        if address is None:
+            stores = prepare_stores(index, source, sizes, resize, cache_dir, workers)
+        else:
+            stores = [open_remote_store(address, index, size, resize, cache_dir) for size in sizes]
+        if data.is_joined:
+            for store in stores:
+                store.dropped["image"] = f"{source}/" + store.dropped["image"].astype(str)
+        by_source.append(stores)
+        places.append(rows)
+    if len(by_source) == 1:
+        return by_source[0]
+    return [join_stores(list(stores), places) for stores in zip(*by_source, strict=True)]
+
+
+def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> None:
+    """Check every byte of the stores of loaded data, at all sizes that they have.
+
+    Raises:
+        DataError: One is damaged or not there; the message names the first fault, all are printed.
+    """
+    for source, address in data.stores.items():
+        raise DataError(f"data.store={address}: verify {source} where it was prepared")
+    faults = []
+    for source, _, index in list_sources(data):
+        served = list_stores(index, source, resize, cache_dir)
+        if not served:
+            raise DataError(f"{source}: it is not prepared: run cxrlit prepare without --verify")
+        for folder, sizes in served:
+            found = verify_store(folder, sizes)
+            for fault in found:
+                say(fault, style="red")
+            if not found:
+                names = ", ".join(map(str, sizes))
+                say(f"{show_path(folder)}: every byte of the images at {names} px is as it was written")
+            faults += found
+    if faults:
+        raise DataError(f"{len(faults)} faults, the first: {faults[0]}; run the same command without --verify")
+
+
+def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:
+    """Each source of loaded data: its name, its rows of the index, and its own index."""
+    sources = []
+    for source in data.sources:
+        rows = np.flatnonzero((data.index["source"] == source).to_numpy())
+        index = data.index.iloc[rows].reset_index(drop=True)
+        if data.is_joined:  # the names that the source alone gives them: the same store serves both
+            index["image"] = index["image"].str.removeprefix(f"{source}/")
+        sources.append((source, rows, index))
+    return sources

@@ -1,0 +1,173 @@
+"""CheXpert as its users have it on disk.
+
+One folder (``CheXpert-v1.0`` or ``CheXpert-v1.0-small``) with ``train.csv``, ``valid.csv`` and, where one has it, the
+test set (``test.csv`` or ``test_labels.csv``); the images in ``train/patientNNNNN/studyN/viewN_frontal.jpg`` and so on.
+The paths in the tables begin with the name of the release, which says nothing about where the folder is now.
+
+Labels of ``train.csv`` were mined from reports: 1, 0, -1 (uncertain) or blank (not mentioned). Those of the other two
+were read off the images by radiologists.
+
+Source: Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison", AAAI
+2019; Saporta et al., "Benchmarking saliency methods for chest X-ray interpretation", Nature Machine Intelligence 2022,
+for the test set.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.config import CheXpertConfig
+from cxrlit.config.data import MinedConfig
+from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import (
+    check_unique,
+    find_table,
+    read_marks,
+    read_table,
+    say_lines,
+    settle_uncertain,
+    show,
+)
+from cxrlit.errors import DataError
+from cxrlit.labels import match_findings
+
+TRAIN, VALID, TEST = ("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv")
+
+FINDINGS: tuple[str, ...] = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema",
+    "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
+    "Support Devices",
+)  # fmt: skip
+"""What CheXpert's labeler looks for. ``Lung Lesion`` is a mass or a nodule, so it is neither Mass nor Nodule, and
+``Lung Opacity`` is much more than Infiltration: those three labels are unknown here."""
+
+MEANINGS = {"Effusion": ("Pleural Effusion",)}
+"""At most one finding a label."""
+
+MARKS = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan, "1": 1.0, "0": 0.0, "-1": -1.0}
+
+OPTIONAL = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
+
+IMAGE_PATH = r"([^/]+/)?(train|valid|test)/patient\d+/study\d+/view\d+_(frontal|lateral)\.\w+"
+
+
+def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
+    """Read the label tables and find the files.
+
+    Papers test on what radiologists labelled, so ``valid.csv`` is the official test part where the real test set,
+    which came years later, is not there, and the validation part where it is.
+
+    Args:
+        config: Its ``root`` is not None.
+        files: What image files there are.
+        labels: The labels in use.
+
+    Raises:
+        DataError: There is no such folder, no ``train.csv``, no image, or a row that cannot be understood.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    root = Path(str(config.root))
+    tables = {"train": read_labels(find_table(root, TRAIN), labels, config)}
+    for part, names in (("valid", VALID), ("test", TEST)):
+        if any((root / f"{name}{end}").is_file() for name in names for end in ("", ".gz")):
+            tables[part] = read_labels(find_table(root, names), labels, config)
+    table = pd.concat(tables.values(), ignore_index=True)
+    index, dropped = attach_files(table, ([file] for file in table["image_path"].tolist()), files)
+    if index.empty:
+        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+    index = check_index(index, labels, "chexpert", str(root))
+    official = None
+    if len(tables) > 1:
+        images = np.repeat(list(tables), [len(rows) for rows in tables.values()])
+        parts = _name_parts(set(tables))
+        official = index["image"].map(dict(zip(table["image"].tolist(), (parts[name] for name in images), strict=True)))
+    return Source(
+        name="chexpert",
+        index=index,
+        dropped=dropped,
+        official=None if official is None else official.to_numpy(dtype=object),
+    )
+
+
+def _name_parts(tables: set[str]) -> dict[str, str]:
+    """The part that each table is, by which of them are there."""
+    if "test" not in tables:
+        return {"train": "train_val", "valid": "test"}
+    return {"train": "train" if "valid" in tables else "train_val", "valid": "val", "test": "test"}
+
+
+def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd.DataFrame:
+    """One of the tables with the index's columns, but for those of the files; ``image_path`` is below the root.
+
+    Raises:
+        DataError: It cannot be read, a column is missing, a row cannot be understood, or an image stands in it twice.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    table = read_table(path, ("Path", *find_columns(labels)), OPTIONAL)
+    check_unique(table["Path"], path)
+    texts = table["Path"].tolist()
+    pattern = re.compile(IMAGE_PATH)
+    odd = [row for row, text in enumerate(texts) if not pattern.fullmatch(text)]
+    if odd:
+        raise DataError(
+            f"{path}, {say_lines(path, odd)}: {show(texts[odd[0]])!r} is no path of CheXpert's, such as "
+            "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg"
+        )
+    image_paths = ["/".join(text.split("/")[-4:]) for text in texts]
+    images = [file.partition("/")[2].replace("/", "_") for file in image_paths]
+    blank = pd.Series("", index=table.index)
+    sex, age, side, view = (table.get(column, blank) for column in OPTIONAL)
+    years = pd.to_numeric(age, errors="coerce")
+    is_lateral = (side == "Lateral") | view.isin(["LL", "RL"]) | np.array(["_lateral." in image for image in images])
+    return pd.DataFrame(
+        {
+            "image": images,
+            "image_path": image_paths,
+            "patient": [image.partition("_")[0] for image in images],
+            "study": [image.rpartition("_view")[0] for image in images],
+            "view": view.where(view.isin(["PA", "AP"])).mask(is_lateral, "LATERAL"),
+            # All patients are adults; three rows have the age 0.
+            "age": years.where((years > 0) & (years <= MAX_AGE)).astype("float32"),
+            "sex": sex.map({"Male": "M", "Female": "F"}),
+            **read_mentions(table, labels, config, path),
+        }
+    )
+
+
+def find_columns(labels: Sequence[str]) -> list[str]:
+    """Columns of CheXpert's labeler that the labels need."""
+    meanings = match_findings(labels, FINDINGS, MEANINGS)
+    return list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
+
+
+def read_mentions(
+    table: pd.DataFrame, labels: Sequence[str], config: MinedConfig, path: Path
+) -> dict[str, NDArray[np.float32]]:
+    """(N,) targets of each label, from the columns of CheXpert's labeler.
+
+    Args:
+        table: What ``read_table`` gave, with the columns of ``find_columns``.
+        labels: The labels in use.
+        config: What uncertain and unmentioned findings count as.
+        path: The table's file, for messages.
+
+    Raises:
+        DataError: A cell is none of 1, 0, -1 and blank; the message names the line.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    columns = find_columns(labels)
+    marks = dict(zip(columns, read_marks(table, columns, MARKS, path).T, strict=True))
+    values = np.full((len(table), len(labels)), np.nan, dtype=np.float32)
+    for column, findings in enumerate(match_findings(labels, FINDINGS, MEANINGS).values()):
+        for finding in findings:
+            values[:, column] = marks[finding]
+            if config.unmentioned == "zero":
+                values[np.isnan(marks[finding]), column] = 0
+    values = settle_uncertain(values, values == -1, labels, config.uncertain)
+    return dict(zip(labels, values.T, strict=True))

@@ -1,0 +1,130 @@
+"""MIMIC-CXR-JPG as its users have it on disk.
+
+One folder with ``mimic-cxr-2.0.0-metadata.csv``, ``mimic-cxr-2.0.0-chexpert.csv`` (or ``-negbio.csv``: another
+labeler, the same findings), for the official split ``mimic-cxr-2.0.0-split.csv``, each also as ``.csv.gz``, and the
+images in ``files/p10/p10000032/s50414267/<dicom_id>.jpg``. Age and sex of the patients are in MIMIC-IV, not here.
+
+Source: Johnson et al., "MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs", arXiv
+1901.07042, 2019.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.config import MIMICConfig
+from cxrlit.data.index import check_index
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.chexpert import find_columns, read_mentions
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines, show
+from cxrlit.errors import DataError
+
+LABELERS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv")
+METADATA = ("mimic-cxr-2.0.0-metadata.csv",)
+SPLIT = "mimic-cxr-2.0.0-split.csv"
+PARTS = {"train": "train", "validate": "val", "test": "test"}
+VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL"}
+"""``ViewPosition`` has a dozen more, of a few images each: their view is unknown."""
+
+NO_LABELS = "its study has no labels"
+NOT_IN_SPLIT = f"not in {SPLIT}"
+
+
+def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
+    """Read the tables, join the labels of each study to its images, and find the files.
+
+    Images of a study that the labeler has no row for are dropped.
+
+    Args:
+        config: Its ``root`` is not None.
+        files: What image files there are.
+        labels: The labels in use.
+
+    Raises:
+        DataError: There is no such folder, a table is missing, no image, or a row that cannot be understood.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    root = Path(str(config.root))
+    studies = read_studies(find_table(root, LABELERS), labels, config)
+    images = read_images(find_table(root, METADATA))
+    table = images.merge(studies, on=["patient", "study"], how="left", indicator="joined")
+    table["reason"] = np.where(table["joined"] == "both", "", NO_LABELS)
+    has_split = any((root / f"{SPLIT}{end}").is_file() for end in ("", ".gz"))
+    if has_split:
+        table["part"] = table["dicom"].map(read_parts(find_table(root, (SPLIT,))))
+        table.loc[(table["reason"] == "") & table["part"].isna(), "reason"] = NOT_IN_SPLIT
+    usable = table[table["reason"] == ""].drop(columns="reason")
+    unusable = table.loc[table["reason"] != "", ["image", "reason"]].assign(path="")[["image", "path", "reason"]]
+
+    index, absent = attach_files(usable, ([file] for file in usable["image_path"].tolist()), files)
+    dropped = pd.concat([unusable, absent], ignore_index=True)
+    if index.empty:
+        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[-1]}")
+    index = check_index(index, labels, "mimic", str(root))
+    official = None
+    if has_split:
+        parts = dict(zip(table["image"].tolist(), table["part"].tolist(), strict=True))
+        official = np.array([parts[image] for image in index["image"].tolist()], dtype=object)
+    return Source(name="mimic", index=index, dropped=dropped, official=official)
+
+
+def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.DataFrame:
+    """The targets of each study: ``patient``, ``study`` and the labels.
+
+    Raises:
+        DataError: It cannot be read, a column is missing, a cell cannot be understood, or a study stands in it twice.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    table = read_table(path, ("subject_id", "study_id", *find_columns(labels)))
+    check_unique(table["subject_id"] + "/" + table["study_id"], path)
+    return pd.DataFrame(
+        {"patient": table["subject_id"], "study": table["study_id"], **read_mentions(table, labels, config, path)}
+    )
+
+
+def read_images(path: Path) -> pd.DataFrame:
+    """Image, patient, study, view and path of each image of the metadata.
+
+    Raises:
+        DataError: It cannot be read, a column is missing, an id is not of MIMIC's form, or an image stands in it twice.
+    """
+    table = read_table(path, ("dicom_id", "subject_id", "study_id"), ("ViewPosition",))
+    check_unique(table["dicom_id"], path)
+    forms = {"dicom_id": r"[0-9a-f-]+", "subject_id": r"\d{8}", "study_id": r"\d{8}"}
+    for column, form in forms.items():
+        odd = ~table[column].str.fullmatch(form).to_numpy(dtype=bool)
+        if odd.any():
+            row = int(odd.argmax())
+            raise DataError(f"{path}, {say_lines(path, [row])}: {show(table[column][row])!r} is no {column} of MIMIC's")
+    dicom, subject, study = (table[column] for column in forms)
+    view = table.get("ViewPosition", pd.Series("", index=table.index))
+    return pd.DataFrame(
+        {
+            "dicom": dicom,
+            "image": dicom + ".jpg",
+            "image_path": "files/p" + subject.str[:2] + "/p" + subject + "/s" + study + "/" + dicom + ".jpg",
+            "patient": subject,
+            "study": study,
+            "view": view.map(VIEWS),
+        }
+    )
+
+
+def read_parts(path: Path) -> dict[str, str]:
+    """The official part of each image, by ``dicom_id``.
+
+    Raises:
+        DataError: It cannot be read, a column is missing, a part is unknown, or an image stands in it twice.
+    """
+    table = read_table(path, ("dicom_id", "split"))
+    check_unique(table["dicom_id"], path)
+    parts = table["split"].map(PARTS)
+    if parts.isna().any():
+        row = int(parts.isna().to_numpy().argmax())
+        raise DataError(
+            f"{path}, {say_lines(path, [row])}: the part {show(table['split'][row])!r} is none of {', '.join(PARTS)}"
+        )
+    return dict(zip(table["dicom_id"].tolist(), parts.tolist(), strict=True))

@@ -1,0 +1,200 @@
+"""PadChest as its users have it on disk.
+
+One folder with ``PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`` (or ``.csv.gz``) and the PNG files: in the
+folders ``0/`` to ``54/`` of the archives, all in ``images/``, or all beside the table.
+
+Labels are terms of a hierarchy, of which reports got the most specific ones: a label of ours is present where its term
+or a descendant of it is. A label that ``MEANINGS`` does not list means the term of the same name.
+
+Source: Bustos et al., "PadChest: A large chest x-ray image dataset with multi-label annotated reports", Medical Image
+Analysis 66, 2020; the hierarchy is its appendix.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.config import PadChestConfig
+from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines, show
+from cxrlit.errors import DataError
+from cxrlit.labels import match_findings, simplify_name
+
+TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",)
+NEEDED = ("ImageID", "PatientID", "Labels")
+OPTIONAL = ("ImageDir", "StudyID", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Projection")
+
+MEANINGS: dict[str, tuple[str, ...]] = {
+    "Atelectasis": (
+        "atelectasis", "total atelectasis", "lobar atelectasis", "segmental atelectasis", "laminar atelectasis",
+        "round atelectasis", "atelectasis basal",
+    ),  # not volume loss and hypoexpansion, which are terms beside it
+    "Cardiomegaly": ("cardiomegaly",),
+    "Effusion": (
+        "pleural effusion", "loculated pleural effusion", "loculated fissural effusion", "hydropneumothorax", "empyema",
+        "hemothorax",
+    ),  # not pericardial effusion, which is no pleural one, nor costophrenic angle blunting, which may be a scar
+    "Infiltration": (
+        "infiltrates", "interstitial pattern", "ground glass pattern", "reticular interstitial pattern",
+        "reticulonodular interstitial pattern", "miliary opacities", "alveolar pattern", "consolidation",
+        "air bronchogram",
+    ),  # not increased density, bronchovascular markings and pulmonary edema, which are terms beside it
+    "Mass": ("pulmonary mass",),  # not of mediastinum, pleura, breast and soft tissue: NIH's Mass is one of the lung
+    "Nodule": ("nodule", "multiple nodules"),  # not pseudonodule, nipple shadow, granuloma
+    "Pneumonia": ("pneumonia", "atypical pneumonia"),
+    "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
+    # NIH's other findings whose name is not a term
+    "No Finding": ("normal",),
+    "Consolidation": ("consolidation", "air bronchogram"),
+    "Edema": ("pulmonary edema",),
+    "Fibrosis": ("pulmonary fibrosis", "post radiotherapy changes", "asbestosis signs"),
+    "Hernia": ("hiatal hernia",),
+    "Pleural_Thickening": ("pleural thickening", "apical pleural thickening", "calcified pleural thickening"),
+}  # fmt: skip
+
+OPEN_TERMS = ("unchanged", "suboptimal study")
+"""Terms that leave open what the report does not name: it may be there as before, or be hidden."""
+
+OPEN_FOR = {"mass": ("mass",)}
+"""Terms that leave one label open: a mass, and the report does not say of what."""
+
+EXCLUDED = "exclude"
+NO_LABELS, NO_PATIENT = "the table has no labels for it", "the table has no patient for it"
+SAID_EXCLUDE = "the table says exclude"
+
+VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "LATERAL"}
+"""``Projection`` also has COSTAL (ribs) and UNK: their view is unknown."""
+
+TERM_LIST = re.compile(r"\[(?:'[^'\\]*'(?:, *'[^'\\]*')*)?\]")
+"""The text of a Python list of strings. It is never evaluated."""
+
+MISSING = frozenset({"", "nan", "None"})
+
+
+def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
+    """Read the label table and find the files. PadChest has no official split.
+
+    Rows without labels or without a patient, and those that the table itself excludes, are dropped.
+
+    Args:
+        config: Its ``root`` is not None.
+        files: What image files there are.
+        labels: The labels in use.
+
+    Raises:
+        DataError: There is no such folder, no table, no image, or a row that cannot be understood.
+    """
+    root = Path(str(config.root))
+    path = find_table(root, TABLES)
+    table = read_labels(path, labels)
+    usable = table[table["reason"] == ""].drop(columns="reason")
+    unusable = table.loc[table["reason"] != "", ["image", "reason"]].assign(path="")
+    places = [
+        [f"{folder}/{image}", f"images/{image}", image] if folder else [f"images/{image}", image]
+        for folder, image in zip(usable["folder"].tolist(), usable["image"].tolist(), strict=True)
+    ]
+    index, absent = attach_files(usable, places, files)
+    dropped = pd.concat([unusable[["image", "path", "reason"]], absent], ignore_index=True)
+    if index.empty:
+        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[-1]}")
+    return Source(
+        name="padchest", index=check_index(index, labels, "padchest", str(path)), dropped=dropped, official=None
+    )
+
+
+def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
+    """The label table with the index's columns, but for those of the files.
+
+    Returns:
+        Also ``folder``, below the root, and ``reason``: why a row cannot be used, or nothing.
+
+    Raises:
+        DataError: It cannot be read, a column is missing, a cell cannot be understood, or an image stands in it twice.
+    """
+    table = read_table(path, NEEDED, OPTIONAL)
+    check_unique(table["ImageID"], path)
+    _check_form(table["ImageID"], r"[\w-]+\.png", path)
+    # A spreadsheet rounds these numbers of up to 39 digits, and makes one patient of many.
+    _check_form(table["PatientID"].where(~table["PatientID"].isin(MISSING), "0"), r"\d+", path)
+    folder, study, date, birth, sex, projection = (
+        table.get(column, pd.Series("", index=table.index)) for column in OPTIONAL
+    )
+    codes, texts = pd.factorize(table["Labels"])
+    terms = [_read_terms(text) for text in texts]
+    if None in terms:
+        row = int((codes == terms.index(None)).argmax())
+        raise DataError(f"{path}, {say_lines(path, [row])}: {show(texts[terms.index(None)])!r} is no list of labels")
+    sets = [frozenset(names or ()) for names in terms]
+    meanings = match_findings(labels, sorted(set().union(*sets)), MEANINGS)
+    targets = {label: np.array([_read_target(names, label, meanings[label]) for names in sets]) for label in labels}
+    reason = pd.Series(np.array([_find_reason(names) for names in sets], dtype=object)[codes], index=table.index)
+    reason = reason.mask((reason == "") & (projection == "EXCLUDE"), SAID_EXCLUDE)
+    reason = reason.mask((reason == "") & table["PatientID"].isin(MISSING), NO_PATIENT)
+    years = pd.to_numeric(date.str[:4], errors="coerce") - pd.to_numeric(birth, errors="coerce")
+    return pd.DataFrame(
+        {
+            "image": table["ImageID"],
+            "folder": folder.where(folder.str.fullmatch(r"\d+"), ""),
+            "patient": join_patients(table["PatientID"], study),
+            "study": study.where(~study.isin(MISSING)),
+            "view": projection.map(VIEWS),
+            "age": years.where((years >= 0) & (years <= MAX_AGE)).astype("float32"),
+            "sex": sex.where(sex.isin(["M", "F"])),
+            "reason": reason,
+            **{label: values.astype(np.float32)[codes] for label, values in targets.items()},
+        }
+    )
+
+
+def join_patients(patients: pd.Series, studies: pd.Series) -> pd.Series:
+    """Patients under one name where they share a study: the table has a study of which one image has another patient.
+
+    >>> join_patients(pd.Series(["1", "2", "2", "3"]), pd.Series(["a", "a", "b", "c"])).tolist()
+    ['1', '1', '1', '3']
+    """
+    known = ~studies.isin(MISSING) & ~patients.isin(MISSING)
+    while True:
+        pairs = pd.DataFrame({"study": studies[known], "patient": patients[known]}).drop_duplicates()
+        shared = pairs[pairs["study"].duplicated(keep=False)]
+        if shared.empty:
+            return patients
+        first = shared.groupby("study")["patient"].transform("min")
+        others = shared["patient"] != first
+        patients = patients.replace(dict(zip(shared["patient"][others], first[others], strict=True)))
+
+
+def _read_terms(text: str) -> frozenset[str] | None:
+    """The terms of one cell; None where it is no list."""
+    if text in MISSING:
+        return frozenset()
+    if not TERM_LIST.fullmatch(text):
+        return None
+    # Some terms begin with a space, and some lists have an empty one.
+    return frozenset(term.strip() for term in re.findall(r"'([^']*)'", text)) - {""}
+
+
+def _find_reason(names: frozenset[str]) -> str:
+    if EXCLUDED in names:
+        return SAID_EXCLUDE
+    return "" if names else NO_LABELS
+
+
+def _read_target(names: frozenset[str], label: str, findings: Sequence[str]) -> float:
+    """1, 0 or NaN for one label of an image with these terms."""
+    if not findings:
+        return np.nan
+    if not names.isdisjoint(findings):
+        return 1
+    return np.nan if not names.isdisjoint((*OPEN_TERMS, *OPEN_FOR.get(simplify_name(label), ()))) else 0
+
+
+def _check_form(cells: pd.Series, form: str, path: Path) -> None:
+    odd = ~cells.str.fullmatch(form).to_numpy(dtype=bool)
+    if odd.any():
+        row = int(odd.argmax())
+        raise DataError(f"{path}, {say_lines(path, [row])}: {show(cells[row])!r} is no {cells.name} of PadChest's")

@@ -1,0 +1,293 @@
+"""Any table: a CSV, TSV or Parquet file with a row an image, whose columns the config names.
+
+An image is called by its file name where no two images share one; else every image is called by its path below the
+root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.config import TableConfig
+from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import (
+    check_cells,
+    check_unique,
+    read_header,
+    read_marks,
+    read_table,
+    say_lines,
+    settle_uncertain,
+    show,
+)
+from cxrlit.errors import ConfigError, DataError, name_some
+from cxrlit.labels import match_findings, simplify_name
+
+ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
+
+VIEWS = {
+    "pa": "PA", "posteroanterior": "PA", "posterior anterior": "PA", "ap": "AP", "anteroposterior": "AP",
+    "anterior posterior": "AP", "ap horizontal": "AP", "ap supine": "AP", "lateral": "LATERAL", "lat": "LATERAL",
+    "l": "LATERAL", "ll": "LATERAL", "rl": "LATERAL", "left lateral": "LATERAL", "right lateral": "LATERAL",
+}  # fmt: skip
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
+PARTS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
+    """Read the table and find the files.
+
+    Args:
+        config: Where ``root`` is None, it is the folder of the table.
+        files: What image files there are.
+        labels: The labels in use.
+
+    Raises:
+        ConfigError: The config does not say which table, which patients, or where labels are; or it says it twice.
+        DataError: The table lacks a column, a cell cannot be understood, or no image can be used. The message names
+            the line.
+    """
+    if config.table is None:
+        raise ConfigError("data=table needs data.table=PATH, the table of images and labels")
+    path = Path(config.table)
+    if not path.name.lower().endswith(ENDS):
+        raise ConfigError(f"data.table={path}: a table's name ends with one of {', '.join(ENDS)}")
+    if not path.is_file():
+        raise DataError(f"data.table={path}: there is no such file")
+    _check_config(config, labels, path)
+
+    columns = config.columns
+    marks = {} if columns.findings is not None else find_columns(config, labels, path)
+    named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
+    wanted = [name for name in (*named, columns.findings, *marks.values()) if name is not None]
+    table = read_table(path, wanted)
+    check_cells(path)
+
+    index = pd.DataFrame({"image_path": read_paths(table[columns.image], Path(config.root or path.parent), path)})
+    index["image"] = name_images(index["image_path"])
+    check_unique(index["image"], path)
+    index["patient"] = index["image"] if columns.patient is None else read_patients(table[columns.patient], path)
+    index["study"] = None if columns.study is None else table[columns.study].where(table[columns.study] != "")
+    index["view"] = None if columns.view is None else read_names(table[columns.view], VIEWS, path)
+    index["age"] = np.nan if columns.age is None else read_ages(table[columns.age], path)
+    index["sex"] = None if columns.sex is None else read_names(table[columns.sex], SEXES, path)
+    if columns.findings is None:
+        targets = read_columns(table, marks, config, labels, path)
+    else:
+        targets = read_findings(table[columns.findings], config.separator, labels, path)
+    index = pd.concat([index, pd.DataFrame(targets, columns=list(labels), index=index.index)], axis=1)
+    if columns.split is not None:
+        parts = dict(zip(index["image"].tolist(), read_parts(table[columns.split], path), strict=True))
+
+    index, dropped = attach_files(index, ([file] for file in index["image_path"].tolist()), files)
+    if index.empty:
+        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+    index = check_index(index, labels, config.name, str(path))
+    official = None
+    if columns.split is not None:
+        official = np.array([parts[image] for image in index["image"].tolist()], dtype=object)
+    return Source(name=config.name, index=index, dropped=dropped, official=official)
+
+
+def find_columns(config: TableConfig, labels: Sequence[str], path: Path) -> dict[str, str]:
+    """The column of each label: as the config says, else the one of the same name; labels without one are left out.
+
+    Raises:
+        DataError: No label has a column, or one has several.
+    """
+    if config.columns.labels is not None:
+        return {label: column for label, column in config.columns.labels.items() if label in labels}
+    header = read_header(path)
+    found = {label: [name for name in header if simplify_name(name) == simplify_name(label)] for label in labels}
+    for label, names in found.items():
+        if len(names) > 1:
+            raise DataError(f"{path}: the columns {name_some(names)} may both be {label}: say data.columns.labels")
+    if not any(found.values()):
+        raise DataError(
+            f"{path}: none of the labels {', '.join(labels)} has a column: name them with data.columns.labels, or one "
+            f"column that lists what is present with data.columns.findings; the columns are "
+            f"{name_some([show(name) for name in header], limit=12)}"
+        )
+    return {label: names[0] for label, names in found.items() if names}
+
+
+def read_columns(
+    table: pd.DataFrame, marks: Mapping[str, str], config: TableConfig, labels: Sequence[str], path: Path
+) -> NDArray[np.float32]:
+    """(N, L) targets from a column of 1, 0 and blank for each label; unknown for a label without one.
+
+    Raises:
+        DataError: A cell is neither, nor ``uncertain_value``; the message names the line.
+        ConfigError: ``uncertain`` names a label that is not in use.
+    """
+    values = np.full((len(table), len(labels)), np.nan, dtype=np.float32)
+    uncertain = np.zeros(values.shape, dtype=bool)
+    meaning = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "": np.nan}
+    for label, column in marks.items():
+        cells = table[column].str.lower()
+        texts = {text for text in cells.unique() if text not in meaning and _is_number(text, config.uncertain_value)}
+        numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), path)
+        values[:, labels.index(label)] = numbers[:, 0]
+        uncertain[:, labels.index(label)] = cells.isin(texts)
+    return settle_uncertain(values, uncertain, labels, config.uncertain)
+
+
+def read_findings(cells: pd.Series, separator: str, labels: Sequence[str], path: Path) -> NDArray[np.float32]:
+    """(N, L) targets from a column that names all that is present; a blank cell says that nothing is.
+
+    Names that are no labels say nothing. A label that no row names is unknown, not absent: the table may not have it.
+
+    Raises:
+        DataError: No label is ever named; the message lists what is.
+    """
+    codes, texts = pd.factorize(cells)
+    sets = [frozenset(simplify_name(name) for name in text.split(separator)) for text in texts]
+    known = sorted(set().union(*sets) - {""})
+    meanings = match_findings(labels, known, {})
+    if not any(meanings.values()):
+        raise DataError(
+            f"{path}: {cells.name} names none of the labels {', '.join(labels)}; it names "
+            f"{name_some([show(name) for name in known], limit=12) or 'nothing'} (data.separator={separator!r})"
+        )
+    values = [[simplify_name(label) in names if meanings[label] else np.nan for label in labels] for names in sets]
+    return np.array(values, dtype=np.float32)[codes]
+
+
+def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
+    """Paths below the root, with ``/``.
+
+    Raises:
+        DataError: One is blank, leads out of the root, or is written with backslashes; the message names the line.
+    """
+    prefix = f"{root}/"
+    paths = cells.str.removeprefix(prefix) if cells.str.startswith(prefix).any() else cells
+    # "./" at the beginning and "//" say nothing.
+    paths = paths.str.replace(r"/(\.?/)+", "/", regex=True).str.replace(r"^(\./)+", "", regex=True)
+    faults = {
+        "is blank": paths == "",
+        "is not in data.root": paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?"),
+        "is no path of a file: write folders with /": paths.str.contains("\\", regex=False)
+        | paths.str.endswith(("/", "/.")) | (paths == "."),
+        "has control characters": ~paths.map(str.isprintable).astype(bool),
+    }  # fmt: skip
+    for fault, odd in faults.items():
+        _refuse(odd, cells, fault, path)
+    return paths
+
+
+def name_images(paths: pd.Series) -> pd.Series:
+    """File names where all differ, else paths with ``_`` for ``/``.
+
+    >>> name_images(pd.Series(["a/1.png", "b/2.png"])).tolist()
+    ['1.png', '2.png']
+    >>> name_images(pd.Series(["a/1.png", "b/1.png"])).tolist()
+    ['a_1.png', 'b_1.png']
+    """
+    names = paths.str.rpartition("/")[2]
+    return names if names.is_unique else paths.str.replace("/", "_", regex=False)
+
+
+def read_patients(cells: pd.Series, path: Path) -> pd.Series:
+    """The patients as they are written.
+
+    Raises:
+        DataError: One is blank, or one number is written in two ways (1 and 1.0, or 001): is it one patient?
+    """
+    _refuse(cells == "", cells, "is blank: every image needs a patient", path)
+    names = pd.Series(cells.unique())
+    numbers = names[names.str.fullmatch(r"\d{1,15}(\.0*)?")].astype(float)
+    twice = numbers[numbers.duplicated(keep=False)]
+    if len(twice):
+        both = names[twice.index[twice == twice.iloc[0]]].tolist()
+        rows = [int((cells == name).to_numpy().argmax()) for name in both]
+        raise DataError(
+            f"{path}, {say_lines(path, rows)}: {cells.name} is {' and '.join(both)}: write a patient one way, so that "
+            "no patient can stand in two parts of a split"
+        )
+    return cells
+
+
+def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Series:
+    """Names in the index's own words; missing where they are others.
+
+    Raises:
+        DataError: None of them is known.
+    """
+    names = cells.map({text: known.get(simplify_name(text)) for text in cells.unique()})
+    if names.isna().all() and (cells != "").any():
+        there = name_some([show(text) for text in cells[cells != ""].unique()])
+        raise DataError(f"{path}: {cells.name} is never one of {', '.join(known)}; it is {there}")
+    return names
+
+
+def read_ages(cells: pd.Series, path: Path) -> pd.Series:
+    """Years, from ``58``, ``58.5`` or ``058Y``; missing where blank.
+
+    Raises:
+        DataError: One is no number of years from 0 to 120; the message names the line.
+    """
+    years = pd.to_numeric(cells.str.replace(r"(?<=\d)[Yy]$", "", regex=True), errors="coerce")
+    _refuse((cells != "") & ~years.between(0, MAX_AGE), cells, f"is no age from 0 to {MAX_AGE} years", path)
+    return years
+
+
+def read_parts(cells: pd.Series, path: Path) -> list[str]:
+    """The part of each row: train, val or test; ``train_val`` for train where no row is val.
+
+    Raises:
+        DataError: One is none of them; the message names the line.
+    """
+    parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
+    _refuse(parts.isna(), cells, "is no part of a split: train, val or test", path)
+    return parts.tolist() if (parts == "val").any() else parts.replace("train", "train_val").tolist()
+
+
+def _check_config(config: TableConfig, labels: Sequence[str], path: Path) -> None:
+    """The config says who the patients are and where the labels are, each once."""
+    columns = config.columns
+    if columns.patient is None and config.patient is None:
+        raise DataError(
+            f"{path}: no column says which images are of the same patient, so no split can keep patients apart: name "
+            f"it with data.columns.patient (the columns are {name_some([show(name) for name in read_header(path)], 12)}"
+            "), or say data.patient=image to take every image for a patient of its own"
+        )
+    if columns.patient is not None and config.patient is not None:
+        raise ConfigError("data.patient=image and data.columns.patient both say who the patients are: drop one of them")
+    if columns.findings is not None and columns.labels is not None:
+        raise ConfigError(
+            "data.columns.findings and data.columns.labels both say where the labels are: drop one of them"
+        )
+    if columns.findings is not None and config.uncertain_value is not None:
+        raise ConfigError("data.uncertain_value goes with a column for each label, not with data.columns.findings")
+    if config.uncertain_value in {0, 1}:
+        raise ConfigError(f"data.uncertain_value={config.uncertain_value:g}: 0 is absent and 1 is present")
+    if columns.labels is not None:
+        unknown = [label for label in columns.labels if label not in labels]
+        if unknown or not columns.labels:
+            what = f"{unknown[0]} is none of the labels" if unknown else "no label has a column"
+            raise ConfigError(f"data.columns.labels: {what}; they are {', '.join(labels)}")
+
+
+def _refuse(odd: pd.Series, cells: pd.Series, fault: str, path: Path) -> None:
+    """Stop at the first row that is odd."""
+    rows = np.flatnonzero(odd.to_numpy(dtype=bool))
+    if len(rows):
+        example = show(cells.iloc[rows[0]])
+        raise DataError(f"{path}, {say_lines(path, rows)}: {cells.name} {example!r} {fault}")
+
+
+def _is_number(text: str, number: float | None) -> bool:
+    """Whether a text is this number, however it is written."""
+    try:
+        return number is not None and float(text) == number
+    except ValueError:
+        return False

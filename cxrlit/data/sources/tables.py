@@ -1,0 +1,303 @@
+"""Label tables as text: one way to read them, with messages that name the file and the line."""
+
+import codecs
+import csv
+import gzip
+import importlib
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.config import Uncertain
+from cxrlit.errors import ConfigError, DataError, first_line, name_some
+
+MAX_LINE = 2**20
+"""Bytes of a line at most. A longer one is no label table: nobody's memory is spent on finding out."""
+
+MAX_UNPACKED = 2**32
+"""Bytes of a table at most, unpacked."""
+
+MAX_SHOWN = 60
+"""Characters of a cell that a message shows."""
+
+
+def find_table(root: Path, names: Sequence[str]) -> Path:
+    """The first of several names that is in a folder, also gzipped.
+
+    Raises:
+        DataError: There is no such folder, or none of the names is in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: there is no such folder")
+    for name in names:
+        for path in (root / name, root / f"{name}.gz"):
+            if path.is_file():
+                return path
+    raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(names)})")
+
+
+def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a table as text, stripped; an empty cell is an empty string.
+
+    ``.parquet`` is Parquet, ``.tsv`` is separated by tabs, all else by commas; ``.gz`` is unpacked. A byte-order mark
+    and CRLF make no difference. Rows are numbered from 0; ``say_lines`` says where in the file they are.
+
+    Args:
+        path: The file.
+        needed: Columns that must be there.
+        optional: Columns that may be there; they are left out of the result where they are not.
+
+    Raises:
+        DataError: It cannot be read, is no UTF-8, has no rows, lacks a column, or has one of them twice.
+        ConfigError: It is Parquet, and pyarrow is not installed.
+    """
+    header = read_header(path)
+    absent = [column for column in needed if column not in header]
+    if absent:
+        there = name_some([show(column) for column in header if column], limit=12)
+        raise DataError(f"{path}: the column {name_some(absent)} is missing; there are {there}")
+    wanted = [column for column in dict.fromkeys([*needed, *optional]) if column in header]
+    twice = [column for column in wanted if header.count(column) > 1]
+    if twice:
+        raise DataError(f"{path}: there are two columns {show(twice[0])}: rename one of them")
+    table = _read_parquet(path, wanted) if is_parquet(path) else _read_csv(path, wanted)
+    if table.empty:
+        raise DataError(f"{path}: the table has no rows")
+    return table
+
+
+def read_header(path: Path) -> list[str]:
+    """Names of a table's columns.
+
+    Raises:
+        DataError: It cannot be read as a table.
+        ConfigError: It is Parquet, and pyarrow is not installed.
+    """
+    if is_parquet(path):
+        return [str(name) for name in _open_parquet(path).schema_arrow.names]
+    _check_bytes(path)
+    header = next(_read_records(path), (1, []))[1]
+    if not header:
+        raise DataError(f"{path}: it is empty")
+    return [name.strip() for name in header]
+
+
+def check_unique(names: pd.Series, path: Path) -> None:
+    """No image stands in a table twice.
+
+    Raises:
+        DataError: One does; the message names the lines.
+    """
+    again = names.duplicated(keep=False)
+    if not again.any():
+        return
+    first = names[again].iloc[0]
+    lines = say_lines(path, np.flatnonzero((names == first).to_numpy()))
+    raise DataError(
+        f"{path}: {names[again].nunique()} images stand in it twice ({show(first)} in {lines}): keep one row"
+    )
+
+
+def check_cells(path: Path) -> None:
+    """Every row of a CSV table has as many cells as the header: a comma too many moves all that follow it.
+
+    Raises:
+        DataError: One has not; the message names the line.
+    """
+    if is_parquet(path):
+        return
+    records = _read_records(path)
+    n_columns = len(next(records)[1])
+    for line, cells in records:
+        if len(cells) < n_columns or any(cells[n_columns:]):
+            raise DataError(
+                f"{path}, line {line}: it has {len(cells)} cells and the header {n_columns}: "
+                "put a cell that holds a separator into quotes"
+            )
+
+
+def say_lines(path: Path, rows: Iterable[int]) -> str:
+    """Where rows of a table are, for a message: ``line 3``, or ``lines 3, 7``; rows of Parquet are counted from 1.
+
+    The file is read again: blank lines and cells that span lines count.
+    """
+    wanted = [int(row) for row in itertools.islice(rows, 1000)]
+    if is_parquet(path):
+        word, numbers = "row", [row + 1 for row in wanted]
+    else:
+        records = itertools.islice(_read_records(path), 1, max(wanted) + 2)
+        lines = [line for line, _ in records]
+        word, numbers = "line", [lines[row] for row in wanted]
+    return f"{word}{'s' if len(numbers) > 1 else ''} {name_some([str(number) for number in numbers])}"
+
+
+def read_marks(table: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, float], path: Path) -> NDArray[Any]:
+    """Columns of marks such as ``1.0``, ``-1.0`` and blank as numbers.
+
+    Args:
+        table: What ``read_table`` gave.
+        columns: The C columns.
+        marks: The number of each text that may stand in them.
+        path: The table's file, for the message.
+
+    Returns:
+        (N, C) float32.
+
+    Raises:
+        DataError: Another text stands in one of them; the message names the line.
+    """
+    numbers = np.empty((len(table), len(columns)), dtype=np.float32)
+    for column, name in enumerate(columns):
+        codes, texts = pd.factorize(table[name])
+        odd = [text for text in texts if text not in marks]
+        if odd:
+            row = int((table[name] == odd[0]).to_numpy().argmax())
+            may = ", ".join(text or "blank" for text in marks)
+            raise DataError(f"{path}, {say_lines(path, [row])}: {name} is {show(odd[0])!r}; it may be {may}")
+        numbers[:, column] = np.array([marks[text] for text in texts], dtype=np.float32)[codes]
+    return numbers
+
+
+def settle_uncertain(
+    values: NDArray[np.float32],
+    uncertain: NDArray[np.bool_],
+    labels: Sequence[str],
+    rule: Uncertain | dict[str, Uncertain],
+) -> NDArray[np.float32]:
+    """Targets after the rule for uncertain ones.
+
+    Args:
+        values: (N, L) targets; what is uncertain may hold anything.
+        uncertain: (N, L) which are uncertain.
+        labels: The L labels.
+        rule: ``data.uncertain``.
+
+    Raises:
+        ConfigError: The rule names a label that is not in use.
+    """
+    by_label = rule if isinstance(rule, dict) else dict.fromkeys(labels, rule)
+    unknown = [name for name in by_label if name not in labels]
+    if unknown:
+        raise ConfigError(f"data.uncertain: {unknown[0]} is none of the labels; they are {', '.join(labels)}")
+    number = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
+    fills = np.array([number[by_label.get(label, "ignore")] for label in labels], dtype=np.float32)
+    return np.where(uncertain, fills, values).astype(np.float32)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is read as Parquet: by its name."""
+    return path.suffix.lower() == ".parquet"
+
+
+def show(text: str) -> str:
+    """A text for a message: cut to a length that a line can hold, and printable.
+
+    >>> show("a" * 100)[-10:]
+    'aaaaaaa...'
+    """
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=str,
+            index_col=False,
+            usecols=lambda column: column.strip() in wanted,
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            sep=_separator_of(path),
+        )
+    except (OSError, EOFError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: it cannot be read as a CSV table: {show(first_line(error))}") from None
+    return pd.DataFrame({str(name).strip(): _strip(column) for name, column in table.items()})
+
+
+def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    file = _open_parquet(path)
+    try:
+        table = file.read(columns=list(wanted)).to_pandas(ignore_metadata=True)
+    except (OSError, importlib.import_module("pyarrow").ArrowException) as error:
+        raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
+    columns = {name: table[name].astype(object).where(table[name].notna(), "") for name in wanted}
+    return pd.DataFrame({name: _strip(column.astype(str)) for name, column in columns.items()})
+
+
+def _strip(column: pd.Series) -> pd.Series:
+    """Without white space around the texts."""
+    texts = column.tolist()
+    stripped = [text.strip() for text in texts]
+    return column if stripped == texts else pd.Series(stripped, index=column.index, dtype=column.dtype)
+
+
+def _open_parquet(path: Path) -> Any:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet needs the package pyarrow, which is not installed: pip install pyarrow, or save it as CSV"
+        ) from None
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, importlib.import_module("pyarrow").ArrowException) as error:
+        raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
+
+
+def _separator_of(path: Path) -> str:
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
+def _open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _check_bytes(path: Path) -> None:
+    """It is text in UTF-8, with lines and a size that a label table may have; without holding it in memory."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line, size, tail = 1, 0, 0  # number of the line that is being read, bytes read, bytes of that line
+    try:
+        with _open_bytes(path) as file:
+            for chunk in iter(lambda: file.read(MAX_LINE), b""):
+                size += len(chunk)
+                if b"\0" in chunk:
+                    line += chunk[: chunk.index(b"\0")].count(b"\n")
+                    raise DataError(f"{path}, line {line}: there is a NUL byte: save the table as text in UTF-8")
+                if size > MAX_UNPACKED:
+                    raise DataError(f"{path}: it has more than {MAX_UNPACKED >> 30} GiB: that is no label table")
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    line += error.object[: error.start].count(b"\n")
+                    raise DataError(f"{path}, line {line}: it is not UTF-8 text: save it as UTF-8") from None
+                first = chunk.find(b"\n")
+                if tail + (len(chunk) if first < 0 else first) > MAX_LINE:
+                    raise DataError(f"{path}, line {line}: it has more than {MAX_LINE} bytes: that is no label table")
+                tail = tail + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
+                line += chunk.count(b"\n")
+            if decoder.getstate()[0]:
+                raise DataError(f"{path}, line {line}: it is not UTF-8 text: it ends within a character")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: it cannot be read: {show(first_line(error))}") from None
+
+
+def _read_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line where each record begins, from 1, and its cells; blank lines are none, as for pandas."""
+    try:
+        with _open_bytes(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=_separator_of(path))
+            line = 1
+            for cells in reader:
+                if len(cells) > 1 or "".join(cells).strip():
+                    yield line, cells
+                line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {show(first_line(error))}") from None

@@ -1,0 +1,168 @@
+"""VinDr-CXR as its users have it on disk: from PhysioNet or from Kaggle.
+
+| from | tables | images |
+| --- | --- | --- |
+| PhysioNet | ``annotations/image_labels_train.csv``: a row a reader; ``annotations/image_labels_test.csv``: a row an image | ``train/<id>.dicom``, ``test/<id>.dicom`` |
+| Kaggle | ``train.csv``: a row a box, or ``No finding``, of a reader | ``train/<id>.dicom`` |
+
+The images may also have been converted: ``.dcm``, ``.png``, ``.jpg`` and ``.jpeg`` are found too. Those of Kaggle's own
+test part have no labels.
+
+Three readers saw each training image, each on his own; ``data.agreement`` says how many of them make a finding. The
+labels of the test images are the consensus of five. "Nodule/Mass" is one finding, which means neither Nodule nor Mass
+alone: both are unknown here. All images are PA views, and nothing tells patients apart.
+
+Source: Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations", Scientific Data 9,
+2022.
+"""  # noqa: E501
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.config import VinDrConfig
+from cxrlit.data.index import check_index
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.tables import check_unique, find_table, read_header, read_marks, read_table, say_lines, show
+from cxrlit.errors import DataError
+from cxrlit.labels import match_findings
+
+PHYSIONET_TRAIN, PHYSIONET_TEST = "annotations/image_labels_train.csv", "annotations/image_labels_test.csv"
+KAGGLE_TRAIN = "train.csv"
+SUFFIXES = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
+
+KAGGLE_FINDINGS: tuple[str, ...] = (
+    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration",
+    "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax",
+    "Pulmonary fibrosis", "No finding",
+)  # fmt: skip
+
+MEANINGS = {"Effusion": ("Pleural effusion",), "Fibrosis": ("Pulmonary fibrosis",)}
+MARKS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+
+
+def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
+    """Read the tables of either form, count the readers' votes, and find the files.
+
+    PhysioNet's form has an official test part; Kaggle's has none.
+
+    Args:
+        config: Its ``root`` is not None.
+        files: What image files there are.
+        labels: The labels in use.
+
+    Raises:
+        DataError: ``patient`` is not ``image``, there is no such folder, no table, no image, or a row that cannot be
+            understood.
+    """
+    if config.patient != "image":
+        raise DataError(
+            "VinDr-CXR does not say which images are of the same patient, so no split of it can keep patients apart: "
+            "say data.patient=image to take every image for a patient of its own"
+        )
+    root = Path(str(config.root))
+    path = find_table(root, (PHYSIONET_TRAIN, KAGGLE_TRAIN))
+    if path.name.startswith(KAGGLE_TRAIN):
+        table, has_test = read_kaggle(path, labels, config).assign(part="train"), False
+    else:
+        train = read_physionet(path, labels, config).assign(part="train")
+        has_test = any((root / f"{PHYSIONET_TEST}{end}").is_file() for end in ("", ".gz"))
+        tests = (
+            [read_physionet(find_table(root, (PHYSIONET_TEST,)), labels, config).assign(part="test")]
+            if has_test
+            else []
+        )
+        table = pd.concat([train, *tests], ignore_index=True)
+    table["image"] = table["patient"] + SUFFIXES[0]
+    stems = (table["part"] + "/" + table["patient"]).tolist()
+    index, dropped = attach_files(table, ([f"{stem}{suffix}" for suffix in SUFFIXES] for stem in stems), files)
+    if index.empty:
+        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+    index["image"] = index["file"].str.rpartition("/")[2]
+    parts = dict(zip(index["image"].tolist(), index["part"].tolist(), strict=True))
+    index = check_index(index.assign(view="PA"), labels, "vindr", str(root))
+    official = None
+    if has_test:
+        names = {"train": "train_val", "test": "test"}
+        official = np.array([names[parts[image]] for image in index["image"].tolist()], dtype=object)
+    return Source(name="vindr", index=index, dropped=dropped, official=official)
+
+
+def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.DataFrame:
+    """One of PhysioNet's tables: ``patient`` (the image's id) and the labels, a row an image.
+
+    Raises:
+        DataError: It cannot be read, a cell is not 0 or 1, or a reader has two rows for an image.
+    """
+    known = [name for name in read_header(path) if name not in {"image_id", "rad_id"}]
+    meanings = match_findings(labels, known, {label: names for label, names in MEANINGS.items() if names[0] in known})
+    columns = list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
+    table = read_table(path, ("image_id", *columns), ("rad_id",))
+    _check_ids(table["image_id"], path)
+    check_unique(table["image_id"] + " of " + table["rad_id"] if "rad_id" in table else table["image_id"], path)
+    marks = dict(zip(columns, read_marks(table, columns, MARKS, path).T, strict=True))
+    codes, images = pd.factorize(table["image_id"])
+    votes = {finding: np.bincount(codes, weights=marks[finding]) for finding in columns}
+    return settle_votes(images, np.bincount(codes), votes, meanings, config)
+
+
+def read_kaggle(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.DataFrame:
+    """Kaggle's table: ``patient`` (the image's id) and the labels, a row an image.
+
+    Raises:
+        DataError: It cannot be read, or a finding is unknown.
+    """
+    table = read_table(path, ("image_id", "class_name", "rad_id"))
+    _check_ids(table["image_id"], path)
+    unknown = ~table["class_name"].isin(KAGGLE_FINDINGS).to_numpy()
+    if unknown.any():
+        row = int(unknown.argmax())
+        raise DataError(
+            f"{path}, {say_lines(path, [row])}: unknown finding {show(table['class_name'][row])!r}; "
+            f"the table's findings are {', '.join(KAGGLE_FINDINGS)}"
+        )
+    meanings = match_findings(labels, KAGGLE_FINDINGS, MEANINGS)
+    codes, images = pd.factorize(table["image_id"])
+    opinions = table.assign(code=codes).drop_duplicates(["code", "rad_id", "class_name"])
+    readers = opinions.drop_duplicates(["code", "rad_id"])
+    votes = {
+        finding: np.bincount(opinions.loc[opinions["class_name"] == finding, "code"], minlength=len(images))
+        for finding in KAGGLE_FINDINGS
+    }
+    return settle_votes(images, np.bincount(readers["code"]), votes, meanings, config)
+
+
+def settle_votes(
+    images: pd.Index,
+    n_readers: NDArray[Any],
+    votes: Mapping[str, NDArray[Any]],
+    meanings: Mapping[str, Sequence[str]],
+    config: VinDrConfig,
+) -> pd.DataFrame:
+    """The targets of each image, as ``patient`` (its id) and the labels.
+
+    Args:
+        images: The N ids.
+        n_readers: (N,) how many readers saw each.
+        votes: For each finding (N,) how many of them saw it.
+        meanings: The finding of each label, or none.
+        config: How many votes make a finding.
+    """
+    needed = {"any": np.ones_like(n_readers), "majority": n_readers // 2 + 1, "all": n_readers}[config.agreement]
+    targets = {
+        label: (votes[findings[0]] >= needed).astype(np.float32) if findings else np.float32(np.nan)
+        for label, findings in meanings.items()
+    }
+    return pd.DataFrame({"patient": images, **targets})
+
+
+def _check_ids(ids: pd.Series, path: Path) -> None:
+    odd = ~ids.str.fullmatch(r"[\w-]+").to_numpy(dtype=bool)
+    if odd.any():
+        row = int(odd.argmax())
+        raise DataError(f"{path}, {say_lines(path, [row])}: {show(ids[row])!r} is no image_id of VinDr-CXR's")

@@ -1,0 +1,141 @@
+"""What an index says, counted for the whole and for each part of its split. No image is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.data.index import read_targets
+from cxrlit.data.split import SPLITS
+
+Numbers = NDArray[np.int64] | NDArray[np.float64]
+
+WHOLE = "all"
+"""What the whole is called beside train, val and test."""
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The whole, or a part of its split, of a data set with L labels.
+
+    Attributes:
+        name: ``all``, ``train``, ``val`` or ``test``.
+        n_images: Number of images.
+        per_patient: (P,) images of each of the P patients.
+        positives: (L,) images on which a label is present.
+        negatives: (L,) images on which it is absent.
+        unknown: (L,) images of which it is not known.
+        patients_with: (L,) patients with at least one such image.
+        together: (L, L) images on which both labels are present.
+        together_known: (L, L) images on which the label of the row is present and that of the column is known.
+        n_findings: Images by the number of labels that are present: 0, 1, 2, ...
+        n_clear: Images on which every label is known to be absent.
+        views: Images by view, most first.
+        sexes: Images by sex, most first.
+        ages: Years, of the images where it is known.
+    """
+
+    name: str
+    n_images: int
+    per_patient: NDArray[np.int64]
+    positives: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+    patients_with: NDArray[np.int64]
+    together: NDArray[np.int64]
+    together_known: NDArray[np.int64]
+    n_findings: NDArray[np.int64]
+    n_clear: int
+    views: Mapping[str, int]
+    sexes: Mapping[str, int]
+    ages: NDArray[np.float64]
+
+    @property
+    def n_patients(self) -> int:
+        return len(self.per_patient)
+
+    @property
+    def prevalence(self) -> NDArray[np.float64]:
+        """(L,) positives / (positives + negatives); NaN where nothing is known."""
+        return divide(self.positives, self.positives + self.negatives)
+
+    @property
+    def conditional(self) -> NDArray[np.float64]:
+        """(L, L) share with the label of the column among images with that of the row; NaN where there are none."""
+        return divide(self.together, self.together_known)
+
+    @property
+    def cardinality(self) -> float:
+        """Labels that are present on an image, on average."""
+        return float(self.positives.sum() / self.n_images)
+
+    @property
+    def n_open(self) -> int:
+        """Images on which no label is present and some are not known."""
+        return int(self.n_findings[0]) - self.n_clear
+
+
+def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[Counts]:
+    """The whole, and, where the index has a column ``split``, each part of it."""
+    counts = [count_rows(index, labels, WHOLE)]
+    if "split" in index:
+        counts += [count_rows(index[index["split"] == part], labels, part) for part in SPLITS]
+    return counts
+
+
+def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> Counts:
+    """Count the rows of an index, at least one."""
+    targets = read_targets(index, labels)
+    present, absent = targets == 1, targets == 0
+    per_label, per_image = present.sum(axis=0), present.sum(axis=1)
+    patients, n_patients = _number(index["patient"])
+    floats = present.astype(np.float64)  # exact as long as there are fewer than 2**53 images, and fast
+    known = (present | absent).astype(np.float64)
+    return Counts(
+        name=name,
+        n_images=len(index),
+        per_patient=np.bincount(patients, minlength=n_patients),
+        positives=per_label,
+        negatives=absent.sum(axis=0),
+        unknown=len(index) - per_label - absent.sum(axis=0),
+        patients_with=np.array([len(np.unique(patients[column])) for column in present.T], dtype=np.int64),
+        together=(floats.T @ floats).astype(np.int64),
+        together_known=(floats.T @ known).astype(np.int64),
+        n_findings=np.bincount(per_image),
+        n_clear=int(absent.all(axis=1).sum()),
+        views=count_values(index["view"].fillna(UNKNOWN)),
+        sexes=count_values(index["sex"].fillna(UNKNOWN)),
+        ages=index["age"].dropna().to_numpy(np.float64),
+    )
+
+
+def count_values(values: pd.Series) -> dict[str, int]:
+    """How often each value occurs, most first, then by name."""
+    counts = values.value_counts()
+    return dict(sorted(((str(value), int(n)) for value, n in counts.items()), key=lambda item: (-item[1], item[0])))
+
+
+def compare_prevalence(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    """(L,) relative difference of a part's prevalence from the whole's: 0.05 is 5 % more; NaN where undefined."""
+    return divide(part.prevalence, whole.prevalence) - 1
+
+
+def divide(above: Numbers, below: Numbers) -> NDArray[np.float64]:
+    """Quotients; NaN where the divisor is 0 or NaN.
+
+    >>> divide(np.array([1, 1]), np.array([2, 0])).tolist()
+    [0.5, nan]
+    """
+    quotients = np.full(above.shape, np.nan)
+    np.divide(above, below, out=quotients, where=below > 0)
+    return quotients
+
+
+def _number(names: pd.Series) -> tuple[NDArray[np.int64], int]:
+    """A number for each name, from 0, and how many names there are."""
+    numbers, distinct = pd.factorize(names)
+    return numbers.astype(np.int64), len(distinct)
