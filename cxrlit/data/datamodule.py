@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cxrlit.config import SamplerConfig
 from cxrlit.data.decode import Resize
@@ -142,7 +142,7 @@ class CXRDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=_keep,
+            collate_fn=_send,
             worker_init_fn=_start_worker,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -159,9 +159,24 @@ def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Bat
     return {"image": torch.from_numpy(images).unsqueeze(1), "target": targets[rows], "row": rows}
 
 
-def _keep(batch: Any) -> Any:
-    """The data sets yield whole batches."""
-    return batch
+class _ByValue:
+    """A small tensor on its way from a loader process: it arrives as a tensor, and takes no shared memory.
+
+    A tensor's own way costs a connection between the processes, many times what its few bytes take.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.array = tensor.numpy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch.from_numpy, (self.array,)
+
+
+def _send(batch: Any) -> dict[str, Any]:
+    """The data sets yield whole batches; a loader process shares the images alone."""
+    if get_worker_info() is None:
+        return {**batch}
+    return {"image": batch["image"], "target": _ByValue(batch["target"]), "row": _ByValue(batch["row"])}
 
 
 def _start_worker(_: int) -> None:

@@ -50,19 +50,27 @@ def split_by_patient(
     counts = np.column_stack([np.bincount(rows, weights=column, minlength=len(names)) for column in per_image.T])
 
     totals = np.maximum(counts.sum(axis=0), 1)
-    rarity = (counts / totals).max(axis=1)
+    rarity = (counts / totals).max(axis=1).tolist()
     ties = [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names]
     order = sorted(range(len(names)), key=lambda patient: (-rarity[patient], ties[patient]))
 
     parts = list(fractions)
-    wanted = np.array([fractions[part] for part in parts])[:, None] * totals
-    missing = wanted.copy()  # (parts, 1 + labels)
+    wanted = (np.array([fractions[part] for part in parts])[:, None] * totals).tolist()
+    missing = [list(counts_of_part) for counts_of_part in wanted]  # (parts, 1 + labels)
     chosen = np.empty(len(names), dtype=int)
+    # A patient has few findings: plain numbers, and only those that are not 0, are faster here than arrays.
+    of_patient, columns = np.nonzero(counts)
+    first = np.searchsorted(of_patient, np.arange(len(names) + 1)).tolist()
+    items = list(zip(columns.tolist(), counts[of_patient, columns].tolist(), strict=True))
     for patient in order:
-        count = counts[patient]
-        growth = (count * (count - 2 * missing) / wanted).sum(axis=1)  # of the squared distance, by part
-        part = int(growth.argmin())
-        missing[part] -= count
+        own = items[first[patient] : first[patient + 1]]
+        growth = [
+            sum(count * (count - 2 * left[column]) / whole[column] for column, count in own)
+            for left, whole in zip(missing, wanted, strict=True)
+        ]  # of the squared distance, by part
+        part = growth.index(min(growth))
+        for column, count in own:
+            missing[part][column] -= count
         chosen[patient] = part
     return np.array(parts, dtype=object)[chosen[rows]]
 
@@ -105,8 +113,8 @@ def check_patients_apart(split: pd.DataFrame, source: str) -> None:
         LeakageError: A patient stands in two parts; the message names patients.
     """
     patients, names = pd.factorize(split["patient"], use_na_sentinel=False)
-    parts = pd.factorize(split["split"], use_na_sentinel=False)[0]
-    stands = np.unique(np.column_stack([patients, parts]), axis=0)[:, 0]  # once for each part that a patient is in
+    parts, kinds = pd.factorize(split["split"], use_na_sentinel=False)
+    stands = np.unique(patients * len(kinds) + parts) // len(kinds)  # once for each part that a patient is in
     leaking = [str(name) for name in sorted(names[np.flatnonzero(np.bincount(stands) > 1)])]
     if leaking:
         raise LeakageError(

@@ -1,7 +1,6 @@
-"""Augmentation of training images, and nothing else. The one file that knows albumentations."""
+"""Augmentation of training images, and nothing else."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 
 import cv2
@@ -12,44 +11,45 @@ from cxrlit.config import AugmentConfig
 
 
 class Augment:
-    """Horizontal flip, rotation, zoom and contrast as the config says, a function of the image and a seed."""
+    """Horizontal flip, rotation, zoom and contrast as the config says, a function of the image and a seed.
+
+    Flip, rotation and zoom are one resampling, so that an image is blurred once; contrast is a table of 256 values.
+    """
 
     def __init__(self, config: AugmentConfig) -> None:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would ask a server for its version
-        import albumentations
-
-        steps: list[albumentations.BasicTransform] = []
-        if config.flip:
-            steps.append(albumentations.HorizontalFlip(p=config.flip))
-        if config.rotate or config.zoom:
-            steps.append(
-                albumentations.Affine(
-                    rotate=(-config.rotate, config.rotate),
-                    scale=(1 - config.zoom, 1 + config.zoom),
-                    interpolation=cv2.INTER_LINEAR,
-                    border_mode=cv2.BORDER_CONSTANT,
-                    fill=0,
-                    p=1,
-                )
-            )
-        if config.contrast:
-            # Of its four changes only contrast, about the image's own mean.
-            steps.append(
-                albumentations.ColorJitter(
-                    contrast=(1 - config.contrast, 1 + config.contrast),
-                    brightness=(1, 1),
-                    saturation=(1, 1),
-                    hue=(0, 0),
-                    p=1,
-                )
-            )
-        self._compose = albumentations.Compose(steps)
+        self.config = config
 
     def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """An image (S, S) uint8 in, an image of the same shape out, the same for the same seed."""
-        self._compose.set_random_seed(seed)
-        augmented: NDArray[np.uint8] = self._compose(image=image)["image"]
-        return augmented
+        config, (flip, turn, scale, contrast) = self.config, _draw_uniform(seed)
+        sign = -1 if flip < config.flip else 1
+        if config.rotate or config.zoom:
+            angle = np.deg2rad(config.rotate * (2 * turn - 1))
+            zoom = 1 + config.zoom * (2 * scale - 1)
+            image = _warp(image, zoom * np.cos(angle), zoom * np.sin(angle), sign)
+        elif sign < 0:
+            image = cv2.flip(image, 1).astype(np.uint8, copy=False)
+        if config.contrast:
+            mean = cv2.mean(image)[0]
+            factor = 1 + config.contrast * (2 * contrast - 1)
+            table = np.rint((np.arange(256) - mean) * factor + mean).clip(0, 255).astype(np.uint8)
+            image = cv2.LUT(image, table).astype(np.uint8, copy=False)
+        return image
+
+
+def _warp(image: NDArray[np.uint8], cos: float, sin: float, sign: int) -> NDArray[np.uint8]:
+    """Flip about the middle column where ``sign`` is -1, then turn and scale about the middle; outside is black."""
+    middle = (image.shape[0] - 1) / 2
+    matrix = np.array([[cos * sign, sin, 0], [-sin * sign, cos, 0]])
+    matrix[:, 2] = middle - matrix[:, :2].sum(axis=1) * middle
+    return cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+def _draw_uniform(seed: int) -> list[float]:
+    """Four numbers in [0, 1), the same for the same seed on every machine."""
+    digest = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=32).digest()
+    drawn: list[float] = ((np.frombuffer(digest, dtype="<u8") >> np.uint64(11)) / 2.0**53).tolist()
+    return drawn
 
 
 def build_augment(config: AugmentConfig) -> Augment | None:
