@@ -1,6 +1,7 @@
 """The keys of ``data``: where a data set lies, what of it counts, and how it is split."""
 
 from typing import Annotated, ClassVar, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,16 @@ class SourceConfig(Section):
     def _check_views(self) -> Self:
         if self.views is not None and (not self.views or len(set(self.views)) < len(self.views)):
             raise ValueError("data.views names each view once, such as [PA,AP]; null takes every image")
+        return self
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Self:
+        place = urlsplit(self.store or "")
+        if "://" in (self.store or "") and ("@" in place.netloc or place.query):
+            raise ValueError(
+                "data.store takes no password and no ?query: the address is saved with every checkpoint; give "
+                "credentials through the environment, as fsspec's protocols read them"
+            )
         return self
 
 

@@ -137,10 +137,18 @@ def spoil(images: Path) -> None:
     os.utime(images / "005.png", ns=(1, 1))
 
 
+def grow_at_the_same_time(images: Path) -> None:
+    """Of another length, and the file's time is as it was."""
+    status = (images / "003.png").stat()
+    grow(images)
+    os.utime(images / "003.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 HISTORIES: dict[str, tuple[Callable[[Path], None], int]] = {
     "images added": (add, 3),
     "images removed and added": (remove_and_add, 1),
     "an image changed": (grow, 1),
+    "an image changed, and not its time": (grow_at_the_same_time, 1),
     "an image changed, of the same length": (exchange, 1),
     "all touched": (touch, 0),
     "a bad one mended": (mend, 1),
@@ -210,6 +218,32 @@ def test_two_stores_without_an_image_in_common_serve_both(images: Path, cache: P
         [store] = prepare(images, cache)
     assert decoded == []
     check_pixels(store, index)
+
+
+def test_what_another_store_has_seen_is_not_decoded_again(images: Path, cache: Path) -> None:
+    prepare(images, cache)
+    write_images(images, 1, first=40)
+    exchange(images)
+    [more] = prepare(images, cache)
+    (images / "040.png").unlink()
+    with count_decodes() as decoded:
+        [store] = prepare(images, cache)
+    assert decoded == []
+    assert find_folder(store) != find_folder(more)
+    [fresh] = prepare(images, cache / "fresh")
+    assert read_tree(find_folder(store)) == read_tree(find_folder(fresh))
+
+
+def test_images_of_another_shape_are_not_taken_over(images: Path, cache: Path) -> None:
+    for number in range(36):
+        Image.fromarray(stores.draw_noise(number)[:12]).save(images / f"{number:03d}.png")
+    index = read_folder(images)
+    for resize in ("stretch", "pad", "crop"):
+        with count_decodes() as decoded:
+            [store] = prepare_stores(index, "small", [SIDE], resize, cache)  # type: ignore[arg-type]
+        assert len(decoded) == 36
+        wanted = resize_square(stores.draw_noise(5)[:12], SIDE, resize)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(store.read(store.positions[5]), wanted)
 
 
 def test_files_that_moved_are_not_decoded_again(images: Path, cache: Path) -> None:
@@ -334,13 +368,12 @@ def test_a_size_that_the_store_of_all_does_not_have_is_made_of_some(images: Path
     ]
 
 
-@pytest.mark.parametrize("change", [exchange, grow, lambda images: flip_byte(images / "003.png", -20)])
+@pytest.mark.parametrize("change", [exchange, grow, grow_at_the_same_time])
 def test_the_store_of_all_does_not_serve_files_that_changed(
     images: Path, cache: Path, change: Callable[[Path], None]
 ) -> None:
     [whole] = prepare(images, cache)
     change(images)
-    os.utime(images / "003.png", ns=(1, 1))
     index = read_folder(images)[:10]
     [part] = prepare_stores(index, "small", [SIDE], "pad", cache)
     assert find_folder(part) != find_folder(whole)
@@ -348,6 +381,19 @@ def test_the_store_of_all_does_not_serve_files_that_changed(
     pd.testing.assert_frame_equal(part.dropped, fresh.dropped)
     good = fresh.positions[fresh.positions >= 0]
     np.testing.assert_array_equal(part.take(good), fresh.take(good))
+
+
+def test_a_damaged_store_is_mended_also_where_another_could_serve(images: Path, cache: Path) -> None:
+    index = read_folder(images)[:20]
+    [part] = prepare_stores(index, "small", [SIDE], "pad", cache)
+    prepare(images, cache)
+    before = read_tree(find_folder(part))
+    os.truncate(part.paths[0], 200)
+    with count_decodes() as decoded:
+        [mended] = prepare_stores(index, "small", [SIDE], "pad", cache)
+    assert decoded == []
+    assert mended.paths == part.paths
+    assert read_tree(find_folder(part)) == before
 
 
 # What is left out
@@ -456,22 +502,49 @@ def test_a_build_that_stopped_goes_on_where_it_was(images: Path, cache: Path, mo
     assert read_tree(cache / "store") == read_tree(cache / "wanted" / "store")
 
 
-def test_a_file_that_changed_while_a_build_was_interrupted(
+def test_files_that_change_while_a_build_is_interrupted(
     images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_images(images, 36)
+    order = shards.order_files(read_folder(images))[0]["image"].tolist()
+    last = decode_pixels((images / order[-1]).read_bytes()).tobytes()
+
     def stop(content: bytes) -> Any:
-        if stores.draw_noise(35).tobytes() == decode_pixels(content).tobytes():
+        pixels = decode_pixels(content)
+        if pixels.tobytes() == last:
+            raise ConfigError("stop")
+        return pixels
+
+    for name in (order[2], order[20]):
+        with monkeypatch.context() as patched:
+            patched.setattr(build, "decode_pixels", stop)
+            with pytest.raises(ConfigError):
+                prepare(images, cache)
+        (images / name).write_bytes((images / order[5]).read_bytes())
+        os.utime(images / name, ns=(1, 1))
+    with count_decodes() as decoded:
+        prepare(images, cache)
+    assert len(decoded) == 10 + 1  # the last shard, and the last change
+    prepare(images, cache / "wanted")
+    assert read_tree(cache / "store") == read_tree(cache / "wanted" / "store")
+
+
+@pytest.mark.parametrize("what", ["shard", "note"])
+def test_damage_while_a_build_is_interrupted(
+    images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def stop(content: bytes) -> Any:
+        if len(list(cache.rglob("shard-*.csv"))) == 2:
             raise ConfigError("stop")
         return decode_pixels(content)
 
-    write_images(images, 36)
     with monkeypatch.context() as patched:
         patched.setattr(build, "decode_pixels", stop)
         with pytest.raises(ConfigError):
-            prepare(images, cache)
-    for name in ("003.png", "030.png"):
-        (images / name).write_bytes((images / "005.png").read_bytes())
-        os.utime(images / name, ns=(1, 1))
+            prepare(images, cache, workers=1)
+    suffix = {"shard": "npy", "note": "csv"}[what]
+    [damaged] = cache.rglob(f"shard-000-*.{suffix}")
+    flip_byte(damaged, -1) if what == "shard" else damaged.write_bytes(b"image,sha256,reason,mtime_ns\nx,y")
     prepare(images, cache)
     prepare(images, cache / "wanted")
     assert read_tree(cache / "store") == read_tree(cache / "wanted" / "store")
