@@ -2,12 +2,12 @@
 
 Draws radiographs of 1024 x 1024 pixels as PNG files, then measures, taking turns so that a noisy machine hurts both:
 
+- index: reading and splitting whole label tables, against pandas reading the same file;
 - prepare: decode each file once for 224 and 320 px and write the store, against a bare loop that decodes and resizes
   in as many threads and writes nothing;
 - load: batches at 224 px with and without augmentation, against a plain DataLoader over the files (PIL, torchvision
   transforms) with as many workers, and against torchxrayvision's NIH data set where it is installed;
 - memory of a loader process with 10,000 and with 100,000 images;
-- index: reading and splitting whole label tables, against pandas reading the same file;
 - open: a store of 112,120 images.
 
     python benchmarks/data.py --workers 2 [--nih-table PATH]
@@ -64,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    rows = measure_tables(arguments.nih_table)
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder) / "nih", Path(folder) / "cache"
         write_synthetic(root, n_patients=arguments.patients, seed=0, image_px=1024)
@@ -73,7 +73,6 @@ def main() -> None:
         rows += measure_loading(data, root, cache, arguments.workers)
         rows += measure_worker_memory(Path(folder))
         rows += measure_opening(Path(folder))
-    rows += measure_tables(arguments.nih_table)
     table = pd.DataFrame(rows, columns=["what", "ours", "baseline", "unit", "ratio", "wanted"])
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
     if arguments.out:
