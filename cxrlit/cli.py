@@ -9,7 +9,7 @@ from typing import Any
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.config import InspectConfig, PrepareConfig, Section, read_config
+from cxrlit.config import InspectConfig, PrepareConfig, Section
 from cxrlit.errors import ConfigError, CXRLitError
 from cxrlit.launch import compose_config, expand_sweep, run_task, stop
 
@@ -35,13 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.cfg:
             print(OmegaConf.to_yaml(composed), end="")
             return
-        read_config(composed, schema)
+        run_task(_find_task(options), composed, schema)
     except CXRLitError as error:
         stop(error)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    try:
-        run_task(_find_task(options), composed, schema)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it stopped", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,6 +1,6 @@
 """The keys of ``data``: where a data set lies, what of it counts, and how it is split."""
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -8,10 +8,8 @@ from pydantic import Field, model_validator
 from cxrlit.config.types import Folder, Fraction, Section, Seed
 
 View = Literal["PA", "AP", "LATERAL"]
-VIEWS: tuple[View, ...] = get_args(View)
 Uncertain = Literal["ignore", "zero", "one"]
 SourceName = Literal["nih", "chexpert", "mimic", "padchest", "vindr", "table"]
-SOURCE_NAMES: tuple[SourceName, ...] = get_args(SourceName)
 
 
 class SourceConfig(Section):

@@ -195,8 +195,8 @@ def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
             official = data.official.get(source)
             if kind == "official" and official is None:
                 raise DataError(f"data.split=official: {source} has no split of its own in its folder")
-            kinds[source] = "official" if kind in {"official", "auto"} and official is not None else kind
-            kinds[source] = "grouped" if kinds[source] == "auto" else kinds[source]
+            automatic = "grouped" if official is None else "official"
+            kinds[source] = automatic if kind == "auto" else kind
             parts[rows] = _split_source(
                 data, rows, official if kinds[source] == "official" else None, kinds[source], config
             )
