@@ -1,16 +1,17 @@
-"""The store: the images of an index at one size, decoded and resized once, memory-mapped afterwards.
+"""The store: the images of an index at one size, decoded and resized once, read in place afterwards.
 
 ``records.py`` says what lies in its folder, ``build.py`` makes it, ``remote.py`` fetches it from elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cxrlit.data.records import (
     NPY_HEADER_BYTES,
@@ -28,15 +29,53 @@ from cxrlit.data.records import (
 from cxrlit.errors import DataError
 from cxrlit.files import hash_file
 
-MAX_MAPS = 400
-"""Shards that a process has open at a time: each is an open file, of which it may have 1,024."""
+MAX_OPEN = 400
+"""Shards that a process has open at a time, of the 1,024 files that it may have."""
+
+
+class _OpenShard:
+    """A shard's file. It is read and not mapped: then a disk that fails is an error, and not the end of the process."""
+
+    descriptor = -1
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise self.explain(error.strerror) from None
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def announce(self, offset: int, n_bytes: int) -> None:
+        """Have the disk fetch bytes that are read soon."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            os.posix_fadvise(self.descriptor, offset, n_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read_into(self, image: NDArray[np.uint8], offset: int) -> None:
+        """Fill an image.
+
+        Raises:
+            DataError: It cannot be read, or the shard ends before it does.
+        """
+        try:
+            n_read = os.preadv(self.descriptor, [image.data], offset)
+        except OSError as error:
+            raise self.explain(error.strerror) from None
+        if n_read < image.nbytes:
+            raise self.explain("it is too short")
+
+    def explain(self, reason: str | None) -> DataError:
+        return DataError(f"{self.path}: {reason}: was the store or its disk changed while it was in use? Start again")
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """An open store, or several as one.
+    """An open store, or several as one. Threads may share it.
 
-    It pickles as paths: a loader process maps the shards anew.
+    It pickles as paths: another process opens the shards anew.
 
     Attributes:
         size: Side of the images, pixels.
@@ -51,30 +90,27 @@ class Store:
     starts: NDArray[np.int64]
     positions: NDArray[np.int64]
     dropped: pd.DataFrame
-    _maps: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    _shards: dict[int, _OpenShard] = field(default_factory=dict, repr=False)
 
-    def read(self, position: int) -> NDArray[np.uint8]:
-        """(S, S) the image at a position, as a view into its file.
+    def take(self, positions: ArrayLike) -> NDArray[np.uint8]:
+        """(B, S, S) the images at positions.
 
         Raises:
             IndexError: There is no such position.
-            DataError: The file is not there any more.
+            DataError: A shard cannot be read, or is not there any more.
         """
-        if not 0 <= position < self.starts[-1]:
-            raise IndexError(f"there is no image at {position} of {self.starts[-1]}")
-        shard = int(self.starts.searchsorted(position, side="right")) - 1
-        images = self._maps.get(shard)
-        if images is None:
-            images = self._map_shard(shard)
-        image: NDArray[np.uint8] = images[position - self.starts[shard]]
-        return image
-
-    def take(self, positions: Iterable[int]) -> NDArray[np.uint8]:
-        """(B, S, S) copies of the images at positions."""
-        wanted = list(positions)
-        images = np.empty((len(wanted), self.size, self.size), dtype=np.uint8)
-        for row, position in enumerate(wanted):
-            images[row] = self.read(position)
+        wanted = np.asarray(positions, dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= self.starts[-1])]
+        if outside.size:
+            raise IndexError(f"there is no image at {outside[0]} of {self.starts[-1]}")
+        shards = self.starts.searchsorted(wanted, side="right") - 1
+        offsets = NPY_HEADER_BYTES + (wanted - self.starts[shards]) * self.size**2
+        places = list(zip(shards.tolist(), offsets.tolist(), strict=True))
+        for shard, offset in places:  # all at once: images of a batch lie apart, and the disk would wait for each
+            self._open_shard(shard).announce(offset, self.size**2)
+        images = np.empty((len(places), self.size, self.size), dtype=np.uint8)
+        for image, (shard, offset) in zip(images, places, strict=True):
+            self._open_shard(shard).read_into(image, offset)
         return images
 
     def list_shards(self) -> list[int]:
@@ -83,21 +119,16 @@ class Store:
         held: list[int] = np.unique(self.starts.searchsorted(good, side="right") - 1).tolist()
         return held
 
-    def _map_shard(self, shard: int) -> NDArray[np.uint8]:
-        while len(self._maps) >= MAX_MAPS:
-            self._maps.pop(next(iter(self._maps)))
-        shape = (int(self.starts[shard + 1] - self.starts[shard]), self.size, self.size)
-        path = self.paths[shard]
-        try:
-            mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=NPY_HEADER_BYTES, shape=shape)
-        except (OSError, ValueError) as error:  # ValueError: it is shorter than that
-            reason = error.strerror if isinstance(error, OSError) else "it is too short"
-            raise DataError(f"{path}: {reason}: was the store changed while it was in use? Start again") from None
-        self._maps[shard] = mapped.view(np.ndarray)
-        return self._maps[shard]
+    def _open_shard(self, number: int) -> _OpenShard:
+        shard = self._shards.get(number)
+        if shard is None:
+            if len(self._shards) >= MAX_OPEN:
+                self._shards.popitem()  # stays open while another thread reads from it
+            shard = self._shards[number] = _OpenShard(self.paths[number])
+        return shard
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
+        return {**self.__dict__, "_shards": {}}
 
 
 def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) -> Store:

@@ -86,7 +86,7 @@ def check_pixels(store: Store, index: pd.DataFrame) -> None:
             assert image in set(store.dropped["image"])
         else:
             drawn = resize_square(draw_noise(int(image.split(".")[0])), store.size, "pad")
-            np.testing.assert_array_equal(store.read(position), drawn, image)
+            np.testing.assert_array_equal(store.take([position])[0], drawn, image)
 
 
 @contextmanager

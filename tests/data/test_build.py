@@ -198,7 +198,7 @@ def test_a_change_is_seen_at_every_size(images: Path, cache: Path) -> None:
     prepare(images, cache, SIDE)
     [store] = prepare(images, cache, 16)
     row = read_folder(images)["image"].tolist().index("003.png")
-    np.testing.assert_array_equal(store.read(store.positions[row]), resize_square(stores.draw_noise(5), 16, "pad"))
+    np.testing.assert_array_equal(store.take([store.positions[row]])[0], resize_square(stores.draw_noise(5), 16, "pad"))
 
 
 def test_another_size_decodes_once_more_and_leaves_the_first_alone(images: Path, cache: Path) -> None:
@@ -243,7 +243,7 @@ def test_images_of_another_shape_are_not_taken_over(images: Path, cache: Path) -
             [store] = prepare_stores(index, "small", [SIDE], resize, cache)  # type: ignore[arg-type]
         assert len(decoded) == 36
         wanted = resize_square(stores.draw_noise(5)[:12], SIDE, resize)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(store.read(store.positions[5]), wanted)
+        np.testing.assert_array_equal(store.take([store.positions[5]])[0], wanted)
 
 
 def test_files_that_moved_are_not_decoded_again(images: Path, cache: Path) -> None:
@@ -467,7 +467,7 @@ def test_names_of_any_kind(tmp_path: Path, cache: Path) -> None:
     for _ in range(2):
         [store] = prepare_stores(index, "small", [SIDE], "pad", cache)
         for position, name in zip(store.positions, index["image"], strict=True):
-            np.testing.assert_array_equal(store.read(position), stores.draw_noise(ODD_NAMES.index(name)), name)
+            np.testing.assert_array_equal(store.take([position])[0], stores.draw_noise(ODD_NAMES.index(name)), name)
     some = index[3:9].reset_index(drop=True)
     [part] = prepare_stores(some, "small", [SIDE], "pad", cache)
     assert find_folder(part) == find_folder(store)
@@ -717,7 +717,7 @@ from fuzzing import hash_pixels, measure_peak
 from cxrlit.data.build import prepare_stores
 index = pd.read_csv(sys.argv[1])
 [store] = prepare_stores(index, "fuzz", [64], "pad", Path(sys.argv[2]))
-pixels = ["" if position < 0 else hash_pixels(store.read(position)) for position in store.positions]
+pixels = ["" if position < 0 else hash_pixels(store.take([position])[0]) for position in store.positions]
 index.assign(pixels=pixels).to_csv(sys.argv[1], index=False)
 store.dropped.to_csv(sys.argv[1] + ".dropped", index=False)
 print(measure_peak())

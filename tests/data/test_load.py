@@ -294,7 +294,7 @@ def test_several_sources_share_their_stores_with_single_ones(
     assert folders < set((tmp_path / "store").iterdir())
     for row in range(0, len(data.index), 7):
         with Image.open(data.index["path"][row]) as image:
-            np.testing.assert_array_equal(store.read(store.positions[row]), np.asarray(image))
+            np.testing.assert_array_equal(store.take([store.positions[row]])[0], np.asarray(image))
     from_nih = (data.index["source"] == "nih").to_numpy()
     np.testing.assert_array_equal(store.take(store.positions[from_nih]), own.take(own.positions))
 

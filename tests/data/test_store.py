@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def test_read_and_take(images: Path, cache: Path) -> None:
     batch = store.take(good[::-1])
     assert (batch.shape, batch.dtype) == ((35, SIDE, SIDE), np.uint8)
     for image, position in zip(batch, good[::-1], strict=True):
-        np.testing.assert_array_equal(image, store.read(int(position)))
+        np.testing.assert_array_equal(image, store.take([position])[0])
     assert store.take([]).shape == (0, SIDE, SIDE)
     assert batch.flags.writeable
 
@@ -91,13 +91,13 @@ def test_read_and_take(images: Path, cache: Path) -> None:
 def test_there_is_no_image_outside(images: Path, cache: Path, position: int) -> None:
     [store] = prepare(images, cache)
     with pytest.raises(IndexError, match="there is no image at"):
-        store.read(position)
+        store.take([0, position])
 
 
 def test_a_store_cannot_be_changed_by_its_readers(images: Path, cache: Path) -> None:
     [store] = prepare(images, cache)
-    with pytest.raises(ValueError, match="read-only"):
-        store.read(0)[0] = 0
+    store.take(range(35))[:] = 0
+    check_pixels(store, read_folder(images))
 
 
 def test_any_numpy_reads_a_shard(images: Path, cache: Path) -> None:
@@ -131,10 +131,10 @@ def test_several_stores_as_one(images: Path, cache: Path, tmp_path: Path) -> Non
     for row in range(56):
         if both.positions[row] >= 0:
             drawn = stores.draw_noise(int(rows[row][:3]))
-            np.testing.assert_array_equal(both.read(both.positions[row]), drawn, rows[row])
+            np.testing.assert_array_equal(both.take([both.positions[row]])[0], drawn, rows[row])
     assert len(np.unique(both.positions[both.positions >= 0])) == 53
     assert len(both.list_shards()) == len(one.paths) + len(two.paths)
-    assert both.read(int(both.starts[-1]) - 1).shape == (SIDE, SIDE)
+    assert both.take([both.starts[-1] - 1]).shape == (1, SIDE, SIDE)
 
 
 def test_which_shards_some_images_need(images: Path, cache: Path) -> None:
@@ -166,7 +166,7 @@ places = np.arange(5 * len(index)).reshape(5, -1)
 many = join_stores([store] * 5, list(places))
 assert len(many.paths) > 1000
 for position, image in zip(many.positions, [*index["image"]] * 5):
-    assert (many.read(position) == draw_noise(int(image[:3]))).all()
+    assert (many.take([position])[0] == draw_noise(int(image[:3]))).all()
 print(len(os.listdir("/proc/self/fd")))
 """
 
@@ -185,12 +185,24 @@ def test_more_shards_than_a_process_may_open_files(tmp_path: Path) -> None:
 def test_a_shard_that_goes_away_while_it_is_used(images: Path, cache: Path) -> None:
     [store] = prepare(images, cache)
     store.paths[1].unlink()
-    store.read(0)
+    store.take([0])
     with pytest.raises(DataError, match=r"shard-001-\w+\.npy: No such file .* Start again"):
-        store.read(int(store.starts[1]))
-    store.paths[2].write_bytes(b"short")
+        store.take([0, store.starts[1]])
+    store.take(range(store.starts[2], store.starts[3]))
+    os.truncate(store.paths[2], store.paths[2].stat().st_size - 1)
     with pytest.raises(DataError, match=r"shard-002-\w+\.npy: it is too short: .* Start again"):
-        store.read(int(store.starts[2]))
+        store.take([store.starts[3] - 1])
+
+
+def test_threads_share_a_store(images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While each closes shards that the others read from."""
+    monkeypatch.setattr("cxrlit.data.store.MAX_OPEN", 2)
+    [store] = prepare(images, cache)
+    wanted = store.take(range(35))
+    orders = [np.random.default_rng(seed).permutation(35) for seed in range(200)]
+    with ThreadPoolExecutor(2) as pool:
+        for order, taken in zip(orders, pool.map(store.take, orders), strict=True):
+            np.testing.assert_array_equal(taken, wanted[order])
 
 
 # Damage
