@@ -146,7 +146,12 @@ class MachineConfig(Section):
     """Where the work runs."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
-    num_workers: int | None = Field(ge=0, le=256, description="loader processes; null: chosen from the machine")
+    num_workers: int | None = Field(
+        ge=0,
+        le=256,
+        description="processes that augment training images; images that are not augmented come from one thread, "
+        "whatever the number; 0: neither, batches are made between the steps; null: chosen from the machine",
+    )
 
 
 class TrainerConfig(MachineConfig):

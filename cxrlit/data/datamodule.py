@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cxrlit.config import SamplerConfig
+from cxrlit.data.ahead import AheadLoader
 from cxrlit.data.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
@@ -87,7 +88,9 @@ class CXRDataModule(LightningDataModule):
         augment: Augmentation of training images.
         sampler: How training images are drawn; None: every one once an epoch.
         seed: Of the order and the augmentation.
-        num_workers: Loader processes; None: chosen from the machine. Changes no result.
+        num_workers: Processes that augment training images. Images that are not augmented come from one thread,
+            whatever the number. 0: neither, batches are made between the steps. None: chosen from the machine.
+            Changes no result.
     """
 
     def __init__(
@@ -127,31 +130,33 @@ class CXRDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
-        return self._loader(dataset, EpochSampler(self.repeats, self.seed))
+        return self._loader(dataset, EpochSampler(self.repeats, self.seed), self.augment is not None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.plain_dataloader("val")
 
     def plain_dataloader(self, part: str) -> DataLoader[Batch]:
         """The images of a part in the order of its table, without augmentation."""
-        return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None)
+        return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None, False)
 
-    def _loader(self, dataset: Dataset[Batch], sampler: EpochSampler | None) -> DataLoader[Batch]:
-        return DataLoader(
+    def _loader(self, dataset: Dataset[Batch], sampler: EpochSampler | None, augments: bool) -> DataLoader[Batch]:
+        n_processes = self.num_workers if augments else 0
+        loader = AheadLoader if self.num_workers and not augments else DataLoader
+        return loader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=n_processes,
             collate_fn=_send,
             worker_init_fn=_start_worker,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=n_processes > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # leaves torch's global one alone
         )
 
 
 def choose_num_workers() -> int:
-    """Loader processes for this machine: none beside a CPU that computes, up to 8 beside a GPU."""
+    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside a GPU."""
     return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
 
 

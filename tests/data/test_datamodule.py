@@ -1,6 +1,8 @@
 """Batches: each image once, beside its own target, in an order and with pixels that the seed and the epoch decide."""
 
+import threading
 from collections.abc import Iterable
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +124,29 @@ def test_unknown_targets_stay_unknown(data: LoadedData, tmp_path: Path) -> None:
     check_rows(batch, datamodule.parts["train"])
 
 
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+@pytest.mark.parametrize("n_workers", [1, 2, 8])
+@pytest.mark.parametrize("augmented", [True, False])
 def test_the_number_of_workers_changes_nothing(
-    data: LoadedData, tmp_path: Path, augment: Augment, n_workers: int
+    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
 ) -> None:
-    alone, many = (
-        make_datamodule(data, tmp_path, augment=augment, num_workers=number).train_dataloader()
-        for number in (0, n_workers)
-    )
+    options = {"augment": augment if augmented else None}
+    alone, many = (make_datamodule(data, tmp_path, num_workers=number, **options) for number in (0, n_workers))
+    loaders = alone.train_dataloader(), many.train_dataloader()
     for epoch in range(2):
-        assert equal(read_epoch(alone, epoch), read_epoch(many, epoch))
+        assert equal(*(read_epoch(loader, epoch) for loader in loaders))
+    assert equal(join(alone.val_dataloader()), join(many.val_dataloader()))
+
+
+def test_processes_are_for_augmentation_alone(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+    augmented, plain = (make_datamodule(data, tmp_path, augment=change, num_workers=2) for change in (augment, None))
+    for loader in (augmented.val_dataloader(), augmented.plain_dataloader("test"), plain.train_dataloader()):
+        batches = iter(loader)
+        next(batches)
+        assert not active_children()
+    loader = augmented.train_dataloader()
+    next(iter(loader))
+    assert len(active_children()) == 2
 
 
 def test_an_epoch_does_not_depend_on_those_before(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
@@ -188,6 +203,7 @@ class Recorder(LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.epochs: dict[int, list[Batch]] = {}
+        self.validated: list[Batch] = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         self.epochs.setdefault(self.current_epoch, []).append(batch)
@@ -196,26 +212,70 @@ class Recorder(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.validated.append(batch)
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_trainer_tells_the_order_its_epoch(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
-    datamodule = make_datamodule(data, tmp_path, augment=augment)
-    recorder = Recorder()
-    trainer = Trainer(
+    def predict_step(self, batch: Batch, _: int) -> Tensor:
+        return batch["image"]
+
+
+def make_trainer(**options: Any) -> Trainer:
+    return Trainer(
         accelerator="cpu",
-        max_epochs=3,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        **options,
     )
-    trainer.fit(recorder, train_dataloaders=datamodule.train_dataloader())
-    loader = make_datamodule(data, tmp_path, augment=augment).train_dataloader()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_trainer_tells_the_order_its_epoch(
+    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+) -> None:
+    options = {"augment": augment if augmented else None}
+    datamodule = make_datamodule(data, tmp_path, num_workers=n_workers, **options)
+    recorder = Recorder()
+    make_trainer(max_epochs=3).fit(recorder, datamodule=datamodule)
+    loader = make_datamodule(data, tmp_path, **options).train_dataloader()
     assert list(recorder.epochs) == [0, 1, 2]
     for epoch, batches in recorder.epochs.items():
         assert equal(join(batches), read_epoch(loader, epoch))
+    assert equal(join(recorder.validated), join([*datamodule.val_dataloader()] * 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_predicts_every_image_once_in_order(data: LoadedData, tmp_path: Path) -> None:
+    datamodule = make_datamodule(data, tmp_path, num_workers=2)
+    predicted = make_trainer().predict(Recorder(), datamodule.plain_dataloader("test"))
+    assert predicted is not None
+    assert torch.equal(torch.cat(predicted), join(datamodule.plain_dataloader("test"))["image"])  # type: ignore
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_that_stops_early_leaves_no_thread(data: LoadedData, tmp_path: Path) -> None:
+    before = threading.active_count()
+    datamodule = make_datamodule(data, tmp_path, num_workers=2, batch_size=1)
+    trainer = make_trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1)
+    trainer.fit(Recorder(), datamodule=datamodule)
+    assert threading.active_count() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_store_that_goes_away_stops_the_trainer(data: LoadedData, tmp_path: Path, n_workers: int) -> None:
+    before = threading.active_count()
+    datamodule = make_datamodule(data, tmp_path, num_workers=n_workers)
+    for path in datamodule.store.paths:
+        path.unlink()
+    with pytest.raises(DataError, match=r"^/.*shard-.*: No such file or directory: .* Start again$"):
+        make_trainer(max_epochs=1).fit(Recorder(), datamodule=datamodule)
+    assert threading.active_count() == before
 
 
 def damage(data: LoadedData, part: str, n_images: int | None = None) -> list[str]:

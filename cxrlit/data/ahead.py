@@ -1,0 +1,45 @@
+"""Batches that a thread of this process reads ahead of the step that wants them."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader
+
+T = TypeVar("T", covariant=True)
+
+N_AHEAD = 4
+"""Batches that are read or wait, at most."""
+
+
+class AheadLoader(DataLoader[T]):
+    """A loader without processes whose batches a thread reads ahead, for images that are not changed on the way.
+
+    Those are copied at the speed of memory, or wait for a disk; handing them on from another process takes longer.
+    Order and content are those of a loader without a thread. An error is raised where its batch would have come. The
+    thread ends with it, with the last batch, or where the iteration is given up.
+    """
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        batches = super().__iter__()
+        ahead: deque[Future[T]] = deque()
+        device = torch.accelerator.current_device_index() if self.pin_memory else None
+        pool = ThreadPoolExecutor(1)
+        try:
+            for _ in range(len(self)):
+                ahead.append(pool.submit(_read_next, batches, device))
+                if len(ahead) == N_AHEAD:
+                    yield ahead.popleft().result()
+            pool.shutdown(wait=False)  # Lightning stops at the last batch and does not ask for the end
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read_next(batches: Iterator[T], device: int | None) -> T:
+    if device is not None:
+        torch.accelerator.set_device_index(device)  # a thread begins on the first; memory is pinned for this one
+    return next(batches)

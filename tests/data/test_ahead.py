@@ -1,0 +1,107 @@
+"""A thread that reads ahead: what it reads and in what order is as without it, and nothing is left of it."""
+
+import threading
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from cxrlit.data.ahead import N_AHEAD, AheadLoader
+from cxrlit.errors import DataError
+
+
+class Numbers(Dataset[int]):
+    """Notes what was read and by whom; one of them may be damaged."""
+
+    def __init__(self, n_numbers: int, damaged: int = -1) -> None:
+        self.n_numbers, self.damaged = n_numbers, damaged
+        self.read: list[int] = []
+        self.readers: set[threading.Thread] = set()
+
+    def __len__(self) -> int:
+        return self.n_numbers
+
+    def __getitem__(self, number: int) -> int:
+        self.read.append(number)
+        self.readers.add(threading.current_thread())
+        if number == self.damaged:
+            raise DataError(f"{number} is damaged")
+        return number
+
+
+def make_loader(numbers: Numbers) -> AheadLoader[list[int]]:
+    return AheadLoader(numbers, batch_size=2, collate_fn=list)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every test ends without the threads that it started."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("n_numbers", [0, 1, 2 * N_AHEAD - 1, 2 * N_AHEAD, 2 * N_AHEAD + 1, 51])
+def test_batches_are_those_of_a_plain_loader(n_numbers: int) -> None:
+    numbers = Numbers(n_numbers)
+    loader = make_loader(numbers)
+    plain = DataLoader(Numbers(n_numbers), batch_size=2, collate_fn=list)
+    for _ in range(2):
+        assert list(loader) == list(plain)
+    assert len(loader) == len(plain)
+    assert threading.current_thread() not in numbers.readers
+
+
+def test_it_is_never_further_ahead_than_it_says() -> None:
+    numbers = Numbers(100)
+    for n_taken, _ in enumerate(make_loader(numbers), start=1):
+        assert len(numbers.read) <= 2 * (n_taken + N_AHEAD - 1)
+    assert numbers.read == list(range(100))
+
+
+def test_reading_goes_on_while_a_batch_is_used() -> None:
+    class Waiting(Numbers):
+        def __getitem__(self, number: int) -> int:
+            if number == 2 * N_AHEAD - 1:
+                all_read.set()
+            return number
+
+    all_read = threading.Event()
+    batches = iter(make_loader(Waiting(100)))
+    next(batches)
+    assert all_read.wait(timeout=60)
+
+
+def test_iterations_that_overlap_are_apart() -> None:
+    loader = make_loader(Numbers(20))
+    for outer, batch in enumerate(loader):
+        assert batch == [2 * outer, 2 * outer + 1]
+        assert [number for batch in loader for number in batch] == list(range(20))
+
+
+def test_the_thread_ends_with_the_last_batch() -> None:
+    numbers = Numbers(20)
+    batches = iter(make_loader(numbers))
+    assert len(list(islice(batches, 10))) == 10  # and does not ask for an eleventh
+    (reader,) = numbers.readers
+    reader.join(timeout=60)
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("n_taken", [0, 1, 5])
+def test_an_iteration_that_is_given_up(n_taken: int) -> None:
+    batches = iter(make_loader(Numbers(1000)))
+    assert len(list(islice(batches, n_taken))) == n_taken
+    del batches
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2, 7, 19])
+def test_an_error_comes_where_its_batch_would(damaged: int) -> None:
+    batches = iter(make_loader(Numbers(20, damaged)))
+    for batch in range(damaged // 2):
+        assert next(batches) == [2 * batch, 2 * batch + 1]
+    with pytest.raises(DataError, match=f"^{damaged} is damaged$"):
+        next(batches)
+    with pytest.raises(StopIteration):
+        next(batches)
