@@ -52,6 +52,7 @@ TRAIN = [
     ("data=nih data.views=[PA,PA]", "data.views names each view once"),
     ("data=nih data.store='http://me:secret@host/nih'", "data.store takes no password"),
     ("data=nih data.store='http://host/nih?token=secret'", "data.store takes no password"),
+    ("data=nih data.store='simplecache::http://me:secret@host/nih'", "data.store takes no password"),
     ("labels=[Mass,mass]", "labels names each label once"),
     ("labels=[Mass,image]", "labels: image is the name of another column"),
     ("labels=[Mass,a/b]", "labels.1=a/b: string should match"),

@@ -29,8 +29,8 @@ class SourceConfig(Section):
 
     @model_validator(mode="after")
     def _check_store(self) -> Self:
-        place = urlsplit(self.store or "")
-        if "://" in (self.store or "") and ("@" in place.netloc or place.query):
+        links = [urlsplit(link) for link in (self.store or "").split("::") if "://" in link]
+        if any("@" in link.netloc or link.query for link in links):
             raise ValueError(
                 "data.store takes no password and no ?query: the address is saved with every checkpoint; give "
                 "credentials through the environment, as fsspec's protocols read them"

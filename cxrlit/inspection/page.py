@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -187,17 +186,5 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, s
         elif isinstance(value, list):
             rows.append((f"{prefix}{key}", ", ".join(map(str, value))))
         elif value is not None:
-            rows.append((f"{prefix}{key}", _hide_secrets(str(value)) if key == "store" else str(value)))
+            rows.append((f"{prefix}{key}", str(value)))
     return rows
-
-
-def _hide_secrets(address: str) -> str:
-    """An address without what stands for a password in it.
-
-    >>> _hide_secrets("https://me:secret@host:8080/stores/nih?token=secret")
-    'https://host:8080/stores/nih'
-    """
-    parts = urlsplit(address)
-    if not parts.scheme:
-        return address
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -214,16 +214,6 @@ def test_hostile_names_are_text(write_rows: RowWriter, make_config: ConfigMaker)
     assert "Radiograph <img src=x onerror=alert(1)>.png: Cardiomegaly" in alts
 
 
-def test_an_address_keeps_its_password(nih_tree: Path, make_config: ConfigMaker) -> None:
-    config = make_config(nih_tree)
-    survey, _ = look(config)
-    address = "https://me:hunter2@example.org/stores/nih?token=hunter3"
-    config = config.model_copy(update={"data": config.data.model_copy(update={"store": address})})
-    html = render_page(config, survey, None, [])
-    assert "hunter" not in html
-    assert dict(Page(html).tables["Hashes, versions and settings"])["data.store"] == "https://example.org/stores/nih"
-
-
 def test_each_of_several_data_sets_is_counted(nih_tree: Path, make_config: ConfigMaker) -> None:
     config = make_config(nih_tree)
     data = read(config)
