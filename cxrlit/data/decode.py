@@ -25,20 +25,6 @@ MAX_FILE_BYTES = 512 * 2**20
 Resize = Literal["pad", "crop", "stretch"]
 
 
-def decode_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """Read an image file whole, and make it a square of gray values.
-
-    Returns:
-        (size, size) uint8.
-
-    Raises:
-        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
-        DataError: The file is there and cannot be read, which may pass: nothing is concluded from it.
-        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
-    """
-    return resize_square(decode_pixels(read_file(path)), size, resize)
-
-
 def read_file(path: Path) -> bytes:
     """The bytes of a regular file.
 

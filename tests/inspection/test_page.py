@@ -17,7 +17,7 @@ import pytest
 from inspecting import Row, encode, fill, look, noise, read
 
 from cxrlit.config import InspectConfig
-from cxrlit.data.decode import decode_image
+from cxrlit.data.decode import decode_pixels, resize_square
 from cxrlit.inspection.page import render_page
 from cxrlit.inspection.survey import name_image_concerns, survey_data
 from cxrlit.labels import LABELS
@@ -170,7 +170,7 @@ def test_the_contact_sheet_shows_the_images(nih_tree: Path, make_config: ConfigM
     expected = {row for rows in sample.examples.values() for row in rows}
     assert set(shown) == set(survey.rows["image"].iloc[sorted(expected)])
     for row in expected:
-        pixels = decode_image(Path(survey.rows["path"].iloc[row]), 128, "pad")
+        pixels = resize_square(decode_pixels(Path(survey.rows["path"].iloc[row]).read_bytes()), 128, "pad")
         np.testing.assert_array_equal(shown[survey.rows["image"].iloc[row]], pixels)
     figures = [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for text in re.findall(r"<figcaption>(.*?)</f", html)]
     first = survey.rows.iloc[sample.examples["Effusion"][0]]
