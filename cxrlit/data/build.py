@@ -1,4 +1,7 @@
-"""Building stores: each file is decoded once for all sizes, and only where earlier work does not have it."""
+"""Building stores: each file is decoded once for all sizes, and only where earlier work does not have it.
+
+``serve.py`` says which store an index needs, and whether it is there.
+"""
 
 import errno
 import hashlib
@@ -19,22 +22,13 @@ from rich.progress import track
 
 from cxrlit.console import say, show_path
 from cxrlit.data.decode import PREPROCESSING_VERSION, Resize, decode_pixels, read_file, resize_square
-from cxrlit.data.known import find_known, list_siblings
-from cxrlit.data.records import (
-    FILES_TABLE,
-    MANIFEST_FILE,
-    STORE_FILE,
-    StoreFault,
-    StoreRecord,
-    list_sizes,
-    read_files,
-    read_record,
-    read_seen,
-)
+from cxrlit.data.known import find_known
+from cxrlit.data.records import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord
+from cxrlit.data.serve import Wanted, find_sizes, open_sizes
 from cxrlit.data.shards import Outcome, SizeBuild, order_files
-from cxrlit.data.store import Store, find_rows, open_size
+from cxrlit.data.store import Store
 from cxrlit.errors import DataError
-from cxrlit.files import hash_file, hash_value, hold_lock, replace_file, write_json
+from cxrlit.files import hold_lock, replace_file, write_json
 
 AHEAD = 8
 """Images for each thread that are being decoded or wait for their turn, at most."""
@@ -65,119 +59,25 @@ def prepare_stores(
     """
     wanted = Wanted(index, source, resize)
     folder = wanted.locate(cache_dir)
-    stores, faults = _open_sizes(folder, sizes, wanted)
+    stores, faults = find_sizes(folder, sizes, wanted)
     if not faults:
         return [stores[size] for size in sizes]
     try:
         with hold_lock(folder, f"waiting for another process that prepares {show_path(folder)}"):
-            stores, faults = _open_sizes(folder, sizes, wanted)  # that process may have built it
+            stores, faults = find_sizes(folder, sizes, wanted)  # that process may have built it
             for size, fault in faults.items():
                 if (folder / str(size) / MANIFEST_FILE).is_file():
                     say(f"{show_path(folder / str(size))}: {fault}: what is not as it was is prepared anew")
             if faults:
                 build_store(folder, sorted(faults), wanted, workers or os.cpu_count() or 1)
-            for size in faults:
-                stores[size] = open_current(folder, size, wanted)
-    except StoreFault as fault:
-        raise DataError(f"{folder}: {fault}, although it was just written: is the disk damaged?") from None
+                built, faults = open_sizes(folder, sorted(faults), wanted)
+                stores |= built
     except OSError as error:
         raise DataError(_explain(folder, error)) from None
+    if faults:
+        fault = next(iter(faults.values()))
+        raise DataError(f"{folder}: {fault}, although it was just written: is the disk damaged?")
     return [stores[size] for size in sizes]
-
-
-class Wanted:
-    """What a store is to be made of, and how.
-
-    Args:
-        index: The index: ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
-        source: The data set's name.
-        resize: How an image that is not square becomes square.
-    """
-
-    def __init__(self, index: pd.DataFrame, source: str, resize: Resize) -> None:
-        self.index, self.source, self.resize = index, source, resize
-        files = index[["image", "file", "n_bytes"]].sort_values("image", kind="stable")
-        self.files = files.to_csv(index=False, lineterminator="\n").encode()
-        self.files_sha256 = hashlib.sha256(self.files).hexdigest()
-
-    def locate(self, cache_dir: Path) -> Path:
-        """Folder of the store, whether it is there or not. No image is read."""
-        key = hash_value([PREPROCESSING_VERSION, self.resize, self.files_sha256])
-        return cache_dir / "store" / f"{self.source}-{key}"
-
-    def check_files(self, folder: Path) -> None:
-        """A store was made of these files, or of more.
-
-        Raises:
-            StoreFault: It was not.
-        """
-        record = read_record(folder / STORE_FILE, StoreRecord)
-        if (record.source, record.resize) != (self.source, self.resize):
-            raise StoreFault(f"{STORE_FILE} is damaged")
-        path = folder / FILES_TABLE
-        if record.files_sha256 == self.files_sha256 and path.is_file() and hash_file(path) == self.files_sha256:
-            return
-        files = read_files(folder, record)
-        rows = find_rows(files["image"], self.index["image"])
-        for column in ("file", "n_bytes"):
-            if files[column].to_numpy()[rows].tolist() != self.index[column].tolist():
-                raise StoreFault("it was made of other files")
-
-
-def list_stores(index: pd.DataFrame, source: str, resize: Resize, cache_dir: Path) -> list[tuple[Path, list[int]]]:
-    """Folders of the stores that serve an index, each with its sizes: its own, else those of more files."""
-    wanted = Wanted(index, source, resize)
-    own = wanted.locate(cache_dir)
-    served = list_sizes(own) if (own / STORE_FILE).is_file() else []
-    found = [(own, served)] if served else []
-    for folder in list_siblings(own, source, resize):
-        try:
-            wanted.check_files(folder)
-        except StoreFault:
-            continue
-        others = [size for size in list_sizes(folder) if size not in served]
-        if others:
-            found.append((folder, others))
-            served = served + others
-    return found
-
-
-def open_current(folder: Path, size: int, wanted: Wanted) -> Store:
-    """One size of a store, if it is whole, has the files that are wanted, and none of them was written since.
-
-    Raises:
-        StoreFault: It is not, has not, or one was.
-    """
-    wanted.check_files(folder)
-    index = wanted.index
-    store = open_size(folder / str(size), index)
-    n_changed = int((read_seen(folder / str(size), index["image"]) != index["mtime_ns"].to_numpy()).sum())
-    if n_changed:
-        raise StoreFault(f"{n_changed:,} of {len(index):,} files were written since")
-    return store
-
-
-def _open_sizes(folder: Path, sizes: Sequence[int], wanted: Wanted) -> tuple[dict[int, Store], dict[int, StoreFault]]:
-    """The sizes that can be opened, and what keeps the others from it.
-
-    What was never prepared for these files alone may lie in a store of more, as where only some views are wanted.
-    """
-    stores: dict[int, Store] = {}
-    faults: dict[int, StoreFault] = {}
-    for size in sizes:
-        try:
-            stores[size] = open_current(folder, size, wanted)
-        except StoreFault as fault:
-            faults[size] = fault
-    never = [size for size in faults if not (folder / str(size)).exists()]
-    for sibling in list_siblings(folder, wanted.source, wanted.resize) if never else ():
-        for size in [size for size in never if size in faults]:
-            try:
-                stores[size] = open_current(sibling, size, wanted)
-                del faults[size]
-            except StoreFault:
-                continue
-    return stores, faults
 
 
 def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int) -> None:

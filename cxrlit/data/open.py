@@ -8,10 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.console import say, show_path
-from cxrlit.data.build import list_stores, prepare_stores
+from cxrlit.data.build import prepare_stores
 from cxrlit.data.decode import Resize
 from cxrlit.data.load import DataTables
 from cxrlit.data.remote import open_remote_store
+from cxrlit.data.serve import list_stores
 from cxrlit.data.store import Store, join_stores, verify_store
 from cxrlit.errors import DataError
 

@@ -1,6 +1,7 @@
 """The store: the images of an index at one size, decoded and resized once, read in place afterwards.
 
-``records.py`` says what lies in its folder, ``build.py`` makes it, ``remote.py`` fetches it from elsewhere.
+``records.py`` says what lies in its folder, ``serve.py`` finds it, ``build.py`` makes it, ``remote.py`` fetches it from
+elsewhere.
 """
 
 import os

@@ -44,6 +44,24 @@ def write_images(folder: Path, n_images: int = 40, first: int = 0, bad: tuple[in
     return folder
 
 
+def grow(images: Path) -> None:
+    """The same image with a chunk more."""
+    Image.fromarray(draw_noise(3)).save(images / "003.png", dpi=(72, 72))
+
+
+def exchange(images: Path) -> None:
+    """Another image of the same length."""
+    (images / "003.png").write_bytes((images / "005.png").read_bytes())
+    os.utime(images / "003.png", ns=(1, 1))
+
+
+def grow_at_the_same_time(images: Path) -> None:
+    """Of another length, and the file's time is as it was."""
+    status = (images / "003.png").stat()
+    grow(images)
+    os.utime(images / "003.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def read_folder(folder: Path) -> pd.DataFrame:
     """The columns of an index that a store looks at."""
     rows = [(path.name, str(path), f"images/{path.name}", *_stat(path)) for path in sorted(folder.iterdir())]

@@ -21,8 +21,11 @@ from stores import (
     SMALL_SHARD,
     check_pixels,
     count_decodes,
+    exchange,
     find_folder,
     flip_byte,
+    grow,
+    grow_at_the_same_time,
     list_stores,
     prepare,
     read_folder,
@@ -30,7 +33,7 @@ from stores import (
     write_images,
 )
 
-from cxrlit.data import build, records, shards
+from cxrlit.data import build, shards
 from cxrlit.data.build import prepare_stores
 from cxrlit.data.decode import decode_pixels, resize_square
 from cxrlit.data.sources.files import DiskFiles
@@ -92,14 +95,6 @@ def test_one_decode_serves_all_sizes(images: Path, cache: Path) -> None:
     assert len(decoded) == len(set(decoded)) == 36
 
 
-def test_an_open_store_reads_no_image(images: Path, cache: Path) -> None:
-    index = read_folder(images)
-    prepare_stores(index, "small", [SIDE], "pad", cache)
-    shutil.rmtree(images)
-    [store] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    check_pixels(store, index)
-
-
 # History
 
 
@@ -111,16 +106,6 @@ def remove_and_add(images: Path) -> None:
     (images / "003.png").unlink()
     (images / "007.png").unlink()
     write_images(images, 1, first=40)
-
-
-def grow(images: Path) -> None:
-    Image.fromarray(stores.draw_noise(3)).save(images / "003.png", dpi=(72, 72))  # a chunk more
-
-
-def exchange(images: Path) -> None:
-    """Another image of the same length."""
-    (images / "003.png").write_bytes((images / "005.png").read_bytes())
-    os.utime(images / "003.png", ns=(1, 1))
 
 
 def touch(images: Path) -> None:
@@ -135,13 +120,6 @@ def mend(images: Path) -> None:
 def spoil(images: Path) -> None:
     (images / "005.png").write_bytes(bytes((images / "005.png").stat().st_size))
     os.utime(images / "005.png", ns=(1, 1))
-
-
-def grow_at_the_same_time(images: Path) -> None:
-    """Of another length, and the file's time is as it was."""
-    status = (images / "003.png").stat()
-    grow(images)
-    os.utime(images / "003.png", ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 HISTORIES: dict[str, tuple[Callable[[Path], None], int]] = {
@@ -256,27 +234,6 @@ def test_files_that_moved_are_not_decoded_again(images: Path, cache: Path) -> No
     assert "elsewhere/001.png" in (find_folder(store) / "files.csv").read_text()
 
 
-def test_other_pixels_have_another_folder(images: Path, cache: Path) -> None:
-    index = read_folder(images)
-    folders = {
-        find_folder(prepare_stores(index, source, [SIDE], resize, cache)[0])  # type: ignore[arg-type]
-        for source, resize in (("small", "pad"), ("small", "crop"), ("small", "stretch"), ("other", "pad"))
-    }
-    assert len(folders) == 4
-
-
-def test_another_version_builds_beside(images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [old] = prepare(images, cache)
-    before = read_tree(find_folder(old))
-    for module in (build, records, shards):
-        monkeypatch.setattr(module, "PREPROCESSING_VERSION", 99)
-    with count_decodes() as decoded:
-        [new] = prepare(images, cache)
-    assert len(decoded) == 36
-    assert find_folder(new) != find_folder(old)
-    assert read_tree(find_folder(old)) == before
-
-
 # Stores of the same data set share files
 
 
@@ -339,61 +296,6 @@ def test_damage_is_not_copied_under_a_new_hash(images: Path, cache: Path, capsys
     assert "is damaged: the images that it holds are decoded again" in capsys.readouterr().out
     check_pixels(new, read_folder(images))
     assert verify_store(find_folder(new)) == []
-
-
-def test_some_of_the_images_are_read_from_the_store_of_all(images: Path, cache: Path) -> None:
-    [whole] = prepare(images, cache)
-    index = read_folder(images)[::-3].reset_index(drop=True)
-    with count_decodes() as decoded:
-        [part] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    assert decoded == []
-    assert list_stores(cache) == [find_folder(whole)] == [find_folder(part)]
-    assert len(part.positions) == len(index)
-    check_pixels(part, index)
-    assert build.list_stores(index, "small", "pad", cache) == [(find_folder(whole), [SIDE])]
-
-
-def test_a_size_that_the_store_of_all_does_not_have_is_made_of_some(images: Path, cache: Path) -> None:
-    [whole] = prepare(images, cache, SIDE)
-    index = read_folder(images)[:10]
-    with count_decodes() as decoded:
-        part, other = prepare_stores(index, "small", [SIDE, 16], "pad", cache)
-    assert len(decoded) == 10
-    assert find_folder(part) == find_folder(whole) != find_folder(other)
-    for store in (part, other):
-        check_pixels(store, index)
-    assert build.list_stores(index, "small", "pad", cache) == [
-        (find_folder(other), [16]),
-        (find_folder(whole), [SIDE]),
-    ]
-
-
-@pytest.mark.parametrize("change", [exchange, grow, grow_at_the_same_time])
-def test_the_store_of_all_does_not_serve_files_that_changed(
-    images: Path, cache: Path, change: Callable[[Path], None]
-) -> None:
-    [whole] = prepare(images, cache)
-    change(images)
-    index = read_folder(images)[:10]
-    [part] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    assert find_folder(part) != find_folder(whole)
-    [fresh] = prepare_stores(index, "small", [SIDE], "pad", cache / "fresh")
-    pd.testing.assert_frame_equal(part.dropped, fresh.dropped)
-    good = fresh.positions[fresh.positions >= 0]
-    np.testing.assert_array_equal(part.take(good), fresh.take(good))
-
-
-def test_a_damaged_store_is_mended_also_where_another_could_serve(images: Path, cache: Path) -> None:
-    index = read_folder(images)[:20]
-    [part] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    prepare(images, cache)
-    before = read_tree(find_folder(part))
-    os.truncate(part.paths[0], 200)
-    with count_decodes() as decoded:
-        [mended] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    assert decoded == []
-    assert mended.paths == part.paths
-    assert read_tree(find_folder(part)) == before
 
 
 # What is left out
