@@ -1,4 +1,7 @@
-"""The first step of every command: what is on disk, and who trains, validates and tests."""
+"""The first step of every command: what is on disk, and who trains, validates and tests.
+
+``sources/read.py`` reads one data set, ``split.py`` divides it; here several become one.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,35 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import (
-    AnySource,
-    CheXpertConfig,
-    DataConfig,
-    MIMICConfig,
-    NIHConfig,
-    PadChestConfig,
-    SeveralData,
-    SplitConfig,
-    SyntheticConfig,
-    TableConfig,
-    VinDrConfig,
-)
-from cxrlit.console import say
+from cxrlit.config import AnySource, DataConfig, SeveralData, SplitConfig
 from cxrlit.data.index import hash_index
-from cxrlit.data.remote import read_stored_files
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.chexpert import read_chexpert
-from cxrlit.data.sources.files import DiskFiles, ImageFiles
-from cxrlit.data.sources.mimic import read_mimic
-from cxrlit.data.sources.nih import read_nih
-from cxrlit.data.sources.padchest import read_padchest
-from cxrlit.data.sources.synthetic import SYNTHETIC_VERSION, write_synthetic
-from cxrlit.data.sources.table import read_any_table
+from cxrlit.data.sources.read import choose_views, read_source
 from cxrlit.data.sources.tables import show
-from cxrlit.data.sources.vindr import read_vindr
-from cxrlit.data.split import check_patients_apart, check_split, hash_split, read_split_file, split_by_patient
+from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
 from cxrlit.errors import ConfigError, DataError, name_some
-from cxrlit.files import hash_value, hold_lock
 
 
 @dataclass(frozen=True)
@@ -133,7 +114,7 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Rea
     stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
     kept, left_out = [], []
     for source, section in zip(sources, chosen, strict=True):
-        source, unwanted = _choose_views(source, section.views)
+        source, unwanted = choose_views(source, section.views)
         kept.append(_prefix_names(source) if len(sources) > 1 else source)
         left_out.append(
             unwanted.assign(image=_prefix(source.name, unwanted["image"])) if len(sources) > 1 else unwanted
@@ -147,32 +128,6 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Rea
         official={source.name: source.official for source in kept if source.official is not None},
         stores=stores,
     )
-
-
-def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
-    """Read one data set; the synthetic one is drawn on first use."""
-    if isinstance(config, SyntheticConfig):
-        root = _draw_synthetic(config, cache_dir)
-        return read_nih(root, DiskFiles(root), labels, name="synthetic")
-    if isinstance(config, TableConfig) and config.root is None and config.table is not None:
-        config = config.model_copy(update={"root": str(Path(config.table).parent)})
-    if config.root is None:
-        raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
-    root = Path(config.root)
-    files: ImageFiles = DiskFiles(root) if config.store is None else read_stored_files(config.store, cache_dir)
-    match config:
-        case NIHConfig():
-            return read_nih(root, files, labels)
-        case CheXpertConfig():
-            return read_chexpert(config, files, labels)
-        case MIMICConfig():
-            return read_mimic(config, files, labels)
-        case PadChestConfig():
-            return read_padchest(config, files, labels)
-        case VinDrConfig():
-            return read_vindr(config, files, labels)
-        case TableConfig():
-            return read_any_table(config, files, labels)
 
 
 def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
@@ -197,9 +152,10 @@ def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
                 raise DataError(f"data.split=official: {source} has no split of its own in its folder")
             automatic = "grouped" if official is None else "official"
             kinds[source] = automatic if kind == "auto" else kind
-            parts[rows] = _split_source(
-                data, rows, official if kinds[source] == "official" else None, kinds[source], config
-            )
+            index = data.index[rows]
+            if data.is_joined:  # the names that the source alone gives them: the same seed, the same split
+                index = index.assign(patient=index["patient"].str.split("/", n=1).str[1])
+            parts[rows] = split_source(index, data.labels, official if kinds[source] == "official" else None, config)
         names = [_name_split(used, config) for used in kinds.values()]
         name = names[0] if len(set(names)) == 1 else "+".join(names)
     check_dropped(data.dropped, len(data.index), config.max_dropped)
@@ -236,35 +192,6 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
     )
 
 
-def _draw_synthetic(config: SyntheticConfig, cache_dir: Path) -> Path:
-    drawing = {"version": SYNTHETIC_VERSION, **config.model_dump(include={"n_patients", "image_px", "seed"})}
-    root = cache_dir / f"synthetic-{hash_value(drawing)}"
-    if not root.is_dir():
-        with hold_lock(root, f"waiting for another process that draws {root}"):
-            if not root.is_dir():
-                say(f"Drawing the synthetic data set into {root}, once")
-                write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
-    return root
-
-
-def _choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
-    """The source without the images of other views, and those."""
-    if views is None:
-        return source, source.index.loc[[], ["image", "path"]].assign(reason="")
-    wanted = source.index["view"].isin(views).to_numpy()
-    if not wanted.any():
-        there = sorted(source.index["view"].fillna("unknown").unique())
-        raise DataError(f"data.views={list(views)}: {source.name} has no such image; its views are {', '.join(there)}")
-    unwanted = source.index[~wanted]
-    reasons = "view " + unwanted["view"].fillna("unknown").astype(str) + ", which data.views leaves out"
-    kept = replace(
-        source,
-        index=source.index[wanted].reset_index(drop=True),
-        official=None if source.official is None else source.official[wanted],
-    )
-    return kept, unwanted[["image", "path"]].assign(reason=reasons)
-
-
 def _prefix(source: str, names: pd.Series) -> pd.Series:
     return f"{source}/" + names.astype(str)
 
@@ -276,31 +203,6 @@ def _prefix_names(source: Source) -> Source:
         index=index.assign(image=_prefix(source.name, index["image"]), patient=_prefix(source.name, index["patient"])),
         dropped=source.dropped.assign(image=_prefix(source.name, source.dropped["image"])),
     )
-
-
-def _split_source(
-    data: ReadData, rows: NDArray[np.bool_], official: NDArray[np.object_] | None, kind: str, config: SplitConfig
-) -> NDArray[np.object_]:
-    """The part of each image of one source."""
-    index, labels, seed = data.index[rows], data.labels, config.split_seed
-    if data.is_joined:  # the names that the source alone gives them: the same seed, the same split
-        index = index.assign(patient=index["patient"].str.split("/", n=1).str[1])
-    held_out = {"train": 1 - config.val_fraction, "val": config.val_fraction}
-    if official is not None:
-        parts = official.copy()
-        check_patients_apart(index.assign(split=parts), f"{index['source'].iloc[0]}: the official split")
-        undivided = parts == "train_val"
-    elif kind == "kfold":
-        folds = {str(fold): 1 / config.n_folds for fold in range(config.n_folds)}
-        undivided = split_by_patient(index, labels, folds, seed) != str(config.fold)
-        parts = np.where(undivided, "train_val", "test").astype(object)
-    else:
-        rest = 1 - config.test_fraction
-        held_out = {part: rest * share for part, share in held_out.items()} | {"test": config.test_fraction}
-        parts, undivided = np.empty(len(index), dtype=object), np.ones(len(index), dtype=bool)
-    if undivided.any():
-        parts[undivided] = split_by_patient(index[undivided], labels, held_out, seed)
-    return parts
 
 
 def _name_split(kind: str, config: SplitConfig) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxrlit.config import SplitConfig
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.tables import check_unique, read_table
 from cxrlit.errors import DataError, LeakageError, name_some
@@ -73,6 +74,42 @@ def split_by_patient(
             missing[part][column] -= count
         chosen[patient] = part
     return np.array(parts, dtype=object)[chosen[rows]]
+
+
+def split_source(
+    index: pd.DataFrame, labels: Sequence[str], official: NDArray[np.object_] | None, config: SplitConfig
+) -> NDArray[np.object_]:
+    """Give each image of one data set its part: as the data set says, by fold, or by the fractions of the config.
+
+    Args:
+        index: The index.
+        labels: The labels to balance.
+        official: The data set's own split (``Source.official``), if it is the one to take.
+        config: Fold, fractions and seed.
+
+    Returns:
+        (N,) train, val or test of each row.
+
+    Raises:
+        DataError: There are fewer patients than parts.
+        LeakageError: The official split puts a patient into two parts.
+    """
+    held_out = {"train": 1 - config.val_fraction, "val": config.val_fraction}
+    if official is not None:
+        parts = official.copy()
+        check_patients_apart(index.assign(split=parts), f"{index['source'].iloc[0]}: the official split")
+        undivided = parts == "train_val"
+    elif config.fold is not None:
+        folds = {str(fold): 1 / config.n_folds for fold in range(config.n_folds)}
+        undivided = split_by_patient(index, labels, folds, config.split_seed) != str(config.fold)
+        parts = np.where(undivided, "train_val", "test").astype(object)
+    else:
+        rest = 1 - config.test_fraction
+        held_out = {part: rest * share for part, share in held_out.items()} | {"test": config.test_fraction}
+        parts, undivided = np.empty(len(index), dtype=object), np.ones(len(index), dtype=bool)
+    if undivided.any():
+        parts[undivided] = split_by_patient(index[undivided], labels, held_out, config.split_seed)
+    return parts
 
 
 def read_split_file(path: Path) -> pd.DataFrame:
