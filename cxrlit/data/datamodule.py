@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cxrlit.config import SamplerConfig
-from cxrlit.data.ahead import AheadLoader
 from cxrlit.data.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
+from cxrlit.data.loaders import AheadLoader, ProcessLoader
 from cxrlit.data.open import open_data_store
 from cxrlit.data.sampler import Draw, EpochSampler, count_repeats
 from cxrlit.data.store import Store
@@ -141,7 +141,7 @@ class CXRDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset[Batch], sampler: EpochSampler | None, augments: bool) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
-        loader = AheadLoader if self.num_workers and not augments else DataLoader
+        loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
         return loader(
             dataset,
             batch_size=self.batch_size,

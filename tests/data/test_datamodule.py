@@ -267,15 +267,15 @@ def test_a_trainer_that_stops_early_leaves_no_thread(data: LoadedData, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_a_store_that_goes_away_stops_the_trainer(data: LoadedData, tmp_path: Path, n_workers: int) -> None:
-    before = threading.active_count()
-    datamodule = make_datamodule(data, tmp_path, num_workers=n_workers)
+@pytest.mark.parametrize(("augmented", "n_workers"), [(False, 0), (False, 2), (True, 2)])
+def test_a_store_that_goes_away_stops_the_trainer(
+    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+) -> None:
+    datamodule = make_datamodule(data, tmp_path, augment=augment if augmented else None, num_workers=n_workers)
     for path in datamodule.store.paths:
         path.unlink()
     with pytest.raises(DataError, match=r"^/.*shard-.*: No such file or directory: .* Start again$"):
         make_trainer(max_epochs=1).fit(Recorder(), datamodule=datamodule)
-    assert threading.active_count() == before
 
 
 def damage(data: LoadedData, part: str, n_images: int | None = None) -> list[str]:

@@ -1,13 +1,15 @@
-"""A thread that reads ahead: what it reads and in what order is as without it, and nothing is left of it."""
+"""Loaders that are ahead: what they read and in what order is as without them, and nothing is left of them."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from itertools import islice
+from multiprocessing import active_children
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from cxrlit.data.ahead import N_AHEAD, AheadLoader
+from cxrlit.data.loaders import N_AHEAD, AheadLoader, ProcessLoader
 from cxrlit.errors import DataError
 
 
@@ -36,10 +38,15 @@ def make_loader(numbers: Numbers) -> AheadLoader[list[int]]:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Every test ends without the threads that it started."""
+    """Every test ends without the threads and processes that it started."""
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) <= before
+    gc.collect()  # an error that torch has raised again and its frame hold each other
+    assert not active_children()
+    for thread in set(threading.enumerate()) - before:
+        assert thread.name.startswith("QueueFeeder")  # torch's own; it ends when it comes to it
+        thread.join(timeout=60)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("n_numbers", [0, 1, 2 * N_AHEAD - 1, 2 * N_AHEAD, 2 * N_AHEAD + 1, 51])
@@ -104,4 +111,12 @@ def test_an_error_comes_where_its_batch_would(damaged: int) -> None:
     with pytest.raises(DataError, match=f"^{damaged} is damaged$"):
         next(batches)
     with pytest.raises(StopIteration):
+        next(batches)
+
+
+def test_an_error_of_a_process_is_the_line_that_it_was() -> None:
+    loader = ProcessLoader(Numbers(20, damaged=7), batch_size=2, collate_fn=list, num_workers=1)
+    batches = iter(loader)
+    assert list(islice(batches, 3)) == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(DataError, match=r"^7 is damaged$"):
         next(batches)

@@ -1,4 +1,4 @@
-"""Batches that a thread of this process reads ahead of the step that wants them."""
+"""Batches that are made ahead of the step that wants them: by a thread of this process, or by others."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,10 +8,12 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader
 
+from cxrlit.errors import DataError
+
 T = TypeVar("T", covariant=True)
 
 N_AHEAD = 4
-"""Batches that are read or wait, at most."""
+"""Batches that a thread has read or is to read, at most."""
 
 
 class AheadLoader(DataLoader[T]):
@@ -37,6 +39,16 @@ class AheadLoader(DataLoader[T]):
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class ProcessLoader(DataLoader[T]):
+    """A loader with processes. What stops one of them stops the iteration with the line that it says there."""
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:  # whose text torch has put behind a traceback
+            raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
 
 
 def _read_next(batches: Iterator[T], device: int | None) -> T:
