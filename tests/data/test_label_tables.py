@@ -126,6 +126,11 @@ def test_lines_count_blank_ones_and_cells_that_span_several(tmp_path: Path) -> N
     assert say_lines(path, np.array([2])) == "line 7"
 
 
+def test_lines_that_are_not_named_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path, b"image\n" + b"".join(b"%d\n" % row for row in range(3000)))
+    assert say_lines(path, range(1, 3000)) == "lines 3, 4, 5, 6, 7 and 2994 more"
+
+
 def test_images_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, b"image\nb\na\n\nc\na\nc\na\n")
     with pytest.raises(DataError, match=r"2 images stand in it twice \(a in lines 3, 6, 8\): keep one row"):

@@ -21,6 +21,7 @@ from cxrlit.data.sources.tables import (
     read_header,
     read_marks,
     read_table,
+    refuse_cells,
     say_lines,
     settle_uncertain,
     show,
@@ -180,7 +181,7 @@ def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
         "has control characters": ~paths.map(str.isprintable).astype(bool),
     }  # fmt: skip
     for fault, odd in faults.items():
-        _refuse(odd, cells, fault, path)
+        refuse_cells(odd, cells, fault, path)
     return paths
 
 
@@ -202,7 +203,7 @@ def read_patients(cells: pd.Series, path: Path) -> pd.Series:
     Raises:
         DataError: One is blank, or one number is written in two ways (1 and 1.0, or 001): is it one patient?
     """
-    _refuse(cells == "", cells, "is blank: every image needs a patient", path)
+    refuse_cells(cells == "", cells, "is blank: every image needs a patient", path)
     names = pd.Series(cells.unique())
     numbers = names[names.str.fullmatch(r"\d{1,15}(\.0*)?")].astype(float)
     twice = numbers[numbers.duplicated(keep=False)]
@@ -236,7 +237,7 @@ def read_ages(cells: pd.Series, path: Path) -> pd.Series:
         DataError: One is no number of years from 0 to 120; the message names the line.
     """
     years = pd.to_numeric(cells.str.replace(r"(?<=\d)[Yy]$", "", regex=True), errors="coerce")
-    _refuse((cells != "") & ~years.between(0, MAX_AGE), cells, f"is no age from 0 to {MAX_AGE} years", path)
+    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, f"is no age from 0 to {MAX_AGE} years", path)
     return years
 
 
@@ -247,7 +248,7 @@ def read_parts(cells: pd.Series, path: Path) -> list[str]:
         DataError: One is none of them; the message names the line.
     """
     parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
-    _refuse(parts.isna(), cells, "is no part of a split: train, val or test", path)
+    refuse_cells(parts.isna(), cells, "is no part of a split: train, val or test", path)
     return parts.tolist() if (parts == "val").any() else parts.replace("train", "train_val").tolist()
 
 
@@ -275,14 +276,6 @@ def _check_config(config: TableConfig, labels: Sequence[str], path: Path) -> Non
         if unknown or not columns.labels:
             what = f"{unknown[0]} is none of the labels" if unknown else "no label has a column"
             raise ConfigError(f"data.columns.labels: {what}; they are {', '.join(labels)}")
-
-
-def _refuse(odd: pd.Series, cells: pd.Series, fault: str, path: Path) -> None:
-    """Stop at the first row that is odd."""
-    rows = np.flatnonzero(odd.to_numpy(dtype=bool))
-    if len(rows):
-        example = show(cells.iloc[rows[0]])
-        raise DataError(f"{path}, {say_lines(path, rows)}: {cells.name} {example!r} {fault}")
 
 
 def _is_number(text: str, number: float | None) -> bool:

@@ -27,6 +27,9 @@ MAX_UNPACKED = 2**32
 MAX_SHOWN = 60
 """Characters of a cell that a message shows."""
 
+MAX_LINES = 5
+"""Lines that a message names."""
+
 
 def find_table(root: Path, names: Sequence[str]) -> Path:
     """The first of several names that is in a folder, also gzipped.
@@ -123,19 +126,39 @@ def check_cells(path: Path) -> None:
             )
 
 
+def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: str, path: Path) -> None:
+    """Stop at the cells of a column that are odd.
+
+    Args:
+        odd: (N,) which are.
+        cells: The column, as ``read_table`` gave it.
+        fault: What is wrong with them: "is no age".
+        path: The table's file.
+
+    Raises:
+        DataError: One is; the message names the lines and shows the first.
+    """
+    rows = np.flatnonzero(np.asarray(odd, dtype=bool))
+    if len(rows):
+        name, example = show(str(cells.name)), show(cells.iloc[rows[0]])
+        raise DataError(f"{path}, {say_lines(path, rows)}: {name} {example!r} {fault}")
+
+
 def say_lines(path: Path, rows: Iterable[int]) -> str:
     """Where rows of a table are, for a message: ``line 3``, or ``lines 3, 7``; rows of Parquet are counted from 1.
 
     The file is read again: blank lines and cells that span lines count.
     """
-    wanted = [int(row) for row in itertools.islice(rows, 1000)]
+    wanted = [int(row) for row in rows]
+    shown = wanted[:MAX_LINES]
     if is_parquet(path):
-        word, numbers = "row", [row + 1 for row in wanted]
+        word, numbers = "row", [row + 1 for row in shown]
     else:
-        records = itertools.islice(_read_records(path), 1, max(wanted) + 2)
+        records = itertools.islice(_read_records(path), 1, max(shown) + 2)
         lines = [line for line, _ in records]
-        word, numbers = "line", [lines[row] for row in wanted]
-    return f"{word}{'s' if len(numbers) > 1 else ''} {name_some([str(number) for number in numbers])}"
+        word, numbers = "line", [lines[row] for row in shown]
+    more = f" and {len(wanted) - len(shown)} more" if len(wanted) > len(shown) else ""
+    return f"{word}{'s' if len(wanted) > 1 else ''} {', '.join(map(str, numbers))}{more}"
 
 
 def read_marks(table: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, float], path: Path) -> NDArray[Any]:
