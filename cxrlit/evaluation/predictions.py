@@ -1,32 +1,64 @@
 """Predictions tables: a row an image, with its patient, and a prob and a target of each label. All evaluation works
 from them.
+
+| column | what |
+| --- | --- |
+| image, patient | names |
+| view, age, sex | as in the index; each is there only where it is known of an image |
+| prob_<label> | in [0, 1], of each label in order |
+| target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
+from cxrlit.config.commands import Labels
+from cxrlit.config.data import View
 from cxrlit.data.index import read_targets
+from cxrlit.data.sources.table import SEXES, read_ages, read_patients
+from cxrlit.data.sources.tables import (
+    check_cells,
+    check_unique,
+    read_header,
+    read_marks,
+    read_table,
+    refuse_cells,
+    show,
+)
+from cxrlit.errors import DataError, name_some
+from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation.scores import narrow_probs, read_scores
 from cxrlit.files import write_csv
 
 PROB, TARGET = "prob_", "target_"
 """What the columns of a label begin with."""
 
+PEOPLE = ("view", "age", "sex")
 
-def make_predictions(part: pd.DataFrame, labels: Sequence[str], probs: NDArray[np.float32]) -> pd.DataFrame:
+
+def make_predictions(part: pd.DataFrame, labels: Sequence[str], probs: Floats) -> pd.DataFrame:
     """The predictions table of a part.
 
     Args:
         part: Its index rows.
         labels: The labels, in the order of the probs.
-        probs: (N, L), in the order of the rows.
+        probs: (N, L), in the order of the rows; float64 stays float64.
     """
+    people = {column: part[column] for column in PEOPLE if column in part and part[column].notna().any()}
+    for column in ("view", "sex"):
+        if column in people:
+            people[column] = people[column].astype(object).where(people[column].notna(), None)
+    if "age" in people:
+        people["age"] = people["age"].astype(np.float32)
     named = pd.DataFrame(probs, columns=[f"{PROB}{label}" for label in labels])
     targets = pd.DataFrame(read_targets(part, labels), columns=[f"{TARGET}{label}" for label in labels])
-    return pd.concat([part[["image", "patient"]], named, targets], axis=1)
+    return pd.concat([part[["image", "patient"]], pd.DataFrame(people, index=part.index), named, targets], axis=1)
 
 
 def list_labels(predictions: pd.DataFrame) -> list[str]:
@@ -35,24 +67,73 @@ def list_labels(predictions: pd.DataFrame) -> list[str]:
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
-    """Write as CSV; 9 digits read back to the same float32, an unknown target is an empty cell."""
+    """Write as CSV. Numbers have the digits that read back to the same bits, 9 for float32."""
     columns = [column for column in predictions.columns if column.startswith(TARGET)]
     targets = predictions[columns].astype("Int64")  # 1 and 0, not 1.0 and 0.0
-    write_csv(path, predictions.assign(**targets), float_format="%.9g")
+    probs, _ = split_arrays(predictions)
+    write_csv(path, predictions.assign(**targets), float_format="%.9g" if probs.dtype == np.float32 else None)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read what ``write_predictions`` wrote, to the bit."""
-    # A patient may be called NA; an empty cell is unknown in the other columns alone.
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    targets = [column for column in table.columns if column.startswith(TARGET)]
-    table[targets] = table[targets].replace("", "nan")
-    numbers = [column for column in table.columns if column.startswith((PROB, TARGET))]
-    return table.astype(dict.fromkeys(numbers, np.float32))
+    """Read what ``write_predictions`` wrote, to the bit; anybody may have changed it since.
+
+    Raises:
+        DataError: It is no table with ``image``, ``patient``, and a ``prob_`` and a ``target_`` column of each label;
+            an image is nameless or stands in it twice; or a cell is not what it must be. The message names the lines.
+    """
+    header = read_header(path)
+    labels = [name.removeprefix(PROB) for name in header if name.startswith(PROB)]
+    if not labels:
+        there = name_some([show(name) for name in header if name], limit=12)
+        raise DataError(f"{path}: no column begins with {PROB}, so it is no predictions table; there are {there}")
+    unpaired = {name.removeprefix(TARGET) for name in header if name.startswith(TARGET)} - set(labels)
+    if unpaired:
+        raise DataError(f"{path}: the column {PROB}{show(min(unpaired))} is missing")
+    check_labels(labels, path)
+    probs, targets = ([f"{kind}{label}" for label in labels] for kind in (PROB, TARGET))
+    table = read_table(path, ("image", "patient", *probs, *targets), PEOPLE)
+    check_cells(path)
+    part = read_images(table["image"], path).to_frame().assign(patient=read_patients(table["patient"], path))
+    for column, known in (("view", get_args(View)), ("sex", sorted(set(SEXES.values())))):
+        if column in table:
+            refuse_cells(~table[column].isin([*known, ""]), table[column], f"is none of {', '.join(known)}", path)
+            part[column] = table[column].where(table[column] != "")
+    if "age" in table:
+        part["age"] = read_ages(table["age"], path)
+    marks = read_marks(table, targets, {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}, path)
+    part = pd.concat([part, pd.DataFrame(marks, columns=labels)], axis=1)
+    return make_predictions(part, labels, narrow_probs(read_scores(table, probs, path)))
 
 
-def split_arrays(predictions: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(N, L) probs and (N, L) targets, NaN unknown."""
+def read_images(cells: pd.Series, path: Path) -> pd.Series:
+    """The column ``image``, as it is written.
+
+    Raises:
+        DataError: A name is blank or has control characters, or stands in it twice; the message names the lines.
+    """
+    refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", path)
+    refuse_cells(~cells.map(str.isprintable).to_numpy(dtype=bool), cells, "has control characters", path)
+    check_unique(cells, path)
+    return cells.rename("image")
+
+
+def check_labels(labels: Sequence[str], path: Path) -> None:
+    """The names of a file's labels may be names of labels.
+
+    Raises:
+        DataError: One may not.
+    """
+    try:
+        TypeAdapter(Labels).validate_python(list(labels))
+    except ValidationError as error:
+        fault: Any = error.errors(include_url=False)[0]
+        name = f"the label {show(str(fault['input']))!r}: " if isinstance(fault["input"], str) else ""
+        message = fault["msg"].removeprefix("Value error, ")
+        raise DataError(f"{path}: {name}{message[0].lower()}{message[1:]}") from None
+
+
+def split_arrays(predictions: pd.DataFrame) -> tuple[Floats, NDArray[np.float32]]:
+    """(N, L) probs, float32 or, where the table has more digits, float64; and (N, L) targets, NaN unknown."""
     labels = list_labels(predictions)
     probs, targets = ([f"{kind}{label}" for label in labels] for kind in (PROB, TARGET))
-    return predictions[probs].to_numpy(np.float32), predictions[targets].to_numpy(np.float32)
+    return predictions[probs].to_numpy(), predictions[targets].to_numpy(np.float32)
