@@ -79,6 +79,7 @@ def test_cells_are_text_whatever_they_look_like(tmp_path: Path) -> None:
         (gzip.compress(PLAIN * 100)[:30] + b"\xff" * 40, "table.csv.gz", "cannot be read"),
         (b"image,split\n" + b"a" * (MAX_LINE + 1) + b",train\n", "table.csv", "line 2: it has more than 1048576 bytes"),
         (b"image" + b",c" * 10**6 + b"\n", "table.csv", "line 1: it has more than 1048576 bytes"),
+        (b"image,split" + b",c" * 10**4 + b"\n", "table.csv", "it has 10002 columns"),
     ],
 )
 def test_what_is_no_table_gets_one_line(tmp_path: Path, content: bytes, name: str, message: str) -> None:

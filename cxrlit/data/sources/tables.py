@@ -7,6 +7,7 @@ import importlib
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ MAX_LINE = 2**20
 
 MAX_UNPACKED = 2**32
 """Bytes of a table at most, unpacked."""
+
+MAX_COLUMNS = 10**4
+"""Columns of a table at most."""
+
+MAX_ROWS = 10**7
+"""Rows of a Parquet table at most: a few bytes of it may stand for a billion equal rows."""
 
 MAX_SHOWN = 60
 """Characters of a cell that a message shows."""
@@ -84,12 +91,17 @@ def read_header(path: Path) -> list[str]:
         ConfigError: It is Parquet, and pyarrow is not installed.
     """
     if is_parquet(path):
-        return [str(name) for name in _open_parquet(path).schema_arrow.names]
-    _check_bytes(path)
-    header = next(_read_records(path), (1, []))[1]
+        file = _open_parquet(path)
+        with _say_parquet_fault(path):
+            header = [str(name) for name in file.schema_arrow.names]
+    else:
+        _check_bytes(path)
+        header = [name.strip() for name in next(_read_records(path), (1, []))[1]]
     if not header:
         raise DataError(f"{path}: it is empty")
-    return [name.strip() for name in header]
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}: it has {len(header)} columns: that is no label table")
+    return header
 
 
 def check_unique(names: pd.Series, path: Path) -> None:
@@ -247,12 +259,11 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     file = _open_parquet(path)
-    try:
-        table = file.read(columns=list(wanted)).to_pandas(ignore_metadata=True)
-    except (OSError, importlib.import_module("pyarrow").ArrowException) as error:
-        raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
-    columns = {name: table[name].astype(object).where(table[name].notna(), "") for name in wanted}
-    return pd.DataFrame({name: _strip(column.astype(str)) for name, column in columns.items()})
+    with _say_parquet_fault(path):
+        # Metadata are for pandas alone, and may be anything.
+        table = file.read(columns=list(wanted)).replace_schema_metadata(None).to_pandas()
+        columns = {name: table[name].astype(object).where(table[name].notna(), "") for name in wanted}
+        return pd.DataFrame({name: _strip(column.astype(str)) for name, column in columns.items()})
 
 
 def _strip(column: pd.Series) -> pd.Series:
@@ -269,9 +280,20 @@ def _open_parquet(path: Path) -> Any:
         raise ConfigError(
             f"{path}: Parquet needs the package pyarrow, which is not installed: pip install pyarrow, or save it as CSV"
         ) from None
+    with _say_parquet_fault(path):
+        file = parquet.ParquetFile(path)
+        n_rows = sum(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+    if n_rows > MAX_ROWS:
+        raise DataError(f"{path}: it has {n_rows} rows: that is no label table")
+    return file
+
+
+@contextmanager
+def _say_parquet_fault(path: Path) -> Iterator[None]:
+    """What a damaged file makes pyarrow raise, as a line: its own errors, and those of Python that it lets through."""
     try:
-        return parquet.ParquetFile(path)
-    except (OSError, importlib.import_module("pyarrow").ArrowException) as error:
+        yield
+    except (OSError, ValueError, importlib.import_module("pyarrow").ArrowException) as error:
         raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
 
 
