@@ -6,7 +6,8 @@ At the size of NIH's test part (25,596 images of 2,797 patients, 8 labels), on o
 - 2,000 patient-bootstrap replicates, against a loop over scikit-learn, extrapolated from a few;
 - memory of those replicates;
 - DeLong's variance against the direct formula over all pairs;
-- what else an evaluation computes: all metrics, thresholds, calibration, a comparison.
+- what else an evaluation computes: all metrics, thresholds, calibration, a comparison;
+- the whole command, from a predictions table of test and validation to the report.
 
     OMP_NUM_THREADS=1 python benchmarks/evaluation.py
 """
@@ -15,6 +16,9 @@ import argparse
 import os
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,12 +38,14 @@ from cxrlit.evaluation.calibration import fit_calibration
 from cxrlit.evaluation.comparison import compare_auroc
 from cxrlit.evaluation.delong import estimate_areas
 from cxrlit.evaluation.metrics import auroc, average_precision, per_label
+from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.evaluation.thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.weighted import DECISIONS, ERRORS, RANKING
 from cxrlit.files import write_json
 from cxrlit.labels import LABELS
 
 N_IMAGES, N_PATIENTS, N_REPLICATES = 25_596, 2_797, 2_000
+N_VAL_IMAGES, N_VAL_PATIENTS = 10_000, 3_200
 PREVALENCE = (0.128, 0.042, 0.182, 0.239, 0.068, 0.063, 0.022, 0.104)  # of NIH's test part
 ROUNDS = 5
 
@@ -58,6 +64,7 @@ def main() -> None:
         measure_equality(),
         *measure_delong(scores, targets),
         *measure_rest(scores, targets, patients),
+        *measure_command(),
     ]
     table = pd.DataFrame(rows, columns=["what", "ours", "baseline", "unit", "ratio", "wanted"])
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
@@ -65,12 +72,14 @@ def main() -> None:
         write_json(arguments.out, {"rows": table.astype(object).where(table.notna(), None).to_dict("records")})
 
 
-def draw_predictions(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+def draw_predictions(
+    seed: int, n_images: int = N_IMAGES, n_patients: int = N_PATIENTS
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """(N, 8) probs of AUROC 0.76, (N, 8) targets, (N,) patients."""
     rng = np.random.default_rng(seed)
-    patients = rng.integers(0, N_PATIENTS, N_IMAGES)
-    patients[:N_PATIENTS] = np.arange(N_PATIENTS)
-    targets = (rng.random((N_IMAGES, len(PREVALENCE))) < PREVALENCE).astype(np.float32)
+    patients = rng.integers(0, n_patients, n_images)
+    patients[:n_patients] = np.arange(n_patients)
+    targets = (rng.random((n_images, len(PREVALENCE))) < PREVALENCE).astype(np.float32)
     logits = rng.normal(size=targets.shape) + targets - 1
     return (1 / (1 + np.exp(-logits))).astype(np.float32), targets, patients
 
@@ -221,6 +230,45 @@ def measure_rest(scores: NDArray[np.float32], targets: NDArray[np.float32], pati
         "comparison of AUROC": lambda: compare_auroc(scores, other, targets, patients, LABELS),
     }
     return [{"what": name, "ours": take_turns(step, rounds=1)[0], "unit": "s"} for name, step in steps.items()]
+
+
+def measure_command() -> list[Row]:
+    """Seconds and memory of ``evaluate.py`` on predictions, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "predictions.csv"
+        write_table(table)
+        script = Path(__file__).resolve().parents[1] / "evaluate.py"
+        command = [sys.executable, str(script), f"predictions={table}", f"out={folder}/out"]
+        start = time.perf_counter()
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if ended.returncode:
+            sys.exit(f"evaluate.py: {ended.stderr.strip()}")
+    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # there was no other child
+    what = f"evaluate.py of {N_IMAGES:,} test and {N_VAL_IMAGES:,} val predictions"
+    return [
+        {"what": f"{what}, with report", "ours": seconds, "unit": "s", "wanted": "< 60"},
+        {"what": f"{what}: memory", "ours": megabytes, "unit": "MB"},
+    ]
+
+
+def write_table(path: Path) -> None:
+    """Predictions of validation and test in one table, with what is known of the patients."""
+    parts = []
+    for seed, (split, n_images, n_patients) in enumerate(
+        (("val", N_VAL_IMAGES, N_VAL_PATIENTS), ("test", N_IMAGES, N_PATIENTS))
+    ):
+        rng = np.random.default_rng(seed)
+        probs, targets, patients = draw_predictions(seed, n_images, n_patients)
+        part = pd.DataFrame(targets, columns=list(LABELS)).assign(
+            image=[f"{split}_{row:06d}.png" for row in range(n_images)],
+            patient=[f"{split}_{patient}" for patient in patients.tolist()],
+            view=rng.choice(["PA", "AP"], n_images, p=[0.6, 0.4]),
+            age=rng.integers(1, 95, n_patients)[patients].astype(np.float32),
+            sex=rng.choice(["M", "F"], n_patients)[patients],
+        )
+        parts.append(make_predictions(part, LABELS, probs).assign(split=split))
+    pd.concat(parts).to_csv(path, index=False, float_format="%.9g")
 
 
 if __name__ == "__main__":
