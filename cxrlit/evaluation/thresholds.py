@@ -41,7 +41,7 @@ class Thresholds:
         values: (L,) float64; NaN where validation cannot tell.
         f1: (L,) F1 on validation at them.
         reasons: Why a label has none, by label.
-        rule: What they are the best for.
+        rule: What they are the best for; None: given by hand.
         wanted: The sensitivity or specificity that was asked for.
     """
 
@@ -49,7 +49,7 @@ class Thresholds:
     values: NDArray[np.float64]
     f1: NDArray[np.float64]
     reasons: dict[str, str]
-    rule: Rule = "f1_grid"
+    rule: Rule | None = "f1_grid"
     wanted: float | None = None
 
 
@@ -128,7 +128,12 @@ def measure_stability(
         patients: (N,) see ``bootstrap``.
         n_replicates: Of them.
         seed: Of them.
+
+    Raises:
+        ValueError: They were not tuned, but given.
     """
+    if thresholds.rule is None:
+        raise ValueError("thresholds that were given have no rule to tune them by again")
     f1 = bootstrap(["f1"], probs, targets, patients, thresholds.values, n_replicates, seed)["f1"]
     of_f1 = interval(f1)
     # F1 that is 1 in every resample has no interval, while its threshold has.

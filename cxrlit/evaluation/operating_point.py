@@ -1,0 +1,201 @@
+"""What turns probs into decisions, fixed on validation: calibrate, then threshold. It lives in ``thresholds.json``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cxrlit.errors import DataError, name_some
+from cxrlit.evaluation.calibration import Calibration, Method, apply_calibration, fit_calibration
+from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation.thresholds import Rule, Thresholds, tune_thresholds
+from cxrlit.files import write_json
+
+MAX_BYTES = 10_000_000
+"""A larger file is no table of thresholds."""
+
+ORIGIN = ("tuned_on", "split_name", "split_hash", "checkpoint")
+"""What is said of where an operating point comes from."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Calibration and thresholds of a model, in this order.
+
+    Attributes:
+        calibration: None: the probs stay as they are.
+        thresholds: Of the calibrated probs.
+        origin: Where they come from: the keys of ``ORIGIN``.
+    """
+
+    calibration: Calibration | None
+    thresholds: Thresholds
+    origin: Mapping[str, str | None]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The L labels, in order."""
+        return self.thresholds.labels
+
+    def calibrate(self, probs: Floats) -> NDArray[np.float64]:
+        """(N, L) probs of the model to (N, L) calibrated probs, float64, in the same order within a label."""
+        return probs.astype(np.float64) if self.calibration is None else apply_calibration(self.calibration, probs)
+
+    def only(self, labels: Sequence[str]) -> "OperatingPoint":
+        """That of some labels, in their order.
+
+        Raises:
+            DataError: It has none for one of them.
+        """
+        missing = [label for label in labels if label not in self.labels]
+        if missing:
+            raise DataError(f"the thresholds are those of {name_some(list(self.labels))}: {missing[0]} has none")
+        chosen = [self.labels.index(label) for label in labels]
+        before, thresholds = self.calibration, self.thresholds
+        calibration = before and Calibration(
+            before.method, tuple(labels), before.slope[chosen], before.intercept[chosen], _only(before.reasons, labels)
+        )
+        return OperatingPoint(
+            calibration,
+            Thresholds(
+                tuple(labels),
+                thresholds.values[chosen],
+                thresholds.f1[chosen],
+                _only(thresholds.reasons, labels),
+                thresholds.rule,
+                thresholds.wanted,
+            ),
+            self.origin,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON; a label without a value has null, and its reason."""
+        calibration, thresholds = self.calibration, self.thresholds
+        write_json(
+            path,
+            {
+                "rule": thresholds.rule,
+                "wanted": thresholds.wanted,
+                **self.origin,
+                "calibration": calibration
+                and {
+                    "method": calibration.method,
+                    "slope": _name(self.labels, calibration.slope),
+                    "intercept": _name(self.labels, calibration.intercept),
+                    "reasons": calibration.reasons,
+                },
+                "thresholds": _name(self.labels, thresholds.values),
+                "f1_of_validation": _name(self.labels, thresholds.f1),
+                "reasons": thresholds.reasons,
+            },
+        )
+
+
+def fit_operating_point(
+    probs: Floats,
+    targets: Floats,
+    labels: Sequence[str],
+    *,
+    method: Method | None,
+    rule: Rule,
+    wanted: float | None,
+    origin: Mapping[str, str | None],
+) -> OperatingPoint:
+    """Fit the calibration on validation, and tune the thresholds on its calibrated probs.
+
+    Args:
+        probs: (N, L) of the validation images.
+        targets: (N, L), NaN unknown: left out.
+        labels: The L labels.
+        method: Of calibration; None: none.
+        rule: What the thresholds are the best for.
+        wanted: The sensitivity or specificity, for those rules.
+        origin: See ``OperatingPoint``.
+    """
+    calibration = None if method is None else fit_calibration(probs, targets, labels, method)
+    calibrated = probs.astype(np.float64) if calibration is None else apply_calibration(calibration, probs)
+    return OperatingPoint(calibration, tune_thresholds(calibrated, targets, labels, rule, wanted), origin)
+
+
+def no_operating_point(labels: Sequence[str], reason: str) -> OperatingPoint:
+    """That of a model without validation images: no label has a threshold, and each says why."""
+    blank = np.full(len(labels), np.nan)
+    return OperatingPoint(None, Thresholds(tuple(labels), blank, blank, dict.fromkeys(labels, reason)), {})
+
+
+def read_operating_point(path: Path) -> OperatingPoint:
+    """Read what ``OperatingPoint.write`` wrote.
+
+    Raises:
+        DataError: It cannot be read, or is none.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: too large to be thresholds")
+        content = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise DataError(f"{path}: not the thresholds of an evaluation: {key}: {fault['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {str(error)[:160]}") from None
+    labels, given = tuple(content.thresholds), content.calibration
+    named: dict[str, dict[str, float | None]] = {"f1": content.f1_of_validation or dict.fromkeys(labels)}
+    if given is not None:
+        named |= {"slope": given.slope, "intercept": given.intercept}
+    for name, column in named.items():
+        if set(column) != set(labels):
+            raise DataError(f"{path}: {name} and thresholds are not of the same labels")
+    arrays = {name: _array(column, labels) for name, column in named.items()}
+    calibration = None
+    if given is not None:
+        calibration = Calibration(given.method, labels, arrays["slope"], arrays["intercept"], given.reasons)
+    values = _array(content.thresholds, labels)
+    reasons = dict.fromkeys(np.array(labels)[np.isnan(values)], "none is given") | content.reasons
+    thresholds = Thresholds(labels, values, arrays["f1"], reasons, content.rule, content.wanted)
+    return OperatingPoint(calibration, thresholds, {name: getattr(content, name) for name in ORIGIN})
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Calibration(_Plain):
+    method: Method
+    slope: dict[str, Annotated[float, Field(gt=0)] | None]
+    intercept: dict[str, float | None]
+    reasons: dict[str, str]
+
+
+class _File(_Plain):
+    """``thresholds`` is all that a file written by hand needs."""
+
+    rule: Rule | None = None
+    wanted: float | None = None
+    tuned_on: str | None = None
+    split_name: str | None = None
+    split_hash: str | None = None
+    checkpoint: str | None = None
+    calibration: _Calibration | None = None
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)] | None] = Field(min_length=1)
+    f1_of_validation: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+
+
+def _only(reasons: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
+    return {label: reasons[label] for label in labels if label in reasons}
+
+
+def _name(labels: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {label: None if np.isnan(value) else value for label, value in zip(labels, values.tolist(), strict=True)}
+
+
+def _array(values: Mapping[str, float | None], labels: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([np.nan if values[label] is None else values[label] for label in labels], dtype=np.float64)
