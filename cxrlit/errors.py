@@ -21,6 +21,10 @@ class CheckpointError(CXRLitError):
     """A checkpoint, or a file of weights, that is missing, damaged or not ours."""
 
 
+class DivergenceError(CXRLitError):
+    """A loss or a weight that is NaN or infinite: the training cannot go on."""
+
+
 def name_some(names: list[str], limit: int = 5) -> str:
     """The first few of many names, for a message.
 

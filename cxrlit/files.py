@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,16 +17,27 @@ import pandas as pd
 
 from cxrlit.console import say
 
+STAGED = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
+"""Names of what is under way."""
+
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written to it becomes ``path`` when the block ends well."""
+    """A temporary path beside ``path``; what was written to it becomes ``path`` when the block ends well.
+
+    Raises:
+        OSError: It cannot be written, as where the disk is full; it names ``path``.
+    """
     staged = _name_beside(path)
     try:
         yield staged
         sync(staged)
         os.replace(staged, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(staged):
+            error.filename = str(path)
+        raise
     finally:
         staged.unlink(missing_ok=True)
 
@@ -47,6 +59,13 @@ def replace_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def sweep_staged(folder: Path) -> None:
+    """Remove the files that killed processes have left under way in a folder. Nobody may be writing there."""
+    for path in folder.iterdir():
+        if STAGED.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 @contextmanager
@@ -88,6 +107,12 @@ def write_text(path: Path, text: str) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file."""
+    with replace_file(path) as staged:
+        staged.write_bytes(content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write plain types as JSON; NaN and infinity are errors."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
@@ -116,5 +141,13 @@ def hash_value(value: Any, digits: int = 12) -> str:
 
 
 def _name_beside(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     return path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, each an entry that a power cut does not take back."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)

@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 
 from cxrlit.files import (
+    STAGED,
     hash_file,
     hash_value,
     hold_lock,
     replace_file,
     replace_folder,
+    sweep_staged,
     write_csv,
     write_json,
     write_text,
@@ -84,6 +86,28 @@ def test_no_space_leaves_the_old_file(tmp_path: Path) -> None:
         write_csv(path, pd.DataFrame({"a": range(10_000)}))
     assert path.read_text() == "a\n1\n"
     assert list_names(tmp_path) == ["table.csv"]
+
+
+def test_a_fault_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with pytest.raises(OSError, match="too large") as fault, limit_file_size(1000):
+        write_csv(path, pd.DataFrame({"a": range(10_000)}))
+    assert fault.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as missing, replace_file(path):
+        (tmp_path / "other").open()
+    assert str(missing.value.filename) == str(tmp_path / "other")
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    others = [".a.lock", ".hidden", "a-0123abcd.csv", ".a-0123abc.csv", ".a-0123abcg.csv", "metrics.csv"]
+    for name in (*others, ".a-0123abcd.csv", ".a-b-0123abcd.tar", ".a-0123abcd"):
+        (tmp_path / name).write_text("half")
+    with replace_file(tmp_path / "made here.csv") as staged:
+        staged.write_text("half")
+        assert STAGED.fullmatch(staged.name)
+    (tmp_path / ".folder-0123abcd").mkdir()
+    sweep_staged(tmp_path)
+    assert list_names(tmp_path) == sorted([*others, ".folder-0123abcd", "made here.csv"])
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -1,8 +1,10 @@
 """Batches for training, validation and test."""
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypedDict
 
 import cv2
@@ -21,6 +23,7 @@ from cxrlit.data.load import LoadedData, check_dropped
 from cxrlit.data.loaders import AheadLoader, ProcessLoader
 from cxrlit.data.open import open_data_store
 from cxrlit.data.sampler import Draw, EpochSampler, count_repeats
+from cxrlit.data.split import SPLITS
 from cxrlit.data.store import Store
 from cxrlit.data.transforms import Augment, key_names, seed_of
 from cxrlit.errors import DataError
@@ -77,7 +80,7 @@ class PlainImages(Dataset[Batch]):
 
 
 class CXRDataModule(LightningDataModule):
-    """The three parts of a split as loaders over one store.
+    """The parts of a split as loaders over one store: train, val and test, or whatever other data are divided into.
 
     Args:
         data: The index and its split.
@@ -91,6 +94,11 @@ class CXRDataModule(LightningDataModule):
         num_workers: Processes that augment training images. Images that are not augmented come from one thread,
             whatever the number. 0: neither, batches are made between the steps. None: chosen from the machine.
             Changes no result.
+
+    Attributes:
+        parts: The rows of the index of train, val and test that could be decoded.
+        first_epoch: The epoch that training begins or goes on in.
+        n_behind: Batches of that epoch that are behind: no image of them is read.
     """
 
     def __init__(
@@ -109,20 +117,25 @@ class CXRDataModule(LightningDataModule):
         super().__init__()
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.augment, self.seed = augment, seed
+        self.first_epoch, self.n_behind = 0, 0
         self.num_workers = choose_num_workers() if num_workers is None else num_workers
         self.store = open_data_store(data, img_size, resize, cache_dir)
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(dropped, int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.left_out], ignore_index=True)
         self.parts = self._take_parts()
-        train = read_targets(self.parts["train"], data.labels)
-        self.repeats = np.ones(len(train)) if sampler is None else count_repeats(train, data.labels, sampler)
+        if sampler is not None:
+            self.repeats = count_repeats(read_targets(self.parts["train"], data.labels), data.labels, sampler)
+        else:
+            self.repeats = np.ones(len(self.parts.get("train", ())))
 
     def _take_parts(self) -> dict[str, pd.DataFrame]:
         """The index rows of each part that could be decoded, with ``row``, their place in the store."""
         index = self.data.index.assign(split=self.data.split["split"], row=self.store.positions)
         usable = index[index["row"] >= 0]
-        parts = {name: usable[usable["split"] == name].reset_index(drop=True) for name in ("train", "val", "test")}
+        there = set(self.data.split["split"])
+        names = [*(part for part in SPLITS if part in there), *sorted(there - set(SPLITS))]
+        parts = {name: usable[usable["split"] == name].reset_index(drop=True) for name in names}
         for name, part in parts.items():
             if part.empty:
                 raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
@@ -130,7 +143,10 @@ class CXRDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
-        return self._loader(dataset, EpochSampler(self.repeats, self.seed), self.augment is not None)
+        sampler = EpochSampler(
+            self.repeats, self.seed, first_epoch=self.first_epoch, n_behind=self.n_behind * self.batch_size
+        )
+        return self._loader(dataset, sampler, self.augment is not None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.plain_dataloader("val")
@@ -186,3 +202,16 @@ def _send(batch: Any) -> dict[str, Any]:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
+    # Ctrl-C and a scheduler signal every process; the one that trains answers, and needs its batches to do so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Of the SIGTERMs that a loader process gets, that of the process that it works for ends it."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

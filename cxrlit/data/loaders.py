@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -26,17 +27,17 @@ class AheadLoader(DataLoader[T]):
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         batches = super().__iter__()
-        ahead: deque[Future[T]] = deque()
+        ahead: deque[Future[list[T]]] = deque()
         device = torch.accelerator.current_device_index() if self.pin_memory else None
         pool = ThreadPoolExecutor(1)
         try:
             for _ in range(len(self)):
                 ahead.append(pool.submit(_read_next, batches, device))
                 if len(ahead) == N_AHEAD:
-                    yield ahead.popleft().result()
+                    yield from ahead.popleft().result()
             pool.shutdown(wait=False)  # Lightning stops at the last batch and does not ask for the end
             while ahead:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -51,7 +52,8 @@ class ProcessLoader(DataLoader[T]):
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
 
 
-def _read_next(batches: Iterator[T], device: int | None) -> T:
+def _read_next(batches: Iterator[T], device: int | None) -> list[T]:
+    """The next batch; nothing after the last, which comes early in an epoch that goes on in its middle."""
     if device is not None:
         torch.accelerator.set_device_index(device)  # a thread begins on the first; memory is pinned for this one
-    return next(batches)
+    return list(islice(batches, 1))

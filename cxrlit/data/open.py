@@ -54,6 +54,18 @@ def open_data_stores(
     return [join_stores(list(stores), places) for stores in zip(*by_source, strict=True)]
 
 
+def find_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store | None:
+    """The images at one size where they are prepared in the cache; files that were written since are looked at again.
+
+    None where they are not, and for images that come from an address.
+    """
+    for source, _, index in list_sources(data):
+        served = [size for _, sizes in list_stores(index, source, resize, cache_dir) for size in sizes]
+        if source in data.stores or size not in served:
+            return None
+    return open_data_store(data, size, resize, cache_dir)
+
+
 def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> None:
     """Check every byte of the stores of loaded data, at all sizes that they have.
 

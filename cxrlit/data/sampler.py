@@ -37,12 +37,23 @@ class EpochSampler(Sampler[Draw]):
         seed: Of the order.
         rank: Number of this device, from 0.
         n_ranks: Number of devices.
+        first_epoch: The epoch that a training goes on in.
+        n_behind: Draws of that epoch, on this device, that are behind and are not made again.
     """
 
-    def __init__(self, repeats: NDArray[np.float64], seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+    def __init__(
+        self,
+        repeats: NDArray[np.float64],
+        seed: int,
+        rank: int = 0,
+        n_ranks: int = 1,
+        first_epoch: int = 0,
+        n_behind: int = 0,
+    ) -> None:
         self.repeats, self.seed = repeats, seed
         self.rank, self.n_ranks = rank, n_ranks
-        self.epoch = 0
+        self.first_epoch, self.n_behind = first_epoch, n_behind
+        self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -50,11 +61,13 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         rows, copies = draw_epoch(self.repeats, self.seed, self.epoch)
-        mine = slice(self.rank, len(self) * self.n_ranks, self.n_ranks)
+        n_behind = self.n_behind if self.epoch == self.first_epoch else 0
+        mine = slice(self.rank + n_behind * self.n_ranks, len(self) * self.n_ranks, self.n_ranks)
         epoch = self.epoch  # the draws are taken later, and set_epoch may come between
         return (Draw(epoch, int(row), int(copy)) for row, copy in zip(rows[mine], copies[mine], strict=True))
 
     def __len__(self) -> int:
+        """Draws of a whole epoch, also where some of it is behind."""
         return count_draws(self.repeats) // self.n_ranks
 
 

@@ -4,6 +4,7 @@
 elsewhere.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from cxrlit.data.records import (
     read_record,
 )
 from cxrlit.errors import DataError
-from cxrlit.files import hash_file
+from cxrlit.files import hash_file, hash_value
 
 MAX_OPEN = 400
 """Shards that a process has open at a time, of the 1,024 files that it may have."""
@@ -84,6 +85,7 @@ class Store:
         starts: (n_shards + 1,) position of the first image of each shard, and their number at the end.
         positions: (N,) place of each row of the index in the store, -1 where the image could not be decoded.
         dropped: Those images: ``image``, ``path``, ``reason``.
+        files_sha256: Hash of the bytes of all files of the index, in its order, as they were when they were decoded.
     """
 
     size: int
@@ -91,6 +93,7 @@ class Store:
     starts: NDArray[np.int64]
     positions: NDArray[np.int64]
     dropped: pd.DataFrame
+    files_sha256: str
     _shards: dict[int, _OpenShard] = field(default_factory=dict, repr=False)
 
     def take(self, positions: ArrayLike) -> NDArray[np.uint8]:
@@ -150,6 +153,7 @@ def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) ->
         starts=np.concatenate([*starts, offsets[-1:]]),
         positions=positions,
         dropped=pd.concat([store.dropped for store in stores], ignore_index=True),
+        files_sha256=hash_value([store.files_sha256 for store in stores], digits=64),
     )
 
 
@@ -189,6 +193,7 @@ def find_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: p
         dropped=index.loc[bad, ["image", "path"]]
         .assign(reason=images["reason"].to_numpy()[places[bad]])
         .reset_index(drop=True),
+        files_sha256=hashlib.sha256("\n".join(images["sha256"].to_numpy()[places]).encode()).hexdigest(),
     )
 
 

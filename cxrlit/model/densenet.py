@@ -60,12 +60,19 @@ class CXRNet(nn.Module):
         Returns:
             (B, L) float32 logits, under autocast too: pooling and head compute in float32.
         """
+        return self.pool(self.extract(images))
+
+    def extract(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, none negative; h is S / 32."""
         pixels = images.to(torch.float32) / 255.0
         pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
         features = self.features(pixels.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(images.device.type, enabled=False):
-            pooled = torch.relu(features.float()).mean(dim=(2, 3))  # (B, 1024)
-            logits: Tensor = self.head(pooled)
+        return torch.relu(features.float())
+
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, 1024, h, w) feature maps to (B, L) logits: the head is linear in the mean of each map."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
@@ -34,7 +35,6 @@ class CXRModule(LightningModule):
             epoch; ReduceLROnPlateau watches the validation macro AUROC.
         pos_weight: (L,) weight of the positive term of BCE; None: 1.
         train_auroc: Also measure AUROC over the training images as they were seen.
-        facts: What each checkpoint says of its origin, plain types.
 
     Attributes:
         auroc: (L,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
@@ -53,7 +53,6 @@ class CXRModule(LightningModule):
         scheduler: Mapping[str, Any] | None = None,
         pos_weight: Tensor | None = None,
         train_auroc: bool = False,
-        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if len(labels) != network.head.out_features:
@@ -63,7 +62,6 @@ class CXRModule(LightningModule):
         self.lr = lr
         self.optimizer_target = dict(optimizer or {"_target_": "torch.optim.AdamW"})
         self.scheduler_target = dict(scheduler) if scheduler else None
-        self.facts = dict(facts or {})
         self.register_buffer("pos_weight", pos_weight, persistent=False)
         self.auroc: dict[str, NDArray[np.float64]] = {}
         self.val_auroc = LabelAUROC()
@@ -77,38 +75,44 @@ class CXRModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch["image"])
         loss = masked_bce(logits, batch["target"], self.pos_weight)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(logits))
+        self.log("train/loss", loss, on_step=True, on_epoch=False, batch_size=len(logits))
         if self.train_auroc is not None:
-            self.train_auroc.update(logits.sigmoid(), batch["target"])
+            self.train_auroc.update(to_probs(logits), batch["target"])
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self(batch["image"])
         loss = masked_bce(logits, batch["target"], self.pos_weight)
         self.log("val/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
-        self.val_auroc.update(logits.sigmoid(), batch["target"])
+        self.val_auroc.update(to_probs(logits), batch["target"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, L) float32 probs."""
-        probs: Tensor = self(batch["image"]).sigmoid()
-        return probs
+        """(B, L) float32 logits, on the CPU."""
+        logits: Tensor = self(batch["image"])
+        return logits.cpu()
 
     def on_validation_epoch_end(self) -> None:
-        self._log_auroc("val", self.val_auroc)
+        self._measure("val", self.val_auroc)
+        self._log_auroc("val")
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # At the epoch's end the callbacks come before the module, and would report the epoch before.
         if self.train_auroc is not None and self.trainer.is_last_batch:
-            self._log_auroc("train", self.train_auroc)
+            self._measure("train", self.train_auroc)
 
-    def _log_auroc(self, part: str, metric: LabelAUROC) -> None:
+    def on_train_epoch_end(self) -> None:
+        if self.train_auroc is not None:
+            self._log_auroc("train")
+
+    def _measure(self, part: str, metric: LabelAUROC) -> None:
         try:
-            values = metric.compute()
+            self.auroc[part] = metric.compute().numpy()
         except ValueError as error:
             raise ConfigError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
         metric.reset()
-        self.auroc[part] = values.numpy()
-        scores = {label: value.float() for label, value in zip(self.labels, values, strict=True)}
+
+    def _log_auroc(self, part: str) -> None:
+        scores = dict(zip(self.labels, self.auroc[part].tolist(), strict=True))
         for name, score in {**scores, "macro": macro(self.auroc[part]).value}.items():
             self.log(f"{part}/auroc_{name}", score, on_step=False, on_epoch=True, batch_size=1)
 
@@ -118,11 +122,21 @@ class CXRModule(LightningModule):
         return build_optimizer(parameters, self.lr, self.optimizer_target, self.scheduler_target, n_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["cxrlit"] = {
-            **self.facts,
-            "epoch": self.current_epoch,
-            "val_auroc_macro": macro(self.auroc["val"]).value,
-        }
+        checkpoint["auroc"] = {part: values.tolist() for part, values in self.auroc.items()}
+        if self.train_auroc is not None:
+            probs, targets = self.train_auroc.probs, self.train_auroc.targets
+            checkpoint["train_auroc"] = [torch.cat(probs), torch.cat(targets)] if probs else []
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.auroc = {part: np.array(values) for part, values in checkpoint["auroc"].items()}
+        if self.train_auroc is not None and checkpoint["train_auroc"]:
+            self.train_auroc.update(*checkpoint["train_auroc"])
+
+
+def to_probs(logits: Tensor) -> Tensor:
+    """Logits to float32 probs by way of float64, as the evaluation does: the same probs, and so the same ties."""
+    exact = logits.detach() if logits.device.type != "mps" else logits.detach().cpu()  # MPS has no float64
+    return exact.double().sigmoid().float()
 
 
 def build_optimizer(

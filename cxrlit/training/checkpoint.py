@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
@@ -14,10 +13,14 @@ from torch import Tensor
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.data.split import check_split, hash_split
 from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line, name_some
-from cxrlit.files import replace_file
-from cxrlit.model.densenet import CXRNet, check_finite, load_plain
+from cxrlit.model.densenet import CXRNet, check_finite
+from cxrlit.training.archive import read_archive, write_archive
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
+RESUME_STATE = "cxrlit_resume"
+"""Key of what a phase resumes from; no checkpoint of weights has it."""
+START_EPOCH = -1
+"""Stands for the weights that a phase started from."""
 
 
 class Facts(BaseModel):
@@ -35,8 +38,8 @@ class Facts(BaseModel):
         rows: Hash of each row of the index, in the order of the split.
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
         history: Phases before it, ``name-id``, first to last.
-        epoch: Epoch of the weights, from 0.
-        val_auroc_macro: Validation macro AUROC after that epoch.
+        epoch: Epoch of the weights, from 0; -1: those that the phase started from, since no epoch was better.
+        val_auroc_macro: Validation macro AUROC after that epoch, at the phase's own image size.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -103,14 +106,34 @@ class Checkpoint:
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it; Lightning's own may leave half of one."""
+    """What Lightning saves and loads, as ``write_archive`` and ``read_archive`` do it.
+
+    Its own leaves half a file where it is killed, and loads whatever a pickle says.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        try:
-            with replace_file(Path(path)) as staged:
-                torch.save(checkpoint, staged)
-        except RuntimeError as error:  # torch's way to say that the disk is full
-            raise CheckpointError(f"{path}: it cannot be written, is the disk full? ({first_line(error)})") from None
+        write_archive(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_archive(Path(path))
+
+
+def write_checkpoint(path: Path, facts: dict[str, Any], epoch: int, score: float, state: dict[str, Tensor]) -> None:
+    """Write weights and what they are.
+
+    Args:
+        path: The file.
+        facts: What ``Facts`` holds, without epoch and score.
+        epoch: As in ``Facts``.
+        score: Its ``val_auroc_macro``.
+        state: State dict of the module.
+
+    Raises:
+        CheckpointError: A weight is NaN or infinite, or the file cannot be written.
+    """
+    check_finite(state, str(path))
+    weights = {name: tensor.cpu() for name, tensor in state.items()}
+    write_archive(path, {"cxrlit": {**facts, "epoch": epoch, "val_auroc_macro": score}, "state_dict": weights})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -145,9 +168,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: It is missing, damaged, holds more than plain types, or is not ours.
     """
     path = find_checkpoint(path)
-    content = load_plain(path, str(path))
-    if not isinstance(content, dict) or not isinstance(content.get("cxrlit"), dict):
+    content = read_archive(path)
+    if RESUME_STATE in content:
+        raise CheckpointError(f"{path}: a phase resumes from it; its weights so far are in best.ckpt beside it")
+    if not isinstance(content.get("cxrlit"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
+    strange = sorted(map(str, content.keys() - {"cxrlit", "state_dict"}))
+    if strange:
+        raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint of cxrlit does")
     version = content["cxrlit"].get("format")
     if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")

@@ -1,12 +1,16 @@
 """What must hold before a phase trains."""
 
+from pathlib import Path
+
 from cxrlit.config import TrainConfig
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData
+from cxrlit.data.open import find_data_store
 from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
 from cxrlit.evaluation.metrics import auroc, macro, per_label
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
+from cxrlit.training.folder import read_record
 from cxrlit.training.plan import PlannedPhase
 
 
@@ -23,6 +27,23 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
                 f"{len(shared)} patients that the checkpoint was trained on are in the {part} part of this split "
                 f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
+
+
+def check_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> None:
+    """The images are those that a finished phase was trained on, as far as they are prepared.
+
+    A phase's id knows names and sizes of the files; their bytes are known once they are decoded.
+
+    Raises:
+        DataError: They are others.
+    """
+    store = find_data_store(data, phase.config.img_size, config.data.resize, Path(config.cache_dir))
+    record = read_record(phase.folder)
+    if store is not None and record is not None and store.files_sha256 != record.get("files_sha256"):
+        raise DataError(
+            f"{phase.folder}: images have changed since it was trained, under the same names and with the same sizes: "
+            "remove the folder to train it and what follows anew, or bring the images back"
+        )
 
 
 def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:

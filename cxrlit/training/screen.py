@@ -44,7 +44,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
             f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {config.max_epochs} epochs",
             show_path(phase.folder),
-            phase.status,
+            phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
         )
     print_table(table)
     for phase in phases:

@@ -2,27 +2,35 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.errors import ConfigError
-from cxrlit.model.module import MONITOR, build_optimizer
-from cxrlit.training.callbacks import FreezeBatchNorm
+from cxrlit.model.module import build_optimizer
+from cxrlit.training.callbacks import FreezeBatchNorm, ResumeCheckpoint
 from cxrlit.training.checkpoint import DurableCheckpointIO
 from cxrlit.training.plan import PlannedPhase
 
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision) -> Trainer:
-    """Lightning's trainer for a phase: one device, deterministic, its files in the phase folder."""
-    callbacks = build_callbacks(phase)
+def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision, facts: Mapping[str, Any]) -> Trainer:
+    """Lightning's trainer for a phase: one device, deterministic, its files in the phase folder.
+
+    Args:
+        phase: What to do.
+        config: The resolved config of the chain.
+        precision: bf16 or fp32.
+        facts: What its checkpoints say of their origin.
+    """
+    callbacks = build_callbacks(phase, config, facts)
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
@@ -42,30 +50,32 @@ def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision
     )
 
 
-def build_callbacks(phase: PlannedPhase) -> list[Callback]:
-    """The callbacks of a phase; those of ours, and the checkpoints, are told what the phase is."""
+def build_callbacks(phase: PlannedPhase, config: TrainConfig, facts: Mapping[str, Any]) -> list[Callback]:
+    """The callbacks of a phase; those that make it what it is are told what that is."""
     settings = {
         "n_unfreeze": phase.config.n_unfreeze,
         "freeze_bn": phase.config.freeze_bn,
         "schedule": phase.config.n_unfreeze_schedule,
     }
-    checkpoint = {"dirpath": str(phase.folder), "enable_version_counter": False}
     told: dict[str, dict[str, Any]] = {
+        "resume_checkpoint": {
+            "folder": phase.folder,
+            "phase_id": phase.id,
+            "every_n_steps": config.trainer.checkpoint_every_n_steps,
+        },
         "phased_unfreezing": settings,
         "freeze_batch_norm": settings,
+        "finite_loss": {},
         "epoch_report": {"folder": phase.folder},
-        "best_checkpoint": {
-            **checkpoint,
-            "filename": "best",
-            "monitor": MONITOR,
-            "mode": "max",
-            "save_weights_only": True,
-        },
-        "last_checkpoint": {**checkpoint, "filename": "last"},
+        "best_checkpoint": {"folder": phase.folder, "facts": facts},
     }
-    callbacks = [instantiate(spec, **told.get(name, {})) for name, spec in phase.callbacks.items()]
-    # FreezeBatchNorm has the last word on the modes before a batch; where the output is a file, a bar is noise.
-    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm))
+    callbacks = [
+        get_class(spec["_target_"])(**told[name]) if name in told else instantiate(spec)
+        for name, spec in phase.callbacks.items()
+    ]
+    # ResumeCheckpoint sees what was before a batch, and FreezeBatchNorm has the last word on the modes.
+    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm) - isinstance(item, ResumeCheckpoint))
+    # Where the output is a file, a bar is noise.
     return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
 
 
@@ -78,7 +88,7 @@ def check_buildable(phase: PlannedPhase, config: TrainConfig) -> None:
     weights = [torch.nn.Parameter(torch.zeros(1))]
     try:
         build_optimizer(weights, phase.config.lr, config.optimizer, phase.config.scheduler, n_steps=1000)
-        callbacks = build_callbacks(phase)
+        callbacks = build_callbacks(phase, config, {})
         if config.logger is not None:
             instantiate(config.logger, save_dir=str(phase.folder))
     except Exception as error:  # any class may be named in the config, and raise anything
@@ -96,4 +106,5 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")

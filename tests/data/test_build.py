@@ -436,7 +436,7 @@ def test_damage_while_a_build_is_interrupted(
     images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def stop(content: bytes) -> Any:
-        if len(list(cache.rglob("shard-*.csv"))) == 2:
+        if list(cache.rglob("shard-*.csv")):
             raise ConfigError("stop")
         return decode_pixels(content)
 

@@ -42,6 +42,22 @@ def test_an_order_that_was_begun_keeps_its_epoch() -> None:
     assert started + list(begun) == wanted
 
 
+@pytest.mark.parametrize("n_ranks", [1, 3])
+@pytest.mark.parametrize("repeats", [np.ones(50), np.full(40, 1.3)])
+def test_an_epoch_that_goes_on_leaves_out_what_is_behind(repeats: np.ndarray, n_ranks: int) -> None:
+    for rank in range(n_ranks):
+        whole = EpochSampler(repeats, 5, rank, n_ranks)
+        rest = EpochSampler(repeats, 5, rank, n_ranks, first_epoch=2, n_behind=7)
+        whole.set_epoch(2)
+        assert list(rest) == list(whole)[7:]  # before anybody told it the epoch
+        assert len(rest) == len(whole)
+        for epoch in (2, 3, 2):
+            whole.set_epoch(epoch)
+            rest.set_epoch(epoch)
+            assert list(rest) == list(whole)[7 if epoch == 2 else 0 :]
+    assert list(EpochSampler(repeats, 5, first_epoch=1, n_behind=10_000)) == []
+
+
 def test_rare_positives_are_repeated_by_the_rule() -> None:
     targets = make_targets()
     repeats = count_repeats(targets, LABELS, OVERSAMPLE)

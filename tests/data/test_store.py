@@ -137,6 +137,21 @@ def test_several_stores_as_one(images: Path, cache: Path, tmp_path: Path) -> Non
     assert both.take([both.starts[-1] - 1]).shape == (1, SIDE, SIDE)
 
 
+def test_it_knows_the_bytes_of_the_files_of_its_index(tmp_path: Path) -> None:
+    images, cache = write_images(tmp_path / "images", 12), tmp_path / "cache"
+    [store] = prepare(images, cache)
+    path = images / "003.png"
+    content = path.read_bytes()
+    path.write_bytes((images / "005.png").read_bytes())  # of the same size
+    [changed] = prepare(images, cache)
+    assert changed.files_sha256 != store.files_sha256
+    path.write_bytes(content)
+    for folder in (cache, tmp_path / "another cache"):
+        assert prepare(images, folder)[0].files_sha256 == store.files_sha256
+    path.unlink()
+    assert prepare(images, cache)[0].files_sha256 not in {store.files_sha256, changed.files_sha256}
+
+
 def test_which_shards_some_images_need(images: Path, cache: Path) -> None:
     [whole] = prepare(images, cache)
     index = read_folder(images)

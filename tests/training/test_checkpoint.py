@@ -1,24 +1,16 @@
 """What is read as a checkpoint of ours, and what is refused."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hostile import Payload, write_old_torch, write_pickle, write_sealed
+from lab import Lab
+from tiny import run_command
 
-from cxrlit.errors import CheckpointError, CXRLitError
-from cxrlit.training.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint
-
-
-class Payload:
-    """Pickled, it makes a file when it is loaded by what runs pickles."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.canary,)
+from cxrlit.errors import CheckpointError
+from cxrlit.training.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint, write_checkpoint
 
 
 def test_a_missing_checkpoint_and_an_empty_folder_are_told_apart(tmp_path: Path) -> None:
@@ -36,13 +28,20 @@ OTHERS = {
     "no format": {"cxrlit": {}},
     "newer": {"cxrlit": {"format": 99}},
     "format alone": {"cxrlit": {"format": 1}},
-    "wrong type": {"cxrlit": {"format": 1, "phase": 3}},
+    "wrong type": {"cxrlit": {"format": 3, "phase": 3}},
+    "a state to resume from": {"cxrlit_resume": {"format": 3}, "state_dict": {}},
+    "what Lightning would build": {
+        "cxrlit": {"format": 3},
+        "state_dict": {},
+        "hyper_parameters": {"_instantiator": "os.system", "_class_path": "subprocess.Popen"},
+    },
+    "a class path": {"cxrlit": {"format": 3}, "state_dict": {}, "_class_path": "subprocess.Popen"},
 }
 
 
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
-    torch.save(content, tmp_path / "other.ckpt")
+    write_sealed(tmp_path / "other.ckpt", content)
     with pytest.raises(CheckpointError, match=r"other\.ckpt: ") as fault:
         read_checkpoint(tmp_path / "other.ckpt")
     assert "\n" not in str(fault.value)
@@ -53,18 +52,49 @@ def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
     canary, path = tmp_path / "canary", tmp_path / "best.ckpt"
     payload = Payload(canary)
     if inside == "alone":
-        path.write_bytes(pickle.dumps(payload))
+        write_pickle(path, payload)
+    elif inside == "as weights":
+        write_sealed(path, {"cxrlit": {"format": 3}, "state_dict": payload})
     else:
-        torch.save({"cxrlit": {"format": 1, "config": payload}, "state_dict": {}}, path)
-    with pytest.raises(CXRLitError, match="refused"):
+        write_sealed(path, {"cxrlit": {"format": 3, "config": payload}, "state_dict": {}})
+    with pytest.raises(CheckpointError, match="refused"):
         read_checkpoint(tmp_path)
     assert not canary.exists()
 
 
-def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    io, path = DurableCheckpointIO(), tmp_path / "best.ckpt"
+@pytest.mark.parametrize("key", ["ckpt", "init_from"])
+@pytest.mark.parametrize("name", ["best.ckpt", "weights.safetensors"])
+@pytest.mark.parametrize("way", [write_pickle, write_old_torch, write_sealed])
+def test_no_command_runs_a_payload(lab: Lab, tmp_path: Path, way: Any, name: str, key: str) -> None:
+    canary, path = tmp_path / "canary", tmp_path / name
+    way(path, {"cxrlit": {"format": 3}, "state_dict": {"network.head.bias": Payload(canary)}})
+    if key == "ckpt":
+        outcome = run_command("evaluate.py", f"ckpt={path}")
+    else:
+        outcome = lab.train("phase=finetune", f"init_from={path}")
+    assert outcome.code != 0
+    assert outcome.err.startswith(f"error: {path}: refused: ")
+    assert outcome.err.count("\n") == 1
+    assert not canary.exists()
+    assert not lab.runs.exists()
+
+
+def test_lightning_saves_and_loads_by_our_rules(tmp_path: Path) -> None:
+    io, path, canary = DurableCheckpointIO(), tmp_path / "best.ckpt", tmp_path / "canary"
     io.save_checkpoint({"number": 1}, path)
-    with pytest.raises((AttributeError, pickle.PicklingError)):
+    with pytest.raises(CheckpointError, match="number is a function"):
         io.save_checkpoint({"number": lambda: 2}, path)
-    assert torch.load(path, weights_only=True) == {"number": 1}
+    assert io.load_checkpoint(path) == {"number": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
+    write_sealed(path, {"number": Payload(canary)})
+    for weights_only in (None, False, True):
+        with pytest.raises(CheckpointError, match="refused"):
+            io.load_checkpoint(path, weights_only=weights_only)
+    assert not canary.exists()
+
+
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path) -> None:
+    bad = {"network.head.bias": torch.tensor([0.0, float("nan")])}
+    with pytest.raises(CheckpointError, match=r"network\.head\.bias holds NaN or infinity"):
+        write_checkpoint(tmp_path / "best.ckpt", {}, 0, 0.5, bad)
+    assert not list(tmp_path.iterdir())

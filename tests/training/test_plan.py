@@ -10,15 +10,10 @@ from tiny import REPO, write_tree
 from cxrlit.config import TrainConfig, read_config
 from cxrlit.data.load import load_data
 from cxrlit.errors import ConfigError
+from cxrlit.files import write_json
 from cxrlit.launch import compose_config
-from cxrlit.training.plan import (
-    REQUIRED_CALLBACKS,
-    PlannedPhase,
-    choose_precision,
-    hash_start,
-    merge_callbacks,
-    plan_phases,
-)
+from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, plan_chain, plan_phases
+from cxrlit.training.targets import REQUIRED_CALLBACKS, merge_callbacks
 
 Planner = Callable[..., list[PlannedPhase]]
 
@@ -84,6 +79,7 @@ def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[st
         "phases.frozen.lr=2e-3",
         "phases.frozen.scheduler.patience=2",
         "phases.frozen.max_epochs=6",
+        "phases.frozen.require_improvement=true",
     ],
 )
 def test_what_changes_the_result_changes_every_id_from_there_on(plan: Planner, override: str) -> None:
@@ -99,6 +95,8 @@ def test_precision_changes_the_id(plan: Planner) -> None:
     "override",
     [
         "trainer.num_workers=3",
+        "trainer.checkpoint_every_n_steps=7",
+        "trainer.checkpoint_every_n_steps=null",
         "logger=none",
         "callbacks.progress_bar=null",
         "run=default",
@@ -146,3 +144,22 @@ def test_precision_that_is_named_is_taken() -> None:
     assert choose_precision("fp32", "cpu") == "fp32"
     assert choose_precision("bf16", "cpu") == "bf16"
     assert choose_precision("auto", "cpu") in {"fp32", "bf16"}
+
+
+@pytest.mark.parametrize(("begun", "wanted"), [("auto", "kept"), ("fp32", "chosen anew"), (None, "chosen anew")])
+def test_auto_precision_is_what_the_chain_was_begun_with(
+    tree: Path, tmp_path: Path, begun: str | None, wanted: str
+) -> None:
+    """On this machine auto is one of the two; the chain was begun on one where it is the other."""
+    here = choose_precision("auto", "auto")
+    other = "fp32" if here == "bf16" else "bf16"
+    folders = [f"data.root={tree}", f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}"]
+    with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
+        config = read_config(compose_config("train", ["data=nih", *folders]), TrainConfig)
+    data = load_data(config.data, config.labels, Path(config.cache_dir))
+    first = plan_phases(config, data, other, hash_start(config))[0]
+    if begun is not None:
+        write_json(first.folder / "phase.json", {"status": "running", "precision_choice": begun})
+    phases, precision = plan_chain(config, data, hash_start(config))
+    assert precision == (other if wanted == "kept" else here)
+    assert phases == plan_phases(config, data, precision, hash_start(config))

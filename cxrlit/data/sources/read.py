@@ -31,16 +31,27 @@ from cxrlit.errors import ConfigError, DataError
 from cxrlit.files import hash_value, hold_lock
 
 
-def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
-    """Read one data set; the synthetic one is drawn on first use."""
+def find_root(config: AnySource, cache_dir: Path) -> Path:
+    """The folder of a data set's tables; the synthetic one is drawn on first use.
+
+    Raises:
+        ConfigError: The config does not say where it is.
+    """
     if isinstance(config, SyntheticConfig):
-        root = _draw_synthetic(config, cache_dir)
-        return read_nih(root, DiskFiles(root), labels, name="synthetic")
+        return _draw_synthetic(config, cache_dir)
     if isinstance(config, TableConfig) and config.root is None and config.table is not None:
-        config = config.model_copy(update={"root": str(Path(config.table).parent)})
+        return Path(config.table).parent
     if config.root is None:
         raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
-    root = Path(config.root)
+    return Path(config.root)
+
+
+def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
+    """Read one data set; the synthetic one is drawn on first use."""
+    root = find_root(config, cache_dir)
+    if isinstance(config, SyntheticConfig):
+        return read_nih(root, DiskFiles(root), labels, name="synthetic")
+    config = config.model_copy(update={"root": str(root)})
     files: ImageFiles = DiskFiles(root) if config.store is None else read_stored_files(config.store, cache_dir)
     match config:
         case NIHConfig():

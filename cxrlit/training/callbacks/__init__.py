@@ -1,7 +1,17 @@
 """What a phase does around its batches."""
 
+from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_report import EpochReport
+from cxrlit.training.callbacks.finite_loss import FiniteLoss
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
 from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
+from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 
-__all__ = ["EpochReport", "FreezeBatchNorm", "PhasedUnfreezing"]
+__all__ = [
+    "BestCheckpoint",
+    "EpochReport",
+    "FiniteLoss",
+    "FreezeBatchNorm",
+    "PhasedUnfreezing",
+    "ResumeCheckpoint",
+]

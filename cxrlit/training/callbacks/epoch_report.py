@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from cxrlit.console import say
 from cxrlit.evaluation.metrics import macro
@@ -19,6 +21,8 @@ from cxrlit.training.curves import draw_curves
 class EpochReport(Callback):
     """After each epoch: its line, with each label's change since the best epoch so far, and its row.
 
+    The mean loss of an epoch is made here of the losses of its batches: Lightning's own forgets those before a resume.
+
     Args:
         folder: The phase folder; gets ``metrics.csv`` and ``curves.png``.
     """
@@ -28,27 +32,42 @@ class EpochReport(Callback):
         self._rows: list[dict[str, Any]] = []
         self._best: NDArray[np.float64] | None = None
         self._lr = float("nan")
+        self._losses: list[Tensor] = []
+        self._resumed_losses: list[float] = []
+        self._n_images: list[int] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_metrics()  # where a phase resumes, without what came after the state it resumes from
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._losses.append(outputs["loss"].detach())
+        self._n_images.append(len(batch["target"]))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CXRModule)
         values = pl_module.auroc["val"]
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        train_loss = float(np.average(self._read_losses(), weights=self._n_images))
+        self._losses, self._resumed_losses, self._n_images = [], [], []
+        pl_module.log("train/loss_epoch", train_loss, batch_size=1)
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "lr": self._lr,
-            "train_loss": logged["train/loss_epoch"],
-            "val_loss": logged["val/loss"],
+            "train_loss": train_loss,
+            "val_loss": float(trainer.callback_metrics["val/loss"]),
             "val_n_labels": macro(values).n_labels,
         }
         for part, aurocs in sorted(pl_module.auroc.items(), reverse=True):  # val, train
             row[f"{part}_auroc_macro"] = macro(aurocs).value
-            row |= {f"{part}_auroc_{label}": value for label, value in zip(pl_module.labels, aurocs, strict=True)}
+            names = [f"{part}_auroc_{label}" for label in pl_module.labels]
+            row |= dict(zip(names, aurocs.tolist(), strict=True))
         self._rows.append(row)
-        write_csv(self.folder / "metrics.csv", pd.DataFrame(self._rows))
+        self._write_metrics()
         say(self._describe(row, pl_module.labels, values, trainer.max_epochs))
         if self._best is None or macro(values).value > macro(self._best).value:
             self._best = values
@@ -56,6 +75,32 @@ class EpochReport(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows:
             draw_curves(pd.DataFrame(self._rows), self.folder / "curves.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self._rows,
+            "best": None if self._best is None else self._best.tolist(),
+            "lr": self._lr,
+            "losses": self._read_losses(),
+            "n_images": self._n_images,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        best = state_dict["best"]
+        self._rows, self._best = state_dict["rows"], None if best is None else np.array(best)
+        self._lr, self._n_images = state_dict["lr"], state_dict["n_images"]
+        self._losses, self._resumed_losses = [], state_dict["losses"]
+
+    def _read_losses(self) -> list[float]:
+        """The loss of each batch of the epoch so far; the device is asked once."""
+        return self._resumed_losses + (torch.stack(self._losses).tolist() if self._losses else [])
+
+    def _write_metrics(self) -> None:
+        path = self.folder / "metrics.csv"
+        if self._rows:
+            write_csv(path, pd.DataFrame(self._rows))
+        else:
+            path.unlink(missing_ok=True)
 
     def _describe(
         self, row: dict[str, Any], labels: Sequence[str], values: NDArray[np.float64], max_epochs: int | None

@@ -27,6 +27,9 @@ class FreezeBatchNorm(Callback):
         self.freeze_bn = freeze_bn
         self._frozen: list[nn.Module] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where an epoch goes on in its middle
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = network_of(pl_module)
         set_batch_norm_modes(network, self.schedule.at(trainer.current_epoch), self.freeze_bn)

@@ -67,6 +67,7 @@ class PhasedUnfreezing(Callback):
                 f"the optimizer holds {len(held)} parameters, the phase trains {len(self._trainable)}: "
                 "only PhasedUnfreezing may set requires_grad"
             )
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where an epoch goes on in its middle
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._unfreeze(pl_module, self.schedule.at(trainer.current_epoch))

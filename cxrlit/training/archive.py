@@ -1,0 +1,138 @@
+"""Checkpoint files: whole, of plain types, and each with the checksum of its own bytes.
+
+A checkpoint is what ``torch.save`` writes, a zip archive, with its SHA-256 as the archive's comment. So every reader of
+such files reads it, and one file alone says whether it is whole. The same content makes the same bytes.
+"""
+
+import hashlib
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from cxrlit.errors import CheckpointError, first_line
+from cxrlit.files import replace_file
+
+MARK = b"sha256="
+COMMENT_BYTES = len(MARK) + 64
+MEMBERS = re.compile(
+    r"archive/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d+)"
+)
+"""Names of what ``torch.save`` puts into an archive."""
+
+
+def write_archive(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place, sync it, and rename it.
+
+    Raises:
+        CheckpointError: It holds something else than plain types and tensors, or the disk has no space; the file that
+            was there before is still there, and whole.
+    """
+    check_plain(content, path)
+    try:
+        with replace_file(path) as staged, staged.open("w+b") as file:
+            torch.save(content, file)  # to an open file: given a path, torch hides what the system says
+            seal(file)
+    except (OSError, RuntimeError) as error:
+        fault = error if isinstance(error, OSError) else error.__context__  # torch closes what it could not write
+        if not isinstance(fault, OSError):
+            raise
+        raise CheckpointError(
+            f"{path}: it cannot be written ({fault.strerror}); what was saved before is kept: mend that, and the same "
+            "command goes on"
+        ) from None
+
+
+def seal(file: BinaryIO) -> None:
+    """Put the checksum of an archive without a comment behind it, as its comment."""
+    file.seek(-2, os.SEEK_END)  # the length of the comment ends an archive that has none
+    file.write(COMMENT_BYTES.to_bytes(2, "little"))
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0, os.SEEK_END)
+    file.write(MARK + digest.encode())
+
+
+def read_archive(path: Path) -> dict[str, Any]:
+    """Read a checkpoint. Nothing in it is run: plain types and tensors alone are accepted.
+
+    Raises:
+        CheckpointError: It is missing, damaged, was not written by ``write_archive``, or holds more than it may.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_archive(path, file)
+            file.seek(0)
+            return _load(path, file)
+    except OSError as error:
+        raise CheckpointError(f"{path}: it cannot be read: {error.strerror}") from None
+
+
+def check_plain(value: Any, path: Path, place: str = "") -> None:
+    """What is to be saved is made of plain types and tensors, and so can be read again.
+
+    Raises:
+        CheckpointError: Something in it is not; the message says where.
+    """
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():
+            if not isinstance(key, (str, int)):
+                raise CheckpointError(f"{path}: {place}[{key!r}] is no name of a value that can be saved")
+            check_plain(item, path, f"{place}.{key}" if place else str(key))
+    elif type(value) in (list, tuple):
+        for item in value:
+            check_plain(item, path, place)
+    elif type(value) not in (Tensor, str, int, float, bool, type(None)):
+        raise CheckpointError(
+            f"{path}: {place} is a {type(value).__name__}, and checkpoints hold plain types alone: whose state it is "
+            "must give it as numbers, strings, lists, dicts or tensors"
+        )
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            strange = [
+                entry.filename
+                for entry in archive.infolist()
+                if not MEMBERS.fullmatch(entry.filename) or entry.compress_type != zipfile.ZIP_STORED
+            ]
+            comment = archive.comment
+    except OSError:
+        raise
+    except Exception:  # bytes that are no archive make its reader raise anything
+        raise CheckpointError(f"{path}: refused: it is damaged, or no checkpoint of cxrlit") from None
+    if strange:
+        raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint does")
+    if not comment:
+        raise CheckpointError(f"{path}: it has no checksum: it is damaged, or this version of cxrlit did not write it")
+    n_bytes = file.seek(0, os.SEEK_END) - len(comment)
+    file.seek(0)
+    if comment != MARK + _hash_start(file, n_bytes).encode():
+        raise CheckpointError(f"{path}: it is damaged: its checksum is not that of its bytes")
+
+
+def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: refused: it holds more than plain types") from None
+    except Exception as error:  # a pickle can say anything
+        raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error)[:160]}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
+    return content
+
+
+def _hash_start(file: BinaryIO, n_bytes: int) -> str:
+    digest = hashlib.sha256()
+    while n_bytes > 0 and (block := file.read(min(n_bytes, 2**20))):
+        digest.update(block)
+        n_bytes -= len(block)
+    return digest.hexdigest()

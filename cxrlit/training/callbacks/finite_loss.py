@@ -1,0 +1,39 @@
+"""Stops a training that diverges, before it changes a weight."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.errors import DivergenceError, name_some
+
+MAX_NAMES = 64
+
+
+class FiniteLoss(Callback):
+    """A loss that is NaN or infinite ends the training at its step, with the names of the images of the batch."""
+
+    def __init__(self) -> None:
+        self._rows: Tensor | None = None
+        self._number = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._rows, self._number = batch["row"], batch_idx
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        assert self._rows is not None
+        images = self._name_images(trainer, self._rows.tolist())
+        raise DivergenceError(
+            f"the loss is {loss.item():g} at epoch {trainer.current_epoch + 1}, batch {self._number + 1}; the step is "
+            f"not taken, and what was saved before is kept. Set a lower lr, or look at these images: {images}"
+        )
+
+    def _name_images(self, trainer: Trainer, rows: list[int]) -> str:
+        datamodule = getattr(trainer, "datamodule", None)
+        if not isinstance(datamodule, CXRDataModule):
+            return name_some([f"row {row}" for row in rows], MAX_NAMES)
+        return name_some(datamodule.parts["train"]["image"].iloc[rows].tolist(), MAX_NAMES)

@@ -1,0 +1,121 @@
+"""Saves the whole state of a training, and answers the signals that ask it to stop."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from cxrlit.errors import DivergenceError
+from cxrlit.interrupt import Interrupted, asked_to_stop, set_handlers
+from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
+from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
+from cxrlit.training.resume import KEPT, drop_states, name_state, read_rng, restore_rng
+from cxrlit.training.step_log import StepLog
+
+
+class ResumeCheckpoint(Callback):
+    """Saves the state between two steps every so many of them, and before each validation.
+
+    A state says exactly what is behind: the steps, and what they logged. What comes after an epoch's last step is done
+    again: the same validation gives the same numbers to the schedule, to early stopping and to the best checkpoint. So
+    there is one state that an epoch can end in. (Lightning's own states, from whichever hook, replay the batches of an
+    epoch, lose the step of ReduceLROnPlateau, and hold no random generators.)
+
+    It is the first of the callbacks: what it saves is what the others had before the step.
+
+    Args:
+        folder: The phase folder; gets the last two states.
+        phase_id: Id of the phase.
+        every_n_steps: Steps between two states; None: before validations alone.
+    """
+
+    def __init__(self, folder: str | Path, phase_id: str, every_n_steps: int | None = None) -> None:
+        self.folder, self.phase_id, self.every_n_steps = Path(folder), phase_id, every_n_steps
+        self._rng: dict[str, Any] | None = None
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        set_handlers()
+        # Lightning takes an epoch that goes on for one that cannot tell ReduceLROnPlateau its number.
+        trainer.fit_loop._restarting = False
+        if self._rng is not None:
+            restore_rng(self._rng)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:  # its state is the one before the last validation
+            return
+        signum = asked_to_stop()
+        if signum is not None or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            self._save(trainer, pl_module)
+        if signum is not None:
+            self._stop(trainer, signum)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        signum = asked_to_stop()
+        if signum is not None:
+            self._stop(trainer, signum)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        epoch_loop = trainer.fit_loop.epoch_loop
+        n_batches = epoch_loop.batch_progress.current.completed
+        [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
+        checkpoint[RESUME_STATE] = {
+            "format": CHECKPOINT_FORMAT,
+            "phase_id": self.phase_id,
+            "epoch": trainer.current_epoch,
+            "n_batches": n_batches,
+            "step": trainer.global_step,
+            "best_epoch": best.epoch,
+        }
+        checkpoint["rng"] = read_rng()
+        checkpoint["logs"] = [log.state_dict() for log in trainer.loggers if isinstance(log, StepLog)]
+        _settle(checkpoint["loops"]["fit_loop"], in_validation=trainer.validating)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._rng, self._saved_step = checkpoint["rng"], checkpoint[RESUME_STATE]["step"]
+        logs = [log for log in trainer.loggers if isinstance(log, StepLog)]
+        for log, state in zip(logs, checkpoint["logs"], strict=False):  # the logger may be another one now
+            log.load_state_dict(state)
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == self._saved_step:
+            return
+        for name, tensor in pl_module.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise DivergenceError(
+                    f"{name} holds NaN or infinity after step {trainer.global_step}: the training diverged; what was "
+                    "saved before is kept. Set a lower lr"
+                )
+        trainer.save_checkpoint(self.folder / name_state(trainer.global_step), weights_only=False)
+        drop_states(self.folder, keep=KEPT)
+        self._saved_step = trainer.global_step
+
+    def _stop(self, trainer: Trainer, signum: int) -> None:
+        raise Interrupted(signum, f"saved at epoch {trainer.current_epoch + 1}, step {trainer.global_step}")
+
+
+def _settle(loops: dict[str, Any], in_validation: bool) -> None:
+    """Change the progress of Lightning's loops to that of a state between two steps, or before a validation.
+
+    The hooks are called in the middle of what they belong to, where the counters are of things half done.
+    """
+    steps, validation = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
+    if in_validation:  # its first batch was begun: what Lightning takes for a validation that was cut off
+        for counts in (validation["total"], validation["current"]):
+            counts.update(ready=1, started=1, processed=0, completed=0)
+    else:  # the batch that was fetched has not been
+        for counts in (steps["total"], steps["current"]):
+            counts["ready"] = counts["completed"]
+        steps["is_last_batch"] = False

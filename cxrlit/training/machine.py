@@ -1,0 +1,39 @@
+"""What of a machine may change a result: settled when a phase begins, and kept when it goes on elsewhere."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cxrlit.console import say
+from cxrlit.training.folder import read_versions
+
+
+@contextmanager
+def use_threads(n_threads: int) -> Iterator[None]:
+    """Compute with so many threads inside the block: sums depend on how they are divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.get_num_threads() != n_threads:
+        say(
+            f"warning: the phase was begun with {n_threads} threads, and this machine gives {torch.get_num_threads()}: "
+            "the last digits may differ",
+            style="yellow",
+        )
+    elif n_threads > n_cores:
+        say(f"warning: {n_threads} threads, as it was begun with, share {n_cores} cores: it is slow", style="yellow")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compare_versions(record: Mapping[str, Any]) -> None:
+    """Say where a phase goes on with other versions than it was begun with."""
+    then, now = record["versions"], read_versions()
+    changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
+    if changed:
+        say(f"warning: it was begun with {', '.join(changed)}: the last digits may differ", style="yellow")

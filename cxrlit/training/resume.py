@@ -1,0 +1,163 @@
+"""What a phase that was cut off goes on from: its last two states, each a file that says whether it is whole."""
+
+import random
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cxrlit.errors import CheckpointError
+from cxrlit.training.archive import read_archive
+from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
+
+KEPT = 2
+"""States of a phase that are kept: the newest, and one to fall back to."""
+LIGHTNING_KEYS = {
+    "epoch",
+    "global_step",
+    "pytorch-lightning_version",
+    "state_dict",
+    "loops",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+}
+OUR_KEYS = {RESUME_STATE, "rng", "logs", "auroc", "train_auroc"}
+
+
+class Position(BaseModel):
+    """Where a state stands, under the key ``cxrlit_resume``.
+
+    Attributes:
+        format: Version of the file.
+        phase_id: Id of the phase.
+        epoch: The epoch that is under way, from 0.
+        n_batches: Batches of it that are behind; all of them where its validation is what comes next.
+        step: Steps behind, of all epochs.
+        best_epoch: The best epoch so far, whose weights are in ``best.ckpt``; None: none has ended.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: int
+    phase_id: str
+    epoch: int
+    n_batches: int
+    step: int
+    best_epoch: int | None
+
+    def describe(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step}"
+
+
+class ResumePoint(NamedTuple):
+    """A state that a phase can go on from."""
+
+    path: Path
+    position: Position
+
+
+def name_state(step: int) -> str:
+    """File name of a state; the names are in the order of the steps."""
+    return f"resume-{step:09d}.ckpt"
+
+
+def list_states(folder: Path) -> list[Path]:
+    """The states in a phase folder, the newest first."""
+    return sorted(folder.glob("resume-*.ckpt"), reverse=True)
+
+
+def drop_states(folder: Path, keep: int = 0) -> None:
+    """Remove all states of a phase but the newest ``keep``."""
+    for path in list_states(folder)[keep:]:
+        path.unlink()
+
+
+def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[str]]:
+    """The newest state that can be used.
+
+    Args:
+        folder: The phase folder.
+        phase_id: Id of the phase.
+
+    Returns:
+        It, or None, and a line for each newer one that cannot be used.
+    """
+    faults: list[str] = []
+    for path in list_states(folder):
+        try:
+            point = ResumePoint(path, read_position(path, phase_id))
+            _check_best(folder / "best.ckpt", point.position)
+        except CheckpointError as error:
+            faults.append(str(error))
+            continue
+        return point, faults
+    return None, faults
+
+
+def read_position(path: Path, phase_id: str) -> Position:
+    """Read and check a state, down to where it stands.
+
+    Raises:
+        CheckpointError: It is damaged, is not ours, or is of another phase.
+    """
+    content = read_archive(path)
+    strange = sorted(map(str, content.keys() - LIGHTNING_KEYS - OUR_KEYS))
+    if strange:
+        raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no state of a phase does")
+    missing = sorted(LIGHTNING_KEYS - content.keys())
+    try:
+        position = Position.model_validate(content.get(RESUME_STATE))
+    except ValidationError:
+        raise CheckpointError(f"{path}: it does not say where its phase stood") from None
+    if missing or position.format != CHECKPOINT_FORMAT:
+        raise CheckpointError(f"{path}: another version of cxrlit wrote it")
+    if position.phase_id != phase_id:
+        raise CheckpointError(f"{path}: it is a state of phase {position.phase_id}")
+    return position
+
+
+def read_rng() -> dict[str, Any]:
+    """The state of every random generator that training may use, plain types."""
+    version, keys, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002  # a user's callback may draw from it
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}},
+        "python": [version, list(keys), gauss],
+    }
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Set every random generator to a state of ``read_rng``."""
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    keys = np.array(state["numpy"]["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": keys}})  # noqa: NPY002
+    version, python_keys, gauss = state["python"]
+    random.setstate((version, tuple(python_keys), gauss))
+
+
+def seed_all(seed: int) -> None:
+    """Seed every random generator that training may use."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def _check_best(path: Path, position: Position) -> None:
+    """The best weights so far are there. Those of an epoch that is done again are written again.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    if position.best_epoch is None:
+        return
+    facts = read_checkpoint(path).facts
+    again = facts.epoch >= position.epoch or facts.epoch == START_EPOCH  # that one is decided on at the phase's end
+    if facts.phase_id != position.phase_id or not (again or facts.epoch == position.best_epoch):
+        raise CheckpointError(f"{path}: it does not hold the weights of epoch {position.best_epoch + 1}")

@@ -1,0 +1,145 @@
+"""Checkpoint files: the same content is the same bytes, and any change of them is noticed."""
+
+import os
+import subprocess
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hostile import Payload, write_member, write_old_torch, write_pickle, write_sealed
+from test_files import limit_file_size, list_names
+
+from cxrlit.errors import CheckpointError
+from cxrlit.training.archive import read_archive, write_archive
+
+CONTENT: dict[str, Any] = {
+    "numbers": [1, 2.5, float("inf"), None, True],
+    "names": {"a": ("b", "c"), 3: OrderedDict(x="y")},
+    "weights": {"one": torch.arange(6.0).view(2, 3), "two": torch.zeros(0, dtype=torch.int64)},
+}
+
+
+def test_what_is_written_is_read_by_us_by_torch_and_by_any_unzip(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "a.ckpt"
+    write_archive(path, CONTENT)
+    for content in (read_archive(path), torch.load(path, weights_only=True)):
+        assert content.keys() == CONTENT.keys()
+        assert content["numbers"] == CONTENT["numbers"]
+        assert content["names"] == CONTENT["names"]
+        assert content["weights"]["one"].equal(CONTENT["weights"]["one"])
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    assert list_names(path.parent) == ["a.ckpt"]
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.ckpt", "other name.ckpt"):
+        write_archive(tmp_path / name, CONTENT)
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "other name.ckpt").read_bytes()
+
+
+def refuse(path: Path) -> str:
+    with pytest.raises(CheckpointError, match=f"^{path}: ") as fault:
+        read_archive(path)
+    assert "\n" not in str(fault.value)
+    return str(fault.value)
+
+
+def test_a_bit_that_is_flipped_anywhere_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_archive(path, CONTENT)
+    content = bytearray(path.read_bytes())
+    for place in {*range(0, len(content), 7), *range(64), *range(len(content) - 128, len(content))}:
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        refuse(path)
+        content[place] ^= 1 << place % 8
+
+
+def test_a_file_that_is_cut_or_grew_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_archive(path, CONTENT)
+    content = path.read_bytes()
+    for length in [*range(0, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:length])
+        refuse(path)
+    path.write_bytes(content + b"\0")
+    refuse(path)
+    path.write_bytes(b"\0" + content)
+    refuse(path)
+
+
+def test_a_file_of_torch_without_our_checksum_is_not_taken(tmp_path: Path) -> None:
+    torch.save(CONTENT, tmp_path / "archive.ckpt")  # the name is that of the folder in the archive
+    assert "it has no checksum" in refuse(tmp_path / "archive.ckpt")
+    torch.save(CONTENT, tmp_path / "other.ckpt")
+    assert "refused" in refuse(tmp_path / "other.ckpt")
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    assert "cannot be read" in refuse(tmp_path / "nope.ckpt")
+    assert "cannot be read" in refuse(tmp_path)
+
+
+WAYS: dict[str, Callable[[Path, Any], None]] = {
+    "pickle": write_pickle,
+    "old format of torch": write_old_torch,
+    "sealed": write_sealed,
+    "a member that leaves its folder": lambda path, _: write_member(path, {"a": 1}, "../../evil"),
+    "a member of another folder": lambda path, _: write_member(path, {"a": 1}, "/etc/evil"),
+    "code": lambda path, _: write_member(path, {"a": 1}, "archive/code/evil.py"),
+    "members that unpack to more": lambda path, _: write_member(path, {"a": 1}, "", zipfile.ZIP_DEFLATED),
+}
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.pt", "a.safetensors", "a.png"])
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_of_a_hostile_file_runs(tmp_path: Path, way: str, name: str) -> None:
+    canary, folder = tmp_path / "canary", tmp_path / "folder"
+    folder.mkdir()
+    WAYS[way](folder / name, {"cxrlit": Payload(canary)})
+    refuse(folder / name)
+    assert list_names(tmp_path) == ["folder"]
+    assert list_names(folder) == [name]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(np.float64(1), "float64"), ({1}, "set"), (Path("a"), "PosixPath"), (np.zeros(2), "ndarray")]
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, value: Any, kind: str) -> None:
+    path = tmp_path / "a.ckpt"
+    write_archive(path, CONTENT)
+    with pytest.raises(CheckpointError, match=rf"a\.ckpt: callbacks\.mine\.state is a {kind}"):
+        write_archive(path, {"callbacks": {"mine": {"state": [1, value]}}})
+    assert read_archive(path)["numbers"] == CONTENT["numbers"]
+    assert list_names(tmp_path) == ["a.ckpt"]
+
+
+def test_without_space_the_old_file_stays_and_the_message_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_archive(path, CONTENT)
+    fault = r"a\.ckpt: it cannot be written \(File too large\)"
+    with pytest.raises(CheckpointError, match=fault), limit_file_size(9000):
+        write_archive(path, {"weights": torch.zeros(100_000)})
+    assert read_archive(path).keys() == CONTENT.keys()
+    assert list_names(tmp_path) == ["a.ckpt"]
+
+
+def test_on_a_disk_that_is_full_the_old_file_stays(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        path = tmp_path / "a.ckpt"
+        write_archive(path, CONTENT)
+        with pytest.raises(CheckpointError, match=r"a\.ckpt: it cannot be written \(No space left on device\)"):
+            write_archive(path, {"weights": torch.zeros(100_000)})
+        assert read_archive(path).keys() == CONTENT.keys()
+        assert list_names(tmp_path) == ["a.ckpt"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
