@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.inspection.counts import Counts, Numbers
-from cxrlit.inspection.figures import show_count, show_part, show_share
+from cxrlit.inspection.figures import show_part
+from cxrlit.pages.text import show_count, show_share
 
 HEAT_STEPS = 10
 """Steps of colour of a matrix; the style sheet has a class for each, and one for 0."""

@@ -8,41 +8,12 @@ import pandas as pd
 
 from cxrlit.inspection.counts import UNKNOWN, Counts, Numbers
 from cxrlit.inspection.sample import MIN_STD, Sample
-
-NOTHING = "–"
-"""Stands for what is undefined."""
+from cxrlit.pages.text import NOTHING, show_count, show_share
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 
 Row = tuple[str, list[str]]
 """What a row of figures is called, and its cells."""
-
-
-def show_count(number: int) -> str:
-    """A number with its thousands apart.
-
-    >>> show_count(112120)
-    '112,120'
-    """
-    return f"{number:,}"
-
-
-def make_printable(text: str) -> str:
-    """A text without control characters and marks that turn its direction around, which names in tables may hold.
-
-    >>> make_printable("a\\x1b[31m"), make_printable("é")
-    ('a\\\\x1b[31m', 'é')
-    """
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def show_share(share: float) -> str:
-    """A share as percent; a dash where it is undefined.
-
-    >>> show_share(0.10312), show_share(float("nan"))
-    ('10.3 %', '–')
-    """
-    return NOTHING if np.isnan(share) else f"{100 * share:.1f} %"
 
 
 def show_change(change: float) -> str:
@@ -161,13 +132,6 @@ def list_pixels(sample: Sample) -> list[tuple[str, str]]:
         ("standard deviation of an image", show_spread(stds, 3)),
         (f"of one gray, or almost (deviation < {MIN_STD:g})", show_part(len(sample.flat), len(decoded))),
     ]
-
-
-def count_reasons(table: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
-    """Each reason of a table of images that are not used: how many, and the names of the first few."""
-    groups = table["image"].astype(str).groupby(table["reason"].astype(str))
-    counted = [(str(reason), len(names), sorted(names)[:3]) for reason, names in groups]
-    return sorted(counted, key=lambda item: (-item[1], item[0]))
 
 
 def _share_out(numbers: Sequence[int]) -> list[str]:

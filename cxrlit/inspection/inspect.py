@@ -7,7 +7,7 @@ from cxrlit.console import say, show_path
 from cxrlit.data.load import read_data
 from cxrlit.errors import ConfigError
 from cxrlit.files import write_text
-from cxrlit.inspection.page import render_page
+from cxrlit.inspection.page import render_survey
 from cxrlit.inspection.sample import take_sample
 from cxrlit.inspection.screen import print_concerns, print_sample, print_survey
 from cxrlit.inspection.survey import name_image_concerns, survey_data
@@ -42,5 +42,5 @@ def inspect_data(config: InspectConfig) -> None:
         print_sample(sample)
         concerns = [*concerns, *name_image_concerns(sample)]
     print_concerns(concerns)
-    write_text(out, render_page(config, survey, sample, concerns))
+    write_text(out, render_survey(config, survey, sample, concerns))
     say(f"The page: {show_path(out)}")

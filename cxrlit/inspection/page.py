@@ -1,12 +1,10 @@
 """The HTML page of ``cxrlit inspect``: one file that loads nothing and runs nothing.
 
 Charts are bars inside tables and one inline SVG: what they show is there as text too, and they follow the reader's
-light or dark colours. The content policy names the one style sheet by its hash, so that a name in a table that
-slipped through as markup could still neither run nor load anything.
+light or dark colours.
 """
 
 import base64
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cxrlit.config import InspectConfig
 from cxrlit.data.load import LoadedData
@@ -30,21 +27,19 @@ from cxrlit.inspection.charts import (
 from cxrlit.inspection.counts import UNKNOWN, Counts, compare_prevalence
 from cxrlit.inspection.figures import (
     Row,
-    count_reasons,
     list_file_sizes,
     list_files,
     list_findings,
     list_patients,
     list_people,
     list_pixels,
-    make_printable,
     show_change,
-    show_count,
-    show_share,
 )
 from cxrlit.inspection.images import THUMBNAIL_PX
 from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.survey import Survey
+from cxrlit.pages.page import render_page
+from cxrlit.pages.text import count_reasons, show_count, show_share
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("cxrlit", "numpy", "pandas", "opencv-python-headless")
@@ -53,7 +48,7 @@ MAX_LISTED = 200
 """Images that a list of the page names; it says how many there are."""
 
 
-def render_page(config: InspectConfig, survey: Survey, sample: Sample | None, concerns: Sequence[str]) -> str:
+def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, concerns: Sequence[str]) -> str:
     """The page. The same data and settings give the same bytes.
 
     Args:
@@ -62,20 +57,12 @@ def render_page(config: InspectConfig, survey: Survey, sample: Sample | None, co
         sample: What the images say, where there are files of them.
         concerns: What a user should look into before training.
     """
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finish,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     some_unknown = bool(parts[0].unknown.any())
-    return environment.get_template("page.html").render(
-        style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    return render_page(
+        FOLDER,
+        "page",
+        title=f"{data.name}: what is in the data",
         name=data.name,
         n_images=show_count(len(survey.rows)),
         n_patients=show_count(parts[0].n_patients),
@@ -103,11 +90,6 @@ def render_page(config: InspectConfig, survey: Survey, sample: Sample | None, co
         thumbnail_px=THUMBNAIL_PX,
         made=_list_making(config, survey),
     )
-
-
-def _finish(value: Any) -> Any:
-    """Every text on the page is printable; what is marked as HTML is our own."""
-    return make_printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _list_sources(survey: Survey) -> list[Row]:

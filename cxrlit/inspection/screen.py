@@ -12,20 +12,17 @@ from cxrlit.console import print_table, say
 from cxrlit.data.sources.tables import show
 from cxrlit.inspection.counts import Counts, compare_prevalence
 from cxrlit.inspection.figures import (
-    count_reasons,
     list_file_sizes,
     list_files,
     list_findings,
     list_patients,
     list_people,
     list_pixels,
-    make_printable,
     show_change,
-    show_count,
-    show_share,
 )
 from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.survey import Survey
+from cxrlit.pages.text import count_reasons, make_printable, show_count, show_share
 
 MAX_LABELS = 14
 """Labels of which the screen shows which occur together; the page shows it of any number."""

@@ -2,30 +2,26 @@
 
 import base64
 import hashlib
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from browsing import CHROMIUM, Page, browse
 from inspecting import Row, encode, fill, look, noise, read
 
 from cxrlit.config import InspectConfig
 from cxrlit.data.decode import decode_pixels, resize_square
-from cxrlit.inspection.page import render_page
+from cxrlit.inspection.page import render_survey
 from cxrlit.inspection.survey import name_image_concerns, survey_data
 from cxrlit.labels import LABELS
 
 ConfigMaker = Callable[..., InspectConfig]
 RowWriter = Callable[..., Path]
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = (
     "<script>alert(1)<script>.png",
     "<img src=x onerror=alert(1)>.png",
@@ -36,58 +32,9 @@ HOSTILE = (
 )
 
 
-class Page(HTMLParser):
-    """Elements, attributes and tables of a page; fails where an element is not closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.rows: list[list[str]] = []
-        self.caption = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.rows, self.caption = [], ""
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-        if tag == "table":
-            assert self.caption not in self.tables
-            self.tables[self.caption] = self.rows
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if "caption" in self.open:
-            self.caption += data
-        elif "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += data
-
-    def find(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 def make_page(config: InspectConfig) -> str:
     survey, sample = look(config)
-    return render_page(config, survey, sample, [*survey.concerns, *name_image_concerns(sample)])
+    return render_survey(config, survey, sample, [*survey.concerns, *name_image_concerns(sample)])
 
 
 def test_the_page_is_whole_and_asks_for_nothing(nih_tree: Path, make_config: ConfigMaker) -> None:
@@ -219,7 +166,7 @@ def test_each_of_several_data_sets_is_counted(nih_tree: Path, make_config: Confi
     data = read(config)
     sources = np.where(data.index["patient"].astype(int) % 2, "odd", "even")
     survey = survey_data(replace(data, index=data.index.assign(source=sources), official={}), config.data)
-    page = Page(render_page(config, survey, None, []))
+    page = Page(render_survey(config, survey, None, []))
     head, *rows = page.tables["Data sets"]
     assert head == ["data set", "images", "patients"]
     assert {tuple(row) for row in rows} == {
@@ -227,9 +174,6 @@ def test_each_of_several_data_sets_is_counted(nih_tree: Path, make_config: Confi
         for name in ("odd", "even")
     }
     assert "Data sets" not in Page(make_page(config)).tables
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.slow
@@ -247,26 +191,3 @@ def test_a_browser_opens_the_page(nih_tree: Path, make_config: ConfigMaker, tmp_
     assert (pixels != pixels[0, 0]).any(axis=(1, 2)).mean() > 0.5
     path.write_text(html.replace("<style>", "<style>/* changed */"))  # the policy holds, and a fault is seen
     assert any("Content Security Policy" in line for line in browse(path, tmp_path, width)[0])
-
-
-def browse(path: Path, folder: Path, width: int) -> tuple[list[str], np.ndarray]:
-    """What a headless Chromium has to complain about a page, and what it shows of it."""
-    picture = folder / "screen.png"
-    command = [
-        str(CHROMIUM),
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},2000",
-        f"--screenshot={picture}",
-        path.as_uri(),
-    ]
-    outcome = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(folder)}
-    )
-    assert outcome.returncode == 0, outcome.stderr
-    image = cv2.imread(str(picture))
-    assert image is not None
-    return [line for line in outcome.stderr.splitlines() if "CONSOLE" in line], image

@@ -1,0 +1,1 @@
+"""HTML pages: one file each, that loads nothing and runs nothing."""

@@ -1,0 +1,55 @@
+"""Numbers and texts as a reader takes them in."""
+
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+
+NOTHING = "–"
+"""Stands for what is undefined."""
+
+
+def show_count(number: int) -> str:
+    """A number with its thousands apart.
+
+    >>> show_count(112120)
+    '112,120'
+    """
+    return f"{number:,}"
+
+
+def show_share(share: float) -> str:
+    """A share as percent; a dash where it is undefined.
+
+    >>> show_share(0.10312), show_share(float("nan"))
+    ('10.3 %', '–')
+    """
+    return NOTHING if np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def make_printable(text: str) -> str:
+    """A text without control characters and marks that turn its direction around, which names in tables may hold.
+
+    >>> make_printable("a\\x1b[31m"), make_printable("é")
+    ('a\\\\x1b[31m', 'é')
+    """
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def count_reasons(table: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
+    """Each reason of a table of images that are not used: how many, and the names of the first few."""
+    groups = table["image"].astype(str).groupby(table["reason"].astype(str))
+    counted = [(str(reason), len(names), sorted(names)[:3]) for reason, names in groups]
+    return sorted(counted, key=lambda item: (-item[1], item[0]))
+
+
+def hide_secrets(address: str) -> str:
+    """An address without what stands for a password in it.
+
+    >>> hide_secrets("https://me:secret@host:8080/stores/nih?token=secret")
+    'https://host:8080/stores/nih'
+    """
+    parts = urlsplit(address)
+    if not parts.scheme:
+        return address
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
