@@ -1,0 +1,180 @@
+"""Localisation on a part of a network's data: scores against the boxes, pictures of the most certain images."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+
+from cxrlit.console import print_table
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.errors import DataError, name_some
+from cxrlit.evaluation.bootstrap import N_REPLICATES
+from cxrlit.evaluation.localisation.boxes import SIDES, Boxes
+from cxrlit.evaluation.localisation.examples import choose_examples
+from cxrlit.evaluation.localisation.heatmaps import Method, make_heatmaps
+from cxrlit.evaluation.localisation.overlays import Picture, Shown, draw_overlays
+from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
+from cxrlit.evaluation.localisation.scores import COLUMNS, Floats, detect, score
+from cxrlit.evaluation.localisation.tables import PRIORS, tabulate_localisation
+from cxrlit.evaluation.predictions import list_labels
+from cxrlit.evaluation.thresholds import Thresholds
+from cxrlit.files import write_csv
+from cxrlit.model.densenet import CXRNet
+
+TABLE, FOLDER = "eval_localisation.csv", "heatmaps"
+"""What is written: the table, and the folder of the pictures."""
+
+N_EXAMPLES = 3
+
+
+class Localisation(NamedTuple):
+    """What was found.
+
+    Attributes:
+        table: See ``tabulate_localisation``.
+        pictures: The examples, each a file.
+        sheets: All examples of a label, a file each.
+    """
+
+    table: pd.DataFrame
+    pictures: list[Picture]
+    sheets: list[Picture]
+
+
+def localise(
+    network: CXRNet,
+    datamodule: CXRDataModule,
+    part: str,
+    predictions: pd.DataFrame,
+    thresholds: Thresholds,
+    boxes: Boxes,
+    out: Path,
+    *,
+    method: Method = "gradcam",
+    n_examples: int = N_EXAMPLES,
+    n_replicates: int = N_REPLICATES,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Localisation:
+    """Compute the heatmaps of the images that have boxes or are shown, score and draw them, write ``TABLE``.
+
+    Args:
+        network: As it was trained; it ends on the device that it came on.
+        datamodule: The images, at the size of the network.
+        part: train, val or test.
+        predictions: The predictions table of the part, as the thresholds are for (calibrated or not).
+        thresholds: Of the labels in use.
+        boxes: From ``collect_boxes``, of the same part.
+        out: Folder of ``TABLE`` and of ``FOLDER`` with the pictures.
+        method: gradcam or gradcam++.
+        n_examples: Images shown of each label and kind.
+        n_replicates: Of the bootstrap.
+        seed: Of bootstrap and random maps.
+        device: Where to compute.
+
+    Raises:
+        DataError: A predicted image is not in the part, or predictions and network have other labels.
+    """
+    labels = list(datamodule.data.labels)
+    images = pd.Index(datamodule.parts[part]["image"])
+    _check(predictions, thresholds, images, labels, part)
+    boxed = set(zip(boxes.table["image"], boxes.table["label"], strict=True))
+    examples = choose_examples(predictions, thresholds, boxed, n_examples)
+    shown_rows = images.get_indexer(pd.Index([example.image for example in examples]))
+    rows = np.unique(np.concatenate([boxes.table["row"].to_numpy(np.int64), shown_rows]))
+    maps = compute_heatmaps(network, datamodule, part, rows, method, device)
+    places = {row: place for place, row in enumerate(rows.tolist())}
+
+    pairs, sides = pair_boxes(boxes)
+    size = datamodule.img_size
+    found = [
+        score(detect([maps[places[row], labels.index(label)]], size), of_one, size)[0]
+        for row, label, of_one in zip(pairs["row"], pairs["label"], sides, strict=True)
+    ]
+    patients, shape = pairs["patient"].to_numpy(object), maps.shape[2:]
+    elsewhere = np.full((len(pairs), len(COLUMNS)), np.nan)
+    for label in labels:
+        of_label = np.flatnonzero(pairs["label"] == label)
+        elsewhere[of_label] = score_elsewhere([sides[number] for number in of_label], patients[of_label], size)
+    scores = {
+        "value": np.array(found).reshape(-1, len(COLUMNS)),
+        "random": score_random(sides, shape, size, seed),
+        "centre": score_centre(sides, size),
+        "elsewhere": elsewhere,
+    }
+    table = tabulate_localisation(pairs, scores, labels, boxes.reason, n_replicates, seed)
+    write_csv(out / TABLE, table)
+
+    by_pair = dict(zip(zip(pairs["image"], pairs["label"], strict=True), sides, strict=True))
+    shown = {}
+    for example, row in zip(examples, shown_rows.tolist(), strict=True):
+        position = int(datamodule.parts[part]["row"].iloc[row])
+        heatmap = maps[places[row], labels.index(example.label)]
+        of_one = by_pair.get((example.image, example.label), np.empty((0, 4)))
+        shown[example] = Shown(datamodule.store.take([position])[0], heatmap, of_one)
+    return Localisation(table, *draw_overlays(shown, out / FOLDER))
+
+
+def compute_heatmaps(
+    network: CXRNet,
+    datamodule: CXRDataModule,
+    part: str,
+    rows: NDArray[np.int64],
+    method: Method,
+    device: torch.device | str,
+) -> NDArray[np.float32]:
+    """(N, L, h, w) heatmaps of rows of a part, see ``make_heatmaps``."""
+    positions = datamodule.parts[part]["row"].to_numpy(np.int64)[rows]
+    home = network.head.weight.device
+    network.to(device)
+    maps = []
+    try:
+        for start in track(range(0, len(rows), datamodule.batch_size), "Computing heatmaps", disable=not len(rows)):
+            images = datamodule.store.take(positions[start : start + datamodule.batch_size])
+            batch = torch.from_numpy(images).unsqueeze(1).to(device)
+            maps.append(make_heatmaps(network, batch, method).maps.cpu().numpy())
+    finally:
+        network.to(home)
+    return np.concatenate(maps) if maps else np.empty((0, len(datamodule.data.labels), 1, 1), np.float32)
+
+
+def pair_boxes(boxes: Boxes) -> tuple[pd.DataFrame, list[Floats]]:
+    """A row for each image and label with a box: ``row``, ``image``, ``patient``, ``label``, ``n_boxes``; and for each
+    its (G, 4) boxes."""
+    keys = ["row", "image", "patient", "label"]
+    groups = list(boxes.table.groupby(keys, sort=False))
+    sides = [group[list(SIDES)].to_numpy(np.float64) for _, group in groups]
+    pairs = pd.DataFrame([key for key, _ in groups], columns=keys)
+    return pairs.assign(n_boxes=[len(of_one) for of_one in sides]), sides
+
+
+def print_localisation(table: pd.DataFrame) -> None:
+    """The pointing game of each label beside the priors, and the shares found at T = 0.1."""
+    shown = Table()
+    shown.add_column("label", no_wrap=True)
+    for column in ("boxes", "pointing", "95 %", *PRIORS, "IoU > 0.1", "IoBB > 0.1"):
+        shown.add_column(column, justify="right")
+    for label, rows in table.groupby("label", sort=False):
+        pointing = rows[rows["metric"] == "pointing"].iloc[0]
+        lowest = rows[rows["threshold"] == rows["threshold"].min()].set_index("metric")["value"]
+        interval = "" if np.isnan(pointing["low"]) else f"{pointing['low']:.2f} to {pointing['high']:.2f}"
+        numbers = [pointing["value"], *pointing[list(PRIORS)], lowest["iou"], lowest["iobb"]]
+        cells = ["" if np.isnan(number) else f"{number:.3f}" for number in numbers]
+        style = "bold" if label == "macro" else None
+        shown.add_row(str(label), str(pointing["n_boxes"]), cells[0], interval, *cells[1:], style=style)
+    print_table(shown)
+
+
+def _check(predictions: pd.DataFrame, thresholds: Thresholds, images: pd.Index, labels: list[str], part: str) -> None:
+    """Predictions, thresholds and network are of the same labels and images."""
+    for what, there in (("predictions", list_labels(predictions)), ("thresholds", list(thresholds.labels))):
+        if there != labels:
+            raise DataError(f"the {what} are of {name_some(there)}, the network of {name_some(labels)}")
+    unknown = predictions.loc[~predictions["image"].isin(images), "image"].tolist()
+    if unknown:
+        raise DataError(f"{len(unknown)} predicted images are not in {part}: {name_some(unknown)}")

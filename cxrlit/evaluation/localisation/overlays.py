@@ -1,0 +1,181 @@
+"""Heatmaps over their radiographs, as PNG files."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cxrlit.evaluation.localisation.examples import KINDS, Example
+from cxrlit.evaluation.localisation.heatmaps import enlarge
+from cxrlit.evaluation.localisation.scores import Floats
+from cxrlit.files import replace_file
+
+COLORS = "inferno"
+"""A colour map that is perceptually uniform, also in gray and to the colour-blind."""
+
+MAX_ALPHA = 0.6
+"""Opacity at a map's maximum; where the map is 0 there is nothing but the radiograph."""
+
+BOX_COLOR = (57, 215, 255)
+PICTURE_PX, SHEET_PX, GAP_PX = 360, 220, 6
+"""Sides of a radiograph alone and on a sheet, and what is between two."""
+
+LINE_PX, DPI = 16, 100
+"""Height of a line of text, and pixels of an inch."""
+
+
+class Shown(NamedTuple):
+    """What there is to see of an example.
+
+    Attributes:
+        pixels: (S, S) uint8.
+        heatmap: (h, w) in [0, 1].
+        boxes: (G, 4) left, top, right, bottom in pixels; none where none is known.
+    """
+
+    pixels: NDArray[np.uint8]
+    heatmap: NDArray[np.float32]
+    boxes: Floats
+
+
+class Picture(NamedTuple):
+    """A PNG file.
+
+    Attributes:
+        path: The file.
+        label: Its label.
+        kind: Of ``KINDS``; of a sheet empty.
+        caption: A line on what it shows.
+    """
+
+    path: Path
+    label: str
+    kind: str
+    caption: str
+
+
+def draw_overlays(shown: Mapping[Example, Shown], folder: Path) -> tuple[list[Picture], list[Picture]]:
+    """Draw each example, plain and with its heatmap, and a sheet for each label.
+
+    Args:
+        shown: The examples in the order of the sheets, and what there is to see of each.
+        folder: Where the files go. Pictures of an earlier evaluation are removed.
+
+    Returns:
+        The pictures of the examples, and the sheets.
+    """
+    pictures, sheets = [], []
+    for example, what in shown.items():
+        name = f"{name_file(example.label)}-{example.kind.replace('_', '-')}-{example.rank}.png"
+        caption = describe(example, what)
+        _save(draw_example(caption, what), folder / name)
+        pictures.append(Picture(folder / name, example.label, example.kind, caption))
+    for label in dict.fromkeys(example.label for example in shown):
+        path = folder / f"{name_file(label)}.png"
+        _save(draw_sheet(label, {example: what for example, what in shown.items() if example.label == label}), path)
+        sheets.append(Picture(path, label, "", f"{label}: the most certain images, plain and with the heatmap"))
+    kept = {picture.path for picture in (*pictures, *sheets)}
+    for path in set(folder.glob("*.png")) - kept:
+        path.unlink()
+    return pictures, sheets
+
+
+def draw_example(caption: str, what: Shown) -> Figure:
+    """One image under its caption, in two lines."""
+    pair = compose_pair(what, PICTURE_PX)
+    head = 2 * LINE_PX + 2 * GAP_PX
+    figure = _start(pair.shape[1], pair.shape[0] + head)
+    _write(figure, GAP_PX, GAP_PX, caption.replace(": ", ":\n", 1))
+    figure.figimage(pair, 0, 0, origin="upper")
+    return figure
+
+
+def draw_sheet(label: str, shown: Mapping[Example, Shown]) -> Figure:
+    """All examples of a label: a row for each kind, the most certain to the left."""
+    kinds = [kind for kind in KINDS if any(example.kind == kind for example in shown)]
+    width, height = 2 * SHEET_PX + 4 * GAP_PX, SHEET_PX + 2 * LINE_PX + 3 * GAP_PX
+    head = 2 * LINE_PX
+    full = (max(example.rank for example in shown) * width, head + len(kinds) * height)
+    figure = _start(*full)
+    _write(figure, GAP_PX, GAP_PX, label, fontsize=13)
+    for example, what in shown.items():
+        left, top = (example.rank - 1) * width + GAP_PX, head + kinds.index(example.kind) * height
+        _write(figure, left, top, f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{shorten(example.image, 48)}")
+        bottom = full[1] - top - 2 * LINE_PX - GAP_PX - SHEET_PX
+        figure.figimage(compose_pair(what, SHEET_PX), left, bottom, origin="upper")
+    return figure
+
+
+def compose_pair(what: Shown, side: int) -> NDArray[np.uint8]:
+    """(side, 2 side + gap, 3) the radiograph, and beside it the same under its heatmap; boxes on both."""
+    smooth = cv2.INTER_AREA if side < len(what.pixels) else cv2.INTER_CUBIC
+    plain = np.repeat(cv2.resize(what.pixels, (side, side), interpolation=smooth)[..., None], 3, axis=2)
+    colors = color_heatmap(enlarge(what.heatmap, side))
+    alpha = colors[..., 3:]
+    heated = np.rint((1 - alpha) * plain + alpha * 255 * colors[..., :3]).astype(np.uint8)
+    for panel in (plain, heated):
+        for box in what.boxes:
+            left, top, right, bottom = np.rint(box * side / len(what.pixels)).astype(int).tolist()
+            for color, thickness in (((0, 0, 0), 4), (BOX_COLOR, 2)):  # seen on bright and on dark
+                cv2.rectangle(panel, (left, top), (right - 1, bottom - 1), color, thickness)
+    gap = np.full((side, GAP_PX, 3), 255, dtype=np.uint8)
+    return np.concatenate([plain, gap, heated], axis=1)
+
+
+def describe(example: Example, what: Shown) -> str:
+    """The caption of an example."""
+    target = {1.0: "present", 0.0: "absent"}.get(example.target, "unknown")
+    decided = "no threshold" if np.isnan(example.threshold) else f"threshold {example.threshold:.3f}"
+    n_boxes = len(what.boxes)
+    boxes = {0: "", 1: ", box drawn"}.get(n_boxes, f", {n_boxes} boxes drawn")
+    return (
+        f"{example.label}, {KINDS[example.kind]}: {example.image}, prob {example.prob:.3f} ({decided}), "
+        f"label {target}{boxes}"
+    )
+
+
+def color_heatmap(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, S) in [0, 1] to (S, S, 4) colour and opacity, which grows with the map from 0."""
+    colors = np.array(matplotlib.colormaps[COLORS](heatmap), dtype=np.float32)
+    colors[..., 3] = MAX_ALPHA * heatmap
+    return colors
+
+
+def name_file(label: str) -> str:
+    """A label as a part of a file name.
+
+    >>> name_file("Pleural Thickening")
+    'Pleural_Thickening'
+    """
+    return re.sub(r"[^\w.+()-]", "_", label)
+
+
+def shorten(name: str, length: int) -> str:
+    """A name with its middle left out where it is longer.
+
+    >>> shorten("00000001_000.png", 9), shorten("a.png", 9)
+    ('0000….png', 'a.png')
+    """
+    return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length - 1) // 2 :]}"
+
+
+def _start(width: int, height: int) -> Figure:
+    """An empty figure of so many pixels."""
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+
+def _write(figure: Figure, left: int, top: int, text: str, fontsize: int = 9) -> None:
+    """Text whose upper left corner is so many pixels from the figure's. A name is no formula."""
+    width, height = figure.get_size_inches() * DPI
+    figure.text(left / width, 1 - top / height, text, fontsize=fontsize, verticalalignment="top", parse_math=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replace_file(path) as staged:
+        figure.savefig(staged)

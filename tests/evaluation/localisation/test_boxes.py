@@ -1,0 +1,189 @@
+"""Boxes follow their images into the store, and those that are left out are counted."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxrlit.config import DataConfig, NIHData, PrepareConfig, read_config
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.decode import Resize, resize_square
+from cxrlit.data.load import load_data
+from cxrlit.data.sources.nih import BOX_LIST
+from cxrlit.errors import DataError
+from cxrlit.evaluation.localisation.boxes import SIDES, collect_boxes, find_box_lists, place_boxes
+from cxrlit.labels import LABELS
+
+HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+RESIZES: tuple[Resize, ...] = ("pad", "crop", "stretch")
+
+
+@given(data=st.data(), resize=st.sampled_from(RESIZES))
+@settings(max_examples=100, deadline=None)
+def test_a_box_is_where_its_pixels_are(data: st.DataObject, resize: Resize) -> None:
+    height, width, size = (data.draw(st.integers(low, 90)) for low in (8, 8, 6))
+    left, right = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
+    top, bottom = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2, unique=True)))
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[top:bottom, left:right] = 255
+    seen = resize_square(pixels, size, resize) > 0
+    [box] = place_boxes(np.array([[left, top, right, bottom]], float), height, width, size, resize)
+    if not seen.any():
+        # Nothing is left of it, or so little that it rounds to black.
+        assert min(box[2] - box[0], box[3] - box[1]) < 0.5
+        return
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    # A pixel that a box touches lights up; where the image is enlarged, interpolation spreads by a source pixel.
+    side = {"pad": max(height, width), "crop": min(height, width)}.get(resize, 0)
+    scale = np.array([size / side] * 2 if side else [size / width, size / height])
+    assert (np.abs(found - box) < 1 + np.tile(np.maximum(scale, 0), 2)).all()
+
+
+@given(
+    st.integers(1, 4000),
+    st.integers(1, 2000),
+    st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=5),
+)
+def test_on_a_square_image_all_ways_agree(side: int, size: int, shares: list[tuple[float, ...]]) -> None:
+    boxes = np.sort(np.array(shares).reshape(-1, 2, 2), axis=1).reshape(-1, 4) * side
+    placed = [place_boxes(boxes, side, side, size, resize) for resize in RESIZES]
+    np.testing.assert_allclose(placed[0], boxes / side * size, atol=1e-9)
+    np.testing.assert_array_equal(placed[0], placed[1])
+    np.testing.assert_allclose(placed[0], placed[2], atol=1e-9)
+
+
+def write_list(root: Path, *rows: str) -> None:
+    (root / BOX_LIST).write_text("\n".join([HEADER, *rows]) + "\n")
+
+
+def prepare(config: DataConfig, cache: Path, labels: tuple[str, ...] = LABELS) -> CXRDataModule:
+    data = load_data(config, labels, cache)
+    return CXRDataModule(data, img_size=32, batch_size=8, resize="pad", cache_dir=cache, num_workers=0)
+
+
+def test_boxes_of_the_part_and_the_rest_counted(
+    nih_tree: Path, make_nih_config: Callable[..., NIHData], tmp_path: Path
+) -> None:
+    config = make_nih_config(nih_tree)
+    parts = prepare(config, tmp_path).parts
+    test, train = parts["test"]["image"].tolist(), parts["train"]["image"].tolist()
+    damaged = test[-1]
+    next(nih_tree.rglob(damaged)).write_bytes(b"no image")
+    write_list(
+        nih_tree,
+        f"{test[1]},Mass,512,256,256,512,,,",
+        f"{test[0]},Infiltrate,0,0,1024,32,,,",
+        f"{test[1]},Mass,0,0,32,32,,,",
+        f"{test[0]},Edema,0,0,32,32,,,",
+        f"{train[0]},Mass,0,0,32,32,,,",
+        f"{train[1]},Nodule,0,0,32,32,,,",
+        f"{damaged},Mass,0,0,32,32,,,",
+        "elsewhere.png,Mass,0,0,32,32,,,",
+    )
+    datamodule = prepare(make_nih_config(nih_tree, max_dropped=0.5), tmp_path / "other")
+    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    assert boxes.reason == ""
+    assert boxes.table["image"].tolist() == [test[1], test[0], test[1]]
+    assert boxes.table["label"].tolist() == ["Mass", "Infiltration", "Mass"]
+    assert boxes.table[list(SIDES)].to_numpy().tolist() == [[16, 8, 24, 24], [0, 0, 32, 1], [0, 0, 1, 1]]
+    of_part = datamodule.parts["test"].iloc[boxes.table["row"]]
+    assert of_part["image"].tolist() == boxes.table["image"].tolist()
+    assert of_part["patient"].tolist() == boxes.table["patient"].tolist()
+    assert dict(boxes.left_out.itertuples(index=False)) == {
+        "Edema is not in use": 1,
+        "the image is in train": 2,
+        "the image cannot be decoded": 1,
+        "the image is not in the data": 1,
+    }
+    assert len(boxes.table) + boxes.left_out["boxes"].sum() == 8
+
+
+def test_without_a_list_there_are_none_and_a_reason(
+    nih_tree: Path, make_nih_config: Callable[..., NIHData], tmp_path: Path
+) -> None:
+    config = make_nih_config(nih_tree)
+    datamodule = prepare(config, tmp_path)
+    lists = find_box_lists(config, tmp_path)
+    assert lists == {}
+    boxes = collect_boxes(lists, datamodule, "test")
+    assert boxes.table.empty
+    assert boxes.reason == "nih has no list of boxes"
+    write_list(nih_tree, "elsewhere.png,Mass,0,0,32,32,,,")
+    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    assert boxes.table.empty
+    assert boxes.reason == "none of the 1 boxes is of a label in use on an image of test"
+
+
+def test_a_damaged_list_is_an_error(nih_tree: Path, make_nih_config: Callable[..., NIHData], tmp_path: Path) -> None:
+    config = make_nih_config(nih_tree)
+    write_list(nih_tree, "a.png,Mass,1000,0,32,32,,,")
+    with pytest.raises(DataError, match="line 2: not a box inside 1024 x 1024"):
+        collect_boxes(find_box_lists(config, tmp_path), prepare(config, tmp_path), "test")
+
+
+def read_data_config(*overrides: str) -> DataConfig:
+    with initialize_config_dir(str(Path(__file__).parents[3] / "conf"), version_base="1.3"):
+        return read_config(compose("prepare", overrides=list(overrides)), PrepareConfig).data
+
+
+def test_boxes_of_one_of_several_sources(make_nih_tree: Callable[..., Path], tmp_path: Path) -> None:
+    """Another hospital has images of the same names, and no boxes."""
+    root, other = make_nih_tree(), make_nih_tree("other", lists=False, folders=("images",))
+    names = sorted(path.name for path in other.rglob("*.png"))
+    table = pd.DataFrame({"image": [f"images/{name}" for name in names], "patient": [name[:8] for name in names]})
+    table.assign(**{label: [number % 2 for number in range(len(names))] for label in LABELS}).to_csv(
+        other / "table.csv", index=False
+    )
+    config = read_data_config(
+        "data=several",
+        "data.sources=[nih,table]",
+        f"data.nih.root={root}",
+        f"data.table.table={other / 'table.csv'}",
+        "data.table.columns.patient=patient",
+    )
+    name = (root / "test_list.txt").read_text().split()[0]
+    write_list(root, f"{name},Mass,512,256,256,512,,,")
+    lists = find_box_lists(config, tmp_path)
+    assert lists == {"nih": root / BOX_LIST}
+    [row] = collect_boxes(lists, prepare(config, tmp_path), "test").table.to_dict("records")
+    assert (row["image"], row["patient"], row["label"]) == (f"nih/{name}", f"nih/{int(name[:8])}", "Mass")
+    assert [row[side] for side in SIDES] == [16, 8, 24, 24]
+
+
+def test_the_synthetic_set_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # drawn in this process: others take seconds to start
+    config = read_data_config("data=synthetic", "data.n_patients=30", "data.image_px=32")
+    datamodule = prepare(config, tmp_path)
+    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    assert boxes.left_out.empty
+    assert len(boxes.table) > 5
+    parts = datamodule.parts["test"]
+    for row, label in zip(boxes.table["row"], boxes.table["label"], strict=True):
+        assert parts[label].iloc[row] == 1
+    sides = boxes.table[list(SIDES)].to_numpy()
+    assert sides.min() >= 0
+    assert sides.max() <= 32
+    assert (sides[:, 2:] > sides[:, :2]).all()
+
+
+@pytest.mark.slow
+def test_the_real_boxes(nih_sample: Path, make_nih_config: Callable[..., NIHData], tmp_path: Path) -> None:
+    config = make_nih_config(nih_sample)
+    datamodule = prepare(config, tmp_path)
+    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    assert len(boxes.table) == 39
+    assert boxes.table["image"].nunique() == 35
+    assert dict(boxes.left_out.itertuples(index=False)) == {"the image is not in the data": 984 - 39}
+    assert boxes.table["label"].value_counts().to_dict() == {
+        "Pneumonia": 27, "Cardiomegaly": 3, "Infiltration": 3, "Mass": 2, "Nodule": 2, "Atelectasis": 1, "Effusion": 1,
+    }  # fmt: skip
+    targets = datamodule.parts["test"][list(LABELS)].to_numpy()
+    present = targets[boxes.table["row"], [LABELS.index(label) for label in boxes.table["label"]]]
+    assert (present == 1).all()
