@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: python evaluate.py ckpt=PATH [out=DIR] (--help says more)."""
+"""Evaluate a checkpoint, or predictions: python evaluate.py ckpt=PATH [out=DIR] (--help says more)."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ from cxrlit.launch import launch, run_task
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
-def evaluate(config: EvaluateConfig) -> None:
+def run(config: EvaluateConfig) -> None:
     """Evaluate, importing the heavy libraries only after the config was checked."""
-    from cxrlit.evaluation.evaluate import evaluate_checkpoint
+    from cxrlit.evaluation.evaluate import evaluate
 
-    evaluate_checkpoint(config)
+    evaluate(config)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="evaluate")
 def main(composed: DictConfig) -> Any:
     """What Hydra runs."""
-    return run_task(evaluate, composed, EvaluateConfig)
+    return run_task(run, composed, EvaluateConfig)
 
 
 if __name__ == "__main__":

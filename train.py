@@ -6,20 +6,22 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from cxrlit.config import TrainConfig
-from cxrlit.launch import launch, run_task
+from cxrlit.config import EvaluateConfig, TrainConfig
+from cxrlit.launch import compose_defaults, launch, run_task
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
 def train_and_evaluate(config: TrainConfig) -> float:
     """Returns the goal's validation macro AUROC: what a sweep maximises."""
-    from cxrlit.evaluation.evaluate import evaluate_phase
+    from cxrlit.evaluation.evaluate import evaluate
     from cxrlit.training.phases import train
 
     result = train(config)
     if config.evaluate:
-        evaluate_phase(result.folder, config.trainer, config.cache_dir)
+        machine = {"accelerator": config.trainer.accelerator, "num_workers": config.trainer.num_workers}
+        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "trainer": machine}
+        evaluate(compose_defaults("evaluate", CONFIG_DIR, EvaluateConfig, settings))
     return result.best_val_auroc_macro
 
 

@@ -36,9 +36,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from cxrlit.evaluation.bootstrap import bootstrap, draw_weights, interval
 from cxrlit.evaluation.calibration import fit_calibration
 from cxrlit.evaluation.comparison import compare_auroc
+from cxrlit.evaluation.curves import make_curves
 from cxrlit.evaluation.delong import estimate_areas
 from cxrlit.evaluation.metrics import auroc, average_precision, per_label
+from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import make_predictions
+from cxrlit.evaluation.subgroups import measure_subgroups
 from cxrlit.evaluation.thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.weighted import DECISIONS, ERRORS, RANKING
 from cxrlit.files import write_json
@@ -47,6 +50,7 @@ from cxrlit.labels import LABELS
 N_IMAGES, N_PATIENTS, N_REPLICATES = 25_596, 2_797, 2_000
 N_VAL_IMAGES, N_VAL_PATIENTS = 10_000, 3_200
 PREVALENCE = (0.128, 0.042, 0.182, 0.239, 0.068, 0.063, 0.022, 0.104)  # of NIH's test part
+GROUPS, AGE_BANDS = ("sex", "age", "view"), (18, 40, 60, 80)
 ROUNDS = 5
 
 Row = dict[str, Any]
@@ -215,6 +219,8 @@ def measure_rest(scores: NDArray[np.float32], targets: NDArray[np.float32], pati
     tuned = tune_thresholds(scores, targets, LABELS)
     youden = tune_thresholds(scores, targets, LABELS, "youden")
     other = draw_predictions(1)[0]
+    table = draw_table(0, "test", N_IMAGES, N_PATIENTS)
+    point = OperatingPoint(None, tuned, {})
 
     def all_metrics() -> None:
         found = bootstrap((*RANKING, *ERRORS, *DECISIONS), scores, targets, patients, tuned.values)
@@ -227,7 +233,9 @@ def measure_rest(scores: NDArray[np.float32], targets: NDArray[np.float32], pati
         "thresholds by F1 over the grid: stability": lambda: measure_stability(tuned, scores, targets, patients),
         "thresholds by Youden's J: stability": lambda: measure_stability(youden, scores, targets, patients),
         "Platt scaling": lambda: fit_calibration(scores, targets, LABELS, "platt"),
+        "ROC and precision-recall curves with bands": lambda: make_curves(scores, targets, patients),
         "comparison of AUROC": lambda: compare_auroc(scores, other, targets, patients, LABELS),
+        "all metrics by sex, age and view, and gaps": lambda: measure_subgroups(table, point, GROUPS, AGE_BANDS),
     }
     return [{"what": name, "ours": take_turns(step, rounds=1)[0], "unit": "s"} for name, step in steps.items()]
 
@@ -254,21 +262,25 @@ def measure_command() -> list[Row]:
 
 def write_table(path: Path) -> None:
     """Predictions of validation and test in one table, with what is known of the patients."""
-    parts = []
-    for seed, (split, n_images, n_patients) in enumerate(
-        (("val", N_VAL_IMAGES, N_VAL_PATIENTS), ("test", N_IMAGES, N_PATIENTS))
-    ):
-        rng = np.random.default_rng(seed)
-        probs, targets, patients = draw_predictions(seed, n_images, n_patients)
-        part = pd.DataFrame(targets, columns=list(LABELS)).assign(
-            image=[f"{split}_{row:06d}.png" for row in range(n_images)],
-            patient=[f"{split}_{patient}" for patient in patients.tolist()],
-            view=rng.choice(["PA", "AP"], n_images, p=[0.6, 0.4]),
-            age=rng.integers(1, 95, n_patients)[patients].astype(np.float32),
-            sex=rng.choice(["M", "F"], n_patients)[patients],
-        )
-        parts.append(make_predictions(part, LABELS, probs).assign(split=split))
+    parts = [
+        draw_table(0, "val", N_VAL_IMAGES, N_VAL_PATIENTS).assign(split="val"),
+        draw_table(1, "test", N_IMAGES, N_PATIENTS).assign(split="test"),
+    ]
     pd.concat(parts).to_csv(path, index=False, float_format="%.9g")
+
+
+def draw_table(seed: int, split: str, n_images: int, n_patients: int) -> pd.DataFrame:
+    """A predictions table with view, age and sex."""
+    rng = np.random.default_rng(seed)
+    probs, targets, patients = draw_predictions(seed, n_images, n_patients)
+    part = pd.DataFrame(targets, columns=list(LABELS)).assign(
+        image=[f"{split}_{row:06d}.png" for row in range(n_images)],
+        patient=[f"{split}_{patient}" for patient in patients.tolist()],
+        view=rng.choice(["PA", "AP"], n_images, p=[0.6, 0.4]),
+        age=rng.integers(1, 95, n_patients)[patients].astype(np.float32),
+        sex=rng.choice(["M", "F"], n_patients)[patients],
+    )
+    return make_predictions(part, LABELS, probs)
 
 
 if __name__ == "__main__":

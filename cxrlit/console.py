@@ -1,10 +1,13 @@
 """What the commands print: lines that are never folded, tables that are never cut."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich import get_console
 from rich.console import Console
 from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 
@@ -25,3 +28,27 @@ def print_table(table: Table) -> None:
         unlimited = console.options.update(max_width=10_000)
         console = Console(width=Measurement.get(console, unlimited, table).maximum)
     console.print(table)
+
+
+@contextmanager
+def show_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar over a few long steps; where the output is no terminal, nothing.
+
+    Yields:
+        A function that is told the name of each step as it begins.
+    """
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=get_console(),
+        transient=True,
+        disable=not get_console().is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=n_steps, completed=-1)
+
+        def begin(name: str) -> None:
+            progress.update(task, description=name, advance=1)
+
+        yield begin

@@ -8,7 +8,8 @@ import argparse
 import itertools
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, suggest_key
 from cxrlit.errors import ConfigError, CXRLitError, first_line
+from cxrlit.interrupt import Interrupted, catch_signals
 
 FAULT_EXIT_CODE = 2
 
@@ -37,13 +39,14 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str, schema: 
         schema: What its config must be.
     """
     try:
-        check_command_line(sys.argv[1:], config_dir, config_name, schema)
-        main()
+        with catch_signals():
+            check_command_line(sys.argv[1:], config_dir, config_name, schema)
+            main()
     except CXRLitError as error:
         stop(error)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on; what is finished is kept", file=sys.stderr)
-        raise SystemExit(130) from None
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        raise SystemExit(interrupted.exit_code) from None
 
 
 def stop(error: CXRLitError) -> None:
@@ -112,6 +115,16 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
         return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_say_hydra_fault(error, config_name)) from None
+
+
+def compose_defaults(
+    config_name: str, config_dir: Path, schema: type[SectionT], settings: Mapping[str, Any]
+) -> SectionT:
+    """The config of another command as ``conf/`` has it, with settings over it; inside a command of Hydra, too."""
+    started = GlobalHydra.instance().is_initialized()
+    with nullcontext() if started else initialize_config_dir(str(config_dir), version_base="1.3"):
+        composed = compose_config(config_name, [])
+    return read_config(OmegaConf.merge(composed, dict(settings)), schema)  # type: ignore[arg-type]
 
 
 def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from lab import Lab, evaluate
 from omegaconf import OmegaConf
 from PIL import Image
+from tiny import write_tree
+from torchvision.models import densenet121
 
 from cxrlit.config import NIHData
 from cxrlit.data.sources.nih import NO_FINDING, read_labels
@@ -113,3 +117,35 @@ def nih_table() -> pd.DataFrame:
     return read_labels(
         find_folder("CXRLIT_NIH_TABLES", "Data_Entry_2017_v2020.csv.gz") / "Data_Entry_2017_v2020.csv.gz", LABELS
     )
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights to start from, in place of ImageNet's: the chain starts at frozen."""
+    path = tmp_path_factory.mktemp("weights") / "densenet.pth"
+    torch.manual_seed(0)
+    torch.save(densenet121(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("tree") / "nih")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cache: Path, tree: Path, weights: Path) -> Lab:
+    return Lab(tmp_path, cache, tree, weights)
+
+
+@pytest.fixture(scope="session")
+def frozen(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
+    """A frozen phase that is not to be changed, with its evaluation."""
+    folder = Lab(tmp_path_factory.mktemp("frozen"), cache, tree, weights).train_well()
+    evaluate(folder, folder / "eval")
+    return folder

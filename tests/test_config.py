@@ -8,9 +8,9 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.config import FLAT_KEYS, EvaluateConfig, TrainConfig, list_keys, read_config
+from cxrlit.config import FLAT_KEYS, EvaluateConfig, HomeData, TrainConfig, list_keys, read_config
 from cxrlit.errors import ConfigError
-from cxrlit.launch import compose_config
+from cxrlit.launch import compose_config, compose_defaults
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Composer = Callable[..., TrainConfig]
@@ -55,6 +55,7 @@ def test_the_defaults_are_those_of_the_design(compose: Composer) -> None:
         (224, 32, 100, True, 1e-4, 10),
         (320, 16, 50, True, 1e-5, 3),
     ]
+    assert [name for name, phase in phases if phase.require_improvement] == ["highres"]
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,9 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
     config = compose("data=nih", "data.root='~/images'", "cache_dir=here")
     assert config.data.root == str(tmp_path / "home" / "images")
     assert config.cache_dir == str(tmp_path / "here")
-    composed = {
-        "ckpt": "a",
-        "out": "~/tables",
-        "cache_dir": "here",
-        "data": {"root": "../x", "roots": None, "store": None},
-    }
-    read = read_config({**composed, "trainer": {"accelerator": "cpu", "num_workers": None}}, EvaluateConfig)
+    settings = {"ckpt": "a", "out": "~/tables", "cache_dir": "here", "data": {"root": "../x"}}
+    read = compose_defaults("evaluate", CONF, EvaluateConfig, settings)
+    assert isinstance(read.data, HomeData)
     assert (read.out, read.data.root) == (str(tmp_path / "home" / "tables"), str(tmp_path.parent / "x"))
 
 

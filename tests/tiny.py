@@ -84,6 +84,11 @@ def list_changes(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str
     return {name for name, tensor in after.items() if tensor.numpy().tobytes() != before[name].numpy().tobytes()}
 
 
+def same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    """Two state dicts have the same names and bits."""
+    return one.keys() == two.keys() and not list_changes(one, two)
+
+
 def write_tree(
     root: Path, *, n_patients: int = 50, never: Sequence[str] = (), seed: int = 0, table: bool = True
 ) -> Path:

@@ -7,8 +7,6 @@ a typo, a wrong type, a value out of range or a contradiction is one line that n
 from cxrlit.config.commands import (
     FLAT_KEYS,
     AugmentConfig,
-    EvaluateConfig,
-    EvaluateDataConfig,
     InspectConfig,
     MachineConfig,
     PhaseConfig,
@@ -16,6 +14,7 @@ from cxrlit.config.commands import (
     SamplerConfig,
     TrainConfig,
 )
+from cxrlit.config.compare import CompareConfig, CompareThresholds
 from cxrlit.config.data import (
     AnySource,
     CheXpertConfig,
@@ -33,6 +32,7 @@ from cxrlit.config.data import (
     Uncertain,
     VinDrConfig,
 )
+from cxrlit.config.evaluate import EvaluateConfig, HomeData
 from cxrlit.config.read import SectionT, list_keys, read_config, suggest_key
 from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
 
@@ -43,9 +43,11 @@ __all__ = [
     "AnySource",
     "AugmentConfig",
     "CheXpertConfig",
+    "CompareConfig",
+    "CompareThresholds",
     "DataConfig",
     "EvaluateConfig",
-    "EvaluateDataConfig",
+    "HomeData",
     "InspectConfig",
     "MIMICConfig",
     "MachineConfig",

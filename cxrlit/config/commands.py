@@ -1,4 +1,4 @@
-"""What each command takes: ``train.py``, ``evaluate.py``, ``cxrlit prepare`` and ``cxrlit inspect``."""
+"""What ``train.py``, ``cxrlit prepare`` and ``cxrlit inspect`` take."""
 
 from typing import Annotated, Literal, Self
 
@@ -97,6 +97,9 @@ class PhaseConfig(Section):
     lr: LearningRate
     max_epochs: Epochs
     scheduler: Target | None
+    require_improvement: bool = Field(
+        description="hand on the starting weights where validation AUROC ends below theirs"
+    )
     callbacks: dict[str, Target | None] = Field(description="callbacks of this phase over those of all phases")
 
     @model_validator(mode="after")
@@ -159,6 +162,9 @@ class TrainerConfig(MachineConfig):
 
     precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
     gradient_clip_norm: float | None = Field(gt=0, description="gradients are scaled down to this norm")
+    checkpoint_every_n_steps: int | None = Field(
+        ge=1, description="steps between two saves of the whole state; null: before each validation alone"
+    )
 
 
 class MetricsConfig(Section):
@@ -226,24 +232,6 @@ class TrainConfig(Section):
             weights = None if self.init_from else self.data.default_weights
         model = self.model.model_copy(update={"weights": weights})
         return self.model_copy(update={**dict.fromkeys(FLAT_KEYS), "model": model})
-
-
-class EvaluateDataConfig(Section):
-    """What has changed about the data since training."""
-
-    root: Folder | None = Field(description="where the images are now, if they have moved since training")
-    roots: dict[str, Folder] | None = Field(description="the same for several data sets, by source")
-    store: str | None = Field(description="address of prepared images to read in place of the files")
-
-
-class EvaluateConfig(Section):
-    """What ``python evaluate.py`` takes. All else comes from the config saved with the checkpoint."""
-
-    ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
-    out: Folder | None = Field(description="folder of the tables; null: eval/ beside the checkpoint")
-    data: EvaluateDataConfig
-    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
-    trainer: MachineConfig
 
 
 class PrepareConfig(Section):

@@ -210,7 +210,5 @@ class SeveralData(SplitConfig):
 
 
 AnySource = SyntheticConfig | NIHConfig | CheXpertConfig | MIMICConfig | PadChestConfig | VinDrConfig | TableConfig
-DataConfig = Annotated[
-    SyntheticData | NIHData | CheXpertData | MIMICData | PadChestData | VinDrData | TableData | SeveralData,
-    Field(discriminator="source"),
-]
+AnyData = SyntheticData | NIHData | CheXpertData | MIMICData | PadChestData | VinDrData | TableData | SeveralData
+DataConfig = Annotated[AnyData, Field(discriminator="source")]

@@ -30,6 +30,7 @@ MIN_DEFINED = 0.9
 BLOCK = 64  # resamples at a time: what they need stays in the cache
 
 NO_VARIATION = "every resample gives the same value"
+UNDEFINED = "undefined"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,16 @@ class Replicates:
             self.estimate - other.estimate,
             self.values - other.values,
             self.influence - other.influence,
+            np.minimum(self.support, other.support),
+            of=(other, self),
+        )
+
+    def minus_other_patients(self, other: "Replicates") -> "Replicates":
+        """The change from ``other`` to this, where the two are of different patients, resampled apart."""
+        return Replicates(
+            self.estimate - other.estimate,
+            self.values - other.values,
+            np.concatenate([self.influence, other.influence]),
             np.minimum(self.support, other.support),
             of=(other, self),
         )
@@ -284,7 +295,7 @@ def p_of_change(changes: Replicates, null: float = 0.0) -> NDArray[np.float64]:
         if error[column] == 0:
             p[column] = 0.0 if distance else 1.0
         else:
-            p[column] = 2 * stdtr(_degrees_of_freedom(changes.influence[:, column]), -distance / error[column])
+            p[column] = 2 * stdtr(degrees_of_freedom(changes.influence[:, column]), -distance / error[column])
     return p
 
 
@@ -311,7 +322,7 @@ def find_reasons(replicates: Replicates) -> tuple[str, ...]:
     for column, estimate in enumerate(replicates.estimate):
         support, values = replicates.support[column], _defined(replicates, column)
         if np.isnan(estimate):
-            reasons.append("undefined")
+            reasons.append(UNDEFINED)
         elif support < MIN_PATIENTS:
             reasons.append(f"{support} patients where {MIN_PATIENTS} are needed")
         elif len(values) < max(2, MIN_DEFINED * replicates.n_replicates):
@@ -334,10 +345,10 @@ def _count_defined(replicates: Replicates) -> NDArray[np.int64]:
 
 
 def _t_quantile(influence: NDArray[np.float64], level: float) -> float:
-    return float(-stdtrit(_degrees_of_freedom(influence), (1 - level) / 2))
+    return float(-stdtrit(degrees_of_freedom(influence), (1 - level) / 2))
 
 
-def _degrees_of_freedom(influence: NDArray[np.float64]) -> float:
+def degrees_of_freedom(influence: NDArray[np.float64]) -> float:
     """Those of the sum of squares that the patients' influence makes up; fewer than the patients who have any."""
     most = float(max(int(np.count_nonzero(influence)) - 1, 1))
     total = float((influence**2).sum())

@@ -1,5 +1,6 @@
 """Whether what changed between two models is what was asked for: yes, no, or not decided by these data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,11 +102,58 @@ def answer(comparison: Comparison, question: Question) -> Answer:
     return Answer(verdict, question, tuple(criteria))
 
 
+def describe_question(question: Question, metric: str) -> str:
+    """The question as a sentence.
+
+    >>> describe_question(Question(("Nodule", "Mass"), macro_must_rise=False), "AUROC")
+    'By AUROC: did Nodule and Mass improve and was no other label harmed (a fall by more than 0.01)?'
+    """
+    parts = [
+        f"did {_list(question.must_improve)} improve" if question.must_improve else "",
+        f"was no {'other ' if question.must_improve else ''}label harmed (a fall by more than {question.margin:g})",
+        "did the macro rise" if question.macro_must_rise else "",
+    ]
+    return f"By {metric}: {_list([part for part in parts if part])}?"
+
+
+def describe_answer(answer: Answer) -> str:
+    """The answer as a sentence: what holds, or what does not, or what is not decided.
+
+    >>> asked = Question(("Nodule",))
+    >>> describe_answer(Answer("no", asked, (Criterion("Nodule", "improved", "no", ""),)))
+    'no: Nodule did not improve'
+    """
+    found = [criterion for criterion in answer.criteria if criterion.verdict == answer.verdict]
+    improved, harmed, rose = (
+        [criterion.label for criterion in found if criterion.asks == asks]
+        for asks in ("improved", "not harmed", "rose")
+    )
+    were, other = "were" if len(harmed) > 1 else "was", "other " if improved else ""
+    start, *sentences = {
+        "yes": ("yes", f"{_list(improved)} improved", f"no {other}label was harmed", "the macro rose"),
+        "no": ("no", f"{_list(improved)} did not improve", f"{_list(harmed)} {were} harmed", "the macro did not rise"),
+        "undecided": (
+            "not decided by these data",
+            f"whether {_list(improved)} improved",
+            f"whether {_list(harmed)} {were} harmed",
+            "whether the macro rose",
+        ),
+    }[answer.verdict]
+    said = [text for text, about in zip(sentences, (improved, harmed, rose), strict=True) if about]
+    return f"{start}: {_list(said)}"
+
+
+def _list(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
 def _judge_rise(row: Change, asks: str, low: float, high: float) -> Criterion:
     if row.reason:
         return Criterion(row.label, asks, "undecided", f"no interval: {row.reason}")
     verdict: Verdict = "yes" if low > 0 else "no" if high <= 0 else "undecided"
-    return Criterion(row.label, asks, verdict, f"changed by {row.change:+.4f}, [{low:+.4f}, {high:+.4f}]")
+    over = "" if row.label == "macro" else " for all labels at once"
+    return Criterion(row.label, asks, verdict, f"changed by {row.change:+.4f}, [{low:+.4f}, {high:+.4f}]{over}")
 
 
 def _judge_harm(row: Change, highest: float, margin: float) -> Criterion:

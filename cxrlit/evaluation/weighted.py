@@ -60,7 +60,7 @@ class WeightedRanking:
     ) -> None:
         self.names, self.n_patients = tuple(names), n_patients
         self.steps = [
-            _find_steps(scores[:, label], targets[:, label], codes, n_patients) for label in range(scores.shape[1])
+            find_steps(scores[:, label], targets[:, label], codes, n_patients) for label in range(scores.shape[1])
         ]
 
     def values(self, weights: NDArray[np.float64]) -> Values:
@@ -109,7 +109,7 @@ class WeightedRanking:
         return dict.fromkeys(self.names, np.array(both, dtype=np.int64).reshape(-1, 2).min(axis=1))
 
 
-def _find_steps(
+def find_steps(
     scores: Floats, targets: Floats, codes: NDArray[np.intp], n_patients: int
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
     """The steps of the ROC curve from the highest score down.

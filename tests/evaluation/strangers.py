@@ -7,7 +7,8 @@ from omegaconf import OmegaConf
 
 from cxrlit.config.predictions import PredictionsConfig
 
-DEFAULTS: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[2] / "conf" / "foreign" / "default.yaml"))
+WHOLE: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[2] / "conf" / "evaluate.yaml"))
+DEFAULTS = {key: WHOLE[key] for key in PredictionsConfig.model_fields}
 
 
 def make_config(**changes: Any) -> PredictionsConfig:

@@ -7,7 +7,7 @@ import pytest
 
 from cxrlit.evaluation.bootstrap import Replicates
 from cxrlit.evaluation.comparison import Comparison, _compare
-from cxrlit.evaluation.question import Question, answer
+from cxrlit.evaluation.question import Question, answer, describe_answer, describe_question
 
 LABELS = ("Mass", "Nodule", "Pneumonia")
 ASK = Question(must_improve=("Nodule",), margin=0.01)
@@ -70,3 +70,29 @@ def test_a_question_that_cannot_be_asked_is_refused() -> None:
         answer(made_up, Question(("Hernia",)))
     with pytest.raises(ValueError, match="negative"):
         answer(made_up, replace(ASK, margin=-0.1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "errors", "sentence"),
+    [
+        ([0.0, 0.05, 0.0], [0.003] * 3, "yes: Nodule improved, no other label was harmed and the macro rose"),
+        ([-0.05, 0.06, -0.05], [0.003] * 3, "no: Mass and Pneumonia were harmed and the macro did not rise"),
+        ([0.0, -0.05, 0.09], [0.003] * 3, "no: Nodule did not improve"),
+        (
+            [-0.008, 0.02, 0.0],
+            [0.003, 0.03, 0.003],
+            "not decided by these data: whether Nodule improved, whether Mass was harmed and whether the macro rose",
+        ),
+    ],
+)
+def test_the_answer_in_words(changes: list[float], errors: list[float], sentence: str) -> None:
+    assert describe_answer(answer(compare_made_up(changes, errors), ASK)) == sentence
+
+
+def test_words_name_only_what_was_asked() -> None:
+    made_up = compare_made_up([0.05] * 3, [0.003] * 3)
+    nothing = Question((), macro_must_rise=False)
+    assert describe_question(nothing, "F1") == "By F1: was no label harmed (a fall by more than 0.01)?"
+    assert describe_answer(answer(made_up, nothing)) == "yes: no label was harmed"
+    every = Question(LABELS)
+    assert describe_answer(answer(made_up, every)) == "yes: Mass, Nodule and Pneumonia improved and the macro rose"

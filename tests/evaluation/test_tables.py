@@ -1,141 +1,123 @@
-"""The tables against scikit-learn, their columns, and what is undefined in them."""
+"""The tables hold what was measured: their columns, and what is blank in them."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
-from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+from predicted import draw_arrays, fix_thresholds, make_table
+from sklearn.metrics import confusion_matrix
 
-from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.tables import tabulate_auroc, tabulate_confusion, tabulate_summary
-from cxrlit.evaluation.thresholds import Thresholds, tune_thresholds
+from cxrlit.evaluation.measure import METRICS, measure
+from cxrlit.evaluation.operating_point import OperatingPoint
+from cxrlit.evaluation.tables import tabulate_confusion, tabulate_labels, tabulate_summary, tabulate_thresholds
+from cxrlit.evaluation.thresholds import measure_stability, tune_thresholds
 from cxrlit.files import write_csv
 from cxrlit.labels import LABELS
 
-N = 60
+POINT = fix_thresholds(np.linspace(0.2, 0.8, 8))
 
 
-def make_table(probs: NDArray[np.float32], targets: NDArray[np.float32]) -> pd.DataFrame:
-    names = [f"{row}.png" for row in range(len(probs))]
-    part = pd.DataFrame(targets, columns=list(LABELS)).assign(image=names, patient=[name[0] for name in names])
-    return make_predictions(part, LABELS, probs)
-
-
-@pytest.fixture
-def arrays() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    rng = np.random.default_rng(0)
-    targets = (rng.random((N, 8)) < 0.3).astype(np.float32)
-    probs = np.clip(0.3 * targets + rng.random((N, 8)) * 0.7, 0, 1).astype(np.float32)
-    return probs, targets
-
-
-@pytest.fixture
-def thresholds() -> Thresholds:
-    return Thresholds(LABELS, np.linspace(0.2, 0.8, 8), np.zeros(8), {})
-
-
-def test_auroc_table(arrays: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
-    probs, targets = arrays
-    table = tabulate_auroc({"val": make_table(probs, targets), "test": make_table(probs[:30], targets[:30])})
-    assert table.columns.tolist() == [
+def test_labels_table() -> None:
+    probs, targets = draw_arrays()
+    parts = [
+        measure("val", make_table(probs, targets), POINT, 100),
+        measure("test", make_table(probs[:30], targets[:30]), POINT, 100),
+    ]
+    table = tabulate_labels(parts)
+    assert table.columns[:7].tolist() == [
         "split", "label", "auroc", "average_precision", "positives", "images", "reason"
     ]  # fmt: skip
     assert table["split"].tolist() == ["val"] * 8 + ["test"] * 8
     assert table["label"].tolist() == [*LABELS, *LABELS]
-    for row, label in enumerate(LABELS):
-        assert table["auroc"][row] == pytest.approx(roc_auc_score(targets[:, row], probs[:, row]), abs=1e-12), label
-        assert table["positives"][8 + row] == targets[:30, row].sum()
-    assert (table["reason"] == "").all()
+    assert table["positives"].tolist() == [*targets.sum(axis=0), *targets[:30].sum(axis=0)]
+    for metric in METRICS:
+        for end in ("_low", "_high", *([] if metric == "auroc_delong" else [""])):
+            assert metric + end in table
+    for row in table.to_dict("records"):
+        measured = parts[row["split"] == "test"]
+        assert row["f1"] == measured.value("f1", row["label"])
+        rows = measured.metrics.set_index(["metric", "label"])
+        delong = rows.loc[("auroc_delong", row["label"])]
+        assert row["auroc_delong_low"] == pytest.approx(delong["low"], nan_ok=True)
 
 
-def test_summary(arrays: tuple[NDArray[np.float32], NDArray[np.float32]], thresholds: Thresholds) -> None:
-    probs, targets = arrays
-    table = tabulate_summary({"test": make_table(probs, targets)}, thresholds, {"split_hash": "abc"})
-    preds = probs.astype(float) >= thresholds.values
-    [row] = table.to_dict("records")
-    assert list(row) == [
+def test_summary() -> None:
+    probs, targets = draw_arrays()
+    patients = [f"p{row % 10}" for row in range(60)]
+    measured = measure("test", make_table(probs, targets, patients), POINT, 100)
+    [row] = tabulate_summary([measured], {"split_hash": "abc"}).to_dict("records")
+    assert list(row)[:10] == [
         "split", "auroc_macro", "n_labels", "f1_macro", "n_labels_f1", "f1_micro", "f1_weighted",
         "n_images", "n_patients", "split_hash",
     ]  # fmt: skip
-    assert row["auroc_macro"] == pytest.approx(roc_auc_score(targets, probs, average="macro"), abs=1e-12)
-    for average in ("macro", "micro", "weighted"):
-        assert row[f"f1_{average}"] == pytest.approx(f1_score(targets, preds, average=average), abs=1e-12)
-    assert (row["n_labels"], row["n_labels_f1"], row["n_images"], row["n_patients"]) == (8, 8, N, 10)
+    for name in ("auroc_macro", "f1_macro", "f1_micro", "f1_weighted", "brier_macro", "ece_raw_macro"):
+        metric, _, label = name.rpartition("_")
+        assert row[name] == measured.value(metric, label)
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+    assert (row["n_labels"], row["n_labels_f1"], row["n_images"], row["n_patients"]) == (8, 8, 60, 10)
 
 
-def test_summary_leaves_out_the_labels_that_are_undefined(
-    arrays: tuple[NDArray[np.float32], NDArray[np.float32]],
-) -> None:
-    probs, targets = arrays
-    targets[:, 0] = 0  # no positive in test
-    values = np.full(8, 0.4)
-    values[1] = np.nan  # no threshold
-    thresholds = Thresholds(LABELS, values, values, {LABELS[1]: "validation has no positive"})
-    [row] = tabulate_summary({"test": make_table(probs, targets)}, thresholds, {}).to_dict("records")
-    assert (row["n_labels"], row["n_labels_f1"]) == (7, 6)
-    preds = probs.astype(float) >= 0.4
-    assert row["f1_macro"] == pytest.approx(f1_score(targets[:, 2:], preds[:, 2:], average="macro"), abs=1e-12)
-    assert row["f1_weighted"] == pytest.approx(f1_score(targets[:, 2:], preds[:, 2:], average="weighted"), abs=1e-12)
-    decided = [0, 2, 3, 4, 5, 6, 7]  # false alarms of a label without a positive count
-    micro = f1_score(targets[:, decided], preds[:, decided], average="micro")
-    assert row["f1_micro"] == pytest.approx(micro, abs=1e-12)
-
-
-def test_summary_of_nothing_defined_is_nan(thresholds: Thresholds) -> None:
-    table = make_table(np.full((3, 8), 0.1, np.float32), np.full((3, 8), np.nan, np.float32))
-    [row] = tabulate_summary({"test": table}, thresholds, {}).to_dict("records")
-    assert (row["n_labels"], row["n_labels_f1"]) == (0, 0)
-    assert all(np.isnan(row[name]) for name in ("auroc_macro", "f1_macro", "f1_micro", "f1_weighted"))
-
-
-def test_confusion(arrays: tuple[NDArray[np.float32], NDArray[np.float32]], thresholds: Thresholds) -> None:
-    probs, targets = arrays
-    table = tabulate_confusion(make_table(probs, targets), thresholds)
-    assert table.columns.tolist() == [
+def test_confusion() -> None:
+    probs, targets = draw_arrays()
+    table = tabulate_confusion(measure("test", make_table(probs, targets), POINT, 100), POINT)
+    assert table.columns[:11].tolist() == [
         "label", "threshold", "TP", "FP", "TN", "FN", "precision", "recall", "specificity", "F1", "reason"
     ]  # fmt: skip
-    for label, row in enumerate(table.to_dict("records")):
-        preds = probs[:, label].astype(float) >= thresholds.values[label]
-        present = targets[:, label] == 1
-        assert row["label"] == LABELS[label]
-        assert row["threshold"] == thresholds.values[label]
-        assert row["TP"] + row["FP"] + row["TN"] + row["FN"] == N
-        assert row["precision"] == pytest.approx(precision_score(present, preds))
-        assert row["recall"] == pytest.approx(recall_score(present, preds))
-        assert row["specificity"] == pytest.approx(recall_score(~present, ~preds))
-        assert row["F1"] == pytest.approx(f1_score(present, preds))
-        assert row["reason"] == ""
+    assert {"F1_low", "F1_high", "balanced_accuracy", "balanced_accuracy_low", "recall_high"} < set(table.columns)
+    for column, row in enumerate(table.to_dict("records")):
+        decided = probs[:, column].astype(float) >= POINT.thresholds.values[column]
+        (tn, fp), (fn, tp) = confusion_matrix(targets[:, column] == 1, decided)
+        assert (row["TP"], row["FP"], row["TN"], row["FN"]) == (tp, fp, tn, fn)
+        assert row["label"] == LABELS[column]
+        assert row["threshold"] == POINT.thresholds.values[column]
 
 
-def test_a_blank_cell_has_its_reason(arrays: tuple[NDArray[np.float32], NDArray[np.float32]], tmp_path: Path) -> None:
-    probs, targets = arrays
+def test_a_blank_cell_has_its_reason(tmp_path: Path) -> None:
+    probs, targets = draw_arrays()
     targets[:, 0] = 0
     targets[:, 2] = 1
     probs[:, 3] = 0
     values = np.full(8, 0.4)
     values[1] = np.nan
-    thresholds = Thresholds(LABELS, values, values, {LABELS[1]: "validation has no positive"})
-    write_csv(tmp_path / "confusion.csv", tabulate_confusion(make_table(probs, targets), thresholds))
+    point = fix_thresholds(values, {LABELS[1]: "validation has no positive"})
+    measured = measure("test", make_table(probs, targets), point, 100)
+    write_csv(tmp_path / "confusion.csv", tabulate_confusion(measured, point))
     table = pd.read_csv(tmp_path / "confusion.csv", dtype=str, keep_default_na=False).set_index("label")
-    assert table.loc[LABELS[1]].tolist() == [""] * 9 + ["no threshold: validation has no positive"]
-    assert table.loc[LABELS[0], ["recall", "F1", "reason"]].tolist() == ["", "", "no positive in test"]
-    assert table.loc[LABELS[2], ["specificity", "reason"]].tolist() == ["", "no negative in test"]
-    assert table.loc[LABELS[3], ["precision", "reason"]].tolist() == ["", "nothing decided present"]
+    assert set(table.loc[LABELS[1]].drop("reason")) == {""}
+    assert table.loc[LABELS[1], "reason"] == "no threshold: validation has no positive"
+    assert table.loc[LABELS[0], ["recall", "F1"]].tolist() == ["", ""]
+    assert table.loc[LABELS[0], "reason"].startswith("no positive; no interval of ")
+    assert table.loc[LABELS[2], "reason"].startswith("no negative; no interval of ")
+    assert table.loc[LABELS[3], "reason"].startswith("nothing decided present; no interval of ")
     assert table.loc[LABELS[3], ["TP", "FP"]].tolist() == ["0", "0"]  # counts, not 0.0
-    numbers = table.drop(columns="reason")
-    assert ((numbers == "").any(axis=1) == (table["reason"] != "")).all()
+    write_csv(tmp_path / "labels.csv", tabulate_labels([measured]))
+    for name in ("confusion", "labels"):
+        table = pd.read_csv(tmp_path / f"{name}.csv", dtype=str, keep_default_na=False)
+        numbers = table.drop(columns="reason")
+        assert ((numbers == "").any(axis=1) == (table["reason"] != "")).all()
 
-    aurocs = tabulate_auroc({"test": make_table(probs, targets)}).set_index("label")
-    assert aurocs["reason"].tolist() == ["no positive", "", "no negative", "", "", "", "", ""]
-    np.testing.assert_array_equal(aurocs["auroc"].isna(), aurocs["reason"] != "")
+
+def test_thresholds_table() -> None:
+    probs, targets = draw_arrays()
+    targets[:, 0] = 0
+    thresholds = tune_thresholds(probs, targets, LABELS, "f1_quantiles")
+    stability = measure_stability(thresholds, probs, targets, np.arange(60), 100)
+    table = tabulate_thresholds(OperatingPoint(None, thresholds, {}), stability).set_index("label")
+    assert table.loc[LABELS[0], "reason"].startswith("no threshold: validation has no positive; no stability: ")
+    rest = table.iloc[1:]
+    assert (rest["threshold_low"] <= rest["threshold_high"]).all()
+    assert rest["f1_val"].between(rest["f1_val_low"], rest["f1_val_high"]).all()
+    given = tabulate_thresholds(POINT, None)
+    assert (given["reason"] == "no stability: the thresholds were given").all()
 
 
-def test_test_images_have_no_say_in_thresholds(arrays: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
-    probs, targets = arrays
-    thresholds = tune_thresholds(probs, targets, LABELS)
-    first = tabulate_confusion(make_table(probs, targets), thresholds)
-    second = tabulate_confusion(make_table(1 - probs, 1 - targets), thresholds)
+def test_test_images_have_no_say_in_thresholds() -> None:
+    probs, targets = draw_arrays()
+    point = OperatingPoint(None, tune_thresholds(probs, targets, LABELS), {})
+    first, second = (
+        tabulate_confusion(measure("test", make_table(*arrays), point, 100), point)
+        for arrays in ((probs, targets), (1 - probs, 1 - targets))
+    )
     pd.testing.assert_series_equal(first["threshold"], second["threshold"])
     assert not first["TP"].equals(second["TP"])

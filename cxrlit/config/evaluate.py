@@ -1,0 +1,108 @@
+"""What ``python evaluate.py`` takes."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cxrlit.config.commands import MachineConfig
+from cxrlit.config.data import AnyData
+from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.config.types import Folder, Section, Seed
+
+
+def _list_one(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+CheckpointPath = Annotated[str, Field(min_length=1)]
+
+
+class HomeData(Section):
+    """``data=home``: the data of the training, and what has changed about them since."""
+
+    source: Literal["home"]
+    root: Folder | None = Field(description="where the images are now, if they have moved since training")
+    roots: dict[str, Folder] | None = Field(description="the same for several data sets, by source")
+    store: str | None = Field(description="address of prepared images to read in place of the files")
+
+
+class EvaluateConfig(PredictionsConfig):
+    """What is evaluated, on what, and how."""
+
+    ckpt: Annotated[list[CheckpointPath] | None, BeforeValidator(_list_one)] = Field(
+        description="a checkpoint or a phase folder, or several"
+    )
+    average: Literal["probs", "logits"] = Field(description="what the mean over checkpoints and over tta is of")
+    tta: Literal["none", "flip"] = Field(description="test-time augmentation; flip: the image and its mirror image")
+
+    predictions: Folder | None = Field(description="CSV, TSV or Parquet, in place of ckpt")
+    labels: Folder | None = Field(description="table of targets, patients and split for predictions")
+
+    data: Annotated[HomeData | AnyData, Field(discriminator="source")]
+    part: Literal["all", "train", "val", "test"] = Field(description="of other data: which images")
+    recalibrate: bool = Field(description="fit calibration and thresholds on a share of the other patients too")
+    recalibrate_fraction: float = Field(gt=0, lt=1, description="that share")
+
+    calibration: Literal["platt", "temperature", "none"]
+    threshold_rule: Literal["f1_grid", "f1_quantiles", "youden", "sensitivity", "specificity"]
+    wanted: float | None = Field(gt=0, le=1, description="the sensitivity or specificity, for those rules alone")
+    thresholds: Folder | None = Field(description="thresholds.json to use as it is")
+
+    baseline: Folder | None = Field(description="phase folder or evaluation on the same split to compare with")
+    subgroups: list[Literal["sex", "age", "view"]] = Field(description="attributes whose groups are measured apart")
+    age_bands: list[Annotated[int, Field(gt=0, lt=120)]] = Field(description="years at which the next band begins")
+    localise: Literal["none", "gradcam", "gradcam++"] = Field(description="heatmaps")
+    n_replicates: int = Field(ge=100, le=100_000, description="resamples of the patient bootstrap")
+    seed: Seed = Field(description="of the resamples, and of the share of recalibrate")
+    report: bool = Field(description="write report.html and its pictures")
+
+    out: Folder | None = Field(description="folder of the results; null: eval/ beside the checkpoint")
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
+    trainer: MachineConfig
+
+    @property
+    def is_external(self) -> bool:
+        """Whether a checkpoint is evaluated on other data than its own."""
+        return self.ckpt is not None and not isinstance(self.data, HomeData)
+
+    @model_validator(mode="after")
+    def _check_subject(self) -> Self:
+        if (self.ckpt is None) == (self.predictions is None):
+            raise ValueError("say what to evaluate: ckpt=PATH or predictions=FILE, one of the two")
+        if self.ckpt is not None:
+            defaults = {"labels": None, "patient": None, "scores": "probs", "missing": "error"}
+            changed = [key for key, default in defaults.items() if getattr(self, key) != default]
+            if self.columns.model_dump(exclude_none=True):
+                changed.append("columns")
+            if changed:
+                raise ValueError(f"{changed[0]} goes with predictions=FILE; a checkpoint's data are data=...")
+        if self.ckpt is not None and (not self.ckpt or len(set(self.ckpt)) < len(self.ckpt)):
+            raise ValueError("ckpt names each checkpoint once")
+        if self.average != "probs" and len(self.ckpt or ()) < 2 and self.tta == "none":
+            raise ValueError("average goes with several checkpoints, or with tta=flip: there is nothing to average")
+        if self.predictions is not None:
+            if self.tta != "none":
+                raise ValueError("tta goes with ckpt=PATH: predictions are made already")
+            if self.labels is not None and not isinstance(self.data, HomeData):
+                raise ValueError("labels and data both say where the targets are: drop one of them")
+            if isinstance(self.data, HomeData) and (self.data.root or self.data.roots or self.data.store):
+                raise ValueError("data.root goes with a data set: add data=nih, or which it is")
+        return self
+
+    @model_validator(mode="after")
+    def _check_other_data(self) -> Self:
+        if self.part != "all" and isinstance(self.data, HomeData):
+            raise ValueError("part goes with other data: data=nih, or which it is")
+        if self.recalibrate and not self.is_external:
+            raise ValueError("recalibrate goes with a checkpoint on other data: data=nih, or which it is")
+        if self.baseline is not None and self.is_external:
+            raise ValueError("baseline: on other data the home test is what is compared with: drop it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rule(self) -> Self:
+        if (self.wanted is not None) != (self.threshold_rule in ("sensitivity", "specificity")):
+            raise ValueError("wanted=0.9 goes with threshold_rule=sensitivity or specificity, and they with it")
+        if sorted(set(self.age_bands)) != self.age_bands or len(set(self.subgroups)) < len(self.subgroups):
+            raise ValueError("age_bands rises from band to band, and subgroups names each attribute once")
+        return self

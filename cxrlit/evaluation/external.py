@@ -1,0 +1,213 @@
+"""External validation: a checkpoint on other data than its own, with the operating point that was fixed at home."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
+from cxrlit.console import show_steps
+from cxrlit.data.load import LoadedData, load_data, read_data
+from cxrlit.data.split import split_by_patient
+from cxrlit.errors import ConfigError, DataError, LeakageError, name_some
+from cxrlit.evaluation.assess import Assessment, tune_operating_point
+from cxrlit.evaluation.change import compare_parts
+from cxrlit.evaluation.measure import measure
+from cxrlit.evaluation.operating_point import OperatingPoint, read_operating_point
+from cxrlit.evaluation.predict import predict_parts
+from cxrlit.evaluation.predictions import read_predictions
+from cxrlit.evaluation.subject import describe_checkpoints, name_folder
+from cxrlit.training.checkpoint import Checkpoint
+
+HOME, EXTERNAL, RECALIBRATION = "home", "external", "recalibration"
+
+
+@dataclass(frozen=True)
+class External:
+    """Checkpoints on other data.
+
+    Attributes:
+        assessment: With the parts ``home``, the test of the training's own split, and ``external``.
+        data: The other data.
+        changes: From the one to the other, see ``compare_parts``: ``home``, ``external``, ``change``.
+        refitted: The operating point that ``recalibrate`` fitted on a share of the external patients.
+        gains: What it changes on the rest: ``before``, ``after``, ``change``.
+        fitted_on: What it was fitted on, in words.
+    """
+
+    assessment: Assessment
+    data: LoadedData
+    changes: pd.DataFrame
+    refitted: OperatingPoint | None = None
+    gains: pd.DataFrame | None = None
+    fitted_on: str = ""
+
+
+def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External:
+    """Measure checkpoints on other data beside their test at home.
+
+    Raises:
+        DataError: There is no evaluation at home, or the other data cannot be read.
+        LeakageError: A patient of the other data is one that the checkpoint was trained or tuned on.
+        ConfigError: Settings say otherwise than what is fixed at home.
+    """
+    home_folder = name_folder(checkpoints, config)
+    point, home_table = read_home(home_folder, checkpoints, config)
+    data = load_other(checkpoints, config)
+    predictions, dropped = predict_parts(
+        checkpoints,
+        data,
+        list(dict.fromkeys(data.split["split"])),
+        tta=config.tta,
+        average=config.average,
+        machine=config.trainer,
+        cache_dir=Path(config.cache_dir),
+    )
+    subject = describe_checkpoints(checkpoints, data, config)
+    facts = {
+        **subject.facts,
+        "fixed at home": f"calibration and thresholds, on the validation of {point.origin['split_name']} split "
+        f"{point.origin['split_hash']}",
+        "external images": f"{config.part} of {data.name}",
+    }
+    fitted_on = ""
+    if config.recalibrate:
+        table = predictions[RECALIBRATION]
+        fitted_on = (
+            f"calibration and thresholds fitted on {len(table)} images of {table['patient'].nunique()} patients of "
+            f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
+        )
+        facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
+    subject = replace(subject, split_name=data.split_name, split_hash=data.split_hash, facts=facts)
+
+    with show_steps(3) as step:
+        step("metrics at home")
+        home = measure(HOME, home_table, point, config.n_replicates, config.seed)
+        step(f"metrics on {data.name}")
+        # Other draws than those at home: the two are of different patients.
+        away = measure(EXTERNAL, predictions[EXTERNAL], point, config.n_replicates, config.seed + 1)
+        changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False)
+        assessment = Assessment(subject, point, None, {HOME: home, EXTERNAL: away}, dropped)
+        if not config.recalibrate:
+            return External(assessment, data, changes)
+        step("recalibration")
+        origin = {"tuned_on": RECALIBRATION, **subject.origin}
+        refitted = tune_operating_point(predictions[RECALIBRATION], origin, config)
+        again = measure(EXTERNAL, predictions[EXTERNAL], refitted, config.n_replicates, config.seed + 1)
+        gains = compare_parts(away, again, ("before", "after"), same_patients=True)
+    return External(assessment, data, changes, refitted, gains, fitted_on)
+
+
+def name_other_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
+    """Where the results go unless ``out`` says: beside those of home, by the data's name."""
+    home = name_folder(checkpoints, config)
+    part = "" if config.part == "all" else f"-{config.part}"
+    return home.with_name(f"{home.name}-on-{data_name}{part}{'-recalibrated' if config.recalibrate else ''}")
+
+
+def read_home(
+    folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig
+) -> tuple[OperatingPoint, pd.DataFrame]:
+    """The operating point and the test predictions of the evaluation at home.
+
+    Raises:
+        DataError: There is none, or it is of another checkpoint or split.
+        ConfigError: ``calibration`` or ``threshold_rule`` are other than its own, and nothing is fitted anew.
+    """
+    if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
+        how = "" if config.tta == "none" else f" tta={config.tta}"
+        raise DataError(
+            f"{folder}: thresholds and calibration are those of home, and it has not been evaluated there: first run "
+            f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}{how}"
+        )
+    at_home = read_operating_point(folder / "thresholds.json")
+    first = checkpoints[0].facts
+    if at_home.origin["split_hash"] != first.split_hash:
+        raise DataError(f"{folder}: its evaluation is of split {at_home.origin['split_hash']}, not {first.split_hash}")
+    labels = first.labels
+    if config.thresholds is not None:
+        return read_operating_point(Path(config.thresholds)).only(labels), read_predictions(
+            folder / "predictions_test.csv"
+        )
+    if not config.recalibrate:
+        fixed = {
+            "threshold_rule": at_home.thresholds.rule or "given",
+            "calibration": at_home.calibration.method if at_home.calibration else "none",
+        }
+        for key, value in fixed.items():
+            if getattr(config, key) != value:
+                raise ConfigError(
+                    f"{key}={getattr(config, key)}: at home it is {value}, and stays so on other data: say {key}="
+                    f"{value}, evaluate at home anew, or say recalibrate=true"
+                )
+    return at_home.only(labels), read_predictions(folder / "predictions_test.csv")
+
+
+def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> LoadedData:
+    """The other data, as one part ``external`` or, with ``recalibrate``, as two that share no patient.
+
+    Raises:
+        LeakageError: A patient is one that a checkpoint was trained on, or that its thresholds were tuned on.
+        ConfigError: The images would be made square in another way than during training.
+    """
+    first = checkpoints[0]
+    assert not isinstance(config.data, HomeData)
+    if config.data.resize != first.config.data.resize:
+        raise ConfigError(
+            f"data.resize={config.data.resize}: the checkpoint was trained with {first.config.data.resize}: say "
+            f"data.resize={first.config.data.resize}"
+        )
+    labels, cache_dir = first.facts.labels, Path(config.cache_dir)
+    if config.part == "all":
+        read = read_data(config.data, labels, cache_dir)
+        data = LoadedData(
+            **{name: getattr(read, name) for name in ("name", "labels", "dropped", "left_out", "stores")},
+            index=read.index.sort_values("image", kind="stable", ignore_index=True),
+            split=read.index[["image", "patient"]].sort_values("image", kind="stable", ignore_index=True),
+            split_name="all images",
+            max_dropped=config.data.max_dropped,
+        )
+        data = replace(data, split=data.split.assign(split=EXTERNAL))
+    else:
+        data = load_data(config.data, labels, cache_dir)
+        wanted = (data.split["split"] == config.part).to_numpy()
+        data = replace(
+            data,
+            index=data.index[wanted].reset_index(drop=True),
+            split=data.split[wanted].reset_index(drop=True).assign(split=EXTERNAL),
+            split_name=f"{config.part} of the {data.split_name}",
+        )
+    refuse_known(data, checkpoints)
+    if config.recalibrate:
+        share = {RECALIBRATION: config.recalibrate_fraction, EXTERNAL: 1 - config.recalibrate_fraction}
+        parts = split_by_patient(data.index, data.labels, share, config.seed)
+        data = replace(data, split=data.split.assign(split=parts))
+    return data
+
+
+def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
+    """No patient of the other data is one that a checkpoint was trained or tuned on.
+
+    Raises:
+        LeakageError: One is; patients are known by the name of their data set and their own.
+    """
+    known: set[str] = set()
+    for member in checkpoints:
+        known |= set(member.facts.trained_patients)
+        split = member.facts.read_split()
+        known |= {f"{prefix_of(member)}{patient}" for patient in split.loc[split["split"] == "val", "patient"]}
+    shared = sorted(known & data.name_patients(EXTERNAL))
+    if shared:
+        raise LeakageError(
+            f"{len(shared)} patients of {data.name} are ones that the checkpoint was trained or tuned on "
+            f"({name_some(shared)}): leave them out, with part=test or data.split_file"
+        )
+
+
+def prefix_of(checkpoint: Checkpoint) -> str:
+    """What ``LoadedData.name_patients`` put before the patients of the checkpoint's data."""
+    data = checkpoint.config.data
+    if isinstance(data, SeveralData):
+        return ""
+    return f"{data.name if isinstance(data, TableData) else data.source}/"

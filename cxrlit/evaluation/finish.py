@@ -1,0 +1,176 @@
+"""What an evaluation says beside its metrics, and its folder: comparison, subgroups, heatmaps, report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.config import EvaluateConfig, HomeData
+from cxrlit.console import say, show_path, show_steps
+from cxrlit.data.load import LoadedData
+from cxrlit.errors import DataError
+from cxrlit.evaluation.assess import Assessment, clear_evaluation, write_assessment
+from cxrlit.evaluation.compare import compare_predictions
+from cxrlit.evaluation.gaps import describe_gaps
+from cxrlit.evaluation.home import move_data
+from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
+from cxrlit.evaluation.localisation.heatmaps import Method
+from cxrlit.evaluation.localisation.localise import localise, print_localisation
+from cxrlit.evaluation.operating_point import OperatingPoint
+from cxrlit.evaluation.predict import choose_device, load_network, open_images
+from cxrlit.evaluation.predictions import PROB
+from cxrlit.evaluation.report.comparison import show_comparison
+from cxrlit.evaluation.report.localisation import show_localisation
+from cxrlit.evaluation.report.report import write_report
+from cxrlit.evaluation.report.section import Section
+from cxrlit.evaluation.report.subgroups import show_subgroups
+from cxrlit.evaluation.screen import print_assessment
+from cxrlit.evaluation.sides import read_side
+from cxrlit.evaluation.subgroups import measure_subgroups
+from cxrlit.files import write_csv
+from cxrlit.training.checkpoint import Checkpoint
+
+
+@dataclass
+class Further:
+    """What an evaluation says beside its metrics.
+
+    Attributes:
+        tables: By file name.
+        sections: Of the report, in order.
+        points: Further operating points, by file name.
+    """
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    points: dict[str, OperatingPoint] = field(default_factory=dict)
+
+
+def finish(
+    assessment: Assessment,
+    out: Path,
+    config: EvaluateConfig,
+    further: Further,
+    checkpoints: Sequence[Checkpoint] = (),
+    data: LoadedData | None = None,
+) -> Path:
+    """Measure what else is wanted, write everything into a folder, and print it.
+
+    Args:
+        assessment: From ``assess``.
+        out: The folder.
+        config: What is wanted.
+        further: What goes with it already.
+        checkpoints: What made the predictions, where that is known.
+        data: The images behind them.
+    """
+    gaps: list[str] = []
+    if config.baseline is not None:
+        add_comparison(further, assessment, config)
+    if config.subgroups:
+        with show_steps(1) as step:
+            step("subgroups")
+            gaps = add_subgroups(further, assessment, config)
+    clear_evaluation(out)
+    write_assessment(assessment, out)
+    for name, table in further.tables.items():
+        write_csv(out / name, table)
+    for name, point in further.points.items():
+        point.write(out / name)
+    if config.localise != "none":
+        if len(checkpoints) == 1 and data is not None:
+            add_heatmaps(further, assessment, checkpoints[0], data, out, config)
+        else:
+            what = "these predictions are a table" if not checkpoints else f"these are {len(checkpoints)}"
+            further.sections.append(Section("Heatmaps", "heatmaps", [f"None: they are of one checkpoint, and {what}."]))
+    if config.report:
+        write_report(assessment, out, further.sections, config.seed)
+    print_assessment(assessment)
+    for line in gaps:
+        say(line)
+    if len(assessment.dropped):
+        say(
+            f"warning: {len(assessment.dropped)} images could not be evaluated: {show_path(out / 'dropped.csv')}",
+            style="yellow",
+        )
+    say(f"The results are in {show_path(out / 'report.html' if config.report else out)}")
+    return out
+
+
+def add_heatmaps(
+    further: Further,
+    assessment: Assessment,
+    checkpoint: Checkpoint,
+    data: LoadedData,
+    out: Path,
+    config: EvaluateConfig,
+) -> None:
+    """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn."""
+    final, cache_dir = assessment.final, Path(config.cache_dir)
+    source = config.data
+    if isinstance(source, HomeData):
+        source = move_data(checkpoint.config, source, config.cache_dir).data
+    datamodule = open_images(checkpoint, data, config.trainer, cache_dir)
+    method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
+    calibrated = {f"{PROB}{label}": final.calibrated[:, column] for column, label in enumerate(final.labels)}
+    found = localise(
+        load_network(checkpoint),
+        datamodule,
+        final.part,
+        final.predictions.assign(**calibrated),
+        assessment.point.thresholds,
+        collect_boxes(find_box_lists(source, cache_dir), datamodule, final.part),
+        out,
+        method=method,
+        n_replicates=config.n_replicates,
+        seed=config.seed,
+        device=choose_device(config.trainer.accelerator),
+    )
+    further.sections.append(show_localisation(found, final.labels, method, final.part))
+    if found.table["n_boxes"].any():
+        print_localisation(found.table)
+
+
+def add_comparison(further: Further, assessment: Assessment, config: EvaluateConfig) -> None:
+    """Compare with the baseline, on the same images.
+
+    Raises:
+        DataError: The baseline cannot be read, or is of other images or another split.
+    """
+    final, subject = assessment.final, assessment.subject
+    baseline = read_side(Path(str(config.baseline)), final.part)
+    if baseline.split_hash and subject.split_hash and baseline.split_hash != subject.split_hash:
+        raise DataError(
+            f"baseline: {baseline.name} is of split {baseline.split_hash}, {subject.name} of {subject.split_hash}: "
+            "only models on the same split can be compared"
+        )
+    result = compare_predictions(
+        baseline.predictions,
+        final.predictions,
+        (baseline.point, assessment.point),
+        names=(baseline.name, subject.name),
+        n_replicates=config.n_replicates,
+        seed=config.seed,
+    )
+    further.tables["eval_comparison.csv"] = result.tabulate()
+    further.sections.append(show_comparison(result))
+
+
+def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConfig) -> list[str]:
+    """Measure subgroups of the part that counts; returns what the gaps say in words."""
+    subgroups = measure_subgroups(
+        assessment.final.predictions,
+        assessment.point,
+        config.subgroups,
+        config.age_bands,
+        config.n_replicates,
+        config.seed,
+    )
+    further.tables |= {
+        "eval_subgroups.csv": subgroups.metrics,
+        "eval_subgroup_counts.csv": subgroups.counts,
+        "eval_gaps.csv": subgroups.gaps,
+    }
+    further.sections.append(show_subgroups(subgroups, list(assessment.labels)))
+    return describe_gaps(subgroups.gaps)

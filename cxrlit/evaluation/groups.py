@@ -1,0 +1,93 @@
+"""Who is in which subgroup: by sex, age band and view, from the columns that a predictions table has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+MAX_GROUPS = 20
+"""Of a column with more values than that no table can be read, and few values hold enough patients."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What images are told apart by.
+
+    Attributes:
+        name: ``sex``, ``age`` or ``view``.
+        groups: Those that have an image: ages from young to old, names by alphabet, ``unknown`` last.
+        codes: (N,) the group of each image.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    codes: NDArray[np.intp]
+
+    @property
+    def known(self) -> list[int]:
+        """The groups that are not ``unknown``."""
+        return [code for code, group in enumerate(self.groups) if group != UNKNOWN]
+
+
+def find_attributes(
+    predictions: pd.DataFrame, names: Sequence[str], age_bands: Sequence[int]
+) -> tuple[list[Attribute], dict[str, str]]:
+    """The attributes of a predictions table.
+
+    Args:
+        predictions: Which may have the columns ``sex``, ``age`` (years) and ``view``; an empty cell is unknown.
+        names: Which of them are asked for.
+        age_bands: Where bands begin beside the first, which begins at 0; years, ascending.
+
+    Returns:
+        The attributes, and why others are left out, by name.
+    """
+    found, left_out = [], {}
+    for name in names:
+        if name not in predictions:
+            left_out[name] = f"the predictions have no column {name}"
+            continue
+        values, codes = _band(predictions[name], age_bands) if name == "age" else _name(predictions[name])
+        used, codes = np.unique(codes, return_inverse=True)
+        groups = tuple(values[code] for code in used)
+        if groups in ((), (UNKNOWN,)):
+            left_out[name] = f"the {name} of every image is unknown"
+        elif len(groups) > MAX_GROUPS:
+            left_out[name] = f"{name} has {len(groups)} values: at most {MAX_GROUPS} are told apart"
+        else:
+            found.append(Attribute(name, groups, codes))
+    return found, left_out
+
+
+def name_bands(age_bands: Sequence[int]) -> list[str]:
+    """What the bands are called that begin at 0 and at these years.
+
+    >>> name_bands([18, 40])
+    ['0 to 17', '18 to 39', '40 or more']
+    """
+    starts = [0, *(start for start in age_bands if start > 0)]
+    between = [str(start) if end == start + 1 else f"{start} to {end - 1}" for start, end in pairwise(starts)]
+    return [*between, f"{starts[-1]} or more"]
+
+
+def _band(ages: pd.Series, age_bands: Sequence[int]) -> tuple[list[str], NDArray[np.intp]]:
+    """The bands and ``unknown``, and (N,) which of them each image is in."""
+    years = pd.to_numeric(ages, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    names = name_bands(age_bands)
+    starts = [start for start in age_bands if start > 0]
+    bands = np.searchsorted(starts, years, side="right")
+    return [*names, UNKNOWN], np.where(years >= 0, bands, len(names))
+
+
+def _name(values: pd.Series) -> tuple[list[str], NDArray[np.intp]]:
+    """The same of names."""
+    texts = values.astype(object).where(values.notna(), "").astype(str).str.strip()
+    unknown = texts.str.casefold().isin(["", UNKNOWN]).to_numpy()
+    names, codes = np.unique(texts.to_numpy(dtype=str)[~unknown], return_inverse=True)
+    every = np.full(len(texts), len(names), dtype=np.intp)
+    every[~unknown] = codes
+    return [*names.tolist(), UNKNOWN], every

@@ -1,0 +1,141 @@
+"""Checkpoints to probs: of one, or the mean of several; of the images as they are, or with their mirror images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from rich import get_console
+from torch import Tensor
+
+from cxrlit.config import MachineConfig
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.load import LoadedData
+from cxrlit.errors import DataError, name_some
+from cxrlit.evaluation.predictions import make_predictions
+from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.module import CXRModule
+from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.training.plan import choose_precision
+from cxrlit.training.trainer import LIGHTNING_PRECISION
+
+Average = Literal["probs", "logits"]
+TTA = Literal["none", "flip"]
+
+
+class MirroredModule(CXRModule):
+    """Sees the mirror image of what it is given."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.flip(-1))
+
+
+def predict_parts(
+    checkpoints: Sequence[Checkpoint],
+    data: LoadedData,
+    parts: Sequence[str],
+    *,
+    tta: TTA,
+    average: Average,
+    machine: MachineConfig,
+    cache_dir: Path,
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """The predictions table of each part, each image once, in the order of its table.
+
+    Args:
+        checkpoints: One, or the members of an ensemble; each sees the images at its own size.
+        data: The images and their parts.
+        parts: Which parts.
+        tta: ``flip``: the mean over each image and its mirror image.
+        average: What the mean over members and mirror images is of.
+        machine: Where it runs.
+        cache_dir: Folder of the stores.
+
+    Returns:
+        The tables by part, and the images that could not be decoded: ``image``, ``path``, ``reason``.
+
+    Raises:
+        DataError: An image cannot be decoded by one member and can by another.
+    """
+    views: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
+    modules = {"none": (CXRModule,), "flip": (CXRModule, MirroredModule)}[tta]
+    seen: CXRDataModule | None = None
+    for checkpoint in checkpoints:
+        datamodule = open_images(checkpoint, data, machine, cache_dir)
+        if seen is not None and (differs := set(seen.dropped["image"]) ^ set(datamodule.dropped["image"])):
+            raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
+        seen = datamodule
+        trainer = build_predicting_trainer(checkpoint, machine)
+        network = load_network(checkpoint)
+        for part in parts:
+            for kind in modules:
+                module = kind(network, labels=checkpoint.facts.labels)
+                batches = trainer.predict(module, datamodule.plain_dataloader(part))
+                assert batches is not None
+                views[part].append(torch.cat(batches).numpy())  # type: ignore[arg-type]
+    assert seen is not None
+    tables = {
+        part: make_predictions(seen.parts[part], data.labels, average_logits(np.stack(views[part]), average))
+        for part in parts
+    }
+    return tables, seen.dropped
+
+
+def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.float32]:
+    """(V, N, L) logits of V views to (N, L) probs: rounded to float32 once, at the end.
+
+    >>> round(average_logits(np.array([[[0.0]], [[2.0]]], np.float32), "logits").item(), 4)
+    0.7311
+    """
+    exact = torch.from_numpy(logits).double()
+    probs = exact.mean(dim=0).sigmoid() if average == "logits" else exact.sigmoid().mean(dim=0)
+    rounded: NDArray[np.float32] = probs.float().numpy()
+    return rounded
+
+
+def open_images(checkpoint: Checkpoint, data: LoadedData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
+    """The images as a checkpoint was trained to see them."""
+    phase = checkpoint.config.phases.get(checkpoint.facts.phase)
+    return CXRDataModule(
+        data,
+        img_size=phase.img_size,
+        batch_size=phase.batch_size,
+        resize=checkpoint.config.data.resize,
+        cache_dir=cache_dir,
+        num_workers=machine.num_workers,
+    )
+
+
+def load_network(checkpoint: Checkpoint) -> CXRNet:
+    """The network of a checkpoint."""
+    return checkpoint.load_into(
+        build_network("none", checkpoint.config.model.normalize, len(checkpoint.facts.labels), seed=0)
+    )
+
+
+def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> Trainer:
+    """Lightning's trainer for a forward pass in the precision of the training."""
+    shown = get_console().is_terminal
+    return Trainer(
+        accelerator=machine.accelerator,
+        devices=1,
+        precision=LIGHTNING_PRECISION[choose_precision(checkpoint.facts.precision, machine.accelerator)],
+        logger=False,
+        callbacks=[RichProgressBar(leave=False)] if shown else [],
+        enable_progress_bar=shown,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        deterministic=True,
+        use_distributed_sampler=False,
+    )
+
+
+def choose_device(accelerator: str) -> str:
+    """What a trainer with that accelerator computes on."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return next(name for name, is_there in there.items() if is_there and accelerator in ("auto", name))

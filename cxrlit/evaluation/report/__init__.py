@@ -1,0 +1,1 @@
+"""What was evaluated as a page of one file, and its pictures."""

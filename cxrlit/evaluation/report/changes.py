@@ -1,0 +1,100 @@
+"""Two measurements beside each other: home and elsewhere, before and after."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cxrlit.evaluation.report.forest import Series, draw_forest
+from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
+from cxrlit.evaluation.report.words import MACRO, say_span
+from cxrlit.pages.pictures import drawing
+
+HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier score", "ece": "calibration error"}
+
+
+def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str) -> Section:
+    """How the numbers change from the test at home to other data.
+
+    Args:
+        changes: ``eval_external.csv``.
+        labels: The labels.
+        data: Name of the other data.
+    """
+    row = _find(changes, "auroc", MACRO)
+    missing = [label for label in labels if pd.isna(_find(changes, "auroc", label)["external"])]
+    without = f" Without AUROC on {data}: {', '.join(missing)}." if missing else ""
+    return Section(
+        f"External validation on {data}",
+        "external",
+        paragraphs=[
+            f"Calibration and thresholds are those fixed at home. From home to {data}, macro AUROC over the "
+            f"{row['n_labels']} labels of both changes by {_say(row)}.{without}",
+            "Home and external patients are different ones and are resampled apart; where the interval of a change "
+            "does not hold 0, the change is more than chance between these two groups of patients.",
+        ],
+        pictures=[_draw(changes, labels, f"Change of AUROC from home to {data}", "external-change")],
+        tables=_tabulate(
+            changes,
+            labels,
+            ("home", "external"),
+            data,
+            ("auroc", "average_precision", "brier", "ece", "f1", "recall", "specificity"),
+        ),
+    )
+
+
+def show_recalibration(changes: pd.DataFrame, labels: Sequence[str], fitted_on: str) -> Section:
+    """What fitting calibration and thresholds anew would gain.
+
+    Args:
+        changes: ``eval_recalibration.csv``.
+        labels: The labels.
+        fitted_on: The patients that it was fitted on.
+    """
+    return Section(
+        "Recalibration",
+        "recalibration",
+        paragraphs=[
+            f"Before: calibration and thresholds of home. After: {fitted_on}. Both are measured on the same patients, "
+            "none of whom the new fit has seen; AUROC does not change.",
+        ],
+        tables=_tabulate(
+            changes, labels, ("before", "after"), "after recalibration", ("brier", "ece", "f1", "recall", "specificity")
+        ),
+    )
+
+
+def _tabulate(
+    changes: pd.DataFrame, labels: Sequence[str], names: tuple[str, str], what: str, metrics: Sequence[str]
+) -> list[Table]:
+    return [
+        Table(
+            f"{HEADS.get(metric, metric.replace('f1', 'F1'))}, {what}",
+            changes[(changes["metric"] == metric) & changes["label"].isin([*labels, MACRO])].reset_index(drop=True),
+            [Column("label"), *(span(name) for name in names), span("change", signed=True)],
+            n_totals=1,
+            folded=number > 0,
+        )
+        for number, metric in enumerate(metrics)
+    ]
+
+
+def _draw(changes: pd.DataFrame, labels: Sequence[str], title: str, name: str) -> Picture:
+    names = [*labels, MACRO]
+    rows = pd.DataFrame([_find(changes, "auroc", label) for label in names])
+    rows = rows.rename(columns={"change": "value", "change_low": "low", "change_high": "high"})
+    with drawing():
+        figure = draw_forest(names, [Series("change", rows)], title, zero=True)
+    worst = rows.set_index("label")["value"].drop(MACRO).dropna()
+    fall = f"; largest fall: {worst.idxmin()}, {worst.min():+.3f}" if len(worst) else ""
+    return Picture(
+        figure, name, f"{title}: macro {_say(_find(changes, 'auroc', MACRO))}{fall}", f"{title}, with 95 % intervals."
+    )
+
+
+def _find(changes: pd.DataFrame, metric: str, label: str) -> pd.Series:
+    return changes[(changes["metric"] == metric) & (changes["label"] == label)].iloc[0]
+
+
+def _say(row: pd.Series) -> str:
+    return say_span(float(row["change"]), float(row["change_low"]), float(row["change_high"]))

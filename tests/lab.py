@@ -1,0 +1,52 @@
+"""Trains on a tree of noise, in seconds, with the command that a user has."""
+
+import re
+from pathlib import Path
+
+from tiny import Outcome, run_command
+
+QUICK = ("trainer.num_workers=0", "n_replicates=100", "report=false", "localise=none")
+"""An evaluation of the numbers alone."""
+
+
+def evaluate(folder: Path, out: Path, *arguments: str) -> Outcome:
+    """Evaluate a phase well, in seconds."""
+    outcome = run_command("evaluate.py", f"ckpt={folder}", f"out={out}", *QUICK, *arguments)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    return outcome
+
+
+class Lab:
+    """Trains on a tree of noise into a folder of its own."""
+
+    def __init__(self, folder: Path, cache: Path, tree: Path, weights: Path) -> None:
+        self.runs, self.cache, self.tree, self.weights = folder / "runs", cache, tree, weights
+
+    def train(self, *arguments: str) -> Outcome:
+        chosen = " ".join(arguments)
+        start = () if "init_from" in chosen or "model.weights" in chosen else (f"model.weights={self.weights}",)
+        return run_command("train.py", *self.list_settings(), *start, *arguments)
+
+    def list_settings(self) -> list[str]:
+        phases = [f"phases.{name}.{setting}" for name in ("scratch", "frozen", "finetune", "highres")
+                  for setting in ("img_size=32", "batch_size=8", "max_epochs=1")]  # fmt: skip
+        folders = [f"runs_dir={self.runs}", f"cache_dir={self.cache}", f"data.root={self.tree}"]
+        return ["data=nih", "phase=frozen", "trainer.num_workers=0", "logger=none", *folders, *phases]
+
+    def train_well(self, *arguments: str) -> Path:
+        """Returns the folder of the goal."""
+        outcome = self.train(*arguments)
+        assert outcome.code == 0, outcome.err
+        assert outcome.err == ""
+        trained = re.search(r"^Trained: (\S+)", outcome.out, re.MULTILINE)
+        assert trained
+        return Path(trained[1])
+
+    def list_phases(self) -> list[str]:
+        """Names of all phase folders, without their ids."""
+        return sorted(path.name.rpartition("-")[0] for path in self.runs.glob("*/*") if (path / "phase.json").is_file())
+
+
+def read_times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
