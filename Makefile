@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval
+.PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval \
+	bench-localisation bench-kills
 
 train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
@@ -32,6 +33,12 @@ bench-data: $(READY)  ## the data layer against the plain way to do the same
 
 bench-eval: $(READY)  ## the statistics of an evaluation against loops over scikit-learn
 	$(BIN)/python benchmarks/evaluation.py
+
+bench-localisation: $(READY)  ## heatmaps of all labels against the forward pass alone
+	$(BIN)/python benchmarks/localisation.py
+
+bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
+	$(BIN)/python benchmarks/kills.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
