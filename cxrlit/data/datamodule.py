@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypedDict
 
 import cv2
@@ -27,6 +26,7 @@ from cxrlit.data.split import SPLITS
 from cxrlit.data.store import Store
 from cxrlit.data.transforms import Augment, key_names, seed_of
 from cxrlit.errors import DataError
+from cxrlit.interrupt import SIGNALS
 
 
 class Batch(TypedDict):
@@ -202,16 +202,6 @@ def _send(batch: Any) -> dict[str, Any]:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
-    # Ctrl-C and a scheduler signal every process; the one that trains answers, and needs its batches to do so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Of the SIGTERMs that a loader process gets, that of the process that it works for ends it."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    # A scheduler and Ctrl-C signal every process; the one that trains answers, and still needs its batches to do so.
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)

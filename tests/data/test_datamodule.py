@@ -1,9 +1,5 @@
 """Batches: each image once, beside its own target, in an order and with pixels that the seed and the epoch decide."""
 
-import multiprocessing
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from multiprocessing import active_children
@@ -201,28 +197,6 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
     assert equal(read_epoch(loaders[0], 3), read_epoch(loaders[1], 3))
     rest.n_behind = len(batches)
     assert list(rest.train_dataloader()) == []
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_loader_processes_outlive_a_signal_to_all_and_end_with_their_parent(
-    data: LoadedData, tmp_path: Path, augment: Augment, signum: signal.Signals
-) -> None:
-    loader = make_datamodule(data, tmp_path, augment=augment, num_workers=2, batch_size=8).train_dataloader()
-    wanted = read_epoch(loader, 0)
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    loader.sampler.set_epoch(0)
-    batches = iter(loader)
-    begun = [next(batches)]
-    for worker in workers:
-        sender = f"import os; os.kill({worker.pid}, {int(signum)})"  # another process than the parent
-        subprocess.run([sys.executable, "-c", sender], check=True)
-    assert equal(join([*begun, *batches]), wanted)
-    assert all(worker.is_alive() for worker in workers)
-    for worker in workers:
-        worker.terminate()
-        worker.join(20)
-        assert worker.exitcode == 0
 
 
 def test_the_batch_size_changes_no_image(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
