@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# A process a core, a thread each: threads of several processes on the same cores slow each other down many times.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval \
 	bench-localisation bench-kills
@@ -10,10 +12,10 @@ train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
 
 test: $(READY)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(READY)  ## the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

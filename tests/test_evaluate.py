@@ -48,7 +48,8 @@ def test_evaluation_writes_its_tables_and_nothing_else(frozen: Path) -> None:
 
 
 def test_evaluation_gives_the_number_of_the_best_epoch(lab: Lab) -> None:
-    folder = lab.train_well("max_epochs=4", "lr=1e-2", "evaluate=true")
+    folder = lab.train_well("max_epochs=4", "lr=1e-2")
+    evaluate(folder, folder / "eval")
     facts = json.loads((folder / "phase.json").read_text())
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["val_auroc_macro"].idxmax() != metrics["val_auroc_macro"].idxmin()
@@ -428,6 +429,7 @@ def read_titles(folder: Path) -> str:
     return " | ".join(re.findall(r"<h2[^>]*>([^<]*)</h2>", page))
 
 
+@pytest.mark.slow
 def test_the_report_has_all_that_was_measured(pair: tuple[Path, Path], tree: Path, tmp_path: Path) -> None:
     arguments = ("report=true", "localise=gradcam++", f"baseline={pair[0]}")
     evaluate(pair[1], tmp_path / "first", *arguments)

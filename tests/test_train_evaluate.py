@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from lab import Lab, read_times
+from lab import Lab, evaluate, read_times
 from PIL import Image
 from tiny import REPO, Outcome, plain_environment, run_command, write_tree
 
@@ -112,7 +112,7 @@ def test_smoke_evaluation_is_what_training_measured(smoke: tuple[Path, Outcome])
 # ----------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_workers_change_no_bit(lab: Lab, tmp_path: Path, precision: str) -> None:
     arguments = ("phase=scratch", "model.weights=none", f"trainer.precision={precision}")
     first = lab.train_well(*arguments)
@@ -184,11 +184,12 @@ def test_train_auroc_is_in_the_row_of_its_epoch(lab: Lab) -> None:
 def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, weights: Path) -> None:
     tree = write_tree(tmp_path / "nih", never=["Pneumonia"], seed=1)
     lab = Lab(tmp_path, cache, tree, weights)
-    outcome = lab.train("evaluate=true")
+    outcome = lab.train()
     assert outcome.code == 0
     assert "warning: Pneumonia has no positive in training: it cannot be learned" in outcome.out
     assert outcome.out.count("warning:") == 1
     [folder] = lab.runs.glob("*/frozen-*/")
+    evaluate(folder, folder / "eval")
     metrics = pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False)
     assert metrics["val_auroc_Pneumonia"][0] == ""
     assert metrics["val_n_labels"][0] == "7"

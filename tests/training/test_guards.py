@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from cutting import Cut, before_call, cut
-from lab import Lab
+from lab import Lab, evaluate
 from pytorch_lightning import Callback, LightningModule, Trainer
-from tiny import fit, make_module, run_command, same_weights, snapshot
+from tiny import fit, make_module, same_weights, snapshot
 
 from cxrlit.errors import DivergenceError
 from cxrlit.model.module import CXRModule
@@ -118,8 +118,7 @@ def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: P
     done = lab.train(*arguments)
     assert done.code == 0
     assert "Trained: " in done.out
-    evaluated = run_command("evaluate.py", f"ckpt={folder}", f"cache_dir={lab.cache}", "trainer.num_workers=0")
-    assert evaluated.code == 0, evaluated.err
+    evaluate(folder, folder / "eval")
     summary = pd.read_csv(folder / "eval" / "eval_summary.csv").set_index("split")
     assert summary.loc["val", "auroc_macro"] == pytest.approx(begun, abs=1e-12)
 
