@@ -193,6 +193,11 @@ class TrainConfig(Section):
     runs_dir: Folder = Field(description="folder of the runs")
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     evaluate: bool = Field(description="evaluate the goal when it is trained")
+    cache_features: bool = Field(
+        description="compute what comes before the first trained layer once for each of feature_views augmented views "
+        "of an image, keep it below cache_dir, and reuse it in later epochs"
+    )
+    feature_views: int = Field(ge=1, le=1000, description="augmented views of each training image that are kept")
     labels: Labels
     data: DataConfig
     model: ModelConfig

@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cxrlit.config import SamplerConfig
 from cxrlit.data.decode import Resize
+from cxrlit.data.features import Features, TrainFeatures, ValFeatures
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
 from cxrlit.data.loaders import AheadLoader, ProcessLoader
@@ -33,12 +34,14 @@ class Batch(TypedDict):
     """What a loader yields.
 
     Attributes:
-        image: (B, 1, S, S) uint8.
+        image: (B, 1, S, S) uint8. Not there where ``features`` are.
+        features: What the frozen part of the network made of the images (``CXRDataModule.features``).
         target: (B, L) float32; 1 present, 0 absent, NaN unknown.
         row: (B,) int64, rows of the part's table (``CXRDataModule.parts``).
     """
 
-    image: Tensor
+    image: NotRequired[Tensor]
+    features: NotRequired[Tensor]
     target: Tensor
     row: Tensor
 
@@ -99,6 +102,7 @@ class CXRDataModule(LightningDataModule):
         parts: The rows of the index of train, val and test that could be decoded.
         first_epoch: The epoch that training begins or goes on in.
         n_behind: Batches of that epoch that are behind: no image of them is read.
+        features: What the loaders of train and val yield in place of images; None: images.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class CXRDataModule(LightningDataModule):
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.augment, self.seed = augment, seed
         self.first_epoch, self.n_behind = 0, 0
+        self.features: Features | None = None
         self.num_workers = choose_num_workers() if num_workers is None else num_workers
         self.store = open_data_store(data, img_size, resize, cache_dir)
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
@@ -142,20 +147,31 @@ class CXRDataModule(LightningDataModule):
         return parts
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
         sampler = EpochSampler(
             self.repeats, self.seed, first_epoch=self.first_epoch, n_behind=self.n_behind * self.batch_size
         )
-        return self._loader(dataset, sampler, self.augment is not None)
+        if self.features is not None:
+            return self._loader(TrainFeatures(self.parts["train"], self.data.labels, self.features), sampler, False)
+        return self._loader(self._train_images(), sampler, self.augment is not None)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        if self.features is not None:
+            return self._loader(ValFeatures(self.parts["val"], self.data.labels, self.features), None, False)
         return self.plain_dataloader("val")
+
+    def view_dataloader(self, view: int) -> DataLoader[Batch]:
+        """The training images in the order of their table, augmented as epoch ``view`` augments them."""
+        draws = [Draw(view, row, 0) for row in range(len(self.parts["train"]))]
+        return self._loader(self._train_images(), draws, self.augment is not None)
+
+    def _train_images(self) -> TrainImages:
+        return TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
 
     def plain_dataloader(self, part: str) -> DataLoader[Batch]:
         """The images of a part in the order of its table, without augmentation."""
         return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None, False)
 
-    def _loader(self, dataset: Dataset[Batch], sampler: EpochSampler | None, augments: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Any], sampler: Iterable[Any] | None, augments: bool) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
         return loader(

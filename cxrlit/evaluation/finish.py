@@ -18,7 +18,7 @@ from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
 from cxrlit.evaluation.localisation.heatmaps import Method
 from cxrlit.evaluation.localisation.localise import localise, print_localisation
 from cxrlit.evaluation.operating_point import OperatingPoint
-from cxrlit.evaluation.predict import choose_device, load_network, open_images
+from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.comparison import show_comparison
 from cxrlit.evaluation.report.localisation import show_localisation
@@ -30,6 +30,7 @@ from cxrlit.evaluation.sides import read_side
 from cxrlit.evaluation.subgroups import measure_subgroups
 from cxrlit.files import write_csv
 from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.training.machine import choose_device
 
 
 @dataclass

@@ -133,9 +133,3 @@ def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> 
         deterministic=True,
         use_distributed_sampler=False,
     )
-
-
-def choose_device(accelerator: str) -> str:
-    """What a trainer with that accelerator computes on."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return next(name for name, is_there in there.items() if is_there and accelerator in ("auto", name))

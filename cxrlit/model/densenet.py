@@ -3,7 +3,7 @@
 import pickle
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet121_Weights
+from torchvision.models.densenet import _DenseLayer
 
 from cxrlit.config import N_LAYERS
 from cxrlit.errors import CheckpointError, first_line
@@ -51,6 +52,16 @@ class CXRNet(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def units(self) -> list[nn.Module]:
+        """The modules of the features, one after another: a dense block is its dense layers, each of which adds its
+        maps to those that it is given.
+        """
+        units: list[nn.Module] = []
+        for module in self.features.children():
+            units += module.children() if isinstance(module, nn.ModuleDict) else [module]
+        return units
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.
 
@@ -64,16 +75,55 @@ class CXRNet(nn.Module):
 
     def extract(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, none negative; h is S / 32."""
-        pixels = images.to(torch.float32) / 255.0
-        pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
-        features = self.features(pixels.contiguous(memory_format=torch.channels_last))
-        return torch.relu(features.float())
+        n_frozen = count_frozen_units(self.units, set(filter(_trains, self.parameters())))
+        return self.finish(self.begin(images, n_frozen), n_frozen)
+
+    def begin(self, images: Tensor, n_units: int) -> Tensor:
+        """(B, 1, S, S) uint8 images to what the first units make of them, without autograd: nothing there trains."""
+        with torch.no_grad():
+            pixels = images.to(torch.float32) / 255.0
+            pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
+            return _run(self.units[:n_units], pixels.contiguous(memory_format=torch.channels_last))
+
+    def finish(self, maps: Tensor, n_units: int) -> Tensor:
+        """The rest of the way of ``begin``: to (B, 1024, h, w) float32 feature maps."""
+        return torch.relu(_run(self.units[n_units:], maps).float())
+
+    def resume(self, features: Tensor, n_units: int) -> Tensor:
+        """Logits from what the first units made; where that is all of them, from the (B, 1024) means of their maps."""
+        return self.classify(features) if n_units == len(self.units) else self.pool(self.finish(features, n_units))
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, 1024, h, w) feature maps to (B, L) logits: the head is linear in the mean of each map."""
-        with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features.mean(dim=(2, 3)))
+        return self.classify(features.mean(dim=(2, 3)))
+
+    def classify(self, means: Tensor) -> Tensor:
+        """(B, 1024) float32 means of the feature maps to (B, L) logits."""
+        with torch.autocast(means.device.type, enabled=False):
+            logits: Tensor = self.head(means)
         return logits
+
+
+def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
+    for unit in units:
+        if isinstance(unit, _DenseLayer):
+            made = unit.conv1(unit.relu1(unit.norm1(maps)))
+            maps = torch.cat([maps, unit.conv2(unit.relu2(unit.norm2(made)))], 1)
+        else:
+            maps = unit(maps)
+    return maps
+
+
+def _trains(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad
+
+
+def count_frozen_units(units: Sequence[nn.Module], trained: Collection[nn.Parameter]) -> int:
+    """How many of the first units hold none of the parameters that train."""
+    for number, unit in enumerate(units):
+        if any(parameter in trained for parameter in unit.parameters()):
+            return number
+    return len(units)
 
 
 def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXRNet:

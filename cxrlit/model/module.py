@@ -35,6 +35,7 @@ class CXRModule(LightningModule):
             epoch; ReduceLROnPlateau watches the validation macro AUROC.
         pos_weight: (L,) weight of the positive term of BCE; None: 1.
         train_auroc: Also measure AUROC over the training images as they were seen.
+        n_cached: Batches that bring ``features`` in place of ``image`` bring what so many units of the network made.
 
     Attributes:
         auroc: (L,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
@@ -53,6 +54,7 @@ class CXRModule(LightningModule):
         scheduler: Mapping[str, Any] | None = None,
         pos_weight: Tensor | None = None,
         train_auroc: bool = False,
+        n_cached: int | None = None,
     ) -> None:
         super().__init__()
         if len(labels) != network.head.out_features:
@@ -60,6 +62,7 @@ class CXRModule(LightningModule):
         self.network = network
         self.labels = tuple(labels)
         self.lr = lr
+        self.n_cached = n_cached
         self.optimizer_target = dict(optimizer or {"_target_": "torch.optim.AdamW"})
         self.scheduler_target = dict(scheduler) if scheduler else None
         self.register_buffer("pos_weight", pos_weight, persistent=False)
@@ -72,8 +75,15 @@ class CXRModule(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
+    def _compute_logits(self, batch: Batch) -> Tensor:
+        if "features" not in batch:
+            logits: Tensor = self(batch["image"])
+            return logits
+        assert self.n_cached is not None
+        return self.network.resume(batch["features"], self.n_cached)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self(batch["image"])
+        logits = self._compute_logits(batch)
         loss = masked_bce(logits, batch["target"], self.pos_weight)
         self.log("train/loss", loss, on_step=True, on_epoch=False, batch_size=len(logits))
         if self.train_auroc is not None:
@@ -81,7 +91,7 @@ class CXRModule(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self(batch["image"])
+        logits = self._compute_logits(batch)
         loss = masked_bce(logits, batch["target"], self.pos_weight)
         self.log("val/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
         self.val_auroc.update(to_probs(logits), batch["target"])

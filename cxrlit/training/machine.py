@@ -37,3 +37,9 @@ def compare_versions(record: Mapping[str, Any]) -> None:
     changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
     if changed:
         say(f"warning: it was begun with {', '.join(changed)}: the last digits may differ", style="yellow")
+
+
+def choose_device(accelerator: str) -> str:
+    """What a trainer with that accelerator computes on."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return next(name for name, is_there in there.items() if is_there and accelerator in ("auto", name))

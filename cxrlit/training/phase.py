@@ -25,6 +25,7 @@ from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import BestCheckpoint
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, START_EPOCH, read_checkpoint, write_checkpoint
 from cxrlit.training.checks import check_trainable
+from cxrlit.training.features import open_features
 from cxrlit.training.folder import RECORD, begin_folder, read_record
 from cxrlit.training.improvement import measure_start
 from cxrlit.training.machine import compare_versions, use_threads
@@ -109,6 +110,8 @@ def run_phase(
             write_json(phase.folder / RECORD, record)
         if phase.config.require_improvement:
             say(f"It starts from validation macro AUROC {record['start_val_auroc_macro']:.4f}")
+        if phase.n_views:
+            datamodule.features = open_features(network, phase.config, config, precision, datamodule, phase.n_views)
         seed_all(config.seed)
         module = CXRModule(
             network,
@@ -118,6 +121,7 @@ def run_phase(
             scheduler=phase.config.scheduler,
             pos_weight=None if config.loss.name == "bce" else torch.tensor(pos_weight["weight"].to_numpy(np.float32)),
             train_auroc=config.metrics.train,
+            n_cached=datamodule.features.n_units if datamodule.features else None,
         )
         trainer = build_trainer(phase, config, precision, facts)
         with hold_signals():

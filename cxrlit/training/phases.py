@@ -11,7 +11,7 @@ from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.training.checks import check_ancestors, check_images, check_start
 from cxrlit.training.folder import read_done
 from cxrlit.training.phase import Result, run_phase, start_network
-from cxrlit.training.plan import hash_start, plan_chain
+from cxrlit.training.plan import check_accelerator, hash_start, plan_chain
 from cxrlit.training.resume import drop_states
 from cxrlit.training.screen import print_data, print_plan
 from cxrlit.training.trainer import check_buildable, quiet_lightning
@@ -32,6 +32,7 @@ def train(config: TrainConfig) -> Result:
         CXRLitError: Whatever the user can mend; nothing is left half-written.
     """
     quiet_lightning()
+    check_accelerator(config.trainer.accelerator)
     before: Path | None = None
     seen: set[str] = set()
     if config.init_from is not None:

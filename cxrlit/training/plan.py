@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cxrlit.config import PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
+from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
 from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.load import LoadedData
 from cxrlit.errors import CheckpointError, ConfigError
@@ -45,6 +45,7 @@ class PlannedPhase:
         status: ``done``; ``run``; ``resume`` where an earlier try was cut off, or ``start over`` where it left nothing
             to go on from; or ``not needed`` where a later phase is done.
         position: Where a phase to resume goes on.
+        n_views: Augmented views of each image whose features it keeps; 0: it computes every image in every epoch.
     """
 
     name: PhaseName
@@ -54,6 +55,7 @@ class PlannedPhase:
     folder: Path
     status: str
     position: Position | None = None
+    n_views: int = 0
 
 
 def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, start: str) -> list[PlannedPhase]:
@@ -80,6 +82,7 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
             for key, spec in callbacks.items()
             if spec["_target_"] not in DISPLAY_TARGETS and key not in REQUIRED_CALLBACKS
         }
+        n_views = _count_views(config, phase)
         id_ = hash_value(
             {
                 "version": [TRAINING_VERSION, PREPROCESSING_VERSION],
@@ -96,12 +99,13 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
                 "seed": config.seed,
                 "precision": precision,
                 "start": start,
+                **({"n_views": n_views} if n_views else {}),
             },
             digits=8,
         )
         folder = Path(config.runs_dir) / config.run / f"{name}-{id_}"
         status, position = _read_status(folder, id_)
-        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, status, position))
+        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, status, position, n_views))
         start = id_
     last_done = max((number for number, phase in enumerate(planned) if phase.status == "done"), default=0)
     return [
@@ -126,6 +130,13 @@ def plan_chain(config: TrainConfig, data: LoadedData, start: str) -> tuple[list[
     return phases, precision
 
 
+def _count_views(config: TrainConfig, phase: PhaseConfig) -> int:
+    if not config.cache_features or phase.n_unfreeze > N_LAYERS - 3:  # the first convolution is the third layer
+        return 0
+    augmented = any(config.augment.model_dump().values())
+    return min(config.feature_views, phase.max_epochs) if augmented else 1
+
+
 def _was_begun(phase: PlannedPhase) -> bool:
     record = read_record(phase.folder)
     return record is not None and record.get("precision_choice") == "auto"
@@ -148,8 +159,8 @@ def hash_start(config: TrainConfig) -> str:
     return hash_file(path)
 
 
-def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
-    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+def check_accelerator(accelerator: str) -> None:
+    """Refuse one that is not there.
 
     Raises:
         ConfigError: This machine has no such accelerator.
@@ -157,6 +168,15 @@ def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(accelerator, True):
         raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
+
+
+def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
+    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    check_accelerator(accelerator)
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:

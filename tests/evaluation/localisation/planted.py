@@ -18,7 +18,7 @@ class BrightPlaces(nn.Module):
 def make_bright_network(n_labels: int = 2) -> CXRNet:
     """The first label is present where something is bright, the second where something is dark, others nowhere."""
     network = CXRNet("unit", n_labels)
-    network.features = BrightPlaces()
+    network.features = nn.Sequential(BrightPlaces())
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.weight[0, 0] = 1

@@ -1,0 +1,260 @@
+"""Our Trainer against bare PyTorch, and the start of the command line.
+
+- images a second of fine-tuning, and its peak memory: the Trainer with all its callbacks against a bare loop over the
+  same model, optimizer, precision and batches, each in a process of its own, taking turns;
+- seconds of ``train.py --help`` and to the first step on prepared images, against importing torch and Lightning, and
+  where they go.
+
+    python benchmarks/trainer.py [--img-size 224] [--rounds 3]
+"""
+
+import argparse
+import os
+import resource
+import runpy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+N_WARM = 3
+"""Steps before the clock starts."""
+
+
+def main() -> None:
+    """Measure all, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--img-size", type=int, default=224)
+    parser.add_argument("--patients", type=int, default=120, help="patients of the synthetic set")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--program", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.program:
+        {"trainer": fit_with_trainer, "bare": fit_bare, "step": time_first_step}[arguments.program[0]](
+            list_settings(Path(arguments.program[1]), arguments)
+        )
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [*measure_training(Path(folder), arguments), *measure_start(Path(folder), arguments)]
+    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
+
+
+def list_settings(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """A fine-tuning of one epoch on the synthetic set."""
+    return [
+        "phase=finetune", f"data.n_patients={arguments.patients}", "max_epochs=1", f"img_size={arguments.img_size}",
+        f"model.weights={folder / 'weights.pth'}", f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}",
+        "logger=none",
+    ]  # fmt: skip
+
+
+def measure_training(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of images a second and of peak memory."""
+    import torch
+    from torchvision.models import densenet121
+
+    torch.save(densenet121(weights=None).state_dict(), folder / "weights.pth")
+    results: dict[str, list[list[float]]] = {"trainer": [], "bare": []}
+    for number in range(arguments.rounds + 1):
+        for name, values in results.items():
+            done = run_self(name, folder, arguments)
+            if number:  # the first prepares the images
+                values.append([float(word) for word in done.split()[-2:]])
+    speed, memory = (
+        [statistics.median(row[column] for row in results[name]) for name in ("trainer", "bare")] for column in (0, 1)
+    )
+    what = f"fine-tuning at {arguments.img_size} px"
+    return [
+        {"what": what, "ours": speed[0], "baseline": speed[1], "unit": "images/s", "ratio": speed[0] / speed[1],
+         "wanted": ">= 0.97"},
+        {"what": f"{what}: peak memory", "ours": memory[0], "baseline": memory[1], "unit": "MiB",
+         "ratio": memory[0] / memory[1], "wanted": "<= 1.05"},
+    ]  # fmt: skip
+
+
+def run_self(name: str, folder: Path, arguments: argparse.Namespace) -> str:
+    """What one of the programs prints, in a process of its own."""
+    command = [sys.executable, __file__, "--program", name, str(folder)]
+    command += ["--img-size", str(arguments.img_size), "--patients", str(arguments.patients)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+
+
+class Clock:
+    """Images a second from the end of the first few steps on."""
+
+    def __init__(self) -> None:
+        self.n_steps, self.n_images, self.start, self.end = 0, 0, 0.0, 0.0
+
+    def count(self, n_images: int) -> None:
+        """A step has ended."""
+        self.end = time.perf_counter()
+        if self.n_steps < N_WARM:
+            self.start = self.end
+        else:
+            self.n_images += n_images
+        self.n_steps += 1
+
+    def read(self) -> tuple[float, float]:
+        """Images a second, and the peak memory of the process in MiB."""
+        return self.n_images / (self.end - self.start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fit_with_trainer(settings: list[str]) -> None:
+    """Our fine-tuning, with every callback that it has, and a clock."""
+    from pytorch_lightning import Callback
+
+    from cxrlit.training import phase as phase_module
+
+    clock = Clock()
+
+    class Count(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            clock.count(len(batch["row"]))
+            if trainer.is_last_batch:  # the validation comes next, which the bare loop does not do
+                leave(*clock.read())
+
+    build = getattr(phase_module, "build_trainer")  # noqa: B009
+
+    def build_with_clock(*arguments: Any) -> Any:
+        trainer: Any = build(*arguments)
+        trainer.callbacks.append(Count())
+        return trainer
+
+    setattr(phase_module, "build_trainer", build_with_clock)  # noqa: B010  # mypy knows it as a function
+    run_train(settings)
+
+
+def fit_bare(settings: list[str]) -> None:
+    """The same steps without a Trainer."""
+    config, data = load(settings)
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    from cxrlit.data.datamodule import CXRDataModule
+    from cxrlit.data.transforms import build_augment
+    from cxrlit.model.densenet import build_network, list_trainable, unfreeze_last
+    from cxrlit.training.plan import choose_precision
+
+    phase = config.phases.finetune
+    datamodule = CXRDataModule(
+        data, img_size=phase.img_size, batch_size=phase.batch_size, resize=config.data.resize,
+        cache_dir=Path(config.cache_dir), augment=build_augment(config.augment), sampler=config.sampler,
+    )  # fmt: skip
+    network = build_network(config.model.weights, config.model.normalize, len(config.labels), config.seed)
+    unfreeze_last(network, phase.n_unfreeze, phase.freeze_bn)
+    network.eval()
+    in_bf16 = choose_precision(config.trainer.precision, config.trainer.accelerator) == "bf16"
+    optimizer = torch.optim.AdamW(list_trainable(network, phase.n_unfreeze, phase.freeze_bn), lr=phase.lr)
+    clock = Clock()
+    for batch in datamodule.train_dataloader():
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            logits = network(batch["image"])
+        loss = binary_cross_entropy_with_logits(logits, batch["target"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clock.count(len(logits))
+    leave(*clock.read())
+
+
+def load(settings: list[str]) -> tuple[Any, Any]:
+    """The config of a command line, and its data."""
+    from hydra import compose, initialize_config_dir
+
+    from cxrlit.config import TrainConfig, read_config
+    from cxrlit.data.load import load_data
+
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = read_config(compose("train", overrides=settings), TrainConfig)
+    return config, load_data(config.data, config.labels, Path(config.cache_dir))
+
+
+def run_train(settings: list[str]) -> None:
+    """``python train.py`` in this process."""
+    sys.argv = ["train.py", *settings]
+    runpy.run_path(str(REPOSITORY / "train.py"), run_name="__main__")
+
+
+def leave(*numbers: float) -> None:
+    """Print numbers and end the process, whatever it is doing."""
+    print(*numbers, flush=True)
+    os._exit(0)
+
+
+def measure_start(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the start-up, and of where it goes."""
+    imports = [sys.executable, "-c", "import torch, pytorch_lightning"]
+    shown = [sys.executable, "train.py", "--help"]
+    times: dict[str, list[float]] = {"imports": [], "help": [], "step": []}
+    stages: list[list[float]] = []
+    for _ in range(arguments.rounds):
+        for name, command in (("imports", imports), ("help", shown)):
+            start = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True, cwd=REPOSITORY)
+            times[name].append(time.perf_counter() - start)
+        start_clock = time.time()
+        stamps = [float(word) - start_clock for word in run_self("step", folder, arguments).split()[-len(STAGES) :]]
+        times["step"].append(stamps[-1])
+        stages.append(stamps)
+    base, shown_s, step = (statistics.median(times[name]) for name in ("imports", "help", "step"))
+    medians = [0.0, *(statistics.median(column) for column in zip(*stages, strict=True))]
+    return [
+        {"what": "train.py --help", "ours": shown_s, "baseline": base, "unit": "s", "ratio": shown_s / base,
+         "wanted": "<= 1.5"},
+        {"what": "to the first step on prepared images", "ours": step, "baseline": base, "unit": "s",
+         "ratio": step / base, "wanted": "<= 3"},
+        *({"what": f"  of which {stage}", "ours": medians[number + 1] - medians[number], "unit": "s"}
+          for number, stage in enumerate(STAGES)),
+    ]  # fmt: skip
+
+
+def time_first_step(settings: list[str]) -> None:
+    """Print when each stage of a training ended, up to its first step, seconds since the epoch."""
+    stamps: list[float] = []
+
+    def stamp(place: Any, name: str) -> None:
+        function = getattr(place, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            result = function(*arguments, **options)
+            stamps.append(time.time())
+            return result
+
+        setattr(place, name, timed)
+
+    import pytorch_lightning  # noqa: F401
+
+    stamps.append(time.time())
+    from cxrlit import launch
+    from cxrlit.training import phase, phases
+    from cxrlit.training.callbacks import ResumeCheckpoint
+
+    stamps.append(time.time())
+    stamp(launch, "check_command_line")
+    stamp(phases, "load_data")
+    stamp(phase, "build_trainer")
+
+    def leave_after_step(*_: Any) -> None:
+        leave(*stamps, time.time())
+
+    setattr(ResumeCheckpoint, "on_train_batch_end", leave_after_step)  # noqa: B010
+    run_train(settings)
+
+
+STAGES = (
+    "importing torch and Lightning",
+    "importing cxrlit",
+    "checking the command line",
+    "reading the data",
+    "planning, opening images, network",
+    "the first step",
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Training on what the frozen part of a network made of the images, kept on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lab import Lab, read_times
+
+from cxrlit.data.features import Features, pack, restore
+from cxrlit.data.sampler import Draw
+from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable
+from cxrlit.training.checkpoint import read_checkpoint
+
+CACHED = ("cache_features=true", "trainer.precision=fp32")
+
+
+@pytest.mark.parametrize("n_unfreeze", [0, 2, 10, 50, 100, 200, 424])
+def test_the_two_parts_of_a_network_are_the_network(n_unfreeze: int) -> None:
+    network = build_network("none", "imagenet", 8, seed=0).eval()
+    images = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    trained = set(list_trainable(network, n_unfreeze, freeze_bn=True))
+    n_units = count_frozen_units(network.units, trained)
+    made = network.begin(images, n_units)
+    assert not made.requires_grad
+    assert not trained & {weight for unit in network.units[:n_units] for weight in unit.parameters()}
+    if n_units < len(network.units):
+        assert trained & set(network.units[n_units].parameters())
+    else:
+        made = network.finish(made, n_units).mean(dim=(2, 3))
+    kept = restore(pack(made))
+    assert torch.equal(network.resume(kept, n_units), network(images))
+
+
+def test_what_is_kept_has_its_bits() -> None:
+    maps = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    for features in (
+        maps,
+        maps.bfloat16(),
+        maps.contiguous(memory_format=torch.channels_last).bfloat16(),
+        maps[..., 0, 0],
+    ):
+        assert torch.equal(restore(pack(features)), features)
+        assert restore(pack(features)).dtype == features.dtype
+
+
+def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
+    views = [np.full((3, 2), view, np.float32) for view in range(3)]
+    features = Features(66, views, views[0])
+    draws = [Draw(0, 1, 0), Draw(4, 0, 0), Draw(4, 0, 1), Draw(5, 2, 1)]
+    assert features.take_train(draws)[:, 0].tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("arguments", [["phase=frozen"], ["phase=finetune", "n_unfreeze=100"]])
+def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Path, arguments: list[str]) -> None:
+    arguments = [*arguments, "max_epochs=2", "trainer.precision=fp32"]
+    plain = lab.train_well(*arguments)
+    cached = lab.train_well(*arguments, "cache_features=true", "feature_views=2")
+    assert plain.name != cached.name
+    one, two = (pd.read_csv(folder / "metrics.csv") for folder in (plain, cached))
+    pd.testing.assert_frame_equal(one, two, rtol=2e-3, atol=2e-3)
+    weights = [read_checkpoint(folder).weights for folder in (plain, cached)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab) -> None:
+    first = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", *CACHED)
+    assert "1 view of each training image, 0 MiB" in first.out  # the frozen phase has one epoch
+    assert "2 views of each training image" in first.out
+    assert "3 of 3 files computed" in first.out
+    folder = lab.cache / "features"
+    before = read_times(folder)
+    second = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", "lr=1e-3", *CACHED)
+    assert second.code == 0
+    assert "0 of 3 files computed" in second.out
+    assert {path: time for path, time in read_times(folder).items() if path.suffix == ".npy"} == {
+        path: time for path, time in before.items() if path.suffix == ".npy"
+    }
