@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval \
-	bench-localisation bench-kills
+	bench-localisation bench-kills bench-train
 
 train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
@@ -38,6 +38,10 @@ bench-eval: $(READY)  ## the statistics of an evaluation against loops over scik
 
 bench-localisation: $(READY)  ## heatmaps of all labels against the forward pass alone
 	$(BIN)/python benchmarks/localisation.py
+
+bench-train: $(READY)  ## the recipe against a plain script, the Trainer against bare PyTorch: make bench-train ROOT=PATH
+	$(BIN)/python benchmarks/trainer.py
+	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
 	$(BIN)/python benchmarks/kills.py

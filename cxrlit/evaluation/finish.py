@@ -9,9 +9,7 @@ import pandas as pd
 from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.console import say, show_path, show_steps
 from cxrlit.data.load import LoadedData
-from cxrlit.errors import DataError
 from cxrlit.evaluation.assess import Assessment, clear_evaluation, write_assessment
-from cxrlit.evaluation.compare import compare_predictions
 from cxrlit.evaluation.gaps import describe_gaps
 from cxrlit.evaluation.home import move_data
 from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
@@ -26,8 +24,8 @@ from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Section
 from cxrlit.evaluation.report.subgroups import show_subgroups
 from cxrlit.evaluation.screen import print_assessment
-from cxrlit.evaluation.sides import read_side
 from cxrlit.evaluation.subgroups import measure_subgroups
+from cxrlit.evaluation.verdict import compare_with_baseline
 from cxrlit.files import write_csv
 from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.machine import choose_device
@@ -68,7 +66,7 @@ def finish(
     """
     gaps: list[str] = []
     if config.baseline is not None:
-        add_comparison(further, assessment, config)
+        add_comparison(further, assessment, out, config)
     if config.subgroups:
         with show_steps(1) as step:
             step("subgroups")
@@ -133,29 +131,16 @@ def add_heatmaps(
         print_localisation(found.table)
 
 
-def add_comparison(further: Further, assessment: Assessment, config: EvaluateConfig) -> None:
+def add_comparison(further: Further, assessment: Assessment, out: Path, config: EvaluateConfig) -> None:
     """Compare with the baseline, on the same images.
 
     Raises:
-        DataError: The baseline cannot be read, or is of other images or another split.
+        CXRLitError: The baseline cannot be read, or is of other images or another split.
     """
-    final, subject = assessment.final, assessment.subject
-    baseline = read_side(Path(str(config.baseline)), final.part)
-    if baseline.split_hash and subject.split_hash and baseline.split_hash != subject.split_hash:
-        raise DataError(
-            f"baseline: {baseline.name} is of split {baseline.split_hash}, {subject.name} of {subject.split_hash}: "
-            "only models on the same split can be compared"
-        )
-    result = compare_predictions(
-        baseline.predictions,
-        final.predictions,
-        (baseline.point, assessment.point),
-        names=(baseline.name, subject.name),
-        n_replicates=config.n_replicates,
-        seed=config.seed,
-    )
+    baseline = Path(str(config.baseline))
+    result, concerns = compare_with_baseline(assessment, out, baseline, None, config.n_replicates, config.seed)
     further.tables["eval_comparison.csv"] = result.tabulate()
-    further.sections.append(show_comparison(result))
+    further.sections.append(show_comparison(result, concerns))
 
 
 def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConfig) -> list[str]:

@@ -120,10 +120,11 @@ def tabulate_thresholds(point: OperatingPoint, stability: Stability | None) -> p
     blank = np.full(len(point.labels), np.nan)
     reasons = []
     for row, label in enumerate(point.labels):
+        unstable = stability.reasons[row] if stability else "the thresholds were given"
         why = {
             "no threshold": thresholds.reasons.get(label),
             "no calibration": calibration.reasons.get(label) if calibration else None,
-            "no stability": stability.reasons[row] if stability else "the thresholds were given",
+            "no stability": None if np.isnan(thresholds.values[row]) else unstable,
         }
         reasons.append("; ".join(f"{what}: {reason}" for what, reason in why.items() if reason))
     return pd.DataFrame(
