@@ -171,6 +171,16 @@ class CXRDataModule(LightningDataModule):
         """The images of a part in the order of its table, without augmentation."""
         return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None, False)
 
+    def describe_loading(self) -> str:
+        """How the training batches come about, for the log."""
+        if self.num_workers == 0:
+            return "batches are made between the steps"
+        if self.augment is None or self.features is not None:
+            how = "a thread reads batches ahead"
+        else:
+            how = f"loader processes that augment: {self.num_workers}"
+        return f"{how}, into pinned memory" if torch.cuda.is_available() else how
+
     def _loader(self, dataset: Dataset[Any], sampler: Iterable[Any] | None, augments: bool) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader

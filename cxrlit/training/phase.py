@@ -112,6 +112,7 @@ def run_phase(
             say(f"It starts from validation macro AUROC {record['start_val_auroc_macro']:.4f}")
         if phase.n_views:
             datamodule.features = open_features(network, phase.config, config, precision, datamodule, phase.n_views)
+        say(f"It computes in {precision}, threads: {torch.get_num_threads()}; {datamodule.describe_loading()}")
         seed_all(config.seed)
         module = CXRModule(
             network,
