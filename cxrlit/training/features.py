@@ -22,7 +22,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.features import Features, pack
 from cxrlit.errors import ConfigError
-from cxrlit.files import hash_value, hold_lock, replace_file
+from cxrlit.files import hash_value, hold_lock, replace_file, sweep_staged
 from cxrlit.model.densenet import CXRNet, count_frozen_units, list_trainable
 from cxrlit.training.folder import read_versions
 from cxrlit.training.machine import choose_device
@@ -70,18 +70,33 @@ def open_features(
     loaders = {f"train-{view}": datamodule.view_dataloader(view) for view in range(n_views)}
     loaders["val"] = datamodule.plain_dataloader("val")
     with hold_lock(folder, f"waiting for another process that computes {show_path(folder)}"):
-        missing = {name: loader for name, loader in loaders.items() if not (folder / f"{name}.npy").is_file()}
-        for name, loader in missing.items():
-            n_rows = len(datamodule.parts[name.partition("-")[0]])
-            _compute(network, n_units, loader, n_rows, folder / f"{name}.npy", config.trainer.accelerator, precision)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in loaders}
+        sweep_staged(folder)
+        arrays, n_missing = {}, 0
+        for name, loader in loaders.items():
+            path, n_rows = folder / f"{name}.npy", len(datamodule.parts[name.partition("-")[0]])
+            found = _open(path, n_rows)
+            if found is None:
+                n_missing += 1
+                _compute(network, n_units, loader, n_rows, path, config.trainer.accelerator, precision)
+                found = _open(path, n_rows)
+            assert found is not None
+            arrays[name] = found
     n_bytes = sum(array.nbytes for array in arrays.values())
     views = "1 view" if n_views == 1 else f"{n_views} views"
     say(
         f"Features of the first {n_units} of {len(network.units)} units: {views} of each training image, "
-        f"{n_bytes / 2**20:,.0f} MiB in {show_path(folder)}, {len(missing)} of {len(loaders)} files computed"
+        f"{n_bytes / 2**20:,.0f} MiB in {show_path(folder)}, {n_missing} of {len(loaders)} files computed"
     )
     return Features(n_units, [arrays[f"train-{view}"] for view in range(n_views)], arrays["val"])
+
+
+def _open(path: Path, n_rows: int) -> NDArray[Any] | None:
+    """A file, mapped; None where there is none that is whole."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if len(array) == n_rows and array.dtype in (np.float32, np.int16) else None
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from cxrlit.data.features import Features, pack, restore
 from cxrlit.data.sampler import Draw
 from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable
 from cxrlit.training.checkpoint import read_checkpoint
+from cxrlit.training.features import _open
 
 CACHED = ("cache_features=true", "trainer.precision=fp32")
 
@@ -52,7 +53,11 @@ def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
     assert features.take_train(draws)[:, 0].tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("arguments", [["phase=frozen"], ["phase=finetune", "n_unfreeze=100"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["phase=frozen"], pytest.param(["phase=finetune", "n_unfreeze=100"], marks=pytest.mark.slow)],
+    ids=["frozen", "finetune"],
+)
 def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Path, arguments: list[str]) -> None:
     arguments = [*arguments, "max_epochs=2", "trainer.precision=fp32"]
     plain = lab.train_well(*arguments)
@@ -65,12 +70,19 @@ def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Pat
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab) -> None:
     first = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", *CACHED)
     assert "1 view of each training image, 0 MiB" in first.out  # the frozen phase has one epoch
     assert "2 views of each training image" in first.out
     assert "3 of 3 files computed" in first.out
     folder = lab.cache / "features"
+    for name in folder.glob("*/train-1.npy"):  # only the second phase has a second view
+        name.write_bytes(name.read_bytes()[:-1000])
+        damaged = name
+    again = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", "lr=2e-3", *CACHED)
+    assert "1 of 3 files computed" in again.out
+    assert _open(damaged, len(pd.read_csv(lab.tree / "Data_Entry_2017_v2020.csv"))) is None  # another number of rows
     before = read_times(folder)
     second = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", "lr=1e-3", *CACHED)
     assert second.code == 0
