@@ -412,7 +412,7 @@ def test_help_and_config_are_shown_and_nothing_runs(in_folder: Path, option: lis
     ("script", "arguments", "part"),
     [
         ("train.py", ["+imgsize=320"], "imgsize: there is no such key; did you mean img_size?"),
-        ("train.py", ["data=radiographs"], "it may be chexpert, mimic, nih"),
+        ("train.py", ["data=radiographs"], "it may be chexpert, home, mimic, nih"),
         ("train.py", ["-m", "lr=1e-3,abc"], "lr=abc"),
         ("train.py", ["data=nih", "data.root=nope"], "there is no such folder"),
         ("evaluate.py", ["ckpt=nope"], "there is no such checkpoint"),
