@@ -1,7 +1,7 @@
 """Train a chest X-ray classifier: python train.py phase=highres img_size=320 (--help says more)."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
@@ -9,11 +9,14 @@ from omegaconf import DictConfig
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.launch import compose_defaults, launch, run_task
 
+if TYPE_CHECKING:
+    from cxrlit.training.phase import Result
+
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
-def train_and_evaluate(config: TrainConfig) -> float:
-    """Returns the goal's validation macro AUROC: what a sweep maximises."""
+def train_and_evaluate(config: TrainConfig) -> "Result":
+    """Returns the goal; a sweep ranks it by its validation macro AUROC."""
     from cxrlit.evaluation.evaluate import evaluate
     from cxrlit.training.phases import train
 
@@ -22,7 +25,7 @@ def train_and_evaluate(config: TrainConfig) -> float:
         machine = {"accelerator": config.trainer.accelerator, "num_workers": config.trainer.num_workers}
         settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "trainer": machine}
         evaluate(compose_defaults("evaluate", CONFIG_DIR, EvaluateConfig, settings))
-    return result.best_val_auroc_macro
+    return result
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="train")
@@ -32,4 +35,4 @@ def main(composed: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
-    launch(main, CONFIG_DIR, "train", TrainConfig)
+    launch(main, CONFIG_DIR, "train", TrainConfig, train_and_evaluate)

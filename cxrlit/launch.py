@@ -27,26 +27,44 @@ from cxrlit.errors import ConfigError, CXRLitError, first_line
 from cxrlit.interrupt import Interrupted, catch_signals
 
 FAULT_EXIT_CODE = 2
+BATCH_SIZE = "hydra.sweeper.max_batch_size"
+"""The one key of Hydra's own sweeper that is heard: points that are launched together."""
 
 
-def launch(main: Callable[[], Any], config_dir: Path, config_name: str, schema: type[Section]) -> None:
-    """Check the command line, then run a function that ``hydra.main`` decorated.
+def launch(
+    main: Callable[[], Any],
+    config_dir: Path,
+    config_name: str,
+    schema: type[Section],
+    task: Callable[..., Any] | None = None,
+) -> None:
+    """Check the command line, then run a function that ``hydra.main`` decorated, or a sweep.
 
     Args:
         main: The decorated function.
         config_dir: Absolute path of ``conf/``.
         config_name: ``train`` or ``evaluate``.
         schema: What its config must be.
+        task: What a sweep runs for each point (``run_sweep``).
     """
     try:
         with catch_signals():
-            check_command_line(sys.argv[1:], config_dir, config_name, schema)
-            main()
-    except CXRLitError as error:
-        stop(error)
+            swept = check_command_line(sys.argv[1:], config_dir, config_name, schema)
+            if swept is None:
+                main()
+            else:
+                from cxrlit.sweeps.sweep import run_sweep
+
+                assert task is not None
+                run_sweep(task, config_dir, swept)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         raise SystemExit(interrupted.exit_code) from None
+    except Exception as error:
+        fault = name_fault(error)
+        if fault is None:
+            raise
+        stop(fault)
 
 
 def stop(error: CXRLitError) -> None:
@@ -60,18 +78,31 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
     """Run a task on a checked config; a fault that the user can mend ends the program with one line."""
     try:
         return task(read_config(composed, schema))
-    except CXRLitError as error:
-        stop(error)
-    except OSError as error:  # no space, no permission, no such folder
-        stop(CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+    except Exception as error:
+        fault = name_fault(error)
+        if fault is None:
             raise
-        stop(CXRLitError(f"out of memory: take a smaller batch_size or img_size ({first_line(error)})"))
+        stop(fault)
 
 
-def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]) -> None:
+def name_fault(error: Exception) -> CXRLitError | None:
+    """An exception as a fault that the user can mend; None where it is none."""
+    if isinstance(error, CXRLitError):
+        return error
+    if isinstance(error, OSError):  # no space, no permission, no such folder
+        return CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return CXRLitError(f"out of memory: take a smaller batch_size or img_size ({first_line(error)})")
+    return None
+
+
+def check_command_line(
+    arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]
+) -> list[str] | None:
     """Compose and check every config that a command line asks for.
+
+    Returns:
+        The overrides of a sweep; None where the command line asks for none.
 
     Raises:
         ConfigError: The first fault.
@@ -96,13 +127,22 @@ def check_command_line(arguments: Sequence[str], config_dir: Path, config_name: 
         raise ConfigError("-m: only train.py sweeps")
     if known.multirun and known.cfg:
         raise ConfigError("--cfg shows one config: drop -m")
+    for override in known.overrides:
+        key = name_key(override)
+        if key.startswith(("hydra.sweep.", "hydra.sweeper", "hydra/sweeper")) and key != BATCH_SIZE:
+            raise ConfigError(f"{key}: a sweep is cxrlit's own, its files are in <runs_dir>/<run>/sweeps: drop this")
     if known.help or known.hydra_help or known.info or known.shell_completion:
-        return
+        return None
     with initialize_config_dir(str(config_dir), version_base="1.3"):
-        for overrides in expand_sweep(known.overrides, known.multirun):
+        jobs = expand_sweep(known.overrides, known.multirun)
+        for text in list_swept(known.overrides):
+            if name_key(text).startswith("hydra"):
+                raise ConfigError(f"{text}: what is Hydra's own has one value for all jobs")
+        for overrides in jobs:
             composed = compose_config(config_name, overrides)
             if not known.cfg:
                 read_config(composed, schema)
+    return known.overrides if known.multirun else None
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -144,6 +184,26 @@ def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
             raise ConfigError(f"{swept[0].input_line}: several values are a sweep: python train.py -m ...")
         return [list(overrides)]
     return [list(job) for job in itertools.product(*(_values(override) for override in parsed))]
+
+
+def list_swept(overrides: Sequence[str]) -> list[str]:
+    """The overrides with several values: ``["a=1,2", "b=3"]`` -> ``["a=1,2"]``.
+
+    Raises:
+        ConfigError: An override cannot be parsed.
+    """
+    hydra = GlobalHydra.instance()
+    parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
+    return [text for text in overrides if _parse(text, parser).is_sweep_override()]
+
+
+def name_key(override: str) -> str:
+    """The key that an override sets.
+
+    >>> name_key("+callbacks.mine._target_=my.Class")
+    'callbacks.mine._target_'
+    """
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _parse(text: str, parser: OverridesParser) -> Override:

@@ -34,6 +34,7 @@ from cxrlit.config.data import (
 )
 from cxrlit.config.evaluate import EvaluateConfig, HomeData
 from cxrlit.config.read import SectionT, list_keys, read_config, suggest_key
+from cxrlit.config.sweep import quote
 from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Uncertain",
     "VinDrConfig",
     "list_keys",
+    "quote",
     "read_config",
     "suggest_key",
 ]

@@ -1,0 +1,1 @@
+"""Many trainings, and which of them was best on validation."""

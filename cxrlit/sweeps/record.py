@@ -1,0 +1,83 @@
+"""What each job of a sweep leaves behind, whatever process it ran in: a file of its own."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cxrlit.errors import CXRLitError
+from cxrlit.files import write_text
+
+
+class Point(NamedTuple):
+    """A job to come.
+
+    Attributes:
+        job: Its number in the sweep, from 1.
+        overrides: Its whole command line.
+        values: What the sweep varies, by key, as the command line has it.
+    """
+
+    job: int
+    overrides: list[str]
+    values: dict[str, str]
+
+    def describe(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values.items())
+
+
+class Record(BaseModel):
+    """A job that has ended.
+
+    Attributes:
+        job: Its number.
+        values: As in ``Point``.
+        status: Pruned: stopped early, since it was worse than the others.
+        reason: Why it is not done, or why its labels have no AUROC; empty otherwise.
+        auroc_macro: Validation macro AUROC at ``best_epoch``.
+        aurocs: Validation AUROC of each label at ``best_epoch``; None where it is undefined.
+        best_epoch: From 0; -1: the weights that the phase started from. Of a pruned job: the best so far.
+        folder: Phase folder, relative to the folder above ``runs_dir``.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    job: int
+    values: dict[str, str]
+    status: Literal["done", "failed", "pruned"]
+    reason: str = ""
+    auroc_macro: float | None = None
+    aurocs: dict[str, float | None] = {}
+    best_epoch: int | None = None
+    folder: str | None = None
+
+
+def name_record(folder: Path, job: int) -> Path:
+    """The file of a job in the folder of its sweep."""
+    return folder / "jobs" / f"{job}.json"
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the file of a job."""
+    write_text(name_record(folder, record.job), record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(folder: Path, job: int) -> Record | None:
+    """What a job left; None where it has not ended.
+
+    Raises:
+        CXRLitError: The file is damaged.
+    """
+    path = name_record(folder, job)
+    if not path.is_file():
+        return None
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError:
+        raise CXRLitError(f"{path}: it is damaged: remove it, the job is run again") from None
+
+
+def read_records(folder: Path) -> list[Record]:
+    """What all jobs of a sweep left, in their order."""
+    jobs = sorted(int(path.stem) for path in (folder / "jobs").glob("*.json") if path.stem.isdecimal())
+    return [record for job in jobs if (record := read_record(folder, job)) is not None]

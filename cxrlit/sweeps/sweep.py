@@ -1,0 +1,166 @@
+"""A sweep: the points of a grid, run by one of Hydra's launchers, ranked as they end.
+
+Hydra's own sweeper stops at the first job that fails, and leaves no table. Its launchers are used as they are.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from hydra.utils import get_class
+from omegaconf import DictConfig
+
+from cxrlit.config import TrainConfig, quote, read_config
+from cxrlit.console import say, show_path
+from cxrlit.errors import ConfigError, CXRLitError, first_line
+from cxrlit.files import hold_lock
+from cxrlit.launch import compose_config, expand_sweep, list_swept, name_key
+from cxrlit.sweeps.job import Job
+from cxrlit.sweeps.ranking import print_ranking, update_ranking
+from cxrlit.sweeps.record import Point, Record, name_record, read_record, write_record
+
+
+class Plan(NamedTuple):
+    """The points of a sweep.
+
+    Attributes:
+        folder: Where the sweep leaves its files.
+        n_jobs: Its points in all.
+        batches: The points that are launched together. The next are asked for when these have ended.
+    """
+
+    folder: Path
+    n_jobs: int
+    batches: Iterable[list[Point]]
+
+
+def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[str]) -> None:
+    """Run every point, rank them, print the ranking.
+
+    Args:
+        task: Trains a config; takes callbacks that watch the goal, and returns a ``Result``.
+        config_dir: Absolute path of ``conf/``.
+        overrides: What the command line sets, checked.
+
+    Raises:
+        ConfigError: What launches is not installed.
+        CXRLitError: A job failed. All others have run.
+        Interrupted: A signal asked to stop.
+    """
+    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+        points = list_points(overrides)
+        config = read_config(compose_config("train", points[0].overrides), TrainConfig)
+        home = Path(config.runs_dir) / config.run / "sweeps"
+        first = expand_sweep(overrides, multirun=True)[0]
+        master = compose_master(first, home)
+        plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
+        master = compose_master(first, plan.folder)
+        build_launcher(master)  # before anything is written
+        with hold_lock(plan.folder, f"waiting for another process that runs {show_path(plan.folder)}"):
+            for batch in plan.batches:
+                launch_points(task, master, plan, batch)
+    ranking, keys = update_ranking(plan.folder)
+    print_ranking(ranking, keys, plan.folder)
+    if ranking["status"].iloc[0] == "done":
+        settings = [text for text in points[0].overrides if name_key(text) not in keys]
+        best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
+        say(f"Train the best, or go on from it: {shlex.join(['python', 'train.py', *settings, *best])}")
+    failed = ranking[ranking["status"] == "failed"]
+    if len(failed):
+        fault = failed.sort_values("job").iloc[0]
+        raise CXRLitError(f"{len(failed)} of {len(ranking)} jobs failed, job {fault['job']} with: {fault['reason']}")
+
+
+def list_points(overrides: Sequence[str]) -> list[Point]:
+    """Every combination of the values of the swept keys; a single point where none is swept.
+
+    What an override says of Hydra is no part of a point.
+    """
+    swept = list_swept(overrides)
+    return [
+        Point(
+            job,
+            [text for text in chosen if not name_key(text).startswith("hydra")],
+            {
+                name_key(text): text.partition("=")[2]
+                for text, given in zip(chosen, overrides, strict=True)
+                if given in swept
+            },
+        )
+        for job, chosen in enumerate(expand_sweep(overrides, multirun=True), 1)
+    ]
+
+
+def plan_grid(points: list[Point], home: Path, batch_size: int | None) -> Plan:
+    """A sweep over points that are known.
+
+    Args:
+        points: All of them.
+        home: Folder of all sweeps of the run.
+        batch_size: Points that are launched together; None: all of them.
+    """
+    size = batch_size or len(points)
+    batches = [points[start : start + size] for start in range(0, len(points), size)]
+    return Plan(home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), len(points), batches)
+
+
+def compose_master(overrides: Sequence[str], folder: Path) -> DictConfig:
+    """The config that launchers derive those of the points from, with Hydra's own part of it.
+
+    Args:
+        overrides: One value of each key.
+        folder: The folder of the sweep; all files of a launcher go there.
+    """
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    place = f"hydra.sweep.dir={quote(str(folder))}"
+    return hydra.compose_config("train", [*overrides, place], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def build_launcher(master: DictConfig) -> Launcher:
+    """The launcher that ``hydra/launcher`` names.
+
+    Raises:
+        ConfigError: What it needs is not installed, or it takes no such setting.
+    """
+    options = {str(key): value for key, value in master.hydra.launcher.items() if key != "_target_"}
+    try:
+        launcher = get_class(master.hydra.launcher["_target_"])(**options)
+    except Exception as error:  # any class may be named in the config, and raise anything
+        raise ConfigError(f"hydra/launcher: {first_line(error)}") from None
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(f"hydra/launcher: {type(launcher).__name__} is no launcher of Hydra")
+    return launcher
+
+
+def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, points: list[Point]) -> None:
+    """Launch points together, and wait until each has left its record."""
+    for point in points:
+        name_record(plan.folder, point.job).unlink(missing_ok=True)
+    job = Job(task, plan.folder, points, plan.n_jobs)
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    launcher = build_launcher(master)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
+    launcher.setup(hydra_context=context, task_function=job, config=master)
+    if not isinstance(launcher, BasicLauncher):
+        say(f"Launching {len(points)} jobs with {type(launcher).__name__}; what they leave: {show_path(plan.folder)}")
+    reason = "its process ended without a result"
+    try:
+        launcher.launch([point.overrides for point in points], initial_job_idx=0)
+    except Exception as error:  # of the launcher, where a process died
+        reason = first_line(error)
+    for point in points:
+        waiting = f"waiting for job {point.job}"
+        with hold_lock(name_record(plan.folder, point.job), waiting):  # where another one died
+            if read_record(plan.folder, point.job) is None:
+                write_record(plan.folder, Record(job=point.job, values=point.values, status="failed", reason=reason))
+                update_ranking(plan.folder)

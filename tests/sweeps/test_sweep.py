@@ -1,0 +1,108 @@
+"""Sweeps from end to end: what they leave, what a failure, a signal and a kill do to them."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from cutting import Cut, ask, before_call, cut
+from lab import Lab
+from tiny import Outcome, run_command
+
+from cxrlit.config import TrainConfig
+from cxrlit.errors import ConfigError
+from cxrlit.labels import LABELS
+from cxrlit.launch import check_command_line
+from cxrlit.sweeps import job
+from cxrlit.training.callbacks import EpochReport
+
+GRID = ("lr=1e-3,1e-2", "max_epochs=2")
+
+
+def sweep(lab: Lab, *arguments: str) -> Outcome:
+    settings = [*lab.list_settings(), f"model.weights={lab.weights}", "trainer.precision=fp32"]
+    return run_command("train.py", "-m", *settings, *arguments)
+
+
+def read_ranking(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "ranking.csv", dtype={"lr": str})
+
+
+def find_sweep(lab: Lab) -> Path:
+    [folder] = lab.runs.glob("*/sweeps/*/")
+    return folder
+
+
+def read_best(lab: Lab, row: Any) -> pd.Series:
+    metrics = pd.read_csv(lab.runs.parent / row["folder"] / "metrics.csv").set_index("epoch")
+    return metrics.loc[row["best_epoch"]]
+
+
+def test_a_sweep_is_ranked_by_validation(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    outcome = sweep(lab, *GRID)
+    assert (outcome.code, outcome.err) == (0, "")
+    folder = find_sweep(lab)
+    ranking = read_ranking(folder)
+    labels = [f"auroc_{label}" for label in LABELS]
+    assert ranking.columns.tolist() == [
+        "rank", "job", "lr", "status", "reason", "auroc_macro", *labels, "best_epoch", "folder",
+    ]  # fmt: skip
+    assert sorted(ranking["lr"]) == ["0.001", "0.01"]
+    assert ranking["rank"].tolist() == [1, 2]
+    assert ranking["auroc_macro"].is_monotonic_decreasing
+    assert set(ranking["status"]) == {"done"}
+    for _, row in ranking.iterrows():
+        best = read_best(lab, row)
+        assert row["auroc_macro"] == best["val_auroc_macro"]
+        assert row[labels].tolist() == best[[f"val_{label}" for label in labels]].tolist()
+    assert (folder / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    assert f"Ranking: {folder / 'ranking.csv'}" in outcome.out
+    assert f"lr={ranking['lr'][0]}" in outcome.out.splitlines()[-1]
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_job_that_fails_is_a_row_and_the_others_go_on(lab: Lab) -> None:
+    outcome = sweep(lab, f"data.root={lab.runs / 'nope'},{lab.tree}")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: 1 of 2 jobs failed, job 1 with: ")
+    assert outcome.err.count("\n") == 1
+    ranking = pd.read_csv(find_sweep(lab) / "ranking.csv")
+    assert ranking["status"].tolist() == ["done", "failed"]
+    assert ranking["job"].tolist() == [2, 1]
+    assert "nope: there is no such folder" in ranking["reason"][1]
+    assert ranking["rank"].tolist()[0] == 1
+    assert ranking.loc[1, ["rank", "auroc_macro", "best_epoch", "folder"]].isna().all()
+
+
+def test_a_signal_stops_the_sweep_and_not_just_the_job(lab: Lab) -> None:
+    with before_call(EpochReport, "_write_metrics", 2, ask(signal.SIGTERM)):
+        outcome = sweep(lab, *GRID)
+    assert outcome.code == 75
+    assert "interrupted by SIGTERM: saved at epoch 2" in outcome.err
+    ranking = read_ranking(find_sweep(lab))
+    assert ranking["job"].tolist() == [1]
+    assert ranking["status"].tolist() == ["failed"]
+    assert "interrupted by SIGTERM" in ranking["reason"][0]
+
+
+def test_a_kill_leaves_a_whole_ranking(lab: Lab) -> None:
+    with before_call(job, "write_record", 2, cut), pytest.raises(Cut):
+        sweep(lab, "data.root=/nowhere,/neither")
+    assert read_ranking(find_sweep(lab))["job"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("hydra.sweep.dir=x lr=1,2", "hydra.sweep.dir: a sweep is cxrlit's own"),
+        ("hydra.job.name=a,b", "hydra.job.name=a,b: what is Hydra's own has one value"),
+        ("hydra/sweeper=basic lr=1,2", "hydra/sweeper: a sweep is cxrlit's own"),
+        ("hydra.sweeper.params={lr:1} lr=1,2", "hydra.sweeper.params: a sweep is cxrlit's own"),
+    ],
+)
+def test_what_a_sweep_does_not_hear_is_refused(line: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        check_command_line(["-m", *line.split()], Path(__file__).parents[2] / "conf", "train", TrainConfig)
