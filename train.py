@@ -1,5 +1,6 @@
 """Train a chest X-ray classifier: python train.py phase=highres img_size=320 (--help says more)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,19 @@ from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.launch import compose_defaults, launch, run_task
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
     from cxrlit.training.phase import Result
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
-def train_and_evaluate(config: TrainConfig) -> "Result":
-    """Returns the goal; a sweep ranks it by its validation macro AUROC."""
+def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()) -> "Result":
+    """Returns the goal; a sweep ranks it by its validation macro AUROC, and may give callbacks that watch it."""
     from cxrlit.evaluation.evaluate import evaluate
     from cxrlit.training.phases import train
 
-    result = train(config)
+    result = train(config, callbacks)
     if config.evaluate:
         machine = {"accelerator": config.trainer.accelerator, "num_workers": config.trainer.num_workers}
         settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "trainer": machine}

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, suggest_key
+from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, read_sweep, suggest_key
 from cxrlit.errors import ConfigError, CXRLitError, first_line
 from cxrlit.interrupt import Interrupted, catch_signals
 
@@ -142,7 +142,30 @@ def check_command_line(
             composed = compose_config(config_name, overrides)
             if not known.cfg:
                 read_config(composed, schema)
+                _check_search(composed, config_name, known)
     return known.overrides if known.multirun else None
+
+
+def _check_search(composed: DictConfig, config_name: str, known: argparse.Namespace) -> None:
+    """The ends of a search space are configs, and nothing else sets what is searched."""
+    sweep = read_sweep(composed) if config_name == "train" else None
+    if sweep is None:
+        return
+    if not known.multirun:
+        raise ConfigError(f"sweep={sweep.name}: many trainings are a sweep: python train.py -m sweep={sweep.name} ...")
+    swept = list_swept(known.overrides)
+    if swept:
+        key, _, values = swept[0].partition("=")
+        raise ConfigError(f"{swept[0]}: sweep={sweep.name} searches a space: +sweep.space.{key}.choices=[{values}]")
+    for override in known.overrides:
+        key = name_key(override)
+        if key in sweep.space:
+            raise ConfigError(f"{override}: sweep.space searches {key}: drop it here, or set sweep.space.{key}=null")
+    for corner in sweep.list_corners():
+        try:
+            read_config(compose_config(config_name, [*known.overrides, *corner]), TrainConfig)
+        except ConfigError as error:
+            raise ConfigError(f"sweep.space: {error}") from None
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:

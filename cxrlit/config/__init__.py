@@ -33,8 +33,8 @@ from cxrlit.config.data import (
     VinDrConfig,
 )
 from cxrlit.config.evaluate import EvaluateConfig, HomeData
-from cxrlit.config.read import SectionT, list_keys, read_config, suggest_key
-from cxrlit.config.sweep import quote
+from cxrlit.config.read import SectionT, list_keys, read_config, read_sweep, suggest_key
+from cxrlit.config.sweep import Choices, Interval, SweepConfig, Value, quote, write_override
 from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
 
 __all__ = [
@@ -44,12 +44,14 @@ __all__ = [
     "AnySource",
     "AugmentConfig",
     "CheXpertConfig",
+    "Choices",
     "CompareConfig",
     "CompareThresholds",
     "DataConfig",
     "EvaluateConfig",
     "HomeData",
     "InspectConfig",
+    "Interval",
     "MIMICConfig",
     "MachineConfig",
     "NIHConfig",
@@ -65,6 +67,7 @@ __all__ = [
     "SectionT",
     "SeveralData",
     "SplitConfig",
+    "SweepConfig",
     "SyntheticConfig",
     "SyntheticData",
     "TableConfig",
@@ -72,9 +75,12 @@ __all__ = [
     "Target",
     "TrainConfig",
     "Uncertain",
+    "Value",
     "VinDrConfig",
     "list_keys",
     "quote",
     "read_config",
+    "read_sweep",
     "suggest_key",
+    "write_override",
 ]

@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from cxrlit.config.commands import FLAT_KEYS, TrainConfig
+from cxrlit.config.sweep import SweepCommand, SweepConfig
 from cxrlit.config.types import Section
 from cxrlit.errors import ConfigError, first_line
 
@@ -36,12 +37,22 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -
     else:
         values = dict(composed)
     if schema is TrainConfig:
-        values = _apply_flat_keys(values)
+        values = _apply_flat_keys({key: value for key, value in values.items() if key != "sweep"})
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_say_first_fault(error, values)) from None
     return config.settle() if isinstance(config, TrainConfig) else config
+
+
+def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
+    """What a composed config of ``train.py`` says of a sweep: a part that no single training has.
+
+    Raises:
+        ConfigError: As for ``read_config``.
+    """
+    values: Any = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
+    return read_config({"sweep": values.get("sweep")}, SweepCommand).sweep
 
 
 def suggest_key(key: str, known: list[str]) -> str:
@@ -78,6 +89,8 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any]) -> str:
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["data"] and len(parts) > 2:
         del parts[1]  # the name of the union's member
+    if parts[:2] == ["sweep", "space"] and len(parts) > 3:
+        del parts[3]  # the same
     key, kind = ".".join(parts), fault["type"]
     if kind == "extra_forbidden":
         known = [name for name in list_keys(values) if name != key]

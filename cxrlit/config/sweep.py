@@ -1,6 +1,136 @@
-"""What a sweep says on a command line."""
+"""What ``python train.py -m sweep=optuna`` takes: how it searches, and where."""
 
+import math
 import re
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from cxrlit.config.types import Section, Seed
+
+Value = bool | int | float | str | None
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PydanticCustomError("number", "input should be a number")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_check_number)]
+
+
+class Interval(Section):
+    """Numbers from ``low`` to ``high``, both included; whole where both are."""
+
+    low: Number
+    high: Number
+    log: bool = Field(False, description="drawn by their logarithm")
+    step: int | None = Field(None, ge=1, description="distance of whole numbers")
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def extremes(self) -> Sequence[Value]:
+        return (self.low, self.high)
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low} must be below high={self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low={self.low} has no logarithm: it must be above 0 with log=true")
+        if self.step is not None and (not self.is_whole or self.log):
+            raise ValueError("step goes with whole numbers and log=false")
+        return self
+
+
+class Choices(Section):
+    """Values to choose from."""
+
+    choices: list[Value] = Field(min_length=1)
+
+    @property
+    def extremes(self) -> Sequence[Value]:
+        return self.choices
+
+
+def _flatten(space: Any, prefix: str = "") -> Any:
+    """Nested sections, as the config has them, to dotted keys.
+
+    What is null is dropped. Choices stand in for an interval that is there from ``conf/``: Hydra can add keys to a
+    section, and not put another in its place.
+    """
+    if not isinstance(space, dict):
+        return space
+    flat: dict[str, Any] = {}
+    for name, node in space.items():
+        key = f"{prefix}{name}"
+        if isinstance(node, dict) and node and not node.keys() & {*Interval.model_fields, "choices"}:
+            flat |= _flatten(node, f"{key}.")
+        elif isinstance(node, dict):
+            flat[key] = {"choices": node["choices"]} if "choices" in node else node
+        elif node is not None:
+            raise ValueError(f"sweep.space.{key}={node}: it must be {{low: A, high: B}} or {{choices: [A, B]}}")
+    return flat
+
+
+def _name_kind(parameter: Any) -> str:
+    return "Choices" if isinstance(parameter, Choices) or "choices" in parameter else "Interval"
+
+
+Parameter = Annotated[
+    Annotated[Interval, Tag("Interval")] | Annotated[Choices, Tag("Choices")], Discriminator(_name_kind)
+]
+
+
+class SweepConfig(Section):
+    """A search over keys of the config by the goal's validation macro AUROC."""
+
+    name: Literal["optuna"]
+    n_trials: int = Field(ge=1, le=100_000, description="trials of the study, those of earlier commands included")
+    n_parallel: int = Field(ge=1, le=1000, description="trials at a time")
+    seed: Seed = Field(description="of the sampler")
+    sampler: Literal["tpe", "random"]
+    pruner: Literal["median", "none"]
+    n_startup_trials: int = Field(ge=1, le=100_000, description="trials before sampler and pruner learn from them")
+    n_warmup_epochs: int = Field(ge=0, le=10_000, description="epochs of each trial that are never pruned")
+    space: Annotated[dict[str, Parameter], BeforeValidator(_flatten)] = Field(
+        min_length=1, description="keys of the config, each {low, high, log, step} or {choices}"
+    )
+
+    def list_corners(self) -> list[list[str]]:
+        """Overrides of a few points that reach every end of the space, and every choice."""
+        n_points = max(len(parameter.extremes) for parameter in self.space.values())
+        columns = [
+            [write_override(key, value) for value in islice(cycle(parameter.extremes), n_points)]
+            for key, parameter in self.space.items()
+        ]
+        return [list(point) for point in zip(*columns, strict=True)]
+
+
+class SweepCommand(Section):
+    """The part of the command line that is about the sweep and no setting of a training."""
+
+    sweep: SweepConfig | None
+
+
+def write_override(key: str, value: Value) -> str:
+    """``KEY=VALUE`` as Hydra reads it; floats with four digits, so that it can be typed.
+
+    >>> write_override("lr", 1.23456e-05), write_override("data.root", "/a b"), write_override("lr", None)
+    ('lr=1.235e-05', "data.root='/a b'", 'lr=null')
+    """
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{key}={float(f'{value:.4g}')!r}"
+    if isinstance(value, str):
+        return f"{key}={quote(value)}"
+    return f"{key}={'null' if value is None else str(value).lower()}"
 
 
 def quote(text: str) -> str:

@@ -2,15 +2,15 @@
 
 import csv
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cxrlit.config import TrainConfig, read_config
+from cxrlit.config import SweepConfig, TrainConfig, read_config
 from cxrlit.console import say
 from cxrlit.errors import first_line
 from cxrlit.files import hold_lock
@@ -24,21 +24,36 @@ if TYPE_CHECKING:
     from cxrlit.training.phase import Result
 
 
+class Pruned(Exception):
+    """A training was stopped since it was worse than the others.
+
+    Args:
+        folder: Its phase folder, which stays unfinished.
+        epoch: The epoch that decided, from 0.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self.folder, self.epoch = folder, epoch
+        super().__init__(f"below the median of the trials before it at epoch {epoch + 1}")
+
+
 @dataclass(frozen=True)
 class Job:
     """What a launcher runs for each point. It goes by pickle to where it runs.
 
     Attributes:
-        task: Trains a config.
+        task: Trains a config; takes callbacks that watch the goal.
         folder: The folder of the sweep.
         points: The points that are launched together.
         n_jobs: Jobs of the whole sweep.
+        sweep: How the points are searched; None: they are a grid.
     """
 
-    task: "Callable[[TrainConfig], Result]"
+    task: "Callable[[TrainConfig, Sequence[Any]], Result]"
     folder: Path
     points: list[Point]
     n_jobs: int
+    sweep: SweepConfig | None
 
     def __call__(self, composed: DictConfig) -> None:
         """Train the point whose turn it is. A fault is a record, and no exception: the others go on."""
@@ -60,12 +75,29 @@ class Job:
             self._write(record)
 
     def _train(self, point: Point, config: TrainConfig) -> Record:
-        folder, best, score = self.task(config)
-        reason = "no epoch was better than the weights that it started from" if best == START_EPOCH else ""
+        callbacks: list[Any] = []
+        if self.sweep is not None and self.sweep.pruner != "none":
+            from cxrlit.sweeps.pruning import PruneTrial
+
+            callbacks = [PruneTrial(self.folder, point.job - 1, self.sweep)]
+        status: Literal["done", "pruned"]
+        try:
+            result = self.task(config, callbacks)
+        except Pruned as pruned:
+            say(f"Job {point.job} is pruned: {pruned}")
+            scores = [float(row["val_auroc_macro"]) for row in read_metrics(pruned.folder)]
+            folder, score = pruned.folder, max(scores)
+            best = scores.index(score)
+            status, reason = "pruned", str(pruned)
+        else:
+            folder, best, score = result
+            status, reason = "done", ""
+            if best == START_EPOCH:
+                reason = "no epoch was better than the weights that it started from"
         return Record(
             job=point.job,
             values=point.values,
-            status="done",
+            status=status,
             reason=reason,
             auroc_macro=score,
             aurocs=read_aurocs(folder, best),

@@ -1,4 +1,4 @@
-"""A sweep: the points of a grid, run by one of Hydra's launchers, ranked as they end.
+"""A sweep: the points of a grid or of a search, run by one of Hydra's launchers, ranked as they end.
 
 Hydra's own sweeper stops at the first job that fails, and leaves no table. Its launchers are used as they are.
 """
@@ -18,7 +18,7 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from cxrlit.config import TrainConfig, quote, read_config
+from cxrlit.config import SweepConfig, TrainConfig, quote, read_config, read_sweep
 from cxrlit.console import say, show_path
 from cxrlit.errors import ConfigError, CXRLitError, first_line
 from cxrlit.files import hold_lock
@@ -35,11 +35,13 @@ class Plan(NamedTuple):
         folder: Where the sweep leaves its files.
         n_jobs: Its points in all.
         batches: The points that are launched together. The next are asked for when these have ended.
+        sweep: How they are searched; None: they are a grid.
     """
 
     folder: Path
     n_jobs: int
     batches: Iterable[list[Point]]
+    sweep: SweepConfig | None = None
 
 
 def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[str]) -> None:
@@ -51,7 +53,7 @@ def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[st
         overrides: What the command line sets, checked.
 
     Raises:
-        ConfigError: What launches is not installed.
+        ConfigError: What launches or searches is not installed.
         CXRLitError: A job failed. All others have run.
         Interrupted: A signal asked to stop.
     """
@@ -61,7 +63,15 @@ def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[st
         home = Path(config.runs_dir) / config.run / "sweeps"
         first = expand_sweep(overrides, multirun=True)[0]
         master = compose_master(first, home)
-        plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
+        sweep = read_sweep(master)
+        if sweep is None:
+            plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
+        else:
+            try:
+                from cxrlit.sweeps.study import plan_study
+            except ImportError:
+                raise ConfigError(f"sweep={sweep.name} needs optuna: pip install 'cxrlit[sweeps]'") from None
+            plan = plan_study(sweep, points[0].overrides, config, home)
         master = compose_master(first, plan.folder)
         build_launcher(master)  # before anything is written
         with hold_lock(plan.folder, f"waiting for another process that runs {show_path(plan.folder)}"):
@@ -82,13 +92,13 @@ def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[st
 def list_points(overrides: Sequence[str]) -> list[Point]:
     """Every combination of the values of the swept keys; a single point where none is swept.
 
-    What an override says of Hydra is no part of a point.
+    What an override says of Hydra or of the search is no part of a point.
     """
     swept = list_swept(overrides)
     return [
         Point(
             job,
-            [text for text in chosen if not name_key(text).startswith("hydra")],
+            [text for text in chosen if not name_key(text).startswith(("hydra", "sweep"))],
             {
                 name_key(text): text.partition("=")[2]
                 for text, given in zip(chosen, overrides, strict=True)
@@ -145,7 +155,7 @@ def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, poin
     """Launch points together, and wait until each has left its record."""
     for point in points:
         name_record(plan.folder, point.job).unlink(missing_ok=True)
-    job = Job(task, plan.folder, points, plan.n_jobs)
+    job = Job(task, plan.folder, points, plan.n_jobs, plan.sweep)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     launcher = build_launcher(master)

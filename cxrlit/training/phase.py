@@ -1,12 +1,13 @@
 """One phase: from its start, or from where it was cut off, to a finished folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
@@ -54,7 +55,12 @@ class Result(NamedTuple):
 
 
 def run_phase(
-    phase: PlannedPhase, config: TrainConfig, data: LoadedData, precision: Precision, before: Path | None
+    phase: PlannedPhase,
+    config: TrainConfig,
+    data: LoadedData,
+    precision: Precision,
+    before: Path | None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train one phase, from its start or from where it was cut off, and finish its folder.
 
@@ -64,6 +70,7 @@ def run_phase(
         data: Index and split.
         precision: bf16 or fp32.
         before: Checkpoint or phase folder that it starts from; None: what ``model.weights`` says.
+        callbacks: What watches it and changes no result.
 
     Raises:
         CXRLitError: Whatever the user can mend.
@@ -124,7 +131,7 @@ def run_phase(
             train_auroc=config.metrics.train,
             n_cached=datamodule.features.n_units if datamodule.features else None,
         )
-        trainer = build_trainer(phase, config, precision, facts)
+        trainer = build_trainer(phase, config, precision, facts, callbacks)
         with hold_signals():
             trainer.fit(module, datamodule=datamodule, ckpt_path=None if point is None else str(point.path))
     best = keep_best(phase, config, record, facts, trainer, before)

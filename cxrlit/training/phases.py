@@ -1,6 +1,9 @@
 """Train up to a goal: plan the chain, reuse what is finished, go on with what was cut off, run the rest."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from pytorch_lightning import Callback
 
 from cxrlit.config import TrainConfig
 from cxrlit.console import say, show_path
@@ -19,11 +22,12 @@ from cxrlit.training.trainer import check_buildable, quiet_lightning
 TO_RUN = ("run", "resume", "start over")
 
 
-def train(config: TrainConfig) -> Result:
+def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     """Train the goal and whatever comes before it; what is finished is reused.
 
     Args:
         config: From ``read_config``.
+        callbacks: What watches the goal, and changes no result: it is no part of the phase's id.
 
     Returns:
         The goal's phase, finished.
@@ -61,7 +65,7 @@ def train(config: TrainConfig) -> Result:
             waiting = f"waiting for another process that trains {show_path(phase.folder)}"
             with catch_signals(), hold_lock(phase.folder, waiting):
                 if read_done(phase.folder) is None:
-                    run_phase(phase, config, data, precision, before)
+                    run_phase(phase, config, data, precision, before, callbacks if phase is phases[-1] else ())
         if phase.status != "not needed":
             drop_states(phase.folder)  # where a kill came between the record and this
         before = phase.folder

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,7 +21,13 @@ from cxrlit.training.plan import PlannedPhase
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision, facts: Mapping[str, Any]) -> Trainer:
+def build_trainer(
+    phase: PlannedPhase,
+    config: TrainConfig,
+    precision: Precision,
+    facts: Mapping[str, Any],
+    watching: Sequence[Callback] = (),
+) -> Trainer:
     """Lightning's trainer for a phase: one device, deterministic, its files in the phase folder.
 
     Args:
@@ -29,8 +35,9 @@ def build_trainer(phase: PlannedPhase, config: TrainConfig, precision: Precision
         config: The resolved config of the chain.
         precision: bf16 or fp32.
         facts: What its checkpoints say of their origin.
+        watching: Callbacks beside those of the phase.
     """
-    callbacks = build_callbacks(phase, config, facts)
+    callbacks = [*build_callbacks(phase, config, facts), *watching]
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,

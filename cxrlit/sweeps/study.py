@@ -1,0 +1,125 @@
+"""A search by Optuna: its trials are asked for, run as the points of a grid are, and told of.
+
+The study is a journal in the folder of the sweep. What is not finished there, since it was killed or failed, is run
+again with the values that it had; its phase goes on from its last state. What a trial is depends on the seed, its
+number and the trials before it alone, so a study that was cut off ends as one that was not.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
+from cxrlit.console import say, show_path
+from cxrlit.files import hash_value, write_bytes
+from cxrlit.launch import name_key
+from cxrlit.sweeps.record import Point, read_record
+from cxrlit.sweeps.sweep import Plan
+
+JOURNAL = "study.log"
+STUDY_VERSION = 1
+"""Part of every study's id. Rises when the same settings would search in another way."""
+
+
+def plan_study(sweep: SweepConfig, settings: list[str], config: TrainConfig, home: Path) -> Plan:
+    """The study that these settings are, begun or not.
+
+    Args:
+        sweep: How it searches.
+        settings: Overrides that all trials share.
+        config: What they compose to.
+        home: Folder of all sweeps of the run.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    folder = home / f"{sweep.name}-{hash_study(sweep, config)}"
+    return Plan(folder, sweep.n_trials, run_trials(sweep, settings, folder), sweep)
+
+
+def hash_study(sweep: SweepConfig, config: TrainConfig) -> str:
+    """Id of a study: of all that determines what its trials are, and not of how many and where they run."""
+    trained = config.model_dump(mode="json", exclude={"run", "runs_dir", "cache_dir", "evaluate", "logger"})
+    trained["trainer"] = {key: trained["trainer"][key] for key in ("precision", "gradient_clip_norm")}
+    searched = sweep.model_dump(mode="json", exclude={"n_trials", "n_parallel"})
+    return hash_value([STUDY_VERSION, searched, trained], digits=8)
+
+
+def run_trials(sweep: SweepConfig, settings: list[str], folder: Path) -> Iterator[list[Point]]:
+    """Points for the trials that are not finished; what they left is told to the study when the next are asked for."""
+    mend_journal(folder / JOURNAL)
+    study = open_study(folder, sweep)
+    finished = [trial.number for trial in study.trials if trial.state.is_finished()]
+    say(f"Study: {show_path(folder)}, {len(finished)} of {sweep.n_trials} trials are finished")
+    numbers = [number for number in range(sweep.n_trials) if number not in finished]
+    for start in range(0, len(numbers), sweep.n_parallel):
+        batch = numbers[start : start + sweep.n_parallel]
+        points = []
+        for number in batch:
+            values = [write_override(key, value) for key, value in ask_trial(study, sweep, number).items()]
+            texts = {name_key(text): text.partition("=")[2] for text in values}
+            points.append(Point(number + 1, [*settings, *values], texts))
+        yield points
+        for number in batch:
+            tell_trial(study, number, folder)
+
+
+def open_study(folder: Path, sweep: SweepConfig) -> optuna.Study:
+    """The study in a folder; a new one where there is none."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    pruner = optuna.pruners.MedianPruner(sweep.n_startup_trials, sweep.n_warmup_epochs)
+    return optuna.create_study(
+        study_name=sweep.name,
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        pruner=pruner if sweep.pruner == "median" else optuna.pruners.NopPruner(),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def ask_trial(study: optuna.Study, sweep: SweepConfig, number: int) -> dict[str, Value]:
+    """The values of a trial: those that it was given, where it was begun before."""
+    seed = int(np.random.SeedSequence([sweep.seed, number]).generate_state(1)[0])
+    if sweep.sampler == "tpe":
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=sweep.n_startup_trials, seed=seed)
+    else:
+        study.sampler = optuna.samplers.RandomSampler(seed=seed)
+    trial = open_trial(study, number) if number < len(study.trials) else study.ask()
+    values: dict[str, Value] = {}
+    for key, parameter in sweep.space.items():
+        if not isinstance(parameter, Interval):
+            values[key] = trial.suggest_categorical(key, parameter.choices)
+        elif parameter.is_whole:
+            step = parameter.step or 1
+            values[key] = trial.suggest_int(key, int(parameter.low), int(parameter.high), step=step, log=parameter.log)
+        else:
+            values[key] = trial.suggest_float(key, parameter.low, parameter.high, log=parameter.log)
+    return values
+
+
+def open_trial(study: optuna.Study, number: int) -> optuna.Trial:
+    """A trial that was begun, in this process or another."""
+    return optuna.Trial(study, study.trials[number]._trial_id)
+
+
+def tell_trial(study: optuna.Study, number: int, folder: Path) -> None:
+    """What a trial brought. One that failed stays as it is, to be run again by the next command."""
+    record = read_record(folder, number + 1)
+    if record is None or record.status == "failed":
+        return
+    if record.status == "pruned":
+        study.tell(number, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(number, record.auroc_macro)
+
+
+def mend_journal(path: Path) -> None:
+    """Drop a last line that a full disk or a power cut left unfinished: Optuna would write on in it."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not content.endswith(b"\n") and content:
+        write_bytes(path, content[: content.rfind(b"\n") + 1])
