@@ -271,6 +271,8 @@ def _say_hydra_fault(error: Exception, config_name: str) -> str:
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
     if choice:
         group, _, name = choice[1].rpartition("/")
+        if choice[1] in ("hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm"):
+            return f"{group}={name} needs submitit: pip install 'cxrlit[slurm]'"
         return f"{group}={name}: there is no such choice; it may be {', '.join(choice[2].split())}"
     appended = re.search(r"Could not append to config. An item is already at '([^']+)'", text)
     if appended:

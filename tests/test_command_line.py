@@ -145,6 +145,7 @@ TRAIN = [
     ("-m sweep=optuna phase=frozen", "sweep.space: the frozen phase trains the head alone"),
     ("-m sweep=optuna loss=bce", "sweep.space: loss.pos_weight_cap is a number with loss=weighted_bce"),
     ("-m sweep=optuna +sweep.space.imgsize.choices=[32]", "sweep.space: imgsize: there is no such key"),
+    ("-m hydra/launcher=slurm lr=1,2", "hydra/launcher=slurm: there is no such choice; it may be basic"),
 ]
 
 EVALUATE = [
@@ -219,6 +220,7 @@ def test_a_fault_is_one_line_that_names_it(
         "-m sweep=optuna phase=highres",
         "-m sweep=optuna loss=bce sweep.space.loss=null",
         "-m sweep=optuna +sweep.space.batch_size.choices=[8,16] sweep.space.lr=null lr=1e-3",
+        "-m hydra/launcher=ray lr=1,2",
         "logger=none",
         "callbacks.early_stopping=null",
         "scheduler@phases.finetune.scheduler=constant",
