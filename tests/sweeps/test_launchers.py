@@ -2,11 +2,14 @@
 
 import importlib.metadata
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
@@ -87,3 +90,30 @@ def test_jobs_that_run_at_the_same_time_by_ray(lab: Lab, tmp_path: Path) -> None
     pytest.importorskip("ray", reason="pip install -e '.[ray]'")
     said = launch(lab, tmp_path / "cwd", *SHARED, "hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2")
     check_shared(lab, said)
+
+
+@pytest.mark.slow
+def test_who_waits_goes_on_where_the_holder_of_a_lock_was_killed(lab: Lab, tmp_path: Path) -> None:
+    settings = [
+        *lab.list_settings(), f"model.weights={lab.weights}", "trainer.precision=fp32", "phase=finetune",
+        "phases.frozen.max_epochs=4", "callbacks.early_stopping=null",
+    ]  # fmt: skip
+
+    def start(n_unfreeze: int) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-u", str(REPO / "train.py"), *settings, f"n_unfreeze={n_unfreeze}"]
+        return subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+
+    with start(10) as first:
+        assert first.stdout
+        assert next(line for line in first.stdout if line.startswith("epoch 1/4"))
+        first.send_signal(signal.SIGSTOP)  # so that it holds the lock when the second comes
+        with start(25) as second:
+            assert second.stdout
+            assert next(line for line in second.stdout if line.startswith("waiting for another process that trains"))
+            first.kill()
+            rest, _ = second.communicate(timeout=300)
+    assert second.returncode == 0
+    assert re.search(r"^Going on from epoch [12], step \d+$", rest, re.MULTILINE)
+    [frozen] = lab.runs.glob("*/frozen-*/")
+    assert pd.read_csv(frozen / "metrics.csv")["epoch"].tolist() == list(range(4))
+    assert lab.list_phases() == ["finetune", "frozen"]
