@@ -32,6 +32,7 @@ class DyingLauncher(BasicLauncher):
         raise RuntimeError("job 7 died")
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_job_that_failed(lab: Lab) -> None:
     outcome = sweep(lab, "lr=1e-3,1e-2", f"hydra.launcher._target_={__name__}.DyingLauncher")
     assert outcome.code == 2

@@ -77,6 +77,7 @@ def test_a_job_that_fails_is_a_row_and_the_others_go_on(lab: Lab) -> None:
     assert ranking.loc[1, ["rank", "auroc_macro", "best_epoch", "folder"]].isna().all()
 
 
+@pytest.mark.slow
 def test_a_signal_stops_the_sweep_and_not_just_the_job(lab: Lab) -> None:
     with before_call(EpochReport, "_write_metrics", 2, ask(signal.SIGTERM)):
         outcome = sweep(lab, *GRID)
