@@ -190,8 +190,9 @@ def count_speed(loader: DataLoader[Any], epochs: int) -> float:
     """Images a second after the first batch has come."""
     n_images, start = 0, 0.0
     for epoch in range(epochs):
-        if hasattr(loader.sampler, "set_epoch"):
-            loader.sampler.set_epoch(epoch)
+        sampler: Any = getattr(loader.batch_sampler, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
         for batch in loader:
             images, targets = batch if isinstance(batch, list) else (batch[key] for key in find_keys(batch))
             assert images.shape[-2:] == (224, 224)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -22,12 +22,13 @@ from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
 from cxrlit.data.loaders import AheadLoader, ProcessLoader
 from cxrlit.data.open import open_data_store
-from cxrlit.data.sampler import Draw, EpochSampler, count_repeats
+from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store import Store
 from cxrlit.data.transforms import Augment, key_names, seed_of
 from cxrlit.errors import DataError
 from cxrlit.interrupt import SIGNALS
+from cxrlit.ranks import n_node_ranks, n_ranks, rank
 
 
 class Batch(TypedDict):
@@ -58,7 +59,7 @@ class TrainImages(Dataset[Batch]):
         self.targets = torch.tensor(read_targets(part, labels))
 
     def __getitems__(self, draws: list[Draw]) -> Batch:
-        rows = torch.tensor([draw.row for draw in draws])
+        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)  # none, in a share that is empty
         images = self.store.take(self.rows[rows].numpy())
         if self.augment is not None:
             for number, (draw, key) in enumerate(zip(draws, self.keys[rows].tolist(), strict=True)):
@@ -88,7 +89,7 @@ class CXRDataModule(LightningDataModule):
     Args:
         data: The index and its split.
         img_size: Side of the images, pixels.
-        batch_size: Images of a batch.
+        batch_size: Images of a batch, over all devices.
         resize: How an image that is not square becomes square.
         cache_dir: Folder of the stores.
         augment: Augmentation of training images.
@@ -150,26 +151,34 @@ class CXRDataModule(LightningDataModule):
         sampler = EpochSampler(
             self.repeats, self.seed, first_epoch=self.first_epoch, n_behind=self.n_behind * self.batch_size
         )
+        shares = BatchShares(sampler, self.batch_size, rank(), n_ranks())
         if self.features is not None:
-            return self._loader(TrainFeatures(self.parts["train"], self.data.labels, self.features), sampler, False)
-        return self._loader(self._train_images(), sampler, self.augment is not None)
+            dataset = TrainFeatures(self.parts["train"], self.data.labels, self.features)
+            return self._loader(dataset, False, batch_sampler=shares)
+        return self._loader(self._train_images(), self.augment is not None, batch_sampler=shares)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        if self.features is not None:
-            return self._loader(ValFeatures(self.parts["val"], self.data.labels, self.features), None, False)
-        return self.plain_dataloader("val")
+        if self.features is None:
+            return self.plain_dataloader("val", rank(), n_ranks())
+        return self._share(ValFeatures(self.parts["val"], self.data.labels, self.features), rank(), n_ranks())
 
     def view_dataloader(self, view: int) -> DataLoader[Batch]:
         """The training images in the order of their table, augmented as epoch ``view`` augments them."""
         draws = [Draw(view, row, 0) for row in range(len(self.parts["train"]))]
-        return self._loader(self._train_images(), draws, self.augment is not None)
+        return self._loader(self._train_images(), self.augment is not None, sampler=draws, batch_size=self.batch_size)
 
     def _train_images(self) -> TrainImages:
         return TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
 
-    def plain_dataloader(self, part: str) -> DataLoader[Batch]:
-        """The images of a part in the order of its table, without augmentation."""
-        return self._loader(PlainImages(self.parts[part], self.data.labels, self.store), None, False)
+    def plain_dataloader(self, part: str, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
+        """The images of a part in the order of its table, without augmentation.
+
+        Args:
+            part: Its name.
+            rank: Number of a device that takes its share, the rows rank, rank + n_ranks, ...
+            n_ranks: Number of devices.
+        """
+        return self._share(PlainImages(self.parts[part], self.data.labels, self.store), rank, n_ranks)
 
     def describe_loading(self) -> str:
         """How the training batches come about, for the log."""
@@ -181,13 +190,16 @@ class CXRDataModule(LightningDataModule):
             how = f"loader processes that augment: {self.num_workers}"
         return f"{how}, into pinned memory" if torch.cuda.is_available() else how
 
-    def _loader(self, dataset: Dataset[Any], sampler: Iterable[Any] | None, augments: bool) -> DataLoader[Batch]:
+    def _share(self, dataset: PlainImages | ValFeatures, rank: int, n_ranks: int) -> DataLoader[Batch]:
+        rows = range(rank, len(dataset), n_ranks)
+        return self._loader(dataset, False, sampler=rows, batch_size=-(-self.batch_size // n_ranks))
+
+    def _loader(self, dataset: Dataset[Any], augments: bool, **order: Any) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
         return loader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            **order,
             num_workers=n_processes,
             collate_fn=_send,
             worker_init_fn=_start_worker,
@@ -198,8 +210,8 @@ class CXRDataModule(LightningDataModule):
 
 
 def choose_num_workers() -> int:
-    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside a GPU."""
-    return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside each GPU."""
+    return min(8, max((os.cpu_count() or 1) // n_node_ranks() - 1, 0)) if torch.cuda.is_available() else 0
 
 
 def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Batch:

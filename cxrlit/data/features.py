@@ -65,7 +65,7 @@ class TrainFeatures(Dataset[Any]):
         self.targets = torch.tensor(read_targets(part, labels))
 
     def __getitems__(self, draws: list[Draw]) -> dict[str, Tensor]:
-        rows = torch.tensor([draw.row for draw in draws])
+        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)
         return {"features": self.features.take_train(draws), "target": self.targets[rows], "row": rows}
 
 

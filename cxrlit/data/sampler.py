@@ -1,7 +1,8 @@
 """Which training images an epoch draws, and in what order: a function of (seed, epoch) and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,29 +30,17 @@ class EpochSampler(Sampler[Draw]):
     """Draws each row as often as ``repeats`` says, in an order that is a function of (seed, epoch).
 
     A row with 2.3 repeats is drawn twice in most epochs and three times in some; every epoch has the same number of
-    draws, the sum of the repeats. Of several devices each takes its share of every global batch: device r of n the
-    draws r, r + n, ...; what is left over at an epoch's end, fewer than n draws, is left out, so that all take as many.
+    draws, the sum of the repeats.
 
     Args:
         repeats: (N,) how often an epoch draws each row on average, >= 0.
         seed: Of the order.
-        rank: Number of this device, from 0.
-        n_ranks: Number of devices.
         first_epoch: The epoch that a training goes on in.
-        n_behind: Draws of that epoch, on this device, that are behind and are not made again.
+        n_behind: Draws of that epoch that are behind and are not made again.
     """
 
-    def __init__(
-        self,
-        repeats: NDArray[np.float64],
-        seed: int,
-        rank: int = 0,
-        n_ranks: int = 1,
-        first_epoch: int = 0,
-        n_behind: int = 0,
-    ) -> None:
+    def __init__(self, repeats: NDArray[np.float64], seed: int, first_epoch: int = 0, n_behind: int = 0) -> None:
         self.repeats, self.seed = repeats, seed
-        self.rank, self.n_ranks = rank, n_ranks
         self.first_epoch, self.n_behind = first_epoch, n_behind
         self.epoch = first_epoch
 
@@ -62,17 +51,44 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         rows, copies = draw_epoch(self.repeats, self.seed, self.epoch)
         n_behind = self.n_behind if self.epoch == self.first_epoch else 0
-        mine = slice(self.rank + n_behind * self.n_ranks, len(self) * self.n_ranks, self.n_ranks)
         epoch = self.epoch  # the draws are taken later, and set_epoch may come between
-        return (Draw(epoch, int(row), int(copy)) for row, copy in zip(rows[mine], copies[mine], strict=True))
+        left = zip(rows[n_behind:], copies[n_behind:], strict=True)
+        return (Draw(epoch, int(row), int(copy)) for row, copy in left)
 
     def __len__(self) -> int:
         """Draws of a whole epoch, also where some of it is behind."""
-        return count_draws(self.repeats) // self.n_ranks
+        return count_draws(self.repeats)
+
+
+class BatchShares(Sampler[list[Any]]):
+    """Global batches, and of each the share of one device: device r of n takes its items r, r + n, ...
+
+    All devices take as many steps, and together the batches that one would take alone. The share of a batch of fewer
+    than n items is empty on some.
+
+    Args:
+        sampler: The items of all devices, in order.
+        batch_size: Items of a global batch.
+        rank: Number of this device, from 0.
+        n_ranks: Number of devices.
+    """
+
+    def __init__(self, sampler: EpochSampler | Sequence[Any], batch_size: int, rank: int = 0, n_ranks: int = 1) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+        self.rank, self.n_ranks = rank, n_ranks
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        items = iter(self.sampler)
+        while batch := list(islice(items, self.batch_size)):
+            yield batch[self.rank :: self.n_ranks]
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return -(-len(self.sampler) // self.batch_size)
 
 
 def count_draws(repeats: NDArray[np.float64]) -> int:
-    """Draws of an epoch, on all devices together."""
+    """Draws of an epoch."""
     return round(float(repeats.sum()))
 
 

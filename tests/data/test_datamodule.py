@@ -20,7 +20,7 @@ from cxrlit.config import AugmentConfig
 from cxrlit.data.datamodule import Batch, CXRDataModule
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, load_data
-from cxrlit.data.sampler import EpochSampler
+from cxrlit.data.sampler import BatchShares, EpochSampler
 from cxrlit.data.transforms import Augment
 from cxrlit.errors import DataError
 from cxrlit.labels import LABELS
@@ -51,8 +51,9 @@ def join(batches: Iterable[Batch]) -> Batch:
 
 
 def read_epoch(loader: DataLoader[Batch], epoch: int) -> Batch:
-    assert isinstance(loader.sampler, EpochSampler)
-    loader.sampler.set_epoch(epoch)
+    assert isinstance(loader.batch_sampler, BatchShares)
+    assert isinstance(loader.batch_sampler.sampler, EpochSampler)
+    loader.batch_sampler.sampler.set_epoch(epoch)
     return join(loader)
 
 
@@ -97,6 +98,33 @@ def test_plain_batches_are_the_files_in_the_order_of_the_table(data: LoadedData,
     batch = join(datamodule.plain_dataloader(part))
     assert batch["row"].tolist() == list(range(len(datamodule.parts[part])))
     check_rows(batch, datamodule.parts[part])
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
+def test_devices_share_the_rows_of_a_part(data: LoadedData, tmp_path: Path, n_ranks: int) -> None:
+    datamodule = make_datamodule(data, tmp_path)
+    shares = [join(datamodule.plain_dataloader("test", rank, n_ranks)) for rank in range(n_ranks)]
+    assert [share["row"].tolist() for share in shares] == [
+        list(range(rank, len(datamodule.parts["test"]), n_ranks)) for rank in range(n_ranks)
+    ]
+    for share in shares:
+        check_rows(share, datamodule.parts["test"])
+
+
+def test_a_device_whose_share_of_a_batch_is_empty_has_the_batch_all_the_same(
+    data: LoadedData, tmp_path: Path, augment: Augment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_images = len(make_datamodule(data, tmp_path).parts["train"])
+    monkeypatch.setattr("cxrlit.data.datamodule.n_ranks", lambda: 2)
+    monkeypatch.setattr("cxrlit.data.datamodule.rank", lambda: 1)
+    for num_workers in (0, 1):
+        datamodule = make_datamodule(
+            data, tmp_path, augment=augment, batch_size=n_images - 1, num_workers=num_workers, img_size=32
+        )
+        batches = list(datamodule.train_dataloader())
+        assert [len(batch["row"]) for batch in batches] == [(n_images - 1) // 2, 0]
+        assert batches[1]["image"].shape == (0, 1, 32, 32)
+        assert batches[1]["target"].shape == (0, 8)
 
 
 def test_validation_batches_are_the_store_bit_for_bit(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
@@ -190,7 +218,7 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
     rest.first_epoch, rest.n_behind = 2, 3
     loaders = [whole.train_dataloader(), rest.train_dataloader()]
     assert len(loaders[0]) == len(loaders[1])
-    loaders[0].sampler.set_epoch(2)
+    loaders[0].batch_sampler.sampler.set_epoch(2)
     batches, left = (list(loader) for loader in loaders)
     assert len(left) == len(batches) - 3
     assert equal(join(left), join(batches[3:]))
