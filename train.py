@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from cxrlit.config import EvaluateConfig, TrainConfig
+from cxrlit.config import EvaluateConfig, MachineConfig, TrainConfig
 from cxrlit.launch import compose_defaults, launch, run_task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()
 
     result = train(config, callbacks)
     if config.evaluate:
-        machine = {"accelerator": config.trainer.accelerator, "num_workers": config.trainer.num_workers}
+        machine = config.trainer.model_dump(include=set(MachineConfig.model_fields))
         settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "trainer": machine}
         evaluate(compose_defaults("evaluate", CONFIG_DIR, EvaluateConfig, settings))
     return result

@@ -26,7 +26,7 @@ def print_table(table: Table) -> None:
     console = get_console()
     if not console.is_terminal:
         unlimited = console.options.update(max_width=10_000)
-        console = Console(width=Measurement.get(console, unlimited, table).maximum)
+        console = Console(width=Measurement.get(console, unlimited, table).maximum, quiet=console.quiet)
     console.print(table)
 
 

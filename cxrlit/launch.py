@@ -22,9 +22,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cxrlit.config import Section, SectionT, TrainConfig, list_keys, read_config, read_sweep, suggest_key
+from cxrlit.config import (
+    MachineConfig,
+    Section,
+    SectionT,
+    TrainConfig,
+    list_keys,
+    read_config,
+    read_sweep,
+    suggest_key,
+)
 from cxrlit.errors import ConfigError, CXRLitError, first_line
 from cxrlit.interrupt import Interrupted, catch_signals
+from cxrlit.ranks import is_lost_peer, is_said_by_rank_0, rank
 
 FAULT_EXIT_CODE = 2
 BATCH_SIZE = "hydra.sweeper.max_batch_size"
@@ -58,7 +68,8 @@ def launch(
                 assert task is not None
                 run_sweep(task, config_dir, swept)
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        if rank() == 0:
+            print(interrupted, file=sys.stderr)
         raise SystemExit(interrupted.exit_code) from None
     except Exception as error:
         fault = name_fault(error)
@@ -68,9 +79,10 @@ def launch(
 
 
 def stop(error: CXRLitError) -> None:
-    """Print a fault as one line and leave with an exit code that is not 0."""
+    """Print a fault as one line, once by all processes, and leave with an exit code that is not 0."""
     line = "".join(character if character.isprintable() else " " for character in str(error))
-    print(f"error: {' '.join(line.split())[:2000]}", file=sys.stderr)
+    if not is_said_by_rank_0(error):
+        print(f"error: {' '.join(line.split())[:2000]}", file=sys.stderr)
     raise SystemExit(FAULT_EXIT_CODE)
 
 
@@ -91,6 +103,8 @@ def name_fault(error: Exception) -> CXRLitError | None:
         return error
     if isinstance(error, OSError):  # no space, no permission, no such folder
         return CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if isinstance(error, RuntimeError) and is_lost_peer(error):
+        return CXRLitError(f"rank {rank()}: another process has ended or cannot be reached; it says why")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return CXRLitError(f"out of memory: take a smaller batch_size or img_size ({first_line(error)})")
     return None
@@ -141,7 +155,9 @@ def check_command_line(
         for overrides in jobs:
             composed = compose_config(config_name, overrides)
             if not known.cfg:
-                read_config(composed, schema)
+                config = read_config(composed, schema)
+                if known.multirun and isinstance(config, TrainConfig):
+                    check_one_process(config.trainer)
                 _check_search(composed, config_name, known)
     return known.overrides if known.multirun else None
 
@@ -166,6 +182,19 @@ def _check_search(composed: DictConfig, config_name: str, known: argparse.Namesp
             read_config(compose_config(config_name, [*known.overrides, *corner]), TrainConfig)
         except ConfigError as error:
             raise ConfigError(f"sweep.space: {error}") from None
+
+
+def check_one_process(machine: MachineConfig) -> None:
+    """A point of a sweep trains in the process that sweeps.
+
+    Raises:
+        ConfigError: It asks for several devices.
+    """
+    if machine.devices * machine.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: a sweep trains each point on "
+            f"one device: drop it, or start each point by itself: torchrun --nproc-per-node={machine.devices} train.py"
+        )
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:

@@ -149,6 +149,8 @@ class MachineConfig(Section):
     """Where the work runs."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    devices: int = Field(ge=1, le=1024, description="devices of a node, a process each; they share each batch")
+    num_nodes: int = Field(ge=1, le=4096, description="nodes")
     num_workers: int | None = Field(
         ge=0,
         le=256,
@@ -228,6 +230,17 @@ class TrainConfig(Section):
             raise ValueError("model.weights must be imagenet, none or a file, unless init_from names a checkpoint")
         elif self.phase == "scratch" and weights != "none":
             raise ValueError("phase=scratch starts from random weights: add model.weights=none, or name another phase")
+        return self
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        n_devices = self.trainer.devices * self.trainer.num_nodes
+        for name, phase in self.phases:
+            if phase.batch_size < n_devices:
+                raise ValueError(
+                    f"phases.{name}.batch_size={phase.batch_size} is shared by {n_devices} devices: set it to "
+                    f"{n_devices} or more, or take fewer devices"
+                )
         return self
 
     def settle(self) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cxrlit.collective import after_rank_0, from_rank_0, join_ranks
 from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.console import say
 from cxrlit.data.load import LoadedData, load_data
@@ -18,22 +19,24 @@ from cxrlit.evaluation.screen import print_change
 from cxrlit.evaluation.subject import Subject, describe_checkpoints, name_folder
 from cxrlit.files import hash_file
 from cxrlit.labels import LABELS
+from cxrlit.ranks import rank
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
 from cxrlit.training.trainer import quiet_lightning
 
 
-def evaluate(config: EvaluateConfig) -> Path:
+def evaluate(config: EvaluateConfig) -> Path | None:
     """Evaluate what the config names, write the results and print them.
 
     Returns:
-        The folder of the results.
+        The folder of the results; None on other ranks than 0, which do no more than their share of the images.
 
     Raises:
         CXRLitError: Whatever the user can mend; nothing is written then.
     """
     quiet_lightning()
+    join_ranks(config.trainer)
     if config.predictions is not None:
-        return evaluate_predictions(config)
+        return from_rank_0(lambda: evaluate_predictions(config))
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:
@@ -44,10 +47,10 @@ def evaluate(config: EvaluateConfig) -> Path:
     return evaluate_home(checkpoints, config)
 
 
-def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
+def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
     """Evaluate checkpoints on the validation and test images of their own split."""
     out = Path(config.out) if config.out else name_folder(checkpoints, config)
-    data = load_home(checkpoints, config)
+    data = after_rank_0(lambda: load_home(checkpoints, config))
     predictions, dropped = predict_parts(
         checkpoints,
         data,
@@ -57,13 +60,17 @@ def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> 
         machine=config.trainer,
         cache_dir=Path(config.cache_dir),
     )
+    if rank() > 0:
+        return None
     subject = describe_checkpoints(checkpoints, data, config)
     return finish(assess(predictions, subject, dropped, config), out, config, Further(), checkpoints, data)
 
 
-def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
+def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
     """Evaluate checkpoints on other data, beside their test at home."""
     found = assess_elsewhere(checkpoints, config)
+    if found is None:
+        return None
     out = Path(config.out) if config.out else name_other_folder(checkpoints, config, found.assessment.subject.data)
     labels, data = list(found.assessment.labels), found.assessment.subject.data
     further = Further(tables={"eval_external.csv": found.changes})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlit.collective import after_rank_0
 from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
 from cxrlit.console import show_steps
 from cxrlit.data.load import LoadedData, load_data, read_data
@@ -18,6 +19,7 @@ from cxrlit.evaluation.operating_point import OperatingPoint, read_operating_poi
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import read_predictions
 from cxrlit.evaluation.subject import describe_checkpoints, name_folder
+from cxrlit.ranks import rank
 from cxrlit.training.checkpoint import Checkpoint
 
 HOME, EXTERNAL, RECALIBRATION = "home", "external", "recalibration"
@@ -44,8 +46,8 @@ class External:
     fitted_on: str = ""
 
 
-def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External:
-    """Measure checkpoints on other data beside their test at home.
+def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External | None:
+    """Measure checkpoints on other data beside their test at home. None on other ranks than 0.
 
     Raises:
         DataError: There is no evaluation at home, or the other data cannot be read.
@@ -53,8 +55,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         ConfigError: Settings say otherwise than what is fixed at home.
     """
     home_folder = name_folder(checkpoints, config)
-    point, home_table = read_home(home_folder, checkpoints, config)
-    data = load_other(checkpoints, config)
+    point, home_table = after_rank_0(lambda: read_home(home_folder, checkpoints, config))
+    data = after_rank_0(lambda: load_other(checkpoints, config))
     predictions, dropped = predict_parts(
         checkpoints,
         data,
@@ -64,6 +66,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         machine=config.trainer,
         cache_dir=Path(config.cache_dir),
     )
+    if rank() > 0:
+        return None
     subject = describe_checkpoints(checkpoints, data, config)
     facts = {
         **subject.facts,

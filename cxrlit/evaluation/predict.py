@@ -1,8 +1,9 @@
 """Checkpoints to probs: of one, or the mean of several; of the images as they are, or with their mirror images."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
+from cxrlit.collective import after_rank_0, device_options, gather_over_ranks
 from cxrlit.config import MachineConfig
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.load import LoadedData
@@ -20,6 +22,7 @@ from cxrlit.errors import DataError, name_some
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
+from cxrlit.ranks import n_ranks, rank
 from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.plan import choose_precision
 from cxrlit.training.trainer import LIGHTNING_PRECISION
@@ -66,7 +69,7 @@ def predict_parts(
     modules = {"none": (CXRModule,), "flip": (CXRModule, MirroredModule)}[tta]
     seen: CXRDataModule | None = None
     for checkpoint in checkpoints:
-        datamodule = open_images(checkpoint, data, machine, cache_dir)
+        datamodule = after_rank_0(partial(open_images, checkpoint, data, machine, cache_dir))
         if seen is not None and (differs := set(seen.dropped["image"]) ^ set(datamodule.dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
         seen = datamodule
@@ -75,15 +78,22 @@ def predict_parts(
         for part in parts:
             for kind in modules:
                 module = kind(network, labels=checkpoint.facts.labels)
-                batches = trainer.predict(module, datamodule.plain_dataloader(part))
-                assert batches is not None
-                views[part].append(torch.cat(batches).numpy())  # type: ignore[arg-type]
+                views[part].append(predict_part(trainer, module, datamodule, part))
     assert seen is not None
     tables = {
         part: make_predictions(seen.parts[part], data.labels, average_logits(np.stack(views[part]), average))
         for part in parts
     }
     return tables, seen.dropped
+
+
+def predict_part(trainer: Trainer, module: CXRModule, datamodule: CXRDataModule, part: str) -> NDArray[np.float32]:
+    """(N, L) logits of a part, in the order of its table: each device computes its share, and all have the whole."""
+    batches: Any = trainer.predict(module, datamodule.plain_dataloader(part, rank(), n_ranks()))
+    made = np.empty((len(datamodule.parts[part]), len(module.labels)), np.float32)
+    for number, share in enumerate(gather_over_ranks(torch.cat(batches).numpy() if batches else made[:0])):
+        made[number :: n_ranks()] = share
+    return made
 
 
 def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.float32]:
@@ -122,8 +132,7 @@ def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> 
     """Lightning's trainer for a forward pass in the precision of the training."""
     shown = get_console().is_terminal
     return Trainer(
-        accelerator=machine.accelerator,
-        devices=1,
+        **device_options(machine),
         precision=LIGHTNING_PRECISION[choose_precision(checkpoint.facts.precision, machine.accelerator)],
         logger=False,
         callbacks=[RichProgressBar(leave=False)] if shown else [],
@@ -131,5 +140,4 @@ def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> 
         enable_checkpointing=False,
         enable_model_summary=False,
         deterministic=True,
-        use_distributed_sampler=False,
     )

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from cxrlit.collective import gather_over_ranks, sum_over_ranks
 from cxrlit.data.datamodule import Batch
-from cxrlit.errors import ConfigError
+from cxrlit.errors import DivergenceError
 from cxrlit.evaluation.metrics import LabelAUROC, macro
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet
-from cxrlit.model.loss import masked_bce
+from cxrlit.model.loss import masked_bce, share_loss
+from cxrlit.ranks import rank
 
 MONITOR = "val/auroc_macro"
 
@@ -68,6 +70,7 @@ class CXRModule(LightningModule):
         self.register_buffer("pos_weight", pos_weight, persistent=False)
         self.auroc: dict[str, NDArray[np.float64]] = {}
         self.val_auroc = LabelAUROC()
+        self._val_losses: list[Tensor] = []
         self.train_auroc = LabelAUROC() if train_auroc else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,18 +85,20 @@ class CXRModule(LightningModule):
         assert self.n_cached is not None
         return self.network.resume(batch["features"], self.n_cached)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Returns ``loss``, to go backward from; ``mean_loss`` and ``n_images`` of the global batch."""
         logits = self._compute_logits(batch)
-        loss = masked_bce(logits, batch["target"], self.pos_weight)
-        self.log("train/loss", loss, on_step=True, on_epoch=False, batch_size=len(logits))
+        total, n_known = masked_bce(logits, batch["target"], self.pos_weight)
+        step = share_loss(total, n_known, len(logits))
+        self.log("train/loss", step["mean_loss"], on_step=True, on_epoch=False, batch_size=1)
         if self.train_auroc is not None:
             self.train_auroc.update(to_probs(logits), batch["target"])
-        return loss
+        return step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self._compute_logits(batch)
-        loss = masked_bce(logits, batch["target"], self.pos_weight)
-        self.log("val/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        total, n_known = masked_bce(logits, batch["target"], self.pos_weight)
+        self._val_losses.append(torch.stack([total, n_known.to(total.dtype)]))
         self.val_auroc.update(to_probs(logits), batch["target"])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -103,6 +108,9 @@ class CXRModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._measure("val", self.val_auroc)
+        total, n_known = sum_over_ranks(torch.stack(self._val_losses).sum(dim=0))
+        self._val_losses = []
+        self.log("val/loss", total / n_known, on_step=False, on_epoch=True, batch_size=1)
         self._log_auroc("val")
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -118,7 +126,7 @@ class CXRModule(LightningModule):
         try:
             self.auroc[part] = metric.compute().numpy()
         except ValueError as error:
-            raise ConfigError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
+            raise DivergenceError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
         metric.reset()
 
     def _log_auroc(self, part: str) -> None:
@@ -135,11 +143,13 @@ class CXRModule(LightningModule):
         checkpoint["auroc"] = {part: values.tolist() for part, values in self.auroc.items()}
         if self.train_auroc is not None:
             probs, targets = self.train_auroc.probs, self.train_auroc.targets
-            checkpoint["train_auroc"] = [torch.cat(probs), torch.cat(targets)] if probs else []
+            mine = [torch.cat(probs).cpu(), torch.cat(targets).cpu()] if probs else None
+            seen = [share for share in gather_over_ranks(mine) if share is not None]
+            checkpoint["train_auroc"] = [torch.cat(tensors) for tensors in zip(*seen, strict=True)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.auroc = {part: np.array(values) for part, values in checkpoint["auroc"].items()}
-        if self.train_auroc is not None and checkpoint["train_auroc"]:
+        if self.train_auroc is not None and checkpoint["train_auroc"] and rank() == 0:
             self.train_auroc.update(*checkpoint["train_auroc"])
 
 

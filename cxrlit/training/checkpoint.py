@@ -16,7 +16,7 @@ from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line, n
 from cxrlit.model.densenet import CXRNet, check_finite
 from cxrlit.training.archive import read_archive, write_archive
 
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
 START_EPOCH = -1

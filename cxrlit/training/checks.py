@@ -9,6 +9,7 @@ from cxrlit.data.load import LoadedData
 from cxrlit.data.open import find_data_store
 from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
 from cxrlit.evaluation.metrics import auroc, macro, per_label
+from cxrlit.ranks import n_ranks
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.folder import read_record
 from cxrlit.training.plan import PlannedPhase
@@ -71,7 +72,9 @@ def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
     targets = read_targets(datamodule.parts["val"], datamodule.data.labels)
     if macro(per_label(auroc, targets, targets)).n_labels == 0:
         raise DataError("no label has both a positive and a negative in validation: there is no AUROC to train by")
-    n_train = len(datamodule.parts["train"])
+    n_train, n_val = len(datamodule.parts["train"]), len(datamodule.parts["val"])
+    if n_val < n_ranks():
+        raise DataError(f"{n_val} validation images cannot be shared by {n_ranks()} devices: take fewer")
     if not phase.config.freeze_bn and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
         raise DataError(
             f"{n_train} training images in batches of {phase.config.batch_size} leave one for the last, too few for "

@@ -4,6 +4,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
+from cxrlit.collective import device_options
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.evaluation.metrics import macro
@@ -16,12 +17,10 @@ def measure_start(network: CXRNet, config: TrainConfig, precision: Precision, da
     """Validation macro AUROC of the weights that a phase starts from, at the phase's own image size."""
     options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     trainer = Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=1,
+        **device_options(config.trainer),
         precision=LIGHTNING_PRECISION[precision],
         deterministic=True,
         enable_model_summary=False,
-        use_distributed_sampler=False,
         **options,
     )
     module = CXRModule(network, labels=datamodule.data.labels)

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from rich import get_console
 
+from cxrlit.collective import after_rank_0, from_rank_0
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.console import say
 from cxrlit.data.datamodule import CXRDataModule
@@ -20,9 +21,11 @@ from cxrlit.errors import CheckpointError, DataError, name_some
 from cxrlit.evaluation.metrics import macro
 from cxrlit.files import hash_file, sweep_staged, write_json
 from cxrlit.interrupt import hold_signals
+from cxrlit.model.batch_norm import sync_batch_norms
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.loss import capped_pos_weight
 from cxrlit.model.module import CXRModule
+from cxrlit.ranks import n_ranks
 from cxrlit.training.callbacks import BestCheckpoint
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, START_EPOCH, read_checkpoint, write_checkpoint
 from cxrlit.training.checks import check_trainable
@@ -77,19 +80,9 @@ def run_phase(
         Interrupted: A signal asked to stop; what it had reached is saved.
     """
     get_console().rule(f"{phase.name}-{phase.id}: {phase.config.img_size} px, last {phase.config.n_unfreeze} layers")
-    datamodule = CXRDataModule(
-        data,
-        img_size=phase.config.img_size,
-        batch_size=phase.config.batch_size,
-        resize=config.data.resize,
-        cache_dir=Path(config.cache_dir),
-        augment=build_augment(config.augment),
-        sampler=config.sampler,
-        seed=config.seed,
-        num_workers=config.trainer.num_workers,
-    )
-    check_trainable(phase, datamodule)
-    network, seen, history = start_network(config, before)
+    datamodule = after_rank_0(lambda: open_images(phase, config, data))
+    after_rank_0(lambda: check_trainable(phase, datamodule))
+    network, seen, history = after_rank_0(lambda: start_network(config, before))
     pos_weight = weigh_positives(config, datamodule)
     facts = {
         "format": CHECKPOINT_FORMAT,
@@ -104,22 +97,26 @@ def run_phase(
         "trained_patients": sorted(seen | data.name_patients("train")),
         "history": history,
     }
-    point = choose_resume(phase, datamodule)
+    point = from_rank_0(lambda: choose_resume(phase, datamodule))
     if point is None:
-        record = begin_folder(phase.folder, facts, config, datamodule, pos_weight)
+        record = from_rank_0(lambda: begin_folder(phase.folder, facts, config, datamodule, pos_weight))
     else:
-        record = read_record(phase.folder) or {}
+        record = from_rank_0(lambda: read_record(phase.folder) or {})
         compare_versions(record)
         datamodule.first_epoch, datamodule.n_behind = point.position.epoch, point.position.n_batches
     with use_threads(record["threads"]):
         if phase.config.require_improvement and "start_val_auroc_macro" not in record:
             record["start_val_auroc_macro"] = measure_start(network, config, precision, datamodule)
-            write_json(phase.folder / RECORD, record)
+            from_rank_0(lambda: write_json(phase.folder / RECORD, record))
         if phase.config.require_improvement:
             say(f"It starts from validation macro AUROC {record['start_val_auroc_macro']:.4f}")
         if phase.n_views:
-            datamodule.features = open_features(network, phase.config, config, precision, datamodule, phase.n_views)
+            datamodule.features = after_rank_0(
+                lambda: open_features(network, phase.config, config, precision, datamodule, phase.n_views)
+            )
         say(f"It computes in {precision}, threads: {torch.get_num_threads()}; {datamodule.describe_loading()}")
+        if n_ranks() > 1:
+            sync_batch_norms(network)
         seed_all(config.seed)
         module = CXRModule(
             network,
@@ -134,7 +131,36 @@ def run_phase(
         trainer = build_trainer(phase, config, precision, facts, callbacks)
         with hold_signals():
             trainer.fit(module, datamodule=datamodule, ckpt_path=None if point is None else str(point.path))
-    best = keep_best(phase, config, record, facts, trainer, before)
+    best = from_rank_0(lambda: finish_folder(phase, config, record, facts, trainer, before))
+    say(f"{phase.name}: {best.describe()}, {data.describe_split()}")
+
+
+def open_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> CXRDataModule:
+    """The images of a phase, prepared where they are not."""
+    return CXRDataModule(
+        data,
+        img_size=phase.config.img_size,
+        batch_size=phase.config.batch_size,
+        resize=config.data.resize,
+        cache_dir=Path(config.cache_dir),
+        augment=build_augment(config.augment),
+        sampler=config.sampler,
+        seed=config.seed,
+        num_workers=config.trainer.num_workers,
+    )
+
+
+def finish_folder(
+    phase: PlannedPhase,
+    config: TrainConfig,
+    record: dict[str, Any],
+    facts: dict[str, Any],
+    trainer: Trainer,
+    before: Path | None,
+) -> Result:
+    """Write what a phase that has ended hands on, and that it is done; arguments of ``keep_best``."""
+    best, module = keep_best(phase, config, record, facts, trainer, before), trainer.lightning_module
+    assert isinstance(module, CXRModule)
     last_score = macro(module.auroc["val"]).value
     write_checkpoint(phase.folder / "last.ckpt", facts, trainer.current_epoch - 1, last_score, module.state_dict())
     write_json(
@@ -147,7 +173,7 @@ def run_phase(
             "status": "done",
         },
     )
-    say(f"{phase.name}: {best.describe()}, {data.describe_split()}")
+    return best
 
 
 def choose_resume(phase: PlannedPhase, datamodule: CXRDataModule) -> ResumePoint | None:

@@ -19,7 +19,7 @@ from cxrlit.training.folder import read_done, read_record
 from cxrlit.training.resume import Position, find_resume
 from cxrlit.training.targets import REQUIRED_CALLBACKS, check_targets, merge_callbacks
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Part of every phase's id. Rises when the same config would train to another result."""
 
 DISPLAY_TARGETS = frozenset(

@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
+from cxrlit.collective import device_options
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.errors import ConfigError
 from cxrlit.model.module import build_optimizer
@@ -28,7 +29,7 @@ def build_trainer(
     facts: Mapping[str, Any],
     watching: Sequence[Callback] = (),
 ) -> Trainer:
-    """Lightning's trainer for a phase: one device, deterministic, its files in the phase folder.
+    """Lightning's trainer for a phase: deterministic, its files in the phase folder.
 
     Args:
         phase: What to do.
@@ -39,8 +40,7 @@ def build_trainer(
     """
     callbacks = [*build_callbacks(phase, config, facts), *watching]
     return Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=1,
+        **device_options(config.trainer, find_unused_parameters=phase.config.n_unfreeze_schedule is not None),
         precision=LIGHTNING_PRECISION[precision],
         max_epochs=phase.config.max_epochs,
         gradient_clip_val=config.trainer.gradient_clip_norm,
@@ -52,7 +52,6 @@ def build_trainer(
         log_every_n_steps=10,
         enable_model_summary=False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        use_distributed_sampler=False,
         default_root_dir=str(phase.folder),
     )
 
@@ -114,4 +113,6 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is that of all devices already
+    warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cxrlit.labels import LABELS
-from cxrlit.model.loss import capped_pos_weight, masked_bce
+from cxrlit.model.loss import capped_pos_weight, masked_bce, share_loss
 
 
 def plain_bce(logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Tensor | None) -> float:
@@ -22,6 +23,12 @@ def plain_bce(logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Ten
     return float(np.mean(terms))
 
 
+def mean_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor | None = None) -> Tensor:
+    """What a training on one device goes backward from."""
+    loss: Tensor = share_loss(*masked_bce(logits, targets, pos_weight), len(logits))["loss"]
+    return loss
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("unknown", [0.0, 0.4])
 def test_loss_is_the_mean_over_the_known_targets(weighted: bool, unknown: float) -> None:
@@ -30,7 +37,7 @@ def test_loss_is_the_mean_over_the_known_targets(weighted: bool, unknown: float)
     targets = (torch.rand(6, 8, generator=generator) < 0.3).float()
     targets[torch.rand(6, 8, generator=generator) < unknown] = torch.nan
     pos_weight = torch.rand(8, generator=generator) * 10 if weighted else None
-    assert masked_bce(logits, targets, pos_weight).item() == pytest.approx(
+    assert mean_bce(logits, targets, pos_weight).item() == pytest.approx(
         plain_bce(logits, targets, pos_weight), rel=1e-5
     )
 
@@ -39,7 +46,7 @@ def test_unknown_targets_have_no_gradient() -> None:
     logits = torch.randn(4, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
     targets = torch.zeros(4, 8)
     targets[1, 2] = targets[3, 7] = torch.nan
-    masked_bce(logits, targets, torch.full((8,), 3.0)).backward()
+    mean_bce(logits, targets, torch.full((8,), 3.0)).backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad == 0, targets.isnan())
     assert logits.grad.isfinite().all()
@@ -48,7 +55,7 @@ def test_unknown_targets_have_no_gradient() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_without_a_known_target_changes_nothing(weighted: bool) -> None:
     logits = torch.full((2, 8), 50.0, requires_grad=True)
-    loss = masked_bce(logits, torch.full((2, 8), torch.nan), torch.full((8,), 2.0) if weighted else None)
+    loss = mean_bce(logits, torch.full((2, 8), torch.nan), torch.full((8,), 2.0) if weighted else None)
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -57,7 +64,7 @@ def test_a_batch_without_a_known_target_changes_nothing(weighted: bool) -> None:
 
 def test_extreme_logits_stay_finite() -> None:
     logits = torch.tensor([[1000.0, -1000.0]], requires_grad=True)
-    loss = masked_bce(logits, torch.tensor([[0.0, 1.0]]))
+    loss = mean_bce(logits, torch.tensor([[0.0, 1.0]]))
     loss.backward()
     assert loss.item() == 1000
     assert logits.grad is not None

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tiny import RandomImages, fit, make_loader, make_module
 from torch import Tensor
 
-from cxrlit.errors import ConfigError
+from cxrlit.errors import DivergenceError
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import EpochReport, FreezeBatchNorm, PhasedUnfreezing
 
@@ -134,7 +134,7 @@ def test_a_training_that_diverges_ends_with_a_line() -> None:
             assert isinstance(pl_module, CXRModule)
             torch.nn.init.constant_(pl_module.network.head.weight, float("nan"))
 
-    with pytest.raises(ConfigError, match=r"lr=0\.5: the training diverged") as fault:
+    with pytest.raises(DivergenceError, match=r"lr=0\.5: the training diverged") as fault:
         fit(make_module(lr=0.5), [*freeze_all(), Explode()])
     assert "\n" not in str(fault.value)
 

@@ -28,14 +28,14 @@ OTHERS = {
     "no format": {"cxrlit": {}},
     "newer": {"cxrlit": {"format": 99}},
     "format alone": {"cxrlit": {"format": 1}},
-    "wrong type": {"cxrlit": {"format": 3, "phase": 3}},
-    "a state to resume from": {"cxrlit_resume": {"format": 3}, "state_dict": {}},
+    "wrong type": {"cxrlit": {"format": 4, "phase": 3}},
+    "a state to resume from": {"cxrlit_resume": {"format": 4}, "state_dict": {}},
     "what Lightning would build": {
-        "cxrlit": {"format": 3},
+        "cxrlit": {"format": 4},
         "state_dict": {},
         "hyper_parameters": {"_instantiator": "os.system", "_class_path": "subprocess.Popen"},
     },
-    "a class path": {"cxrlit": {"format": 3}, "state_dict": {}, "_class_path": "subprocess.Popen"},
+    "a class path": {"cxrlit": {"format": 4}, "state_dict": {}, "_class_path": "subprocess.Popen"},
 }
 
 
@@ -54,9 +54,9 @@ def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
     if inside == "alone":
         write_pickle(path, payload)
     elif inside == "as weights":
-        write_sealed(path, {"cxrlit": {"format": 3}, "state_dict": payload})
+        write_sealed(path, {"cxrlit": {"format": 4}, "state_dict": payload})
     else:
-        write_sealed(path, {"cxrlit": {"format": 3, "config": payload}, "state_dict": {}})
+        write_sealed(path, {"cxrlit": {"format": 4, "config": payload}, "state_dict": {}})
     with pytest.raises(CheckpointError, match="refused"):
         read_checkpoint(tmp_path)
     assert not canary.exists()
@@ -67,7 +67,7 @@ def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
 @pytest.mark.parametrize("way", [write_pickle, write_old_torch, write_sealed])
 def test_no_command_runs_a_payload(lab: Lab, tmp_path: Path, way: Any, name: str, key: str) -> None:
     canary, path = tmp_path / "canary", tmp_path / name
-    way(path, {"cxrlit": {"format": 3}, "state_dict": {"network.head.bias": Payload(canary)}})
+    way(path, {"cxrlit": {"format": 4}, "state_dict": {"network.head.bias": Payload(canary)}})
     if key == "ckpt":
         outcome = run_command("evaluate.py", f"ckpt={path}")
     else:

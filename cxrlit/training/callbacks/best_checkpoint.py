@@ -34,7 +34,8 @@ class BestCheckpoint(Checkpoint):
         score = macro(pl_module.auroc["val"]).value
         if score > self.score:
             self.epoch, self.score = trainer.current_epoch, score
-            write_checkpoint(self.folder / "best.ckpt", self.facts, self.epoch, score, pl_module.state_dict())
+            if trainer.is_global_zero:
+                write_checkpoint(self.folder / "best.ckpt", self.facts, self.epoch, score, pl_module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "score": self.score}

@@ -34,10 +34,10 @@ class EpochReport(Callback):
         self._lr = float("nan")
         self._losses: list[Tensor] = []
         self._resumed_losses: list[float] = []
-        self._n_images: list[int] = []
+        self._n_images: list[int | Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_metrics()  # where a phase resumes, without what came after the state it resumes from
+        self._write_metrics(trainer)  # where a phase resumes, without what came after the state it resumes from
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -45,13 +45,13 @@ class EpochReport(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._losses.append(outputs["loss"].detach())
-        self._n_images.append(len(batch["target"]))
+        self._losses.append(outputs["mean_loss"])
+        self._n_images.append(outputs["n_images"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CXRModule)
         values = pl_module.auroc["val"]
-        train_loss = float(np.average(self._read_losses(), weights=self._n_images))
+        train_loss = float(np.average(self._read_losses(), weights=self._count_images()))
         self._losses, self._resumed_losses, self._n_images = [], [], []
         pl_module.log("train/loss_epoch", train_loss, batch_size=1)
         row = {
@@ -67,13 +67,13 @@ class EpochReport(Callback):
             names = [f"{part}_auroc_{label}" for label in pl_module.labels]
             row |= dict(zip(names, aurocs.tolist(), strict=True))
         self._rows.append(row)
-        self._write_metrics()
+        self._write_metrics(trainer)
         say(self._describe(row, pl_module.labels, values, trainer.max_epochs))
         if self._best is None or macro(values).value > macro(self._best).value:
             self._best = values
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._rows:
+        if self._rows and trainer.is_global_zero:
             draw_curves(pd.DataFrame(self._rows), self.folder / "curves.png")
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class EpochReport(Callback):
             "best": None if self._best is None else self._best.tolist(),
             "lr": self._lr,
             "losses": self._read_losses(),
-            "n_images": self._n_images,
+            "n_images": self._count_images(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,8 +95,14 @@ class EpochReport(Callback):
         """The loss of each batch of the epoch so far; the device is asked once."""
         return self._resumed_losses + (torch.stack(self._losses).tolist() if self._losses else [])
 
-    def _write_metrics(self) -> None:
+    def _count_images(self) -> list[int]:
+        """Images of each of those batches."""
+        return [int(number) for number in self._n_images]
+
+    def _write_metrics(self, trainer: Trainer) -> None:
         path = self.folder / "metrics.csv"
+        if not trainer.is_global_zero:
+            return
         if self._rows:
             write_csv(path, pd.DataFrame(self._rows))
         else:

@@ -6,6 +6,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from cxrlit.collective import gather_over_ranks
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.errors import DivergenceError, name_some
 
@@ -26,7 +27,8 @@ class FiniteLoss(Callback):
         if torch.isfinite(loss):
             return
         assert self._rows is not None
-        images = self._name_images(trainer, self._rows.tolist())
+        rows = [row for share in gather_over_ranks(self._rows.tolist()) for row in share]  # it is NaN on all of them
+        images = self._name_images(trainer, rows)
         raise DivergenceError(
             f"the loss is {loss.item():g} at epoch {trainer.current_epoch + 1}, batch {self._number + 1}; the step is "
             f"not taken, and what was saved before is kept. Set a lower lr, or look at these images: {images}"

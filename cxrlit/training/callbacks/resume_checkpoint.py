@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from cxrlit.collective import max_over_ranks
 from cxrlit.errors import DivergenceError
 from cxrlit.interrupt import Interrupted, asked_to_stop, set_handlers
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
@@ -45,7 +46,7 @@ class ResumeCheckpoint(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:  # its state is the one before the last validation
             return
-        signum = asked_to_stop()
+        signum = max_over_ranks(asked_to_stop() or 0) or None  # all stop at the same step
         if signum is not None or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._save(trainer, pl_module)
         if signum is not None:
@@ -99,7 +100,8 @@ class ResumeCheckpoint(Callback):
                     "saved before is kept. Set a lower lr"
                 )
         trainer.save_checkpoint(self.folder / name_state(trainer.global_step), weights_only=False)
-        drop_states(self.folder, keep=KEPT)
+        if trainer.is_global_zero:
+            drop_states(self.folder, keep=KEPT)
         self._saved_step = trainer.global_step
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
