@@ -72,7 +72,7 @@ def list_states(folder: Path) -> list[Path]:
 def drop_states(folder: Path, keep: int = 0) -> None:
     """Remove all states of a phase but the newest ``keep``."""
     for path in list_states(folder)[keep:]:
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process that wanted the same phase may be doing this too
 
 
 def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[str]]:
