@@ -8,6 +8,7 @@ the images, the augmentation, size, precision and batch size. Another learning r
 import hashlib
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,17 @@ def open_features(
     )
     folder = Path(config.cache_dir) / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
-    loaders = {f"train-{view}": datamodule.view_dataloader(view) for view in range(n_views)}
-    loaders["val"] = datamodule.plain_dataloader("val")
+    loaders = {f"train-{view}": partial(datamodule.view_dataloader, view) for view in range(n_views)}
+    loaders["val"] = partial(datamodule.plain_dataloader, "val")
     with hold_lock(folder, f"waiting for another process that computes {show_path(folder)}"):
         sweep_staged(folder)
         arrays, n_missing = {}, 0
-        for name, loader in loaders.items():
+        for name, make_loader in loaders.items():
             path, n_rows = folder / f"{name}.npy", len(datamodule.parts[name.partition("-")[0]])
             found = _open(path, n_rows)
             if found is None:
                 n_missing += 1
-                _compute(network, n_units, loader, n_rows, path, config.trainer.accelerator, precision)
+                _compute(network, n_units, make_loader(), n_rows, path, config.trainer.accelerator, precision)
                 found = _open(path, n_rows)
             assert found is not None
             arrays[name] = found

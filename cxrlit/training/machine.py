@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cxrlit.console import say
+from cxrlit.errors import ConfigError
 from cxrlit.training.folder import read_versions
 
 
@@ -39,7 +40,21 @@ def compare_versions(record: Mapping[str, Any]) -> None:
         say(f"warning: it was begun with {', '.join(changed)}: the last digits may differ", style="yellow")
 
 
+def find_accelerators() -> dict[str, bool]:
+    """Which of the accelerators that a config may name are there, in the order in which ``auto`` takes them."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse one that is not there.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    if not find_accelerators().get(accelerator, True):
+        raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
+
+
 def choose_device(accelerator: str) -> str:
     """What a trainer with that accelerator computes on."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return next(name for name, is_there in there.items() if is_there and accelerator in ("auto", name))
+    return next(name for name, is_there in find_accelerators().items() if is_there and accelerator in ("auto", name))

@@ -17,8 +17,9 @@ from cxrlit.ranks import rank
 from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.training.checks import check_ancestors, check_images, check_start
 from cxrlit.training.folder import read_done
+from cxrlit.training.machine import check_accelerator
 from cxrlit.training.phase import Result, run_phase, start_network
-from cxrlit.training.plan import PlannedPhase, check_accelerator, hash_start, plan_chain
+from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain
 from cxrlit.training.resume import drop_states
 from cxrlit.training.screen import print_data, print_plan
 from cxrlit.training.trainer import check_buildable, quiet_lightning

@@ -12,10 +12,11 @@ import torch
 from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
 from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.load import LoadedData
-from cxrlit.errors import CheckpointError, ConfigError
+from cxrlit.errors import CheckpointError
 from cxrlit.files import hash_file, hash_value
 from cxrlit.model.densenet import IMAGENET_FILE
 from cxrlit.training.folder import read_done, read_record
+from cxrlit.training.machine import check_accelerator
 from cxrlit.training.resume import Position, find_resume
 from cxrlit.training.targets import REQUIRED_CALLBACKS, check_targets, merge_callbacks
 
@@ -157,17 +158,6 @@ def hash_start(config: TrainConfig) -> str:
     if not path.is_file():
         raise CheckpointError(f"model.weights={weights}: there is no such file; it may be imagenet, none or a file")
     return hash_file(path)
-
-
-def check_accelerator(accelerator: str) -> None:
-    """Refuse one that is not there.
-
-    Raises:
-        ConfigError: This machine has no such accelerator.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(accelerator, True):
-        raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
 
 
 def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
