@@ -100,7 +100,7 @@ def decode_png(content: bytes) -> Pixels:
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
                 return values.astype(np.uint16)
-            return np.asarray(image.convert("L"))
+            return values if image.mode == "L" else np.asarray(image.convert("L"))
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
