@@ -139,7 +139,7 @@ def fit_bare(settings: list[str]) -> None:
     from cxrlit.data.datamodule import CXRDataModule
     from cxrlit.data.transforms import build_augment
     from cxrlit.model.densenet import build_network, list_trainable, unfreeze_last
-    from cxrlit.training.plan import choose_precision
+    from cxrlit.training.machine import choose_precision
 
     phase = config.phases.finetune
     datamodule = CXRDataModule(

@@ -21,6 +21,10 @@ class CheckpointError(CXRLitError):
     """A checkpoint, or a file of weights, that is missing, damaged or not ours."""
 
 
+class BundleError(CXRLitError):
+    """A bundle that is not whole, was changed, or is not what it says."""
+
+
 class DivergenceError(CXRLitError):
     """A loss or a weight that is NaN or infinite: the training cannot go on."""
 

@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cxrlit.console import say
+
+if TYPE_CHECKING:  # half a second, for what most users of this file do without
+    import pandas as pd
 
 STAGED = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
 """Names of what is under way."""
@@ -118,7 +119,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+def write_csv(path: Path, table: "pd.DataFrame", float_format: str | None = None) -> None:
     """Write a table without its row numbers; NaN becomes an empty cell."""
     with replace_file(path) as staged:
         table.to_csv(staged, index=False, float_format=float_format, lineterminator="\n")

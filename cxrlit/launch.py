@@ -32,11 +32,11 @@ from cxrlit.config import (
     read_sweep,
     suggest_key,
 )
-from cxrlit.errors import ConfigError, CXRLitError, first_line
+from cxrlit.errors import ConfigError, first_line
+from cxrlit.faults import name_fault, stop
 from cxrlit.interrupt import Interrupted, catch_signals
-from cxrlit.ranks import is_lost_peer, is_said_by_rank_0, rank
+from cxrlit.ranks import rank
 
-FAULT_EXIT_CODE = 2
 BATCH_SIZE = "hydra.sweeper.max_batch_size"
 """The one key of Hydra's own sweeper that is heard: points that are launched together."""
 
@@ -78,14 +78,6 @@ def launch(
         stop(fault)
 
 
-def stop(error: CXRLitError) -> None:
-    """Print a fault as one line, once by all processes, and leave with an exit code that is not 0."""
-    line = "".join(character if character.isprintable() else " " for character in str(error))
-    if not is_said_by_rank_0(error):
-        print(f"error: {' '.join(line.split())[:2000]}", file=sys.stderr)
-    raise SystemExit(FAULT_EXIT_CODE)
-
-
 def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
     """Run a task on a checked config; a fault that the user can mend ends the program with one line."""
     try:
@@ -95,19 +87,6 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
         if fault is None:
             raise
         stop(fault)
-
-
-def name_fault(error: Exception) -> CXRLitError | None:
-    """An exception as a fault that the user can mend; None where it is none."""
-    if isinstance(error, CXRLitError):
-        return error
-    if isinstance(error, OSError):  # no space, no permission, no such folder
-        return CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    if isinstance(error, RuntimeError) and is_lost_peer(error):
-        return CXRLitError(f"rank {rank()}: another process has ended or cannot be reached; it says why")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return CXRLitError(f"out of memory: take a smaller batch_size or img_size ({first_line(error)})")
-    return None
 
 
 def check_command_line(

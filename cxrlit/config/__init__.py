@@ -33,6 +33,7 @@ from cxrlit.config.data import (
     VinDrConfig,
 )
 from cxrlit.config.evaluate import EvaluateConfig, HomeData
+from cxrlit.config.export import ExportConfig
 from cxrlit.config.read import SectionT, list_keys, read_config, read_sweep, suggest_key
 from cxrlit.config.sweep import Choices, Interval, SweepConfig, Value, quote, write_override
 from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
@@ -49,6 +50,7 @@ __all__ = [
     "CompareThresholds",
     "DataConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "HomeData",
     "InspectConfig",
     "Interval",

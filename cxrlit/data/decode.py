@@ -4,6 +4,7 @@ Whatever a file holds, it becomes pixels or a ``ValueError`` whose text is the r
 here changes the state of the process, so that many threads can decode at once.
 """
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxrlit.data.formats import Pixels, jpeg, png
 from cxrlit.errors import DataError
@@ -21,6 +23,9 @@ PREPROCESSING_VERSION = 2
 
 MAX_FILE_BYTES = 512 * 2**20
 """A larger file is refused unread."""
+
+COLOUR_PX = 256
+"""Side at which colour is looked for."""
 
 Resize = Literal["pad", "crop", "stretch"]
 
@@ -91,6 +96,26 @@ def describe_image(content: bytes) -> tuple[int, int, str]:
     else:
         raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
     return header.width, header.height, header.mode
+
+
+def measure_colour(content: bytes) -> float:
+    """How much colour is in an image that can be decoded: the mean distance between the channels, in grays.
+
+    Returns:
+        0 where the file has no colour channels; of a gray image in them, at most what rounding makes.
+    """
+    if content.startswith(png.SIGNATURE):
+        is_gray, strip, name = png.read_png_header(content).colour in {0, 4}, png.strip_png, "PNG"
+    elif content.startswith(jpeg.SIGNATURE):
+        is_gray, strip, name = jpeg.read_jpeg_header(content).n_components == 1, jpeg.strip_jpeg, "JPEG"
+    else:
+        return 0.0  # a DICOM image that has colour cannot be decoded
+    if is_gray:
+        return 0.0
+    with Image.open(io.BytesIO(strip(content)), formats=[name]) as image:
+        image.draft("RGB", (COLOUR_PX, COLOUR_PX))
+        seen = np.asarray(image.convert("RGB").resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX), np.int16)
+    return float((seen.max(axis=2) - seen.min(axis=2)).mean())
 
 
 def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:

@@ -9,13 +9,9 @@ import pandas as pd
 
 from cxrlit.config import EvaluateConfig
 from cxrlit.console import show_steps
+from cxrlit.evaluation.fitting import fit_operating_point
 from cxrlit.evaluation.measure import Measured, measure
-from cxrlit.evaluation.operating_point import (
-    OperatingPoint,
-    fit_operating_point,
-    no_operating_point,
-    read_operating_point,
-)
+from cxrlit.evaluation.operating_point import OperatingPoint, no_operating_point, read_operating_point
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
 from cxrlit.evaluation.subject import Subject
 from cxrlit.evaluation.tables import tabulate_confusion, tabulate_labels, tabulate_summary, tabulate_thresholds

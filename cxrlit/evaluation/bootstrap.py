@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.weighted import (
     DECISIONS,
     ERRORS,

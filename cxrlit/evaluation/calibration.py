@@ -6,9 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 
 Method = Literal["temperature", "platt"]
 
@@ -59,6 +58,16 @@ def recover_logits(probs: Floats) -> NDArray[np.float64]:
     top = 2.0**-25 if probs.dtype == np.float32 else 2.0**-54  # half a step of the type below 1
     exact = np.clip(probs.astype(np.float64), 2.0**-150, 1.0)
     return np.log(exact) - np.log(np.maximum(1 - exact, top))
+
+
+def sigmoid(logits: Floats) -> NDArray[np.float64]:
+    """The probs of logits, whatever their size.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    with np.errstate(over="ignore"):  # an infinite power is a prob of 0
+        return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))))
 
 
 def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], method: Method) -> Calibration:
@@ -119,7 +128,7 @@ def apply_calibration(calibration: Calibration, probs: Floats) -> NDArray[np.flo
     fitted = ~np.isnan(calibration.slope)
     calibrated = np.array(probs, dtype=np.float64)
     logits = recover_logits(probs[:, fitted])
-    calibrated[:, fitted] = expit(calibration.slope[fitted] * logits + calibration.intercept[fitted])
+    calibrated[:, fitted] = sigmoid(calibration.slope[fitted] * logits + calibration.intercept[fitted])
     return calibrated
 
 
@@ -128,7 +137,7 @@ def _fit_temperature(logits: NDArray[np.float64], present: NDArray[np.bool_]) ->
         return "the probs of validation are all on the right side of 0.5: no temperature is best"
 
     def gradient(slope: float) -> tuple[float, float]:
-        fitted = expit(slope * logits)
+        fitted = sigmoid(slope * logits)
         return float(logits @ (fitted - present)), float((logits**2) @ (fitted * (1 - fitted)))
 
     if gradient(0)[0] >= 0:
@@ -163,7 +172,7 @@ def _fit_platt(logits: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple
         return float((np.logaddexp(0, margin) - present * margin).sum())
 
     for _ in range(STEPS):  # Newton; a step that gains too little is halved
-        fitted = expit(design @ at)
+        fitted = sigmoid(design @ at)
         gradient = design.T @ (fitted - present)
         hessian = (design * (fitted * (1 - fitted))[:, None]).T @ design
         step = np.linalg.solve(hessian, gradient)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import (
     LEVEL,
     N_REPLICATES,
@@ -16,7 +17,6 @@ from cxrlit.evaluation.bootstrap import (
     p_of_change,
 )
 from cxrlit.evaluation.delong import compare_areas, estimate_areas
-from cxrlit.evaluation.metrics import Floats
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import LEVEL, MIN_DEFINED, MIN_PATIENTS, draw_weights
-from cxrlit.evaluation.metrics import Floats
 from cxrlit.evaluation.weighted import find_steps
 
 Numbers = NDArray[np.float64]

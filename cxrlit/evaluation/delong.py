@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 
 LEVEL = 0.95
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-Floats = NDArray[np.floating[Any]]
+from cxrlit.evaluation import Floats
 
 
 def auroc(scores: Floats, targets: Floats, weights: NDArray[Any] | None = None) -> float:

@@ -4,16 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cxrlit.errors import DataError, name_some
-from cxrlit.evaluation.calibration import Calibration, Method, apply_calibration, fit_calibration
-from cxrlit.evaluation.metrics import Floats
-from cxrlit.evaluation.thresholds import Rule, Thresholds, tune_thresholds
+from cxrlit.evaluation import Floats
+from cxrlit.evaluation.calibration import Calibration, Method, apply_calibration
 from cxrlit.files import write_json
 
 MAX_BYTES = 10_000_000
@@ -21,6 +20,42 @@ MAX_BYTES = 10_000_000
 
 ORIGIN = ("tuned_on", "split_name", "split_hash", "checkpoint")
 """What is said of where an operating point comes from."""
+
+
+Rule = Literal["f1_grid", "f1_quantiles", "youden", "sensitivity", "specificity"]
+"""What a threshold is the best for.
+
+- ``f1_grid``: F1, of ``GRID``.
+- ``f1_quantiles``: F1, of the percentiles of the positives' own probs. F1 has its best threshold at the prob of a
+  positive, of a rare label often below the grid's first.
+- ``youden``: sensitivity + specificity - 1 (Youden, Cancer 1950).
+- ``sensitivity``: the highest threshold with at least the wanted one.
+- ``specificity``: the lowest threshold with at least the wanted one.
+
+Of several that are equally good, the lowest. All but the grid's lie halfway between a positive's prob and the next
+lower prob of any image, so that no rounding turns a decision of validation around.
+"""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Fixed thresholds.
+
+    Attributes:
+        labels: The L labels.
+        values: (L,) float64; NaN where validation cannot tell.
+        f1: (L,) F1 on validation at them.
+        reasons: Why a label has none, by label.
+        rule: What they are the best for; None: given by hand.
+        wanted: The sensitivity or specificity that was asked for.
+    """
+
+    labels: tuple[str, ...]
+    values: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    reasons: dict[str, str]
+    rule: Rule | None = "f1_grid"
+    wanted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,53 +108,28 @@ class OperatingPoint:
             self.origin,
         )
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON; a label without a value has null, and its reason."""
+    def to_plain(self) -> dict[str, Any]:
+        """It as plain types; a label without a value has None, and its reason."""
         calibration, thresholds = self.calibration, self.thresholds
-        write_json(
-            path,
-            {
-                "rule": thresholds.rule,
-                "wanted": thresholds.wanted,
-                **self.origin,
-                "calibration": calibration
-                and {
-                    "method": calibration.method,
-                    "slope": _name(self.labels, calibration.slope),
-                    "intercept": _name(self.labels, calibration.intercept),
-                    "reasons": calibration.reasons,
-                },
-                "thresholds": _name(self.labels, thresholds.values),
-                "f1_of_validation": _name(self.labels, thresholds.f1),
-                "reasons": thresholds.reasons,
+        return {
+            "rule": thresholds.rule,
+            "wanted": thresholds.wanted,
+            **self.origin,
+            "calibration": calibration
+            and {
+                "method": calibration.method,
+                "slope": _name(self.labels, calibration.slope),
+                "intercept": _name(self.labels, calibration.intercept),
+                "reasons": calibration.reasons,
             },
-        )
+            "thresholds": _name(self.labels, thresholds.values),
+            "f1_of_validation": _name(self.labels, thresholds.f1),
+            "reasons": thresholds.reasons,
+        }
 
-
-def fit_operating_point(
-    probs: Floats,
-    targets: Floats,
-    labels: Sequence[str],
-    *,
-    method: Method | None,
-    rule: Rule,
-    wanted: float | None,
-    origin: Mapping[str, str | None],
-) -> OperatingPoint:
-    """Fit the calibration on validation, and tune the thresholds on its calibrated probs.
-
-    Args:
-        probs: (N, L) of the validation images.
-        targets: (N, L), NaN unknown: left out.
-        labels: The L labels.
-        method: Of calibration; None: none.
-        rule: What the thresholds are the best for.
-        wanted: The sensitivity or specificity, for those rules.
-        origin: See ``OperatingPoint``.
-    """
-    calibration = None if method is None else fit_calibration(probs, targets, labels, method)
-    calibrated = probs.astype(np.float64) if calibration is None else apply_calibration(calibration, probs)
-    return OperatingPoint(calibration, tune_thresholds(calibrated, targets, labels, rule, wanted), origin)
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, self.to_plain())
 
 
 def no_operating_point(labels: Sequence[str], reason: str) -> OperatingPoint:
@@ -137,15 +147,30 @@ def read_operating_point(path: Path) -> OperatingPoint:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: too large to be thresholds")
-        content = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {str(error)[:160]}") from None
+    return parse_operating_point(content, path)
+
+
+def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
+    """What ``OperatingPoint.to_plain`` made.
+
+    Args:
+        plain: Plain types.
+        path: Where they are from, for messages.
+
+    Raises:
+        DataError: They are none.
+    """
+    try:
+        content = _File.model_validate(plain)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         raise DataError(f"{path}: not the thresholds of an evaluation: {key}: {fault['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {str(error)[:160]}") from None
     labels, given = tuple(content.thresholds), content.calibration
     named: dict[str, dict[str, float | None]] = {"f1": content.f1_of_validation or dict.fromkeys(labels)}
     if given is not None:

@@ -24,7 +24,7 @@ from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.ranks import n_ranks, rank
 from cxrlit.training.checkpoint import Checkpoint
-from cxrlit.training.plan import choose_precision
+from cxrlit.training.machine import choose_precision
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 Average = Literal["probs", "logits"]

@@ -32,7 +32,7 @@ from cxrlit.data.sources.tables import (
     show,
 )
 from cxrlit.errors import DataError, name_some
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.scores import narrow_probs, read_scores
 from cxrlit.files import write_csv
 

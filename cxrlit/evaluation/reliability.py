@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cxrlit.evaluation.metrics import Floats, divide
+from cxrlit.evaluation import Floats
+from cxrlit.evaluation.metrics import divide
 
 N_BINS = 15
 

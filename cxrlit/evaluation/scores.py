@@ -11,7 +11,7 @@ from scipy.special import expit
 from cxrlit.config.predictions import Scores
 from cxrlit.data.sources.tables import refuse_cells, say_lines, show
 from cxrlit.errors import DataError
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 
 ROUNDING = 0.01
 """How far beyond 0 or 1 a number may be the rounding of a prob; it is refused all the same."""

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import MIN_PATIENTS, N_REPLICATES, UNDEFINED, Replicates, bootstrap, interval
 from cxrlit.evaluation.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.groups import Attribute, find_attributes
 from cxrlit.evaluation.measure import AT_THRESHOLD, OVER_LABELS, say_undefined
-from cxrlit.evaluation.metrics import Counts, Floats, count_decisions
+from cxrlit.evaluation.metrics import Counts, count_decisions
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.weighted import ERRORS, RANKING

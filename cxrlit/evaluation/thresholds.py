@@ -1,56 +1,22 @@
 """The threshold of each label, tuned on validation and fixed from then on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import LEVEL, N_REPLICATES, NO_VARIATION, bootstrap, draw_weights, interval
-from cxrlit.evaluation.metrics import Counts, Floats, count_decisions, f1_score
+from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score
+from cxrlit.evaluation.operating_point import Rule, Thresholds
 
 GRID = np.round(np.arange(5, 96) / 100, 2)
 """0.05 to 0.95 in steps of 0.01."""
 
 SHARES = np.arange(100) / 100
 """Of the positives that a threshold of ``f1_quantiles`` leaves below it."""
-
-Rule = Literal["f1_grid", "f1_quantiles", "youden", "sensitivity", "specificity"]
-"""What a threshold is the best for.
-
-- ``f1_grid``: F1, of ``GRID``.
-- ``f1_quantiles``: F1, of the percentiles of the positives' own probs. F1 has its best threshold at the prob of a
-  positive, of a rare label often below the grid's first.
-- ``youden``: sensitivity + specificity - 1 (Youden, Cancer 1950).
-- ``sensitivity``: the highest threshold with at least the wanted one.
-- ``specificity``: the lowest threshold with at least the wanted one.
-
-Of several that are equally good, the lowest. All but the grid's lie halfway between a positive's prob and the next
-lower prob of any image, so that no rounding turns a decision of validation around.
-"""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Fixed thresholds.
-
-    Attributes:
-        labels: The L labels.
-        values: (L,) float64; NaN where validation cannot tell.
-        f1: (L,) F1 on validation at them.
-        reasons: Why a label has none, by label.
-        rule: What they are the best for; None: given by hand.
-        wanted: The sensitivity or specificity that was asked for.
-    """
-
-    labels: tuple[str, ...]
-    values: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    reasons: dict[str, str]
-    rule: Rule | None = "f1_grid"
-    wanted: float | None = None
 
 
 def tune_thresholds(

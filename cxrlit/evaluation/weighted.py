@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cxrlit.evaluation.metrics import Counts, Floats, decision_metrics, divide, f1_over_labels
+from cxrlit.evaluation import Floats
+from cxrlit.evaluation.metrics import Counts, decision_metrics, divide, f1_over_labels
 from cxrlit.evaluation.reliability import assign_bins, find_edges
 
 RANKING = ("auroc", "average_precision")

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 from cxrlit.config import SweepConfig, TrainConfig, read_config
 from cxrlit.console import say
 from cxrlit.errors import first_line
+from cxrlit.faults import name_fault
 from cxrlit.files import hold_lock
 from cxrlit.interrupt import Interrupted
-from cxrlit.launch import name_fault
 from cxrlit.sweeps.ranking import update_ranking
 from cxrlit.sweeps.record import Point, Record, name_record, write_record
 from cxrlit.training.checkpoint import START_EPOCH

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.console import say
 from cxrlit.errors import ConfigError
 from cxrlit.training.folder import read_versions
@@ -58,3 +59,20 @@ def check_accelerator(accelerator: str) -> None:
 def choose_device(accelerator: str) -> str:
     """What a trainer with that accelerator computes on."""
     return next(name for name, is_there in find_accelerators().items() if is_there and accelerator in ("auto", name))
+
+
+def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
+    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    check_accelerator(accelerator)
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if accelerator in {"auto", "mps"} and torch.backends.mps.is_available():
+        return "fp32"
+    in_bf16: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if in_bf16 else "fp32"

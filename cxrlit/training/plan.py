@@ -7,16 +7,14 @@ is reused; a changed setting has another id and another folder, so nothing is ev
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, PrecisionChoice, Target, TrainConfig
+from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, Target, TrainConfig
 from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.load import LoadedData
 from cxrlit.errors import CheckpointError
 from cxrlit.files import hash_file, hash_value
 from cxrlit.model.densenet import IMAGENET_FILE
 from cxrlit.training.folder import read_done, read_record
-from cxrlit.training.machine import check_accelerator
+from cxrlit.training.machine import choose_precision
 from cxrlit.training.resume import Position, find_resume
 from cxrlit.training.targets import REQUIRED_CALLBACKS, check_targets, merge_callbacks
 
@@ -158,23 +156,6 @@ def hash_start(config: TrainConfig) -> str:
     if not path.is_file():
         raise CheckpointError(f"model.weights={weights}: there is no such file; it may be imagenet, none or a file")
     return hash_file(path)
-
-
-def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
-    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
-
-    Raises:
-        ConfigError: This machine has no such accelerator.
-    """
-    check_accelerator(accelerator)
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if accelerator in {"auto", "mps"} and torch.backends.mps.is_available():
-        return "fp32"
-    in_bf16: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if in_bf16 else "fp32"
 
 
 def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:

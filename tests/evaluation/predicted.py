@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.operating_point import OperatingPoint
+from cxrlit.evaluation.operating_point import OperatingPoint, Thresholds
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.thresholds import Thresholds
 from cxrlit.labels import LABELS
 
 Floats = NDArray[np.float32]

@@ -14,8 +14,9 @@ from sklearn.metrics import (
 )
 
 from cxrlit.evaluation.bootstrap import NO_VARIATION
+from cxrlit.evaluation.fitting import fit_operating_point
 from cxrlit.evaluation.measure import METRICS, measure
-from cxrlit.evaluation.operating_point import OperatingPoint, fit_operating_point
+from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.labels import LABELS
 
 

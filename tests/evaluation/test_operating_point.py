@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 from cxrlit.errors import DataError
-from cxrlit.evaluation.operating_point import (
-    OperatingPoint,
-    fit_operating_point,
-    no_operating_point,
-    read_operating_point,
-)
+from cxrlit.evaluation.fitting import fit_operating_point
+from cxrlit.evaluation.operating_point import OperatingPoint, no_operating_point, read_operating_point
 
 LABELS = ("Mass", "Nodule", "Empty")
 ORIGIN = {"tuned_on": "val", "split_name": "official", "split_hash": "abc", "checkpoint": "finetune-1/best.ckpt"}

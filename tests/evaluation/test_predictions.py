@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from cxrlit.errors import DataError
-from cxrlit.evaluation.metrics import Floats
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.predictions import (
     list_labels,
     make_predictions,

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from cxrlit.evaluation.bootstrap import bootstrap, draw_weights, interval
-from cxrlit.evaluation.thresholds import GRID, Rule, measure_stability, tune_thresholds
+from cxrlit.evaluation.operating_point import Rule
+from cxrlit.evaluation.thresholds import GRID, measure_stability, tune_thresholds
 from cxrlit.labels import LABELS
 
 

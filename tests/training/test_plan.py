@@ -12,7 +12,8 @@ from cxrlit.data.load import load_data
 from cxrlit.errors import ConfigError
 from cxrlit.files import write_json
 from cxrlit.launch import compose_config
-from cxrlit.training.plan import PlannedPhase, choose_precision, hash_start, plan_chain, plan_phases
+from cxrlit.training.machine import choose_precision
+from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, plan_phases
 from cxrlit.training.targets import REQUIRED_CALLBACKS, merge_callbacks
 
 Planner = Callable[..., list[PlannedPhase]]

@@ -128,11 +128,8 @@ def decode_jpeg(content: bytes) -> Pixels:
         raise ValueError(f"JPEG of process {header.process - BASELINE} with {header.precision} bits is not supported")
     if header.n_components not in {1, 3}:
         raise ValueError(f"JPEG with {header.n_components} components (CMYK) is not supported")
-    view = memoryview(content)
-    plain = b"".join([content[:2], *(view[start:stop] for start, stop in header.segments)])
-    rest = view[header.segments[-1][1] :]
     try:
-        with Image.open(io.BytesIO(plain + rest), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(_strip(content, header)), formats=["JPEG"]) as image:
             gray = image.convert("L")
             if header.orientation in TURNS:
                 gray = gray.transpose(TURNS[header.orientation])
@@ -141,6 +138,22 @@ def decode_jpeg(content: bytes) -> Pixels:
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def strip_jpeg(content: bytes) -> bytes:
+    """The same JPEG without comments and what cameras add.
+
+    Raises:
+        ValueError: As for ``read_jpeg_header``.
+    """
+    return _strip(content, read_jpeg_header(content))
+
+
+def _strip(content: bytes, header: JPEGHeader) -> bytes:
+    view = memoryview(content)
+    return b"".join(
+        [content[:2], *(view[start:stop] for start, stop in header.segments), view[header.segments[-1][1] :]]
+    )
 
 
 def _read_orientation(body: bytes) -> int:

@@ -85,11 +85,8 @@ def decode_png(content: bytes) -> Pixels:
     Raises:
         ValueError: It is damaged, too large, or has fewer pixels than its header says.
     """
-    header = read_png_header(content)
-    chunks = _check_chunks(content)
-    if header.colour == 3 and next((kind for kind, _ in chunks if kind in {b"PLTE", b"IDAT"}), b"") != b"PLTE":
-        raise ValueError("damaged: no palette")
-    plain = b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
+    header, chunks = _check(content)
+    plain = _join(chunks)
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
@@ -105,6 +102,27 @@ def decode_png(content: bytes) -> Pixels:
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def strip_png(content: bytes) -> bytes:
+    """The same PNG with nothing in it but header, palette and pixels.
+
+    Raises:
+        ValueError: As for ``decode_png``, but for what only the pixels show.
+    """
+    return _join(_check(content)[1])
+
+
+def _check(content: bytes) -> tuple[PNGHeader, list[tuple[bytes, memoryview]]]:
+    header = read_png_header(content)
+    chunks = _check_chunks(content)
+    if header.colour == 3 and next((kind for kind, _ in chunks if kind in {b"PLTE", b"IDAT"}), b"") != b"PLTE":
+        raise ValueError("damaged: no palette")
+    return header, chunks
+
+
+def _join(chunks: list[tuple[bytes, memoryview]]) -> bytes:
+    return b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
 
 
 def _check_chunks(content: bytes) -> list[tuple[bytes, memoryview]]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxrlit.evaluation.operating_point import Thresholds
 from cxrlit.evaluation.predictions import PROB, TARGET
-from cxrlit.evaluation.thresholds import Thresholds
 
 KINDS = {
     "true_positive": "found",

@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cxrlit.model.densenet import CXRNet
@@ -93,11 +90,6 @@ def normalise(maps: Tensor) -> Tensor:
     """Each map (..., h, w) divided by its maximum, so that it is in [0, 1]; one of zeros stays so."""
     highest = maps.amax(dim=(-2, -1), keepdim=True)
     return maps / torch.where(highest > 0, highest, 1)
-
-
-def enlarge(heatmap: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """A map (h, w) at the size of its image, (S, S), by bilinear interpolation; at its edges the nearest value."""
-    return np.asarray(cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from cxrlit.evaluation.localisation.overlays import Picture, Shown, draw_overlay
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
 from cxrlit.evaluation.localisation.scores import COLUMNS, Floats, detect, score
 from cxrlit.evaluation.localisation.tables import PRIORS, tabulate_localisation
+from cxrlit.evaluation.operating_point import Thresholds
 from cxrlit.evaluation.predictions import list_labels
-from cxrlit.evaluation.thresholds import Thresholds
 from cxrlit.files import write_csv
 from cxrlit.model.densenet import CXRNet
 

@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cxrlit.evaluation import Floats
 from cxrlit.evaluation.localisation.examples import KINDS, Example
-from cxrlit.evaluation.localisation.heatmaps import enlarge
-from cxrlit.evaluation.localisation.scores import Floats
 from cxrlit.files import replace_file
 
 COLORS = "inferno"
@@ -114,11 +113,8 @@ def draw_sheet(label: str, shown: Mapping[Example, Shown]) -> Figure:
 
 def compose_pair(what: Shown, side: int) -> NDArray[np.uint8]:
     """(side, 2 side + gap, 3) the radiograph, and beside it the same under its heatmap; boxes on both."""
-    smooth = cv2.INTER_AREA if side < len(what.pixels) else cv2.INTER_CUBIC
-    plain = np.repeat(cv2.resize(what.pixels, (side, side), interpolation=smooth)[..., None], 3, axis=2)
-    colors = color_heatmap(enlarge(what.heatmap, side))
-    alpha = colors[..., 3:]
-    heated = np.rint((1 - alpha) * plain + alpha * 255 * colors[..., :3]).astype(np.uint8)
+    plain = enlarge_image(what.pixels, side)
+    heated = overlay(what.pixels, what.heatmap, side)
     for panel in (plain, heated):
         for box in what.boxes:
             left, top, right, bottom = np.rint(box * side / len(what.pixels)).astype(int).tolist()
@@ -126,6 +122,24 @@ def compose_pair(what: Shown, side: int) -> NDArray[np.uint8]:
                 cv2.rectangle(panel, (left, top), (right - 1, bottom - 1), color, thickness)
     gap = np.full((side, GAP_PX, 3), 255, dtype=np.uint8)
     return np.concatenate([plain, gap, heated], axis=1)
+
+
+def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) a radiograph (S, S) under its heatmap (h, w)."""
+    colors = color_heatmap(enlarge(heatmap, side))
+    alpha = colors[..., 3:]
+    return np.rint((1 - alpha) * enlarge_image(image, side) + alpha * 255 * colors[..., :3]).astype(np.uint8)
+
+
+def enlarge_image(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(S, S) to (side, side, 3)."""
+    smooth = cv2.INTER_AREA if side < len(image) else cv2.INTER_CUBIC
+    return np.repeat(cv2.resize(image, (side, side), interpolation=smooth)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def enlarge(heatmap: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """A map (h, w) at the size of its image, (S, S), by bilinear interpolation; at its edges the nearest value."""
+    return np.asarray(cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def describe(example: Example, what: Shown) -> str:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.localisation.heatmaps import enlarge
+from cxrlit.evaluation.localisation.overlays import enlarge
 
 TOLERANCE = 15 / 1024
 """Of the pointing game, as a share of the image's side."""

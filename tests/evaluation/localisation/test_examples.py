@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrlit.evaluation.localisation.examples import KINDS, choose_examples
-from cxrlit.evaluation.thresholds import Thresholds
+from cxrlit.evaluation.operating_point import Thresholds
 
 LABELS = ("Mass", "Nodule")
 

@@ -22,8 +22,8 @@ from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes, fi
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
 from cxrlit.evaluation.localisation.localise import FOLDER, TABLE, Localisation, localise, print_localisation
 from cxrlit.evaluation.localisation.scores import detect, score
+from cxrlit.evaluation.operating_point import Thresholds
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.thresholds import Thresholds
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 

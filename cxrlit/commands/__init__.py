@@ -1,0 +1,1 @@
+"""The commands of ``cxrlit``, by what they need."""

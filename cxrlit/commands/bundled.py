@@ -1,0 +1,46 @@
+"""Commands that run a bundle: ``cxrlit predict``."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """The arguments of a command."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that cxrlit export wrote")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
+    parser.add_argument(
+        "--backend", choices=("torch", "onnx"), default="torch",
+        help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
+    )  # fmt: skip
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
+    parser.add_argument("--batch-size", type=_positive, help="images at once; default: as it was evaluated")
+    parser.add_argument("--threads", type=_positive, help="default: one a core")
+    parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
+    parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
+
+
+def run(options: argparse.Namespace) -> None:
+    """``cxrlit predict``."""
+    from cxrlit.handoff.predict import PredictOptions, predict_files
+
+    predict_files(
+        PredictOptions(
+            bundle=options.bundle,
+            files=options.files,
+            out=options.out,
+            backend=options.backend,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            n_threads=options.threads,
+            heatmaps=options.heatmaps,
+            as_json=options.json,
+        )
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 4096:
+        raise argparse.ArgumentTypeError("it is 1 to 4096")
+    return number

@@ -1,0 +1,123 @@
+"""What computes a bundle's network: torch, or ONNX Runtime, which needs no torch.
+
+``torch`` runs the very network of the training, in its precision: the logits of ``evaluate.py``, to the bit where
+batches, threads and precision are the same. ``onnx`` runs ``model.onnx`` in fp32: the same within rounding.
+"""
+
+import os
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.errors import BundleError, ConfigError, first_line
+from cxrlit.evaluation.calibration import sigmoid
+from cxrlit.handoff.bundle import GRAPH, WEIGHTS, Bundle
+from cxrlit.handoff.graph import FEATURES, IMAGES, LOGITS, check_graph
+
+BackendName = Literal["torch", "onnx"]
+Precision = Literal["bf16", "fp32"]
+
+
+class Output(NamedTuple):
+    """Of a batch.
+
+    Attributes:
+        probs: (B, L) float32.
+        features: (B, 1024, h, w) float32; None where they were not asked for.
+    """
+
+    probs: NDArray[np.float32]
+    features: NDArray[np.float32] | None
+
+
+class Backend(Protocol):
+    """Computes a network."""
+
+    description: str
+    """What it is, for a summary."""
+
+    def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        """(B, S, S) images to probs, and to the features that heatmaps are made of."""
+
+
+def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None, n_threads: int | None) -> Backend:
+    """A backend with the network of a bundle.
+
+    Args:
+        bundle: The bundle.
+        name: Which.
+        precision: None: the one of the training, where the machine has it.
+        n_threads: None: one a core.
+
+    Raises:
+        BundleError: The bundle's network is not what its config says.
+        ConfigError: What it needs is not installed, or cannot do the precision.
+    """
+    threads = n_threads or len(os.sched_getaffinity(0))
+    if name == "onnx":
+        if precision == "bf16":
+            raise ConfigError("precision=bf16: the onnx backend computes in fp32: take backend=torch")
+        return OnnxBackend(bundle, threads)
+    return TorchBackend(bundle, precision, threads)
+
+
+class OnnxBackend:
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, bundle: Bundle, n_threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ConfigError("backend=onnx: onnxruntime is not installed: pip install 'cxrlit[onnx]'") from None
+        path = bundle.folder / GRAPH
+        check_graph(bundle.contents[GRAPH], len(bundle.labels), bundle.config.preprocessing.img_size, path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                bundle.contents[GRAPH], options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own kinds of error
+            raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error)[:160]}") from None
+        self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {n_threads} threads"
+
+    def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        names = [LOGITS, FEATURES] if with_features else [LOGITS]
+        logits, *features = self._session.run(names, {IMAGES: images[:, None]})
+        return Output(sigmoid(logits).astype(np.float32), features[0] if features else None)
+
+
+class TorchBackend:
+    """torch on the CPU."""
+
+    def __init__(self, bundle: Bundle, precision: Precision | None, n_threads: int) -> None:
+        import torch
+        from safetensors.torch import load
+
+        from cxrlit.model.densenet import build_network, check_finite
+        from cxrlit.training.machine import choose_precision
+
+        path, config = bundle.folder / WEIGHTS, bundle.config
+        self._torch: Any = torch
+        torch.set_num_threads(n_threads)
+        self._network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0).eval()
+        try:
+            weights = load(bundle.contents[WEIGHTS])
+            self._network.load_state_dict(weights)
+        except Exception as error:  # safetensors' own kind of error, and what does not fit
+            what = " ".join(str(error).split())[:160]
+            raise BundleError(f"{path}: not the weights of a network of {len(config.labels)} labels: {what}") from None
+        check_finite(weights, str(path))
+        # Where the machine has no bf16, that of the training would be slower many times over.
+        trained = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
+        self._in_bf16 = (precision or trained) == "bf16"
+        self.description = f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {n_threads} threads"
+
+    def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        torch = self._torch
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
+            features = self._network.extract(torch.from_numpy(images).unsqueeze(1))
+            logits = self._network.pool(features)
+        probs = logits.double().sigmoid().float().numpy()
+        return Output(probs, features.numpy() if with_features else None)

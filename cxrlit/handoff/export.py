@@ -1,0 +1,165 @@
+"""``cxrlit export``: a checkpoint and its evaluation become a bundle. The same input gives the same bytes."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from cxrlit.config import EvaluateConfig, ExportConfig
+from cxrlit.console import say, show_path, show_steps
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.decode import PREPROCESSING_VERSION
+from cxrlit.data.load import LoadedData
+from cxrlit.errors import BundleError
+from cxrlit.evaluation.home import load_home
+from cxrlit.evaluation.operating_point import OperatingPoint, read_operating_point
+from cxrlit.evaluation.predict import load_network, open_images
+from cxrlit.evaluation.subject import name_checkpoint, name_folder
+from cxrlit.files import hash_value, replace_folder
+from cxrlit.handoff.bundle import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    GRAPH,
+    SUMS,
+    TABLES,
+    WEIGHTS,
+    BundleConfig,
+    DataRecord,
+    PartCounts,
+    PhaseRecord,
+    PhaseSettings,
+    Preprocessing,
+    format_sums,
+)
+from cxrlit.handoff.card import write_card
+from cxrlit.handoff.graph import make_graph
+from cxrlit.handoff.likeness import MAX_IMAGES, make_reference
+from cxrlit.launch import compose_defaults
+from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
+from cxrlit.training.trainer import quiet_lightning
+
+PACKAGES = ("cxrlit", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
+"""Whose versions a bundle names: what the numbers were made with."""
+
+
+def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
+    """Write a bundle.
+
+    Args:
+        config: What and where.
+        config_dir: Absolute path of ``conf/``.
+
+    Raises:
+        CXRLitError: The checkpoint cannot be used, was not evaluated, or its data are not there; the folder exists.
+    """
+    quiet_lightning()
+    out = Path(config.out)
+    if out.exists():
+        raise BundleError(f"{out}: it exists: name another folder with --out, or remove it")
+    checkpoint = read_checkpoint(Path(config.ckpt))
+    if is_unfinished(checkpoint.path):
+        say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
+    with show_steps(4) as step:
+        step("evaluation")
+        settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}
+        evaluation = compose_defaults("evaluate", config_dir, EvaluateConfig, settings)
+        point, tables = read_evaluation(checkpoint, config, evaluation)
+        step("training images")
+        data = load_home([checkpoint], evaluation)
+        images = open_images(checkpoint, data, evaluation.trainer, Path(config.cache_dir))
+        described = describe(checkpoint, point, data, images)
+        step("network")
+        network = load_network(checkpoint)
+        contents = {
+            CONFIG: (json.dumps(described.model_dump(), indent=1, allow_nan=False) + "\n").encode(),
+            WEIGHTS: save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}),
+            GRAPH: make_graph(network, described.preprocessing.img_size),
+            **tables,
+        }
+        contents[CARD] = write_card(described, point, contents).encode()
+        step("files")
+        with replace_folder(out) as staged:
+            for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
+                (staged / name).write_bytes(content)
+    say(f"The bundle is {show_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.name}")
+    return out
+
+
+def read_evaluation(
+    checkpoint: Checkpoint, config: ExportConfig, evaluation: EvaluateConfig
+) -> tuple[OperatingPoint, dict[str, bytes]]:
+    """The operating point and the tables of the evaluation of a checkpoint.
+
+    Raises:
+        BundleError: It was not evaluated, or the evaluation is of another checkpoint or split.
+    """
+    folder = Path(config.evaluation) if config.evaluation else name_folder([checkpoint], evaluation)
+    paths = [folder / table for table in TABLES]
+    if not all(path.is_file() for path in paths):
+        raise BundleError(f"{folder}: no evaluation is there; evaluate first: python evaluate.py ckpt={config.ckpt}")
+    point = read_operating_point(folder / "thresholds.json")
+    summary = pd.read_csv(paths[0], dtype=str)
+    wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.facts.split_hash}
+    for key, value in wanted.items():
+        if set(summary[key]) != {value}:
+            raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
+    return point.only(checkpoint.facts.labels), {path.name: path.read_bytes() for path in paths}
+
+
+def describe(checkpoint: Checkpoint, point: OperatingPoint, data: LoadedData, images: CXRDataModule) -> BundleConfig:
+    """What a bundle says of itself."""
+    facts, config = checkpoint.facts, checkpoint.config
+    phase = config.phases.get(facts.phase)
+    return BundleConfig(
+        format=FORMAT,
+        name=name_checkpoint(checkpoint),
+        architecture="densenet121",
+        labels=facts.labels,
+        preprocessing=Preprocessing(
+            version=PREPROCESSING_VERSION,
+            img_size=phase.img_size,
+            resize=config.data.resize,
+            normalize=config.model.normalize,
+        ),
+        precision=facts.precision,
+        batch_size=phase.batch_size,
+        operating_point=point.to_plain(),
+        input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
+        phases=[record_phase(checkpoint, name) for name in (*facts.history, f"{facts.phase}-{facts.phase_id}")],
+        epoch=facts.epoch + 1,
+        val_auroc_macro=facts.val_auroc_macro,
+        data=DataRecord(
+            name=data.name,
+            fingerprint=hash_value(facts.rows, digits=64),
+            split_name=facts.split_name,
+            split_hash=facts.split_hash,
+            parts={
+                name: PartCounts(images=len(part), patients=part["patient"].nunique())
+                for name, part in images.parts.items()
+            },
+        ),
+        versions={package: version(package) for package in PACKAGES},
+    )
+
+
+def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
+    """What a phase of the chain was, by ``name-id``."""
+    phase, _, phase_id = name.rpartition("-")
+    facts, config = checkpoint.facts, checkpoint.config
+    settings = None
+    if config.init_from is None or phase_id == facts.phase_id:
+        known = config.phases.get(phase).model_dump()  # type: ignore[arg-type]  # a name that the checkpoint has checked
+        settings = PhaseSettings(**{key: known[key] for key in PhaseSettings.model_fields})
+    return PhaseRecord(phase=phase, id=phase_id, settings=settings)
+
+
+def take_evenly(images: CXRDataModule, part: str) -> NDArray[np.uint8]:
+    """(N, S, S) images of a part, at most ``MAX_IMAGES``, evenly over its table."""
+    rows = images.parts[part]["row"].to_numpy(np.int64)
+    step = -(-len(rows) // MAX_IMAGES)
+    return np.asarray(images.store.take(np.sort(rows[::step])))

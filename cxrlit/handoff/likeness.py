@@ -1,0 +1,121 @@
+"""Whether an image looks like the radiographs of the training: four numbers, each with a limit.
+
+- Its aspect, width by height, which is fixed: radiographs of the chest are between half as wide and twice as wide.
+- Its colour: how far red, green and blue lie apart, the mean over the pixels.
+- Its grays: the distance of its histogram from the mean histogram of training images (the first Wasserstein distance,
+  in grays), and its likeness to their mean image (the correlation of both at 32 x 32 pixels), which a lateral, rotated
+  or inverted radiograph lacks. Their limits are what ``SHARE`` of the validation images are beyond.
+
+A warning says that the score is of something that the model was not made for. Silence says nothing of the kind.
+"""
+
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+SIDE = 32
+MIN_ASPECT, MAX_ASPECT = 0.5, 2.0
+MAX_COLOUR = 8.0
+"""Grays. JPEG's rounding makes less than 2 of a gray image."""
+SHARE = 0.005
+MAX_IMAGES = 5_000
+"""So many of the training and of the validation images are looked at, evenly over the table."""
+
+Gray = Annotated[float, Field(ge=0, le=255)]
+
+
+class Reference(BaseModel):
+    """What the training images look like.
+
+    Attributes:
+        histogram: (256,) share of the pixels at or below each gray, the mean over images.
+        max_distance: Limit of the distance from it, grays.
+        mean_image: (1024,) grays of the mean image at 32 x 32 pixels, row by row.
+        min_correlation: Limit of the correlation with it.
+        n_train: Images behind the means.
+        n_val: Images behind the limits.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    histogram: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=256, max_length=256)]
+    max_distance: Gray
+    mean_image: Annotated[list[Gray], Field(min_length=SIDE**2, max_length=SIDE**2)]
+    min_correlation: Annotated[float, Field(ge=-1, le=1)]
+    n_train: int
+    n_val: int
+
+
+def make_reference(train: NDArray[np.uint8], val: NDArray[np.uint8]) -> Reference:
+    """The means of training images, and the limits by validation images.
+
+    Args:
+        train: (N, S, S).
+        val: (M, S, S).
+    """
+    histogram = np.mean([accumulate(image) for image in train], axis=0).round(6)
+    mean_image = np.mean([shrink(image) for image in train], axis=0).round(2)
+    distances = [measure_distance(image, histogram) for image in val]
+    correlations = [correlate(image, mean_image) for image in val]
+    return Reference(
+        histogram=histogram.tolist(),
+        max_distance=round(float(np.quantile(distances, 1 - SHARE, method="higher")), 3),
+        mean_image=mean_image.ravel().tolist(),
+        min_correlation=round(float(np.quantile(correlations, SHARE, method="lower")), 4),
+        n_train=len(train),
+        n_val=len(val),
+    )
+
+
+def find_oddities(image: NDArray[np.uint8], width: int, height: int, colour: float, reference: Reference) -> list[str]:
+    """Why an image may be no frontal chest radiograph like those of the training; empty where nothing says so.
+
+    Args:
+        image: (S, S), as the network is given it.
+        width: Of the file's image, pixels.
+        height: Of the file's image, pixels.
+        colour: From ``measure_colour``.
+        reference: Of the bundle.
+    """
+    found = []
+    if not MIN_ASPECT <= width / height <= MAX_ASPECT:
+        found.append(f"its aspect is {width / height:.2f}, not {MIN_ASPECT} to {MAX_ASPECT}")
+    if colour > MAX_COLOUR:
+        found.append(f"it has colour ({colour:.0f} grays between the channels, more than {MAX_COLOUR:.0f})")
+    distance = measure_distance(image, np.array(reference.histogram))
+    if distance > reference.max_distance:
+        found.append(f"its grays are {distance:.0f} from those of the training, more than {reference.max_distance:.0f}")
+    correlation = correlate(image, np.array(reference.mean_image).reshape(SIDE, SIDE))
+    if correlation < reference.min_correlation:
+        found.append(f"its likeness to the training is {correlation:.2f}, less than {reference.min_correlation:.2f}")
+    return found
+
+
+def accumulate(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(256,) share of the pixels at or below each gray."""
+    return np.asarray(np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size)
+
+
+def measure_distance(image: NDArray[np.uint8], histogram: NDArray[np.float64]) -> float:
+    """Grays by which a pixel must change on average for the histograms to be the same.
+
+    >>> measure_distance(np.full((4, 4), 10, np.uint8), accumulate(np.full((4, 4), 14, np.uint8)))
+    4.0
+    """
+    return float(np.abs(accumulate(image) - histogram).sum())
+
+
+def shrink(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(S, S) to (32, 32), by area."""
+    return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+
+
+def correlate(image: NDArray[np.uint8], mean_image: NDArray[np.float64]) -> float:
+    """Pearson's correlation with the mean image; 0 of an image of one gray."""
+    mine, theirs = shrink(image), mean_image
+    mine, theirs = mine - mine.mean(), theirs - theirs.mean()
+    scale = float(np.sqrt((mine**2).sum() * (theirs**2).sum()))
+    return float((mine * theirs).sum()) / scale if scale else 0.0

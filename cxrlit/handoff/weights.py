@@ -1,0 +1,32 @@
+"""The head in ``model.safetensors``, read without torch."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from cxrlit.errors import BundleError, first_line
+
+N_FEATURES = 1024
+
+
+def read_head(content: bytes, n_labels: int, path: Path) -> NDArray[np.float32]:
+    """(L, 1024) weights of the head.
+
+    Args:
+        content: The bytes of a safetensors file.
+        n_labels: L.
+        path: Where they are from, for messages.
+
+    Raises:
+        BundleError: It is no such file, or its head is not of so many labels.
+    """
+    try:
+        tensors = load(content)
+    except Exception as error:  # safetensors' own kind of error
+        raise BundleError(f"{path}: no safetensors file: {first_line(error)[:160]}") from None
+    head, bias = tensors.get("head.weight"), tensors.get("head.bias")
+    if head is None or bias is None or head.shape != (n_labels, N_FEATURES) or bias.shape != (n_labels,):
+        raise BundleError(f"{path}: its head is not of the {n_labels} labels of the config")
+    return np.asarray(head, np.float32)
