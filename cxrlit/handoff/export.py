@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from cxrlit.config import EvaluateConfig, ExportConfig
 from cxrlit.console import say, show_path, show_steps
@@ -39,6 +38,7 @@ from cxrlit.handoff.bundle import (
 from cxrlit.handoff.card import write_card
 from cxrlit.handoff.graph import make_graph
 from cxrlit.handoff.likeness import MAX_IMAGES, make_reference
+from cxrlit.handoff.weights import pack_weights
 from cxrlit.launch import compose_defaults
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
 from cxrlit.training.trainer import quiet_lightning
@@ -77,7 +77,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
         network = load_network(checkpoint)
         contents = {
             CONFIG: (json.dumps(described.model_dump(), indent=1, allow_nan=False) + "\n").encode(),
-            WEIGHTS: save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}),
+            WEIGHTS: pack_weights(network),
             GRAPH: make_graph(network, described.preprocessing.img_size),
             **tables,
         }

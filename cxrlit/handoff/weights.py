@@ -1,6 +1,7 @@
-"""The head in ``model.safetensors``, read without torch."""
+"""``model.safetensors``: written from a network, and its head read without torch."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,18 @@ from safetensors.numpy import load
 
 from cxrlit.errors import BundleError, first_line
 
+if TYPE_CHECKING:
+    from cxrlit.model.densenet import CXRNet
+
 N_FEATURES = 1024
+
+
+def pack_weights(network: "CXRNet") -> bytes:
+    """The weights and buffers of a network as the bytes of a safetensors file."""
+    from safetensors.torch import save
+
+    content: bytes = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    return content
 
 
 def read_head(content: bytes, n_labels: int, path: Path) -> NDArray[np.float32]:

@@ -1,0 +1,133 @@
+"""Bundles of random networks, made in a second, and files to predict."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from cxrlit.data.decode import PREPROCESSING_VERSION
+from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums
+from cxrlit.handoff.graph import make_graph
+from cxrlit.handoff.likeness import make_reference
+from cxrlit.handoff.weights import pack_weights
+from cxrlit.labels import LABELS
+from cxrlit.model.densenet import CXRNet, build_network
+
+SIZE = 32
+
+
+def make_network(labels: tuple[str, ...] = LABELS, seed: int = 0) -> CXRNet:
+    """Random, with BatchNorms that have seen something: a fold that were wrong would show."""
+    network = build_network("none", "imagenet", len(labels), seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.2, generator=generator)
+    return network.eval()
+
+
+@cache
+def pack_network() -> bytes:
+    return pack_weights(make_network())
+
+
+@cache
+def draw_network() -> bytes:
+    return make_graph(make_network(), SIZE)
+
+
+def make_images(n_images: int, size: int = SIZE, seed: int = 0) -> NDArray[np.uint8]:
+    """(N, S, S): a bright middle between two dark fields, and noise."""
+    rng = np.random.default_rng(seed)
+    x = np.abs(np.linspace(-1, 1, size))
+    chest = 60 + 140 * (np.abs(x - 0.5) > 0.3)
+    noise = rng.normal(0, 12, (n_images, size, size))
+    return np.clip(chest[None, None] + noise + rng.normal(0, 6, (n_images, 1, 1)), 0, 255).astype(np.uint8)
+
+
+def make_config(labels: tuple[str, ...] = LABELS) -> dict[str, Any]:
+    """The last label has no threshold, the first no calibration."""
+    thresholds: dict[str, float | None] = dict.fromkeys(labels, 0.4)
+    thresholds[labels[-1]] = None
+    slope: dict[str, float | None] = dict.fromkeys(labels, 0.8)
+    slope[labels[0]] = None
+    intercept = {label: None if slope[label] is None else -0.3 for label in labels}
+    reference = make_reference(make_images(40), make_images(40, seed=1))
+    settings = {"img_size": SIZE, "batch_size": 4, "lr": 0.001, "n_unfreeze": 0, "freeze_bn": True, "max_epochs": 1}
+    return {
+        "format": 1,
+        "name": "frozen-1a2b3c4d/best.ckpt",
+        "architecture": "densenet121",
+        "labels": list(labels),
+        "preprocessing": {
+            "version": PREPROCESSING_VERSION, "img_size": SIZE, "resize": "pad", "normalize": "imagenet"
+        },
+        "precision": "fp32",
+        "batch_size": 4,
+        "operating_point": {
+            "rule": "f1_quantiles", "wanted": None, "tuned_on": "val", "split_name": "official",
+            "split_hash": "4f1c2d9a8b7e", "checkpoint": "frozen-1a2b3c4d/best.ckpt",
+            "calibration": {
+                "method": "platt", "slope": slope, "intercept": intercept, "reasons": {labels[0]: "no positive"}
+            },
+            "thresholds": thresholds, "f1_of_validation": thresholds, "reasons": {labels[-1]: "no positive"},
+        },
+        "input_check": reference.model_dump(),
+        "phases": [{"phase": "frozen", "id": "1a2b3c4d", "settings": settings}],
+        "epoch": 1,
+        "val_auroc_macro": 0.7,
+        "data": {
+            "name": "nih", "fingerprint": "0" * 64, "split_name": "official", "split_hash": "4f1c2d9a8b7e",
+            "parts": {"train": {"images": 40, "patients": 20}},
+        },
+        "versions": {"cxrlit": "0.1.0"},
+    }  # fmt: skip
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    change: Callable[[dict[str, Any]], Any] | None = None,
+    **contents: bytes,
+) -> Path:
+    """A bundle whose sums are right, whatever it holds.
+
+    Args:
+        folder: Where.
+        change: Changes the config.
+        **contents: Other bytes: ``graph``, ``weights``, ``config``.
+    """
+    config = make_config()
+    if change is not None:
+        change(config)
+    files = {
+        CONFIG: contents.get("config", json.dumps(config).encode()),
+        WEIGHTS: contents.get("weights") or pack_network(),
+        GRAPH: contents.get("graph") or draw_network(),
+        CARD: b"# A model\n",
+        **dict.fromkeys(TABLES, b"split\ntest\n"),
+    }
+    folder.mkdir(parents=True)
+    for name, content in {**files, SUMS: format_sums(files).encode()}.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def write_images(folder: Path, n_images: int, size: int = 48) -> list[Path]:
+    """Radiographs of a kind, as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:03d}.png" for number in range(n_images)]
+    for path, pixels in zip(paths, make_images(n_images, size, seed=7), strict=True):
+        Image.fromarray(pixels).save(path)
+    return paths
