@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval \
-	bench-localisation bench-kills bench-train
+	bench-localisation bench-kills bench-train bench-predict
 
 train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
@@ -42,6 +42,9 @@ bench-localisation: $(READY)  ## heatmaps of all labels against the forward pass
 bench-train: $(READY)  ## the recipe against a plain script, the Trainer against bare PyTorch: make bench-train ROOT=PATH
 	$(BIN)/python benchmarks/trainer.py
 	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2
+
+bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, and its start
+	$(BIN)/python benchmarks/predict.py
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
 	$(BIN)/python benchmarks/kills.py

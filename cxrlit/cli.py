@@ -78,7 +78,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=text, description=text)
         if name in arguments[:1]:
             _import(name).add_arguments(command, name)
-    return parser.parse_args(list(arguments))
+    options, rest = parser.parse_known_args(list(arguments))
+    if rest and (not hasattr(options, "settings") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # settings that come after an option, which argparse leaves over
+        options.settings += rest
+    return options
 
 
 def _import(name: str) -> Any:

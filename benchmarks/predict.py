@@ -1,0 +1,192 @@
+"""A bundle on files against the plain way to do the same, and how soon the first prediction is there.
+
+- images a second of ``cxrlit predict`` from 512 px PNGs to the table, by backend, against a loop of PIL, torchvision
+  and eager fp32, and against the backend's forward pass alone; they take turns;
+- largest difference of the probs between the backends;
+- seconds of the whole command on one image, ONNX Runtime against torch.
+
+    python benchmarks/predict.py [--img-size 224] [--images 256] [--rounds 3]
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors.torch import load
+from torchvision import transforms
+from torchvision.models import densenet121
+
+from cxrlit.data.sources.synthetic import write_synthetic
+from cxrlit.files import write_json
+from cxrlit.handoff.bundle import WEIGHTS
+from cxrlit.handoff.inputs import list_files, read_inputs
+from cxrlit.handoff.predict import PredictOptions, name_journal, predict_all, write_rows
+from cxrlit.handoff.predictor import Predictor
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Measure all, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--img-size", type=int, default=224)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--bundle", type=Path, help="a bundle to measure; without one, a network is trained for a moment"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = arguments.bundle or make_bundle(folder, arguments.img_size)
+        images = draw_images(folder / "images", arguments.images)
+        rows = [
+            *measure_speed(bundle, images, folder, arguments.rounds),
+            *measure_start(bundle, images[0], folder, arguments.rounds),
+        ]
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
+    if arguments.out:
+        write_json(arguments.out, {"rows": table.astype(object).where(table.notna(), None).to_dict("records")})
+
+
+def make_bundle(folder: Path, img_size: int) -> Path:
+    """Train on a few synthetic images, evaluate and export: what it has learnt does not matter here."""
+    places = [f"cache_dir={folder / 'cache'}"]
+    printed = run(
+        "train.py", "phase=scratch", "max_epochs=1", f"img_size={img_size}", "data.n_patients=40", "evaluate=true",
+        f"runs_dir={folder / 'runs'}", *places,
+    )  # fmt: skip
+    [phase] = re.findall(r"^Trained: (\S+)", printed, re.MULTILINE)
+    run("-m", "cxrlit", "export", REPOSITORY / phase, "--out", folder / "bundle", *places)
+    return folder / "bundle"
+
+
+def draw_images(folder: Path, n_images: int) -> list[Path]:
+    """Synthetic radiographs of 512 px."""
+    write_synthetic(folder, n_patients=n_images, seed=1, image_px=512)
+    return sorted(folder.rglob("*.png"))[:n_images]
+
+
+def run(*arguments: Any) -> str:
+    """What a program of the repository prints."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+def measure_speed(bundle: Path, images: list[Path], folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Rows of images a second, and of the difference of the backends."""
+    backends = {name: Predictor.load(bundle, name) for name in ("torch", "onnx")}
+    plain = PlainLoop(bundle, backends["torch"])
+    times: dict[str, list[float]] = {}
+    probs: dict[str, Any] = {}
+    for number in range(rounds + 1):
+        programs: dict[str, Any] = {"plain": lambda: plain.predict(images)}
+        for name, predictor in backends.items():
+            programs[name] = lambda name=name, predictor=predictor: predict(predictor, images, folder / f"{name}.csv")
+            programs[f"{name} bare"] = lambda predictor=predictor: run_bare(predictor, images)
+        for name, program in programs.items():
+            start = time.perf_counter()
+            seconds = program() or time.perf_counter() - start
+            if number:  # the first warms up
+                times.setdefault(name, []).append(len(images) / seconds)
+    for name in backends:
+        table = pd.read_csv(folder / f"{name}.csv")
+        probs[name] = table.filter(regex="^prob_").to_numpy()
+    speed = {name: statistics.median(values) for name, values in times.items()}
+    rows = []
+    for name in backends:
+        for baseline, what in (("plain", "eager fp32 with PIL"), (f"{name} bare", "its forward pass alone")):
+            rows.append(
+                {"what": f"predict, {name}, against {what}", "ours": speed[name], "baseline": speed[baseline],
+                 "unit": "images/s", "ratio": speed[name] / speed[baseline],
+                 "wanted": ">= 3 with the better backend" if baseline == "plain" else ">= 0.8"}
+            )  # fmt: skip
+    difference = float(np.abs(probs["torch"] - probs["onnx"]).max())
+    return [*rows, {"what": "largest difference of the probs", "ours": difference, "wanted": "<= 1e-5"}]
+
+
+class PlainLoop:
+    """What most people write first."""
+
+    def __init__(self, bundle: Path, predictor: Predictor) -> None:
+        config = predictor.bundle.config
+        state = load((bundle / WEIGHTS).read_bytes())
+        self.model = densenet121(weights=None)
+        self.model.classifier = torch.nn.Linear(self.model.classifier.in_features, len(config.labels))
+        self.model.load_state_dict({name.replace("head.", "classifier."): tensor for name, tensor in state.items()})
+        self.model.eval()
+        self.batch_size = config.batch_size
+        size = config.preprocessing.img_size
+        self.transform = transforms.Compose(
+            [transforms.Resize((size, size)), transforms.ToTensor(),
+             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+        )  # fmt: skip
+
+    def predict(self, paths: list[Path]) -> None:
+        """Read, transform and score files batch by batch."""
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        with torch.no_grad():
+            for start in range(0, len(paths), self.batch_size):
+                batch = [self._read(path) for path in paths[start : start + self.batch_size]]
+                self.model(torch.stack(batch)).sigmoid().numpy()
+
+    def _read(self, path: Path) -> torch.Tensor:
+        with Image.open(path) as image:
+            pixels: torch.Tensor = self.transform(image.convert("RGB"))
+        return pixels
+
+
+def predict(predictor: Predictor, images: list[Path], out: Path) -> None:
+    """Files to a table, as the command does it."""
+    options = PredictOptions(
+        bundle=predictor.bundle.folder, files=images, out=out, backend="torch", precision=None, batch_size=None,
+        n_threads=None, heatmaps=False, as_json=False,
+    )  # fmt: skip
+    rows = predict_all(predictor, list_files(images), out, options)
+    write_rows(out, rows, predictor.labels, options)
+    name_journal(out).unlink()
+
+
+def run_bare(predictor: Predictor, images: list[Path]) -> float:
+    """Seconds of the network alone, on the same batches."""
+    config = predictor.bundle.config
+    pixels = np.stack([seen.image for seen in read_inputs(list_files(images), config, 64) if seen.image is not None])
+    start = time.perf_counter()
+    for first in range(0, len(pixels), config.batch_size):
+        predictor.backend.run(pixels[first : first + config.batch_size], False)
+    return time.perf_counter() - start
+
+
+def measure_start(bundle: Path, image: Path, folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """A row of the seconds that the command takes for one image."""
+    seconds: dict[str, list[float]] = {"torch": [], "onnx": []}
+    for _ in range(rounds):
+        for name, values in seconds.items():
+            start = time.perf_counter()
+            run("-m", "cxrlit", "predict", bundle, image, "--out", folder / "one.csv", "--backend", name)
+            values.append(time.perf_counter() - start)
+    ours, theirs = (statistics.median(seconds[name]) for name in ("onnx", "torch"))
+    return [
+        {"what": "one image, the whole command, onnx against torch", "ours": ours, "baseline": theirs, "unit": "s",
+         "ratio": ours / theirs, "wanted": "<= 0.33"}
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

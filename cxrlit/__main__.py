@@ -1,0 +1,6 @@
+"""``python -m cxrlit``: the command ``cxrlit``."""
+
+from cxrlit.cli import main
+
+if __name__ == "__main__":
+    main()
