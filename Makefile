@@ -31,20 +31,20 @@ bench-plain: $(READY)  ## against a plain training loop, on real images: make be
 	$(BIN)/python benchmarks/plain_loop.py --root $(ROOT)
 
 bench-data: $(READY)  ## the data layer against the plain way to do the same
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/data.py $(KEEP)
 
 bench-eval: $(READY)  ## the statistics of an evaluation against loops over scikit-learn
-	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/evaluation.py $(KEEP)
 
 bench-localisation: $(READY)  ## heatmaps of all labels against the forward pass alone
-	$(BIN)/python benchmarks/localisation.py
+	$(BIN)/python benchmarks/localisation.py $(KEEP)
 
 bench-train: $(READY)  ## the recipe against a plain script, the Trainer against bare PyTorch: make bench-train ROOT=PATH
-	$(BIN)/python benchmarks/trainer.py
-	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2
+	$(BIN)/python benchmarks/trainer.py $(KEEP)
+	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2 $(KEEP)
 
 bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, and its start
-	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/predict.py $(KEEP)
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
 	$(BIN)/python benchmarks/kills.py

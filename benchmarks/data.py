@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from figures import add_options, report
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -46,7 +47,6 @@ from cxrlit.data.sources.files import StoredFiles
 from cxrlit.data.sources.nih import read_nih
 from cxrlit.data.sources.synthetic import write_synthetic
 from cxrlit.data.transforms import Augment
-from cxrlit.files import write_json
 from cxrlit.labels import LABELS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument(
         "--nih-table", type=Path, help="Data_Entry_2017_v2020.csv.gz, where torchxrayvision is not installed"
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    add_options(parser)
     arguments = parser.parse_args()
     rows = measure_tables(arguments.nih_table)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,11 +77,7 @@ def main() -> None:
         rows += measure_loading(data, root, cache, arguments.workers)
         rows += measure_worker_memory(Path(folder))
         rows += measure_opening(Path(folder))
-    table = pd.DataFrame(rows, columns=["what", "ours", "baseline", "unit", "ratio", "wanted"])
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
-    if arguments.out:
-        plain = table.astype(object).where(table.notna(), None).to_dict("records")
-        write_json(arguments.out, {"workers": arguments.workers, "rows": plain})
+    report("data", "make bench-data", rows, arguments.keep)
 
 
 def read_data_config(root: Path, name: str = "nih") -> Any:

@@ -30,6 +30,7 @@ if __name__ == "__main__":  # one core, and so before numpy is loaded
 
 import numpy as np
 import pandas as pd
+from figures import add_options, report
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -44,7 +45,6 @@ from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.evaluation.subgroups import measure_subgroups
 from cxrlit.evaluation.thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.weighted import DECISIONS, ERRORS, RANKING
-from cxrlit.files import write_json
 from cxrlit.labels import LABELS
 
 N_IMAGES, N_PATIENTS, N_REPLICATES = 25_596, 2_797, 2_000
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Measure everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    add_options(parser)
     arguments = parser.parse_args()
     scores, targets, patients = draw_predictions(0)
     rows = [
@@ -70,10 +70,7 @@ def main() -> None:
         *measure_rest(scores, targets, patients),
         *measure_command(),
     ]
-    table = pd.DataFrame(rows, columns=["what", "ours", "baseline", "unit", "ratio", "wanted"])
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
-    if arguments.out:
-        write_json(arguments.out, {"rows": table.astype(object).where(table.notna(), None).to_dict("records")})
+    report("evaluation", "make bench-eval", rows, arguments.keep)
 
 
 def draw_predictions(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from evaluation import Row, take_turns
+from figures import add_options, report
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,7 +27,6 @@ from cxrlit.evaluation.localisation.overlays import Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
 from cxrlit.evaluation.localisation.scores import detect, score
 from cxrlit.evaluation.localisation.tables import tabulate_localisation
-from cxrlit.files import write_json
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 
@@ -39,14 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=224, help="side of the images, pixels")
     parser.add_argument("--batch", type=int, default=4, help="images of a batch")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    add_options(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = [*measure_heatmaps(arguments.size, arguments.batch), *measure_scores(arguments.size)]
-    table = pd.DataFrame(rows, columns=["what", "ours", "baseline", "unit", "ratio", "wanted"])
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
-    if arguments.out:
-        write_json(arguments.out, {"rows": table.astype(object).where(table.notna(), None).to_dict("records")})
+    report("localisation", "make bench-localisation", rows, arguments.keep)
 
 
 def make_common_maps(network: CXRNet, images: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from figures import add_options, report
 from PIL import Image
 from safetensors.torch import load
 from torchvision import transforms
 from torchvision.models import densenet121
 
 from cxrlit.data.sources.synthetic import write_synthetic
-from cxrlit.files import write_json
 from cxrlit.handoff.bundle import WEIGHTS
 from cxrlit.handoff.inputs import list_files, read_inputs
 from cxrlit.handoff.predict import PredictOptions, name_journal, predict_all, write_rows
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--bundle", type=Path, help="a bundle to measure; without one, a network is trained for a moment"
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    add_options(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,10 +56,7 @@ def main() -> None:
             *measure_speed(bundle, images, folder, arguments.rounds),
             *measure_start(bundle, images[0], folder, arguments.rounds),
         ]
-    table = pd.DataFrame(rows)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
-    if arguments.out:
-        write_json(arguments.out, {"rows": table.astype(object).where(table.notna(), None).to_dict("records")})
+    report("predict", "make bench-predict", rows, arguments.keep)
 
 
 def make_bundle(folder: Path, img_size: int) -> Path:

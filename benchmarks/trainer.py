@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from figures import add_options, report
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 N_WARM = 3
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--img-size", type=int, default=224)
     parser.add_argument("--patients", type=int, default=120, help="patients of the synthetic set")
     parser.add_argument("--rounds", type=int, default=3)
+    add_options(parser)
     parser.add_argument("--program", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.program:
@@ -42,7 +43,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = [*measure_training(Path(folder), arguments), *measure_start(Path(folder), arguments)]
-    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
+    report("trainer", "make bench-train ROOT=PATH", rows, arguments.keep)
 
 
 def list_settings(folder: Path, arguments: argparse.Namespace) -> list[str]:

@@ -167,6 +167,13 @@ class TrainerConfig(MachineConfig):
     checkpoint_every_n_steps: int | None = Field(
         ge=1, description="steps between two saves of the whole state; null: before each validation alone"
     )
+    compile: bool = Field(default=False, description="torch.compile the network")  # checkpoints before it have none
+
+    @model_validator(mode="after")
+    def _check_compile(self) -> Self:
+        if self.compile and self.devices * self.num_nodes > 1:
+            raise ValueError("trainer.compile=true goes with one device: drop it, or trainer.devices")
+        return self
 
 
 class MetricsConfig(Section):

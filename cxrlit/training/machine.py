@@ -1,6 +1,7 @@
 """What of a machine may change a result: settled when a phase begins, and kept when it goes on elsewhere."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.console import say
 from cxrlit.errors import ConfigError
+from cxrlit.model.densenet import CXRNet
 from cxrlit.training.folder import read_versions
 
 
@@ -31,6 +33,18 @@ def use_threads(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def compile_network(network: CXRNet) -> None:
+    """Let both parts of a network, what is frozen and the rest, be compiled at their first batch of each shape.
+
+    Raises:
+        ConfigError: There is no C++ compiler.
+    """
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ConfigError("trainer.compile=true: torch.compile needs a C++ compiler, such as g++; there is none")
+    for name in ("begin", "finish"):
+        setattr(network, name, torch.compile(getattr(network, name), dynamic=False))
 
 
 def compare_versions(record: Mapping[str, Any]) -> None:

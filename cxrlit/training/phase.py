@@ -32,7 +32,7 @@ from cxrlit.training.checks import check_trainable
 from cxrlit.training.features import open_features
 from cxrlit.training.folder import RECORD, begin_folder, read_record
 from cxrlit.training.improvement import measure_start
-from cxrlit.training.machine import compare_versions, use_threads
+from cxrlit.training.machine import compare_versions, compile_network, use_threads
 from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, find_resume, list_states, seed_all
 from cxrlit.training.trainer import build_trainer
@@ -117,6 +117,8 @@ def run_phase(
         say(f"It computes in {precision}, threads: {torch.get_num_threads()}; {datamodule.describe_loading()}")
         if n_ranks() > 1:
             sync_batch_norms(network)
+        if config.trainer.compile:
+            compile_network(network)
         seed_all(config.seed)
         module = CXRModule(
             network,

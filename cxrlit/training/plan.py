@@ -99,6 +99,7 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
                 "precision": precision,
                 "start": start,
                 **({"n_views": n_views} if n_views else {}),
+                **({"compile": True} if config.trainer.compile else {}),
             },
             digits=8,
         )

@@ -1,4 +1,4 @@
-"""Training on what the frozen part of a network made of the images, kept on disk."""
+"""Training on what the frozen part of a network made of the images, kept on disk; and on a compiled network."""
 
 from pathlib import Path
 
@@ -90,3 +90,12 @@ def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab) -> None:
     assert {path: time for path, time in read_times(folder).items() if path.suffix == ".npy"} == {
         path: time for path, time in before.items() if path.suffix == ".npy"
     }
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_the_network(lab: Lab) -> None:
+    """Another phase, since the last digits may differ."""
+    plain, compiled = (lab.train_well(f"trainer.compile={value}", "trainer.precision=fp32") for value in (False, True))
+    assert plain.name != compiled.name
+    ours, theirs = (pd.read_csv(folder / "metrics.csv") for folder in (compiled, plain))
+    assert np.allclose(ours["val/loss"], theirs["val/loss"], rtol=1e-5)

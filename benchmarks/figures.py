@@ -1,0 +1,89 @@
+"""What the benchmarks measure: printed, and with ``--keep`` written with machine and date and put into the README.
+
+python benchmarks/figures.py      writes the table of the README anew from benchmarks/figures/
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cxrlit.files import write_json, write_text
+
+FOLDER = Path(__file__).parent / "figures"
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+COLUMNS = ["what", "ours", "baseline", "unit", "ratio", "wanted"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark takes."""
+    parser.add_argument("--keep", action="store_true", help="write the figures into the README, with machine and date")
+
+
+def report(name: str, command: str, rows: Sequence[dict[str, Any]], keep: bool) -> None:
+    """Print the rows of a benchmark, and keep them where that is wanted.
+
+    Args:
+        name: Of the file.
+        command: What measures them.
+        rows: Of ``COLUMNS``; what is not known is not there.
+        keep: As ``--keep`` says.
+    """
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
+    if keep:
+        plain = table.astype(object).where(table.notna(), None).to_dict("records")
+        about = {"command": command, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
+        write_json(FOLDER / f"{name}.json", {**about, "rows": plain})
+        write_table()
+
+
+def describe_machine() -> str:
+    """Processor, cores and what it computes with."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
+    kinds = {"AVX2": "AVX2", "AVX512": "AVX512"}
+    extras = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    if torch.cpu._is_avx512_bf16_supported():
+        extras.append("bf16")
+    capability = torch.backends.cpu.get_cpu_capability()
+    cores = f"{len(os.sched_getaffinity(0))} cores of {found[1].strip() if found else 'a CPU'}"
+    return ", ".join([cores, kinds.get(capability, capability), *extras])
+
+
+def write_table() -> None:
+    """Write the README's table from what was kept."""
+    parts = []
+    for path in sorted(FOLDER.glob("*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"`{kept['command']}`: {kept['machine']}, {kept['date']}.")
+        lines = ["| what | ours | baseline | ratio | wanted |", "| --- | --- | --- | --- | --- |"]
+        for row in kept["rows"]:
+            unit = f" {row['unit']}" if row["unit"] else ""
+            cells = [
+                row["what"].strip(),
+                _show(row["ours"], unit),
+                _show(row["baseline"], unit),
+                _show(row["ratio"], ""),
+            ]
+            lines.append(f"| {' | '.join([*cells, row['wanted'] or ''])} |")
+        parts.append("\n".join(lines))
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(README, "\n\n".join([f"{before}{BEGIN}", *parts, f"{END}{after}"]))
+
+
+def _show(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:,.3g}{unit}" if abs(value) < 1000 else f"{value:,.0f}{unit}"
+
+
+if __name__ == "__main__":
+    write_table()
