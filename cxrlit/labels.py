@@ -16,6 +16,9 @@ LABELS: tuple[str, ...] = (
 """The 8 findings that are trained unless ``labels`` says otherwise. Arrays (N, L), CSV columns and network outputs
 keep the order of the labels in use."""
 
+NAME_PATTERN, NAME_LENGTH = r"^\w[\w ().+-]*$", 60
+"""What the name of a label may be, and how long: it is a part of columns, files and pages."""
+
 FIXED_COLUMNS: tuple[str, ...] = (
     "image", "source", "path", "file", "n_bytes", "mtime_ns", "patient", "study", "view", "age", "sex",
 )  # fmt: skip

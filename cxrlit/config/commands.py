@@ -20,7 +20,7 @@ from cxrlit.config.types import (
     Seed,
     Target,
 )
-from cxrlit.labels import FIXED_COLUMNS
+from cxrlit.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
 
 
 def _check_labels(labels: list[str]) -> list[str]:
@@ -32,7 +32,7 @@ def _check_labels(labels: list[str]) -> list[str]:
     return labels
 
 
-LabelName = Annotated[str, Field(pattern=r"^\w[\w ().+-]*$", max_length=60)]
+LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Labels = Annotated[
     list[LabelName], Field(min_length=1, description="the findings, in order"), AfterValidator(_check_labels)
 ]

@@ -21,6 +21,7 @@ from cxrlit.data.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.errors import BundleError, DataError
 from cxrlit.evaluation.operating_point import OperatingPoint, parse_operating_point
 from cxrlit.handoff.likeness import Reference
+from cxrlit.labels import NAME_LENGTH, NAME_PATTERN
 
 FORMAT = 1
 CONFIG, WEIGHTS, GRAPH, CARD, SUMS = "config.json", "model.safetensors", "model.onnx", "README.md", "SHA256SUMS"
@@ -31,6 +32,7 @@ SIZES = {CONFIG: MIB, WEIGHTS: 64 * MIB, GRAPH: 64 * MIB, CARD: MIB, **dict.from
 
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([\w.]+)")
 
+LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -127,7 +129,7 @@ class BundleConfig(_Plain):
     format: int
     name: ShortText
     architecture: Literal["densenet121"]
-    labels: Annotated[list[ShortText], Field(min_length=1, max_length=1000)]
+    labels: Annotated[list[LabelName], Field(min_length=1, max_length=1000)]
     preprocessing: Preprocessing
     precision: Literal["bf16", "fp32"]
     batch_size: Annotated[int, Field(ge=1, le=4096)]

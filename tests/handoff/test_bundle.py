@@ -73,6 +73,7 @@ def test_what_a_download_leaves_beside_the_files_does_no_harm(bundle: Path) -> N
         (lambda config: config.update(batch_size=10**9), "batch_size"),
         (lambda config: config["labels"].append("Hernia"), "Hernia has none"),
         (lambda config: config.update(labels=["Mass", "Mass"]), "twice"),
+        (lambda config: config.update(labels=["<script>"]), "labels.0: String should match"),
         (lambda config: config["operating_point"]["thresholds"].update(Mass=2.0), "thresholds.Mass"),
         (lambda config: config["operating_point"]["calibration"]["slope"].update(Mass=-1.0), "slope.Mass"),
         (lambda config: config["input_check"].update(histogram=[0.0]), "histogram"),
