@@ -69,6 +69,17 @@ def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
             assert np.allclose(ours.heatmaps[label], theirs.heatmaps[label], atol=1e-4)
 
 
+@pytest.mark.slow
+def test_the_backends_agree_on_real_radiographs(bundle: Path, nih_sample: Path) -> None:
+    probs = []
+    for backend in ("torch", "onnx"):
+        predictions = Predictor.load(bundle, backend).predict(sorted(nih_sample.rglob("*.png")), batch_size=50)
+        assert not [one.path for one in predictions if one.reason]
+        probs.append([list(one.probs.values()) for one in predictions])
+    assert len(probs[0]) == 1000
+    assert np.abs(np.subtract(*probs)).max() < 1e-5
+
+
 def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
     predictor, network = Predictor.load(bundle, "onnx", n_threads=1), make_network()
     for n_images in (1, 3, 8):
