@@ -127,7 +127,7 @@ def add_heatmaps(
         device=choose_device(config.trainer.accelerator),
     )
     further.sections.append(show_localisation(found, final.labels, method, final.part))
-    if found.table["n_boxes"].any():
+    if found.table["value"].notna().any():
         print_localisation(found.table)
 
 
