@@ -194,7 +194,7 @@ def test_what_is_flagged_is_said_in_words() -> None:
     row = pick(flagged, metric="recall", label="Nodule").iloc[0]
     assert (
         f"sex: recall of Nodule is lower in F ({row['value']:.3f}) than in M ({row['value_against']:.3f}), by "
-        f"{-row['gap']:.3f} [{-row['high_holm']:.3f}, {-row['low_holm']:.3f}]; p < 0.0001, Holm over 4 gaps" in said
+        f"{-row['gap']:.3f} [{-row['high_holm']:.3f}, {-row['low_holm']:.3f}]; p < 0.001, Holm over 4 gaps" in said
     )
     assert said[-1] == "view: no gap is more than chance (tested: 4 of AUROC, 4 of recall, 4 of specificity)"
     assert any(line.startswith("sex: no other gap is more than chance (tested: 4 of specificity") for line in said)
