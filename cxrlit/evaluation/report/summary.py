@@ -14,6 +14,7 @@ from cxrlit.evaluation.report.words import (
     group_by_reason,
     list_names,
     name_part,
+    say_below_chance,
     say_count,
     say_metric,
     tabulate,
@@ -135,6 +136,7 @@ def _list_concerns(assessment: Assessment) -> list[str]:
     missing = [(label, point.thresholds.reasons.get(label, "")) for label in assessment.labels]
     if any(reason for _, reason in missing):
         concerns.append(f"Without a threshold, and so without decisions: {'; '.join(group_by_reason(missing))}.")
+    concerns += filter(None, map(say_below_chance, assessment.parts.values()))
     if len(assessment.dropped):
         concerns.append(f"{say_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
     return concerns

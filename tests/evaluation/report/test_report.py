@@ -17,8 +17,11 @@ from PIL import Image as PillowImage
 
 from cxrlit.evaluation.assess import Assessment, write_assessment
 from cxrlit.evaluation.measure import measure
+from cxrlit.evaluation.report.cells import make_grid
+from cxrlit.evaluation.report.reliability import show_calibration
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Table
+from cxrlit.evaluation.report.summary import summarise
 from cxrlit.evaluation.subject import Subject
 
 HOSTILE = (
@@ -313,6 +316,19 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
         "no calibration": "the highest with a sensitivity of at least 0.9, of the model's probs",
         "given elsewhere": "They were fixed elsewhere",
     }[spoiled] in text
+
+
+def test_macros_say_which_labels_are_not_calibrated_and_what_is_below_chance_is_a_concern() -> None:
+    def spoil(tables: dict[str, pd.DataFrame]) -> None:
+        tables["val"]["target_Mass"] = np.float32(0)
+        tables["test"]["prob_Effusion"] = 1 - tables["test"]["prob_Effusion"]
+
+    assessment = make_assessment(("Effusion", "Mass"), change=spoil)
+    macro = make_grid(show_calibration(assessment).tables[0]).rows[-1]
+    assert macro[0].text == "macro"
+    assert "1 of 2 labels are calibrated, not Mass" in macro[-1].text
+    below = f"below chance on test, with its whole interval: Effusion {assessment.final.value('auroc', 'Effusion'):.3f}"
+    assert [below in text for text in summarise(assessment, assessment.tables()).concerns].count(True) == 1
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
