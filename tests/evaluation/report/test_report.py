@@ -206,6 +206,8 @@ def test_the_page_is_whole(plain: tuple[Assessment, Path]) -> None:
     assert "150 images of" in text
     assert "hunter2" not in text
     assert "https://example.org/stores/nih" in text
+    assert "root: nih" in text
+    assert "/home/me" not in text
     assert "why blank" not in text
 
 
