@@ -2,6 +2,8 @@
 
 import base64
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from assessed import make_assessment
-from browsing import CHROMIUM, Page, browse, measure_width
+from browsing import CHROMIUM, Page, browse, find_wide_tables, measure_width, run_chromium
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
@@ -419,6 +421,25 @@ def test_a_section_that_cannot_be_shown(
     with pytest.raises(ValueError, match=message):
         write_report(plain[0], tmp_path, [replace(Section("Something more", "more"), **fault)])
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and shutil.which("pdftotext")), reason="there is no Chromium or pdftotext")
+def test_what_is_folded_is_printed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folded = Table("Groups", pd.DataFrame({"label": ["Mass"], "n": [271828]}), folded=True)
+    report(make_assessment(("Mass",)), out, Section("Something more", "more", tables=[folded]))
+    run_chromium(out / "report.html", tmp_path, 1280, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    assert "271,828" in text
+    assert "seed: 7" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page with")
+def test_no_summary_table_is_wider_than_a_screen(tmp_path: Path) -> None:
+    report(make_assessment(tuple("ABCDEFGH")), tmp_path)
+    assert {"Over all labels", "Each label"}.isdisjoint(find_wide_tables(tmp_path / "report.html", tmp_path, 1280))
 
 
 @pytest.mark.slow
