@@ -351,6 +351,8 @@ def test_given_thresholds_stay_as_they_are(frozen: Path, tmp_path: Path) -> None
     confusion = pd.read_csv(tmp_path / "out" / "confusion_template.csv")
     assert (confusion["threshold"] == 0.25).all()
     assert confusion["label"].tolist() == list(LABELS)
+    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"thresholds={tmp_path / 'mine.json'}", "calibration=none")
+    assert "calibration=none and thresholds=FILE, which holds both, contradict" in outcome.err
     (tmp_path / "mine.json").write_text('{"thresholds": {"Mass": 0.2}}')
     outcome = run_command(
         "evaluate.py", f"ckpt={frozen}", f"thresholds={tmp_path / 'mine.json'}", f"out={tmp_path / 'not'}"
