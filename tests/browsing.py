@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -90,20 +90,32 @@ def browse(path: Path, folder: Path, width: int) -> tuple[list[str], np.ndarray]
 
 def measure_width(path: Path, folder: Path, width: int) -> int:
     """Pixels by which a page is wider than a window of that width: what can be scrolled sideways."""
+    found = _look_in(path, folder, width, "`${page.scrollWidth} ${page.clientWidth}`")
+    full, inner = map(int, found.split())
+    assert inner == width
+    return full - width
+
+
+def find_wide_tables(path: Path, folder: Path, width: int) -> set[str]:
+    """Captions of the tables that have to be scrolled sideways in a window of that width."""
+    wide = "[...page.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth)"
+    return set(_look_in(path, folder, width, f"{wide}.map(region => region.ariaLabel).join('|')").split("|"))
+
+
+def _look_in(path: Path, folder: Path, width: int, probe: str) -> str:
+    """What a script finds in a page (``page``) in a window of that width."""
     html = re.sub("<meta http-equiv[^>]*>", "", path.read_text(encoding="utf-8"))  # it forbids all that looks in
     frame = folder / "frame.html"  # a window itself cannot be as narrow as a phone
-    probe = "const page = frame.contentDocument.documentElement;"
-    probe += " document.title = `${page.scrollWidth} ${page.clientWidth}`"
+    script = f"const page = frame.contentDocument.documentElement; document.title = {probe}"
     frame.write_text(
         f'<!doctype html><meta charset="utf-8"><title></title><iframe id="frame" style="border: 0; width: {width}px; '
-        f'height: 2000px" srcdoc="{escape(html)}"></iframe><script>onload = () => {{ {probe} }}</script>',
+        f'height: 2000px" srcdoc="{escape(html)}"></iframe><script>onload = () => {{ {script} }}</script>',
         encoding="utf-8",
     )
     outcome = run_chromium(frame, folder, max(width, 600), "--hide-scrollbars", "--dump-dom")
-    found = re.search(r"<title>(\d+) (\d+)</title>", outcome.stdout)
+    found = re.search(r"<title>(.*)</title>", outcome.stdout)
     assert found
-    assert int(found[2]) == width
-    return int(found[1]) - width
+    return unescape(found[1])
 
 
 def run_chromium(path: Path, folder: Path, width: int, *options: str) -> "subprocess.CompletedProcess[str]":

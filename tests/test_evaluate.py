@@ -21,6 +21,7 @@ from cxrlit.evaluation.metrics import auroc, macro, per_label
 from cxrlit.evaluation.operating_point import read_operating_point
 from cxrlit.evaluation.predict import MirroredModule, average_logits, load_network, open_images
 from cxrlit.evaluation.predictions import read_predictions, split_arrays
+from cxrlit.evaluation.report.changes import show_external
 from cxrlit.evaluation.thresholds import tune_thresholds
 from cxrlit.labels import LABELS
 from cxrlit.launch import compose_defaults
@@ -315,6 +316,33 @@ def test_patients_of_the_training_are_refused_elsewhere(frozen: Path, tree: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_the_home_test_is_no_external_validation(frozen: Path, tree: Path, tmp_path: Path) -> None:
+    arguments = (f"ckpt={frozen}", "data=nih", f"data.root={tree}", f"out={tmp_path / 'out'}")
+    outcome = run_command("evaluate.py", *arguments, "part=test")
+    assert outcome.code != 0
+    assert f"this is no external validation: python evaluate.py ckpt={frozen} evaluates them" in outcome.err
+    outcome = run_command("evaluate.py", *arguments)
+    assert f"the others are those of the home test, which python evaluate.py ckpt={frozen} evaluates" in outcome.err
+    assert "part=test" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_home_test_patients_among_the_external_ones_are_named(frozen: Path, tmp_path: Path) -> None:
+    path = write_other(tmp_path / "other")
+    table = pd.read_csv(path)
+    split = read_checkpoint(frozen).facts.read_split()
+    table.loc[:2, "patient"] = split.loc[split["split"] == "test", "patient"].unique()[:3]
+    table.to_csv(path, index=False)
+    outcome = evaluate_on(path, frozen, tmp_path / "out", "data.name=nih")
+    assert outcome.code == 0, outcome.err
+    said = "3 of 60 external patients are home test patients"
+    assert said in " ".join(outcome.out.split())
+    changes = pd.read_csv(tmp_path / "out" / "eval_external.csv")
+    assert changes[["change_low", "change_high"]].isna().all(axis=None)
+    assert changes["reason"].str.contains(said).all()
+    assert [said in text for text in show_external(changes, LABELS, "nih", said).concerns] == [True]
+
+
 def test_other_data_need_the_evaluation_at_home(lab: Lab, tmp_path: Path) -> None:
     folder = lab.train_well()
     table = write_other(tmp_path / "other")
@@ -351,6 +379,8 @@ def test_given_thresholds_stay_as_they_are(frozen: Path, tmp_path: Path) -> None
     confusion = pd.read_csv(tmp_path / "out" / "confusion_template.csv")
     assert (confusion["threshold"] == 0.25).all()
     assert confusion["label"].tolist() == list(LABELS)
+    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"thresholds={tmp_path / 'mine.json'}", "calibration=none")
+    assert "calibration=none and thresholds=FILE, which holds both, contradict" in outcome.err
     (tmp_path / "mine.json").write_text('{"thresholds": {"Mass": 0.2}}')
     outcome = run_command(
         "evaluate.py", f"ckpt={frozen}", f"thresholds={tmp_path / 'mine.json'}", f"out={tmp_path / 'not'}"
@@ -439,8 +469,7 @@ def test_the_report_has_all_that_was_measured(pair: tuple[Path, Path], tree: Pat
     changes = pd.read_csv(tmp_path / "first" / "eval_comparison.csv").set_index(["metric", "label"])
     aurocs = [pd.read_csv(folder / "eval" / "eval_summary.csv")["auroc_macro"][1] for folder in pair]
     assert changes.loc[("auroc", "macro"), "change"] == pytest.approx(aurocs[1] - aurocs[0])
-    assert "nih has no list of boxes" in (tmp_path / "first" / "report.html").read_text()
-    assert list((tmp_path / "first" / "heatmaps").rglob("*.png"))
+    assert "a heatmap of 32 pixels is one cell" in (tmp_path / "first" / "report.html").read_text()
     evaluate(pair[1], tmp_path / "second", *arguments)
     for path in sorted((tmp_path / "first").rglob("*.*")):
         assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes(), path
@@ -453,6 +482,9 @@ def test_the_report_of_other_data(frozen: Path, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     titles = read_titles(tmp_path / "out")
     assert "External validation on other | Recalibration" in titles
+    summary = (tmp_path / "out" / "report.html").read_text().partition("<h2>Summary</h2>")[2]
+    assert re.match(r"\s*<p>From home to other, macro AUROC .* changes by .*</p>", summary)
+    assert "of another hospital" not in summary
 
 
 def test_a_baseline_on_another_split_is_refused(frozen: Path, lab: Lab, tmp_path: Path) -> None:

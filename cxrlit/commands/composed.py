@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     paths = PATHS.get(name, {})
     for path, meaning in paths.items():
         parser.add_argument(path, metavar=path.upper(), help=meaning)
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, as for train.py")
+    parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for train.py")
     parser.add_argument("--cfg", action="store_true", help="show the settings and do nothing")
     if name == "prepare":
         parser.add_argument("--verify", action="store_true", help="check every byte of what is prepared")

@@ -103,6 +103,13 @@ class EvaluateConfig(PredictionsConfig):
     def _check_rule(self) -> Self:
         if (self.wanted is not None) != (self.threshold_rule in ("sensitivity", "specificity")):
             raise ValueError("wanted=0.9 goes with threshold_rule=sensitivity or specificity, and they with it")
+        if self.thresholds is not None and not self.recalibrate:
+            fitted = {"calibration": "platt", "threshold_rule": "f1_quantiles"}
+            changed = [
+                f"{key}={getattr(self, key)}" for key, default in fitted.items() if getattr(self, key) != default
+            ]
+            if changed:
+                raise ValueError(f"{changed[0]} and thresholds=FILE, which holds both, contradict: drop one of them")
         if sorted(set(self.age_bands)) != self.age_bands or len(set(self.subgroups)) < len(self.subgroups):
             raise ValueError("age_bands rises from band to band, and subgroups names each attribute once")
         return self

@@ -18,6 +18,8 @@ from cxrlit.evaluation.tables import tabulate_confusion, tabulate_labels, tabula
 from cxrlit.evaluation.thresholds import Stability, measure_stability
 from cxrlit.files import write_csv
 
+HOME, EXTERNAL = "home", "external"
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -45,6 +47,11 @@ class Assessment:
     def final(self) -> Measured:
         """The part that counts."""
         return list(self.parts.values())[-1]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the part that counts is of other data than those of the training."""
+        return self.final.part == EXTERNAL
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of the metrics, by file name."""

@@ -12,6 +12,8 @@ from cxrlit.evaluation import Floats
 Method = Literal["temperature", "platt"]
 
 MAX_LOGIT = 25 * np.log(2)  # 17.3: a prob above the sigmoid of it is 1 in float32
+MIN_SLOPE, MAX_SLOPE = 1e-6, 1e6
+"""A slope beyond ties, in float64, what it should keep in order."""
 STEPS = 200
 
 
@@ -22,7 +24,8 @@ class Calibration:
     Attributes:
         method: ``temperature``: the slope is 1 / temperature, the intercept 0. ``platt``: both are fitted.
         labels: The L labels.
-        slope: (L,) float64, > 0, so that the order of the images stays; NaN where validation cannot tell.
+        slope: (L,) float64, in [``MIN_SLOPE``, ``MAX_SLOPE``], so that the order of the images stays; NaN where
+            validation cannot tell.
         intercept: (L,) float64; NaN where the slope is.
         reasons: Why a label has none, by label.
     """
@@ -74,7 +77,8 @@ def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], metho
     """Fit each label by maximum likelihood, which has one answer or none: the loss is convex.
 
     A label is not fitted, with the reason, where the likelihood has no maximum (one class alone, classes that do not
-    overlap, one score for all) or where it has it at a slope of zero or below, which would turn the order around.
+    overlap, one score for all) or where it has it at a slope of zero or below, which would turn the order around, or
+    out of ``MIN_SLOPE`` to ``MAX_SLOPE``.
 
     In the fit, and there alone, logits are held within plus and minus 17.3, the end of float32's own range near 1: a 0
     that some file's rounding made would else count as e^-104 and outweigh all other images.
@@ -107,6 +111,8 @@ def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], metho
         found = fit(logits, present)
         if isinstance(found, str):
             reasons[label] = found
+        elif not MIN_SLOPE <= found[0] <= MAX_SLOPE:
+            reasons[label] = f"the best slope, {found[0]:.1g}, is not in {MIN_SLOPE:g} to {MAX_SLOPE:g}"
         else:
             slope[column], intercept[column] = found
     return Calibration(method, tuple(labels), slope, intercept, reasons)

@@ -10,7 +10,9 @@ from cxrlit.evaluation.bootstrap import Replicates, interval, interval_of_change
 from cxrlit.evaluation.measure import OVER_LABELS, Measured
 
 
-def compare_parts(first: Measured, second: Measured, names: tuple[str, str], same_patients: bool) -> pd.DataFrame:
+def compare_parts(
+    first: Measured, second: Measured, names: tuple[str, str], same_patients: bool, why_no_interval: str = ""
+) -> pd.DataFrame:
     """Every metric of two measurements, and the change from the first to the second.
 
     A macro is over the labels that both have.
@@ -20,6 +22,7 @@ def compare_parts(first: Measured, second: Measured, names: tuple[str, str], sam
         second: Such as the external images.
         names: What to call the two in the columns.
         same_patients: They are of the same images, and the resamples are paired; else they are resampled apart.
+        why_no_interval: Of the changes: such as patients who are in both, while others are not.
 
     Returns:
         A row for each metric and label: ``metric``, ``label``; for both names the value, ``_low`` and ``_high``;
@@ -30,12 +33,13 @@ def compare_parts(first: Measured, second: Measured, names: tuple[str, str], sam
         after = second.replicates[metric]
         change = after.minus(before) if same_patients else after.minus_other_patients(before)
         labels = [OVER_LABELS[metric]] if metric in OVER_LABELS else first.labels
-        rows.append(_tabulate(metric, labels, before, after, change, names))
+        rows.append(_tabulate(metric, labels, before, after, change, names, why_no_interval))
         if metric not in OVER_LABELS:
             both = np.flatnonzero(~np.isnan(change.estimate))
             before, after = before.only(both).macro(), after.only(both).macro()
             change = after.minus(before) if same_patients else after.minus_other_patients(before)
-            rows.append(_tabulate(metric, ["macro"], before, after, change, names).assign(n_labels=len(both)))
+            of_macro = _tabulate(metric, ["macro"], before, after, change, names, why_no_interval)
+            rows.append(of_macro.assign(n_labels=len(both)))
     table = pd.concat(rows, ignore_index=True)
     return table.assign(
         n_labels=table["n_labels"].astype("Int64"), metric=table["metric"].replace(dict.fromkeys(OVER_LABELS, "f1"))
@@ -49,6 +53,7 @@ def _tabulate(
     after: Replicates,
     change: Replicates,
     names: tuple[str, str],
+    why_no_interval: str,
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {"metric": metric, "label": list(labels)}
     reasons = []
@@ -57,6 +62,8 @@ def _tabulate(
         columns |= {name: replicates.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
         reasons.append([f"{name}: {reason}" if reason else "" for reason in found.reasons])
     found = interval_of_change(change)
-    columns |= {"change": change.estimate, "change_low": found.low, "change_high": found.high, "n_labels": None}
+    low, high = (np.nan, np.nan) if why_no_interval else (found.low, found.high)
+    columns |= {"change": change.estimate, "change_low": low, "change_high": high, "n_labels": None}
+    reasons.append([f"change: {why_no_interval}" if why_no_interval else ""] * len(columns["label"]))
     columns["reason"] = ["; ".join(filter(None, pair)) for pair in zip(*reasons, strict=True)]
     return pd.DataFrame(columns)

@@ -44,7 +44,8 @@ class Curves:
             recall before to its own: the area below these steps is the average precision. Empty without a positive.
         roc_band: Of the true positive rate at each percent of the false positive rate; where a curve is vertical, of
             the highest one. None without one.
-        precision_band: Of the precision at each percent of the recall but 0; None without one.
+        precision_band: Of the precision at each percent of the recall, from the one at which 95 % of the resamples have
+            found a positive: before it, a precision is that of one image or none. None without one.
         reason: Why there are no bands, else empty.
     """
 
@@ -76,7 +77,7 @@ def make_curves(
     """
     names, codes = np.unique(patients, return_inverse=True)
     steps = [find_steps(scores[:, label], targets[:, label], codes, len(names)) for label in range(scores.shape[1])]
-    found: list[list[tuple[Numbers, Numbers]]] = [[] for _ in steps]
+    found: list[list[tuple[Numbers, Numbers, Numbers]]] = [[] for _ in steps]
     reasons = [_find_reason(*(np.unique(part.indices).size for part in parts)) for parts in steps]
     for weights in draw_weights(len(names), n_replicates, seed):
         for label, (of_positives, of_negatives) in enumerate(steps):
@@ -87,13 +88,15 @@ def make_curves(
         positives, negatives = (np.asarray(part.sum(axis=1)).ravel() for part in (of_positives, of_negatives))
         roc_band = precision_band = None
         if found[label]:
-            rates, precisions = (np.concatenate(blocks, axis=1) for blocks in zip(*found[label], strict=True))
+            rates, precisions, first = (np.concatenate(blocks, axis=-1) for blocks in zip(*found[label], strict=True))
             defined = ~np.isnan(rates[0]) & ~np.isnan(precisions[0])
             if defined.mean() < MIN_DEFINED:
                 reasons[label] = f"defined in {defined.sum()} of {n_replicates} resamples"
             else:
                 roc_band = _make_band(PERCENTS / 100, rates[:, defined])
-                precision_band = _make_band(PERCENTS[1:] / 100, precisions[:, defined])
+                x = PERCENTS[1:] / 100
+                reached = x >= np.quantile(first[defined], LEVEL, method="inverted_cdf")
+                precision_band = _make_band(x[reached], precisions[reached][:, defined])
         curves.append(Curves(*_trace(positives, negatives), roc_band, precision_band, reasons[label]))
     return curves
 
@@ -120,14 +123,16 @@ def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Nu
     return fpr, tpr, recall, precision
 
 
-def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers]:
-    """True positive rates and precisions at ``PERCENTS``, (101, B) and (100, B), of (G, B) steps.
+def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """True positive rates and precisions at ``PERCENTS``, (101, B) and (100, B), and (B,) the lowest recall above 0, of
+    (G, B) steps.
 
     NaN where a resample lacks a class.
     """
     true, false = _sum_up(positives), _sum_up(negatives)
     rates = np.full((len(PERCENTS), len(true)), np.nan)
     precisions = np.full((len(PERCENTS) - 1, len(true)), np.nan)
+    first = np.full(len(true), np.nan)
     for column, (hits, alarms) in enumerate(zip(true, false, strict=True)):
         n_positives, n_negatives = hits[-1], alarms[-1]
         if not n_positives or not n_negatives:
@@ -140,7 +145,8 @@ def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers]:
         rates[:, column] = (hits[before] + part * (hits[after] - hits[before])) / n_positives
         reached = np.searchsorted(hits, PERCENTS[1:] * n_positives / 100, side="left")
         precisions[:, column] = hits[reached] / (hits[reached] + alarms[reached])
-    return rates, precisions
+        first[column] = hits[np.searchsorted(hits, 0, side="right")] / n_positives
+    return rates, precisions, first
 
 
 def _sum_up(numbers: Numbers) -> Numbers:

@@ -8,13 +8,13 @@ from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.console import say
 from cxrlit.data.load import LoadedData, load_data
 from cxrlit.data.split import hash_split
-from cxrlit.evaluation.assess import assess
-from cxrlit.evaluation.external import EXTERNAL, HOME, assess_elsewhere, name_other_folder
+from cxrlit.evaluation.assess import EXTERNAL, HOME, assess
+from cxrlit.evaluation.external import assess_elsewhere, name_other_folder
 from cxrlit.evaluation.finish import Further, finish
 from cxrlit.evaluation.foreign import read_foreign
 from cxrlit.evaluation.home import load_home
 from cxrlit.evaluation.predict import predict_parts
-from cxrlit.evaluation.report.changes import show_external, show_recalibration
+from cxrlit.evaluation.report.changes import say_change, show_external, show_recalibration
 from cxrlit.evaluation.screen import print_change
 from cxrlit.evaluation.subject import Subject, describe_checkpoints, name_folder
 from cxrlit.files import hash_file
@@ -73,14 +73,16 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
         return None
     out = Path(config.out) if config.out else name_other_folder(checkpoints, config, found.assessment.subject.data)
     labels, data = list(found.assessment.labels), found.assessment.subject.data
-    further = Further(tables={"eval_external.csv": found.changes})
-    further.sections.append(show_external(found.changes, labels, data))
+    further = Further(tables={"eval_external.csv": found.changes}, headline=say_change(found.changes, data))
+    further.sections.append(show_external(found.changes, labels, data, found.shared))
     if found.refitted is not None and found.gains is not None:
         further.tables["eval_recalibration.csv"] = found.gains
         further.points["thresholds_recalibrated.json"] = found.refitted
         further.sections.append(show_recalibration(found.gains, labels, found.fitted_on))
     finish(found.assessment, out, config, further, checkpoints, found.data)
     print_change(found.changes, (HOME, EXTERNAL))
+    if found.shared:
+        say(f"warning: {found.shared}: the changes have no interval", style="yellow")
     return out
 
 

@@ -12,7 +12,7 @@ from cxrlit.console import show_steps
 from cxrlit.data.load import LoadedData, load_data, read_data
 from cxrlit.data.split import split_by_patient
 from cxrlit.errors import ConfigError, DataError, LeakageError, name_some
-from cxrlit.evaluation.assess import Assessment, tune_operating_point
+from cxrlit.evaluation.assess import EXTERNAL, HOME, Assessment, tune_operating_point
 from cxrlit.evaluation.change import compare_parts
 from cxrlit.evaluation.measure import measure
 from cxrlit.evaluation.operating_point import OperatingPoint, read_operating_point
@@ -22,7 +22,7 @@ from cxrlit.evaluation.subject import describe_checkpoints, name_folder
 from cxrlit.ranks import rank
 from cxrlit.training.checkpoint import Checkpoint
 
-HOME, EXTERNAL, RECALIBRATION = "home", "external", "recalibration"
+RECALIBRATION = "recalibration"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class External:
         assessment: With the parts ``home``, the test of the training's own split, and ``external``.
         data: The other data.
         changes: From the one to the other, see ``compare_parts``: ``home``, ``external``, ``change``.
+        shared: How many external patients are home test patients, in words, else empty.
         refitted: The operating point that ``recalibrate`` fitted on a share of the external patients.
         gains: What it changes on the rest: ``before``, ``after``, ``change``.
         fitted_on: What it was fitted on, in words.
@@ -41,6 +42,7 @@ class External:
     assessment: Assessment
     data: LoadedData
     changes: pd.DataFrame
+    shared: str = ""
     refitted: OperatingPoint | None = None
     gains: pd.DataFrame | None = None
     fitted_on: str = ""
@@ -50,7 +52,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
     """Measure checkpoints on other data beside their test at home. None on other ranks than 0.
 
     Raises:
-        DataError: There is no evaluation at home, or the other data cannot be read.
+        DataError: There is no evaluation at home, or the other data cannot be read or are the home test.
         LeakageError: A patient of the other data is one that the checkpoint was trained or tuned on.
         ConfigError: Settings say otherwise than what is fixed at home.
     """
@@ -83,6 +85,9 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
             f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
         )
         facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
+    shared = describe_shared(data, checkpoints)
+    if shared:
+        facts["home test patients"] = shared
     subject = replace(subject, split_name=data.split_name, split_hash=data.split_hash, facts=facts)
 
     with show_steps(3) as step:
@@ -91,16 +96,16 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         step(f"metrics on {data.name}")
         # Other draws than those at home: the two are of different patients.
         away = measure(EXTERNAL, predictions[EXTERNAL], point, config.n_replicates, config.seed + 1)
-        changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False)
+        changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False, why_no_interval=shared)
         assessment = Assessment(subject, point, None, {HOME: home, EXTERNAL: away}, dropped)
         if not config.recalibrate:
-            return External(assessment, data, changes)
+            return External(assessment, data, changes, shared)
         step("recalibration")
         origin = {"tuned_on": RECALIBRATION, **subject.origin}
         refitted = tune_operating_point(predictions[RECALIBRATION], origin, config)
         again = measure(EXTERNAL, predictions[EXTERNAL], refitted, config.n_replicates, config.seed + 1)
         gains = compare_parts(away, again, ("before", "after"), same_patients=True)
-    return External(assessment, data, changes, refitted, gains, fitted_on)
+    return External(assessment, data, changes, shared, refitted, gains, fitted_on)
 
 
 def name_other_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
@@ -153,6 +158,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
 
     Raises:
         LeakageError: A patient is one that a checkpoint was trained on, or that its thresholds were tuned on.
+        DataError: All patients are those of the home test.
         ConfigError: The images would be made square in another way than during training.
     """
     first = checkpoints[0]
@@ -191,22 +197,51 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
 
 
 def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
-    """No patient of the other data is one that a checkpoint was trained or tuned on.
+    """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's.
 
     Raises:
         LeakageError: One is; patients are known by the name of their data set and their own.
+        DataError: All are those of the home test.
     """
     known: set[str] = set()
     for member in checkpoints:
-        known |= set(member.facts.trained_patients)
-        split = member.facts.read_split()
-        known |= {f"{prefix_of(member)}{patient}" for patient in split.loc[split["split"] == "val", "patient"]}
-    shared = sorted(known & data.name_patients(EXTERNAL))
+        known |= set(member.facts.trained_patients) | name_home_patients(member, "val")
+    patients = data.name_patients(EXTERNAL)
+    shared = sorted(known & patients)
+    alone = f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}"
+    are_home = patients <= known | name_home_patients(checkpoints[0], "test")
     if shared:
+        remedy = (
+            f"the others are those of the home test, which {alone} evaluates"
+            if are_home
+            else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
+        )
         raise LeakageError(
             f"{len(shared)} patients of {data.name} are ones that the checkpoint was trained or tuned on "
-            f"({name_some(shared)}): leave them out, with part=test or data.split_file"
+            f"({name_some(shared)}): {remedy}"
         )
+    if are_home:
+        raise DataError(
+            f"all {len(patients)} patients of {data.name} are those of the home test, so this is no external "
+            f"validation: {alone} evaluates them"
+        )
+
+
+def describe_shared(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> str:
+    """How many external patients are home test patients, in words; empty where none is."""
+    patients = data.name_patients(EXTERNAL)
+    shared = len(patients & name_home_patients(checkpoints[0], "test"))
+    return (
+        f"{shared} of {len(patients)} external patients are home test patients, so the two are not independent samples"
+        if shared
+        else ""
+    )
+
+
+def name_home_patients(checkpoint: Checkpoint, part: str) -> set[str]:
+    """Patients of a part of the checkpoint's own split, as ``LoadedData.name_patients`` names them."""
+    split, prefix = checkpoint.facts.read_split(), prefix_of(checkpoint)
+    return {f"{prefix}{patient}" for patient in split.loc[split["split"] == part, "patient"]}
 
 
 def prefix_of(checkpoint: Checkpoint) -> str:

@@ -39,11 +39,13 @@ class Further:
         tables: By file name.
         sections: Of the report, in order.
         points: Further operating points, by file name.
+        headline: The sentence that the summary begins with.
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     points: dict[str, OperatingPoint] = field(default_factory=dict)
+    headline: str = ""
 
 
 def finish(
@@ -84,7 +86,7 @@ def finish(
             what = "these predictions are a table" if not checkpoints else f"these are {len(checkpoints)}"
             further.sections.append(Section("Heatmaps", "heatmaps", [f"None: they are of one checkpoint, and {what}."]))
     if config.report:
-        write_report(assessment, out, further.sections, config.seed)
+        write_report(assessment, out, further.sections, config.seed, further.headline)
     print_assessment(assessment)
     for line in gaps:
         say(line)
@@ -127,7 +129,7 @@ def add_heatmaps(
         device=choose_device(config.trainer.accelerator),
     )
     further.sections.append(show_localisation(found, final.labels, method, final.part))
-    if found.table["n_boxes"].any():
+    if found.table["value"].notna().any():
         print_localisation(found.table)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cxrlit.evaluation.bootstrap import LEVEL, NO_VARIATION, Replicates, find_reasons
 from cxrlit.evaluation.comparison import adjust_holm, find_holm_levels
 from cxrlit.evaluation.difference import find_differences
+from cxrlit.pages.text import show_p
 
 OTHERS = "the others"
 NO_GAP = "no label has a gap"
@@ -90,14 +91,14 @@ def describe_gaps(gaps: pd.DataFrame) -> list[str]:
 
 def _describe(row: dict[Hashable, Any]) -> str:
     direction = "lower" if row["gap"] < 0 else "higher"
-    p = f"p = {row['p_holm']:.4f}" if row["p_holm"] >= 0.0001 else "p < 0.0001"
+    p = show_p(row["p_holm"])
     name = NAMES[row["metric"]]
     what = f"macro {name}" if row["label"] == "macro" else f"{name} of {row['label']}"
     ends = sorted(abs(row[end]) for end in ("low_holm", "high_holm"))
     return (
         f"{what} is {direction} in {row['group']} ({row['value']:.3f}) than in "
-        f"{row['against']} ({row['value_against']:.3f}), by {abs(row['gap']):.3f} [{ends[0]:.3f}, {ends[1]:.3f}]; {p}, "
-        f"Holm over {row['n_tested']} gaps"
+        f"{row['against']} ({row['value_against']:.3f}), by {abs(row['gap']):.3f} [{ends[0]:.3f}, {ends[1]:.3f}]; "
+        f"p {p if p.startswith('<') else f'= {p}'}, Holm over {row['n_tested']} gaps"
     )
 
 

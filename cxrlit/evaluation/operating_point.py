@@ -1,6 +1,7 @@
 """What turns probs into decisions, fixed on validation: calibrate, then threshold. It lives in ``thresholds.json``."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cxrlit.errors import DataError, name_some
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.calibration import Calibration, Method, apply_calibration
+from cxrlit.evaluation.calibration import MAX_SLOPE, MIN_SLOPE, Calibration, Method, apply_calibration
 from cxrlit.files import write_json
+from cxrlit.pages.text import make_printable
 
 MAX_BYTES = 10_000_000
 """A larger file is no table of thresholds."""
@@ -147,10 +149,15 @@ def read_operating_point(path: Path) -> OperatingPoint:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path}: too large to be thresholds")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # Whole numbers as float too: Python reads no int of thousands of digits.
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_refuse_twice, parse_int=float)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except _KeyTwiceError as error:
+        raise DataError(f"{path}: the key {error} is there twice: keep one of the two") from None
+    except RecursionError:
+        raise DataError(f"{path}: not JSON: nested too deeply") from None
+    except ValueError as error:
         raise DataError(f"{path}: not JSON: {str(error)[:160]}") from None
     return parse_operating_point(content, path)
 
@@ -165,6 +172,10 @@ def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
     Raises:
         DataError: They are none.
     """
+    if not isinstance(plain, Mapping):
+        raise DataError(
+            f"{path}: not the thresholds of an evaluation: it must be a JSON object with the key thresholds"
+        )
     try:
         content = _File.model_validate(plain)
     except ValidationError as error:
@@ -188,13 +199,25 @@ def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
     return OperatingPoint(calibration, thresholds, {name: getattr(content, name) for name in ORIGIN})
 
 
+class _KeyTwiceError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise _KeyTwiceError(make_printable(name)[:60])
+    return content
+
+
 class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _Calibration(_Plain):
     method: Method
-    slope: dict[str, Annotated[float, Field(gt=0)] | None]
+    slope: dict[str, Annotated[float, Field(ge=MIN_SLOPE, le=MAX_SLOPE)] | None]
     intercept: dict[str, float | None]
     reasons: dict[str, str]
 

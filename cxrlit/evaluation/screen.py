@@ -6,7 +6,7 @@ from rich.table import Table
 
 from cxrlit.console import print_table, say
 from cxrlit.evaluation.assess import Assessment
-from cxrlit.evaluation.report.words import find_row, say_metric, say_span
+from cxrlit.evaluation.report.words import find_row, say_below_chance, say_metric, say_span
 
 
 def print_assessment(assessment: Assessment) -> None:
@@ -49,6 +49,8 @@ def print_assessment(assessment: Assessment) -> None:
             f"{say_metric(measured, 'f1', 'weighted')}, {len(measured.predictions)} images of "
             f"{measured.predictions['patient'].nunique()} patients"
         )
+        if below := say_below_chance(measured):
+            say(f"warning: {below}", style="yellow")
 
 
 def print_change(table: pd.DataFrame, names: tuple[str, str]) -> None:

@@ -18,6 +18,7 @@ from cxrlit.evaluation.report.comparison import draw_changes
 from cxrlit.evaluation.sides import Side, find_concerns, read_history, read_side
 from cxrlit.files import write_bytes, write_csv, write_json
 from cxrlit.pages.pictures import drawing, encode_png
+from cxrlit.pages.text import show_p
 
 EXIT_CODES: dict[Verdict, int] = {"yes": 0, "no": 1, "undecided": 2}
 """And 3 is an error."""
@@ -162,7 +163,7 @@ def _say_change(row: Change) -> str:
 
 
 def _say_p(p: float) -> str:
-    return "" if np.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+    return "" if np.isnan(p) else show_p(p)
 
 
 def write_result(

@@ -27,6 +27,15 @@ def show_share(share: float) -> str:
     return NOTHING if np.isnan(share) else f"{100 * share:.1f} %"
 
 
+def show_p(p: float) -> str:
+    """A p-value.
+
+    >>> show_p(0.0414), show_p(0.00014)
+    ('0.0414', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.4f}"
+
+
 def make_printable(text: str) -> str:
     """A text without control characters and marks that turn its direction around, which names in tables may hold.
 

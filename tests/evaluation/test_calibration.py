@@ -119,6 +119,13 @@ def test_what_cannot_be_fitted_has_a_reason_and_stays_as_it_is(method: str) -> N
     assert (calibrated[:, 0] != probs[:, 0]).any()
 
 
+def test_a_slope_that_float64_cannot_follow_is_a_reason() -> None:
+    probs = np.array([[0.5], [0.5 + 1e-9]]).repeat(3, axis=0)
+    found = fit_calibration(probs, np.array([[0.0], [0], [1], [0], [1], [1]]), ("Mass",), "platt")
+    assert found.reasons["Mass"].startswith("the best slope, ")
+    assert np.isnan(found.slope[0])
+
+
 def test_one_prob_for_all_images_is_a_reason() -> None:
     probs, targets = np.full((6, 1), 0.7, np.float32), np.array([[0], [1], [0], [1], [0], [0]], np.float32)
     assert "one prob" in fit_calibration(probs, targets, ["a"], "platt").reasons["a"]

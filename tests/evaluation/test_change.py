@@ -63,6 +63,15 @@ def test_the_same_patients_are_paired() -> None:
     assert widths[0] < 0.2 * widths[1]
 
 
+def test_two_samples_that_share_patients_have_no_interval_of_the_change() -> None:
+    sides = [measure(name, make_table(*draw_arrays(100, seed)), POINT, 100, seed) for seed, name in enumerate("ab")]
+    table = compare_parts(*sides, ("a", "b"), same_patients=False, why_no_interval="3 patients are in both")
+    assert table[["change_low", "change_high"]].isna().all(axis=None)
+    assert table["reason"].str.endswith("change: 3 patients are in both").all()
+    assert table["change"].notna().any()
+    assert table["a_low"].notna().any()
+
+
 @pytest.mark.slow
 def test_the_interval_of_unpaired_samples_holds_the_true_change() -> None:
     """Two hospitals with clustered patients and the same AUROC: 95 % of the intervals hold 0."""

@@ -89,7 +89,7 @@ def test_bands_are_quantiles_of_the_repeated_rows(seed: int) -> None:
             assert curves.roc_band is None
             assert curves.precision_band is None
             continue
-        rates, precisions = [], []
+        rates, precisions, first = [], [], []
         for column in range(n_replicates):
             rows = np.repeat(np.arange(len(codes)), weights[codes, column].astype(int))
             rows = rows[~np.isnan(targets[rows, label])]
@@ -104,11 +104,16 @@ def test_bands_are_quantiles_of_the_repeated_rows(seed: int) -> None:
             hits = (recall * positives).round()
             ends = [hits[hits >= k * positives / 100].min() for k in range(1, 101)]
             precisions.append([precision[hits == end].max() for end in ends])
+            first.append(hits[hits > 0].min() / positives)
         for band, values in ((curves.roc_band, rates), (curves.precision_band, precisions)):
             assert band is not None
-            low, high = np.quantile(values, [0.025, 0.975], axis=0)
+            low, high = np.quantile(values, [0.025, 0.975], axis=0)[:, -len(band.x) :]
             np.testing.assert_allclose(band.low, low, rtol=0, atol=1e-9)
             np.testing.assert_allclose(band.high, high, rtol=0, atol=1e-9)
+        assert curves.precision_band is not None
+        begin = curves.precision_band.x[0]
+        assert np.mean(np.array(first) <= begin) >= 0.95
+        assert begin == 0.01 or np.mean(np.array(first) <= begin - 0.01) < 0.95
 
 
 def test_the_order_of_the_rows_changes_nothing() -> None:

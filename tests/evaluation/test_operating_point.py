@@ -72,6 +72,8 @@ def test_a_file_by_hand_needs_thresholds_alone(tmp_path: Path) -> None:
     assert point.thresholds.values[0] == 0.3
     assert point.thresholds.rule is None
     assert point.thresholds.reasons == {"Nodule": "none is given"}
+    (tmp_path / "mine.json").write_text('{"thresholds": {"Mass": 1, "Nodule": 0}}')
+    assert read_operating_point(tmp_path / "mine.json").thresholds.values.tolist() == [1, 0]
 
 
 GOOD: dict[str, Any] = {"thresholds": {"Mass": 0.5}}
@@ -82,8 +84,14 @@ CALIBRATION: dict[str, Any] = {"method": "platt", "slope": {"Mass": 1.0}, "inter
     ("content", "message"),
     [
         ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("[1]", "not the thresholds"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[1]", "it must be a JSON object with the key thresholds"),
+        ('{"thresholds": {"Mass": 0.2, "Mass": 0.9}}', "the key Mass is there twice"),
+        ('{"thresholds": {"Mass": true}}', "thresholds.Mass"),
+        ('{"thresholds": {"Mass": "0.2"}}', "thresholds.Mass"),
+        ('{"thresholds": {"Mass": ' + "9" * 6000 + "}}", "thresholds.Mass: Input should be a finite number"),
+        (json.dumps({**GOOD, "calibration": {**CALIBRATION, "slope": {"Mass": 1e300}}}), "slope"),
+        (json.dumps({**GOOD, "calibration": {**CALIBRATION, "slope": {"Mass": 1e-9}}}), "slope"),
         ('{"thresholds": {}}', "thresholds"),
         ('{"thresholds": {"Mass": NaN}}', "thresholds.Mass"),
         (json.dumps({"thresholds": {"Mass": 1.5}}), "thresholds.Mass"),

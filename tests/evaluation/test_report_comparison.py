@@ -12,6 +12,7 @@ from cxrlit.evaluation.assess import Assessment
 from cxrlit.evaluation.compare import ComparisonResult, compare_predictions
 from cxrlit.evaluation.measure import measure
 from cxrlit.evaluation.question import Question
+from cxrlit.evaluation.report.cells import make_grid
 from cxrlit.evaluation.report.comparison import draw_changes, show_comparison
 from cxrlit.evaluation.report.section import Section
 from cxrlit.evaluation.subject import Subject
@@ -42,6 +43,7 @@ def test_the_section_shows_every_number_and_the_answer() -> None:
         pd.testing.assert_frame_equal(table.frame, changes[changes["metric"] == metric].reset_index(drop=True))
         names = {name for column in table.columns or () for name in (column.name, column.low, column.high) if name}
         assert names <= set(table.frame.columns)
+    assert "< 0.001" in {row[4].number.shown for row in make_grid(areas).rows if row[4].number}
     assert [picture.name for picture in section.pictures] == ["comparison-auroc", "comparison-f1"]
     assert "more than chance for Mass, Nodule, Pneumonia" in section.pictures[0].alt
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import LABELS, draw_table, fill_table, make_point
+from matplotlib.text import Text
 from scipy.special import expit, ndtri
 
 from cxrlit.evaluation.bootstrap import MIN_PATIENTS, bootstrap, interval
@@ -14,6 +15,7 @@ from cxrlit.evaluation.metrics import auroc, count_decisions, decision_metrics, 
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.reliability import brier_score, expected_calibration_error
+from cxrlit.evaluation.report.subgroups import show_subgroups
 from cxrlit.evaluation.subgroups import AT_THRESHOLD, COUNTS, GAPS, METRICS, TESTED, Subgroups, measure_subgroups
 
 ATTRIBUTES = ("sex", "age", "view")
@@ -194,11 +196,23 @@ def test_what_is_flagged_is_said_in_words() -> None:
     row = pick(flagged, metric="recall", label="Nodule").iloc[0]
     assert (
         f"sex: recall of Nodule is lower in F ({row['value']:.3f}) than in M ({row['value_against']:.3f}), by "
-        f"{-row['gap']:.3f} [{-row['high_holm']:.3f}, {-row['low_holm']:.3f}]; p < 0.0001, Holm over 4 gaps" in said
+        f"{-row['gap']:.3f} [{-row['high_holm']:.3f}, {-row['low_holm']:.3f}]; p < 0.001, Holm over 4 gaps" in said
     )
     assert said[-1] == "view: no gap is more than chance (tested: 4 of AUROC, 4 of recall, 4 of specificity)"
     assert any(line.startswith("sex: no other gap is more than chance (tested: 4 of specificity") for line in said)
     assert any(line.startswith("sex: macro AUROC is lower in F") for line in said)
+
+
+def test_the_page_says_over_how_many_labels_a_macro_is_and_has_the_interval_of_the_sentence(found: Subgroups) -> None:
+    by_sex = show_subgroups(found, list(LABELS)).sections[0]
+    metrics, gaps = by_sex.tables
+    macros = metrics.frame[metrics.frame["label"].str.startswith("macro")]
+    n_labels = pick(found.metrics, attribute="sex", metric="auroc", label="macro")["n_labels"].tolist()
+    assert [int(label.split()[2].strip(",")) for label in macros["label"]] == n_labels
+    assert f"over {n_labels[0]}" in by_sex.pictures[0].caption
+    assert any(text.get_text().startswith("macro over") for text in by_sex.pictures[0].figure.findobj(Text))
+    [column] = [column for column in gaps.columns or () if column.name == "gap"]
+    assert (column.low, column.high) == ("low_holm", "high_holm")
 
 
 def test_groups_too_small_for_a_gap() -> None:

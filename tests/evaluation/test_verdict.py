@@ -211,6 +211,7 @@ def test_every_fault_is_3_and_one_line_and_writes_nothing(
     assert "Traceback" not in err
     assert err.count("\n") == 1 or err.startswith("usage:")
     assert "yes" not in out.split("\n")[0]
+    assert "KEY=VALUE" not in err.partition("required")[2]
     assert list_files(folder) == before
 
 

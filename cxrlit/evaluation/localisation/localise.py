@@ -63,6 +63,8 @@ def localise(
 ) -> Localisation:
     """Compute the heatmaps of the images that have boxes or are shown, score and draw them, write ``TABLE``.
 
+    Of images so small that a heatmap is one cell, none is scored or drawn.
+
     Args:
         network: As it was trained; it ends on the device that it came on.
         datamodule: The images, at the size of the network.
@@ -108,6 +110,10 @@ def localise(
         "elsewhere": elsewhere,
     }
     table = tabulate_localisation(pairs, scores, labels, boxes.reason, n_replicates, seed)
+    reason = f"a heatmap of {size} pixels is one cell, and shows no place" if shape == (1, 1) and len(rows) else ""
+    if reason:
+        table = table.assign(**dict.fromkeys(("value", "low", "high", *PRIORS), np.nan), reason=reason)
+        examples, shown_rows = [], shown_rows[:0]
     write_csv(out / TABLE, table)
 
     by_pair = dict(zip(zip(pairs["image"], pairs["label"], strict=True), sides, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.evaluation.report.section import Column, Table
-from cxrlit.pages.text import show_count
+from cxrlit.pages.text import show_count, show_p
 
 REASON = "reason"
 
@@ -114,6 +114,8 @@ def _make_cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
             cells.append(Cell(text="yes" if value else "no"))
         elif pd.isna(value):
             cells.append(Cell(reason=reason))
+        elif column.is_p:
+            cells.append(Cell(number=Number(str(value), show_p(float(value)))))
         else:
             digits = count_digits(float(value), column.digits)
             number, lower, upper = (_make_number(part, digits, column.signed) for part in (value, low, high))

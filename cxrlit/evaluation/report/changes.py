@@ -12,26 +12,38 @@ from cxrlit.pages.pictures import drawing
 HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier score", "ece": "calibration error"}
 
 
-def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str) -> Section:
+def say_change(changes: pd.DataFrame, data: str) -> str:
+    """The change of macro AUROC from home to other data as a sentence; ``changes`` is ``eval_external.csv``."""
+    row = _find(changes, "auroc", MACRO)
+    return f"From home to {data}, macro AUROC over the {row['n_labels']} labels of both changes by {_say(row)}."
+
+
+def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, shared: str = "") -> Section:
     """How the numbers change from the test at home to other data.
 
     Args:
         changes: ``eval_external.csv``.
         labels: The labels.
         data: Name of the other data.
+        shared: How many of its patients are home test patients, in words, else empty.
     """
-    row = _find(changes, "auroc", MACRO)
     missing = [label for label in labels if pd.isna(_find(changes, "auroc", label)["external"])]
     without = f" Without AUROC on {data}: {', '.join(missing)}." if missing else ""
     return Section(
         f"External validation on {data}",
         "external",
         paragraphs=[
-            f"Calibration and thresholds are those fixed at home. From home to {data}, macro AUROC over the "
-            f"{row['n_labels']} labels of both changes by {_say(row)}.{without}",
-            "Home and external patients are different ones and are resampled apart; where the interval of a change "
-            "does not hold 0, the change is more than chance between these two groups of patients.",
+            f"Calibration and thresholds are those fixed at home. {say_change(changes, data)}{without}",
+            *(
+                []
+                if shared
+                else [
+                    "Home and external patients are different ones and are resampled apart; where the interval of a "
+                    "change does not hold 0, the change is more than chance between these two groups of patients."
+                ]
+            ),
         ],
+        concerns=[f"{shared}: the changes have no interval."] if shared else [],
         pictures=[_draw(changes, labels, f"Change of AUROC from home to {data}", "external-change")],
         tables=_tabulate(
             changes,
@@ -87,9 +99,8 @@ def _draw(changes: pd.DataFrame, labels: Sequence[str], title: str, name: str) -
         figure = draw_forest(names, [Series("change", rows)], title, zero=True)
     worst = rows.set_index("label")["value"].drop(MACRO).dropna()
     fall = f"; largest fall: {worst.idxmin()}, {worst.min():+.3f}" if len(worst) else ""
-    return Picture(
-        figure, name, f"{title}: macro {_say(_find(changes, 'auroc', MACRO))}{fall}", f"{title}, with 95 % intervals."
-    )
+    intervals = ", with 95 % intervals" if rows["low"].notna().any() else ""
+    return Picture(figure, name, f"{title}: macro {_say(_find(changes, 'auroc', MACRO))}{fall}", f"{title}{intervals}.")
 
 
 def _find(changes: pd.DataFrame, metric: str, label: str) -> pd.Series:

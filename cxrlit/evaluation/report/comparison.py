@@ -84,10 +84,10 @@ def _draw(result: ComparisonResult, metric: Metric) -> Picture:
 def _tabulate(changes: pd.DataFrame, metric: Metric) -> Table:
     columns = [
         Column("label"), Column("baseline"), Column("candidate"), Column("change", low="low", high="high", signed=True),
-        Column("p_holm", "p (Holm)"),
+        Column("p_holm", "p (Holm)", is_p=True),
     ]  # fmt: skip
     if metric == "auroc":
-        columns.append(Column("p_delong_holm", "p, DeLong (Holm)"))
+        columns.append(Column("p_delong_holm", "p, DeLong (Holm)", is_p=True))
     return Table(f"Change of {NAMES[metric]}", changes.reset_index(drop=True), columns, n_totals=1)
 
 

@@ -68,8 +68,8 @@ def show_discrimination(assessment: Assessment, curves: Sequence[Curves], n_repl
                 paragraphs=[
                     "The area below the steps is the average precision; nothing is interpolated: the precision at a "
                     "recall is that of the next positive that a lower threshold finds. The band holds "
-                    f"{bands} at each recall by itself. The dot is the fixed threshold; the dotted line is the share "
-                    "of positives, which is chance."
+                    f"{bands} at each recall by itself, and begins where 95 % of them have found a positive. The dot "
+                    "is the fixed threshold; the dotted line is the share of positives, which is chance."
                 ],
                 pictures=_draw_all(_draw_precision, "precision-recall", final, curves),
                 notes=notes,

@@ -24,7 +24,7 @@ def show_localisation(found: Localisation, labels: Sequence[str], method: str, p
     """
     table = found.table
     reasons = table.loc[table["label"] == MACRO, "reason"].unique()
-    has_boxes = bool(table["n_boxes"].sum())
+    is_scored = bool(table["value"].notna().any())
     sheets = {sheet.label: sheet for sheet in found.sheets}
     anchors = dict(zip(labels, name_files(labels), strict=True))
     pointing = table[(table["label"] == MACRO) & (table["metric"] == "pointing")]
@@ -32,7 +32,7 @@ def show_localisation(found: Localisation, labels: Sequence[str], method: str, p
         f"The maximum of the map lies in a box in {pointing['value'].iloc[0]:.3f} of the cases (mean over labels); a "
         f"random map reaches {pointing['random'].iloc[0]:.3f}, one that always points to the centre "
         f"{pointing['centre'].iloc[0]:.3f}."
-        if has_boxes
+        if is_scored
         else f"They are not scored: {reasons[0]}."
     )
     return Section(
@@ -43,7 +43,7 @@ def show_localisation(found: Localisation, labels: Sequence[str], method: str, p
             "place is 32 pixels wide), and it shows what the model looks at, not where the finding is.",
             score,
         ],
-        tables=[_tabulate(table)] if has_boxes else [],
+        tables=[_tabulate(table)] if is_scored else [],
         sections=[
             Section(
                 f"Heatmaps of {label}, {part}",

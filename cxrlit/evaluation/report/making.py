@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -99,11 +100,13 @@ def show_making(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> S
 
 
 def _hide(value: Any) -> Any:
-    """Settings as plain types, without what stands for a password in an address."""
+    """Settings as plain types, without what stands for a password in an address; of a local path the last part."""
     if isinstance(value, Mapping):
         return {str(key): _hide(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_hide(item) for item in value]
     if isinstance(value, str):
+        if value.startswith(("/", "~", "file://")):
+            return PurePosixPath(value).name
         return hide_secrets(value) if "://" in value else value
     return value if value is None or isinstance(value, bool | int | float) else str(value)

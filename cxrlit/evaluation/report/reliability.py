@@ -1,6 +1,6 @@
 """Whether probs mean what they say, before and after calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,13 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cxrlit.evaluation.assess import Assessment
+from cxrlit.evaluation.calibration import Calibration
 from cxrlit.evaluation.measure import RAW
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.reliability import N_BINS, Reliability, make_reliability
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.tiles import make_tile, name_files
-from cxrlit.evaluation.report.words import MACRO, group_by_reason, name_part, say_metric, tabulate
+from cxrlit.evaluation.report.words import MACRO, group_by_reason, list_names, name_part, say_metric, tabulate
 from cxrlit.pages.pictures import BLUE, FAINT, ORANGE, X_LABEL
 
 HISTOGRAM_BINS = 40
@@ -34,7 +35,8 @@ def show_calibration(assessment: Assessment) -> Section:
     frame = tabulate(final, names, labels)
     heads = [span("ece", "calibration error", digits=4), span("brier", "Brier score", digits=4)]
     if calibration is not None:
-        reasons = [calibration.reasons.get(label, "") for label in labels]
+        reasons = [calibration.reasons.get(label, "") for label in final.labels]
+        reasons.append(_say_macro(calibration, final.labels))
         frame["slope"], frame["intercept"] = pd.Series(calibration.slope), pd.Series(calibration.intercept)
         frame["slope_reason"] = frame["intercept_reason"] = reasons
         heads = [
@@ -61,6 +63,12 @@ def show_calibration(assessment: Assessment) -> Section:
             "squared distance from the targets.",
         ],
     )
+
+
+def _say_macro(calibration: Calibration, labels: Sequence[str]) -> str:
+    """Which labels count in the macros as they were; empty where all are calibrated."""
+    left = [label for label in labels if label in calibration.reasons]
+    return f"{len(labels) - len(left)} of {len(labels)} labels are calibrated, not {list_names(left)}" if left else ""
 
 
 def _say_method(assessment: Assessment) -> str:

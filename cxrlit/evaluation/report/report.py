@@ -26,7 +26,9 @@ FOLDER = Path(__file__).parent
 NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 
 
-def write_report(assessment: Assessment, out: Path, extras: Sequence[Section] = (), seed: int = 0) -> Path:
+def write_report(
+    assessment: Assessment, out: Path, extras: Sequence[Section] = (), seed: int = 0, headline: str = ""
+) -> Path:
     """Write ``report.html`` and, as PNG files, its pictures in ``figures/``. The same input gives the same bytes.
 
     Args:
@@ -34,6 +36,7 @@ def write_report(assessment: Assessment, out: Path, extras: Sequence[Section] = 
         out: The folder of its tables.
         extras: Further sections; they come before those on data and settings.
         seed: Of the resamples behind the bands of the curves.
+        headline: The sentence that the summary begins with.
 
     Returns:
         The page.
@@ -50,7 +53,7 @@ def write_report(assessment: Assessment, out: Path, extras: Sequence[Section] = 
         curves = make_curves(probs, targets, final.predictions["patient"].to_numpy(), n_replicates, seed)
         step("pictures")
         sections = [
-            summarise(assessment, tables),
+            summarise(assessment, tables, headline),
             show_discrimination(assessment, curves, n_replicates),
             show_calibration(assessment),
             show_thresholds(assessment, tables),

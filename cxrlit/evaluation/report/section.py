@@ -19,6 +19,7 @@ class Column:
         digits: Decimals at least; a number that would be left with fewer than two digits has more. Its interval has
             as many.
         signed: A positive number has a plus.
+        is_p: The numbers are p-values.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Column:
     high: str | None = None
     digits: int = 3
     signed: bool = False
+    is_p: bool = False
 
 
 def span(name: str, head: str | None = None, digits: int = 3, signed: bool = False) -> Column:

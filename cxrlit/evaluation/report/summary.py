@@ -14,6 +14,7 @@ from cxrlit.evaluation.report.words import (
     group_by_reason,
     list_names,
     name_part,
+    say_below_chance,
     say_count,
     say_metric,
     tabulate,
@@ -25,12 +26,13 @@ MACROS = tuple((metric, MACRO) for metric in ("auroc", "average_precision", "f1"
 DISCLAIMER = "Research use only: not a medical device."
 
 
-def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headline: str = "") -> Section:
     """What was evaluated, the macros of each part, and a row for each label.
 
     Args:
         assessment: What was found.
         tables: Its tables.
+        headline: The sentence to begin with, if any.
     """
     final = assessment.final
     n_replicates = final.replicates["auroc"].n_replicates
@@ -41,21 +43,22 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Sec
         if not np.isnan(final.value("f1", "micro"))
         else "without thresholds there are no decisions"
     )
-    headline = (
+    numbers = (
         f"On {name_part(final.part)}, macro AUROC is {say_metric(final, 'auroc')} over {n_labels} of "
         f"{say_count(len(assessment.labels), 'label')}; {decisions}. {say_count(len(final.predictions), 'image')} of "
         f"{say_count(final.predictions['patient'].nunique(), 'patient')}."
     )
+    others = "" if assessment.is_external else "patients of another kind, of another hospital, or of "
     interval = (
         "In brackets are 95 % intervals: had other patients of the same kind been evaluated, and an interval been made "
         "from them, 95 of 100 such intervals would hold the true value. They come from "
         f"{show_count(n_replicates)} resamples of the patients, not of the images, since images of one patient are "
-        "alike. They say nothing of patients of another kind, of another hospital, or of errors in the labels."
+        f"alike. They say nothing of {others}errors in the labels."
     )
     return Section(
         "Summary",
         "summary",
-        paragraphs=[headline, interval],
+        paragraphs=[*filter(None, [headline]), numbers, interval],
         concerns=_list_concerns(assessment),
         facts=_describe(assessment),
         facts_caption="What was evaluated",
@@ -135,6 +138,7 @@ def _list_concerns(assessment: Assessment) -> list[str]:
     missing = [(label, point.thresholds.reasons.get(label, "")) for label in assessment.labels]
     if any(reason for _, reason in missing):
         concerns.append(f"Without a threshold, and so without decisions: {'; '.join(group_by_reason(missing))}.")
+    concerns += filter(None, map(say_below_chance, assessment.parts.values()))
     if len(assessment.dropped):
         concerns.append(f"{say_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
     return concerns

@@ -41,6 +41,19 @@ def say_metric(measured: Measured, metric: str, label: str = MACRO) -> str:
     return say_span(float(row["value"]), float(row["low"]), float(row["high"]))
 
 
+def say_below_chance(measured: Measured) -> str:
+    """The labels and the macro whose whole interval of AUROC lies below 0.5; empty where none does."""
+    rows = measured.metrics
+    found = rows.loc[(rows["metric"] == "auroc") & (rows["high"] < 0.5), "label"]
+    said = [f"{label} {say_metric(measured, 'auroc', label)}" for label in found]
+    return (
+        f"AUROC is below chance on {name_part(measured.part)}, with its whole interval: {list_names(said)}; are scores "
+        "or targets turned around?"
+        if said
+        else ""
+    )
+
+
 def find_row(measured: Measured, metric: str, label: str = MACRO) -> pd.Series:
     """The row of ``Measured.metrics``."""
     rows = measured.metrics

@@ -24,6 +24,7 @@ from cxrlit.evaluation.localisation.localise import FOLDER, TABLE, Localisation,
 from cxrlit.evaluation.localisation.scores import detect, score
 from cxrlit.evaluation.operating_point import Thresholds
 from cxrlit.evaluation.predictions import make_predictions
+from cxrlit.evaluation.report.localisation import show_localisation
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import CXRNet, build_network
 
@@ -34,7 +35,7 @@ SIZE = 128
 class Hospital:
     """NIH's layout, in which each image is dark but for one bright cell of 32 x 32 pixels, and Mass has a box there."""
 
-    def __init__(self, root: Path, config: NIHData, cache: Path) -> None:
+    def __init__(self, root: Path, config: NIHData, cache: Path, size: int = SIZE) -> None:
         self.cells: dict[str, tuple[int, int]] = {}
         rng = np.random.default_rng(0)
         rows = ["Image Index,Finding Label,Bbox [x,y,w,h],,,"]
@@ -50,7 +51,7 @@ class Hospital:
         (root / BOX_LIST).write_text("\n".join(rows) + "\n")
         self.lists = find_box_lists(config, cache)
         self.datamodule = CXRDataModule(
-            load_data(config, CHOSEN, cache), img_size=SIZE, batch_size=8, resize="pad", cache_dir=cache, num_workers=0
+            load_data(config, CHOSEN, cache), img_size=size, batch_size=8, resize="pad", cache_dir=cache, num_workers=0
         )
 
     @property
@@ -146,6 +147,22 @@ def test_without_boxes_there_are_pictures_and_a_reason(hospital: Hospital, tmp_p
     assert table["value"].isna().all()
     assert pictures
     assert not any(picture.kind == "with_box" for picture in pictures)
+
+
+def test_a_heatmap_of_one_cell_is_no_map(
+    make_nih_tree: Callable[..., Path], make_nih_config: Callable[..., NIHData], tmp_path: Path
+) -> None:
+    root = make_nih_tree(n_patients=10)
+    hospital = Hospital(root, make_nih_config(root), tmp_path / "cache", size=32)
+    found = hospital.localise(make_bright_network(len(CHOSEN)), tmp_path)
+    reason = "a heatmap of 32 pixels is one cell, and shows no place"
+    assert (found.table["reason"] == reason).all()
+    assert found.table[["value", "low", "high", "random", "centre", "elsewhere"]].isna().all(axis=None)
+    assert found.table["n_boxes"].max() > 0
+    assert (found.pictures, found.sheets) == ([], [])
+    section = show_localisation(found, CHOSEN, "gradcam", "test")
+    assert section.paragraphs[-1] == f"They are not scored: {reason}."
+    assert (list(section.tables), list(section.sections)) == ([], [])
 
 
 def test_other_labels_and_other_images_are_refused(hospital: Hospital, tmp_path: Path) -> None:

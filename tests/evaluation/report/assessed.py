@@ -20,7 +20,14 @@ SUBJECT = Subject(
     split_name="official",
     split_hash="4f1c2d9a8b7e",
     facts={"test-time augmentation": "each image and its mirror image"},
-    config={"seed": 7, "data": {"store": "https://me:hunter2@example.org/stores/nih", "labels": ("Effusion", None)}},
+    config={
+        "seed": 7,
+        "data": {
+            "root": "/home/me/nih",
+            "store": "https://me:hunter2@example.org/stores/nih",
+            "labels": ("Effusion", None),
+        },
+    },
 )
 NOTHING_DROPPED = pd.DataFrame({"image": [], "path": [], "reason": []}, dtype=str)
 

@@ -2,6 +2,8 @@
 
 import base64
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,14 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from assessed import make_assessment
-from browsing import CHROMIUM, Page, browse, measure_width
+from browsing import CHROMIUM, Page, browse, find_wide_tables, measure_width, run_chromium
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
 from cxrlit.evaluation.assess import Assessment, write_assessment
 from cxrlit.evaluation.measure import measure
+from cxrlit.evaluation.report.cells import make_grid
+from cxrlit.evaluation.report.reliability import show_calibration
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Table
+from cxrlit.evaluation.report.summary import summarise
 from cxrlit.evaluation.subject import Subject
 
 HOSTILE = (
@@ -203,6 +208,8 @@ def test_the_page_is_whole(plain: tuple[Assessment, Path]) -> None:
     assert "150 images of" in text
     assert "hunter2" not in text
     assert "https://example.org/stores/nih" in text
+    assert "root: nih" in text
+    assert "/home/me" not in text
     assert "why blank" not in text
 
 
@@ -315,6 +322,19 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
     }[spoiled] in text
 
 
+def test_macros_say_which_labels_are_not_calibrated_and_what_is_below_chance_is_a_concern() -> None:
+    def spoil(tables: dict[str, pd.DataFrame]) -> None:
+        tables["val"]["target_Mass"] = np.float32(0)
+        tables["test"]["prob_Effusion"] = 1 - tables["test"]["prob_Effusion"]
+
+    assessment = make_assessment(("Effusion", "Mass"), change=spoil)
+    macro = make_grid(show_calibration(assessment).tables[0]).rows[-1]
+    assert macro[0].text == "macro"
+    assert "1 of 2 labels are calibrated, not Mass" in macro[-1].text
+    below = f"below chance on test, with its whole interval: Effusion {assessment.final.value('auroc', 'Effusion'):.3f}"
+    assert [below in text for text in summarise(assessment, assessment.tables()).concerns].count(True) == 1
+
+
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     dropped = pd.DataFrame({"image": HOSTILE, "path": "x", "reason": [f"<u>{name}" for name in HOSTILE]})
     subject = Subject(
@@ -401,6 +421,25 @@ def test_a_section_that_cannot_be_shown(
     with pytest.raises(ValueError, match=message):
         write_report(plain[0], tmp_path, [replace(Section("Something more", "more"), **fault)])
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and shutil.which("pdftotext")), reason="there is no Chromium or pdftotext")
+def test_what_is_folded_is_printed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folded = Table("Groups", pd.DataFrame({"label": ["Mass"], "n": [271828]}), folded=True)
+    report(make_assessment(("Mass",)), out, Section("Something more", "more", tables=[folded]))
+    run_chromium(out / "report.html", tmp_path, 1280, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    assert "271,828" in text
+    assert "seed: 7" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page with")
+def test_no_summary_table_is_wider_than_a_screen(tmp_path: Path) -> None:
+    report(make_assessment(tuple("ABCDEFGH")), tmp_path)
+    assert {"Over all labels", "Each label"}.isdisjoint(find_wide_tables(tmp_path / "report.html", tmp_path, 1280))
 
 
 @pytest.mark.slow
