@@ -15,7 +15,6 @@ from cxrlit.errors import DataError, name_some
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.calibration import MAX_SLOPE, MIN_SLOPE, Calibration, Method, apply_calibration
 from cxrlit.files import write_json
-from cxrlit.pages.text import make_printable
 
 MAX_BYTES = 10_000_000
 """A larger file is no table of thresholds."""
@@ -207,7 +206,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise _KeyTwiceError(make_printable(name)[:60])
+        raise _KeyTwiceError(repr(name[:60]))
     return content
 
 

@@ -86,7 +86,7 @@ CALIBRATION: dict[str, Any] = {"method": "platt", "slope": {"Mass": 1.0}, "inter
         ("", "not JSON"),
         ("[" * 100_000, "nested too deeply"),
         ("[1]", "it must be a JSON object with the key thresholds"),
-        ('{"thresholds": {"Mass": 0.2, "Mass": 0.9}}', "the key Mass is there twice"),
+        ('{"thresholds": {"Mass": 0.2, "Mass": 0.9}}', "the key 'Mass' is there twice"),
         ('{"thresholds": {"Mass": true}}', "thresholds.Mass"),
         ('{"thresholds": {"Mass": "0.2"}}', "thresholds.Mass"),
         ('{"thresholds": {"Mass": ' + "9" * 6000 + "}}", "thresholds.Mass: Input should be a finite number"),
