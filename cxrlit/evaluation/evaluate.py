@@ -82,7 +82,7 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
     finish(found.assessment, out, config, further, checkpoints, found.data)
     print_change(found.changes, (HOME, EXTERNAL))
     if found.shared:
-        say(f"warning: {found.shared}: the changes have no interval", style="yellow")
+        say(f"warning: {found.shared}, and the changes have no interval", style="yellow")
     return out
 
 

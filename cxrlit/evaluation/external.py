@@ -231,11 +231,8 @@ def describe_shared(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> str:
     """How many external patients are home test patients, in words; empty where none is."""
     patients = data.name_patients(EXTERNAL)
     shared = len(patients & name_home_patients(checkpoints[0], "test"))
-    return (
-        f"{shared} of {len(patients)} external patients are home test patients, so the two are not independent samples"
-        if shared
-        else ""
-    )
+    are = "is a home test patient" if shared == 1 else "are home test patients"
+    return f"{shared} of {len(patients)} external patients {are}: the two are not independent samples" if shared else ""
 
 
 def name_home_patients(checkpoint: Checkpoint, part: str) -> set[str]:

@@ -43,7 +43,7 @@ def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, share
                 ]
             ),
         ],
-        concerns=[f"{shared}: the changes have no interval."] if shared else [],
+        concerns=[f"{shared}, and the changes have no interval."] if shared else [],
         pictures=[_draw(changes, labels, f"Change of AUROC from home to {data}", "external-change")],
         tables=_tabulate(
             changes,

@@ -9,7 +9,7 @@ from cxrlit.evaluation.gaps import describe_gaps
 from cxrlit.evaluation.groups import UNKNOWN
 from cxrlit.evaluation.report.forest import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.words import MACRO, list_names, say_span
+from cxrlit.evaluation.report.words import MACRO, list_names, say_count, say_span
 from cxrlit.evaluation.subgroups import Subgroups
 from cxrlit.pages.pictures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
 
@@ -103,22 +103,25 @@ def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:
         color = FAINT if group == UNKNOWN else COLORS[number % len(COLORS)]
         series.append(Series(str(group), values, color))
         n_labels.append(values["n_labels"].iloc[-1])
-        said.append(f"{group} {say_span(values['value'].iloc[-1], np.nan, np.nan)} over {n_labels[-1]}")
+        said.append(
+            f"{group} {say_span(values['value'].iloc[-1], np.nan, np.nan)} over {say_count(n_labels[-1], 'label')}"
+        )
     with drawing():
         figure = draw_forest([*labels, _name_macro(n_labels)], series, "AUROC", chance=0.5)
     return Picture(
         figure,
         f"subgroups-{attribute}",
-        f"AUROC of each label by {attribute}; macro: {', '.join(said)} labels",
-        f"AUROC by {attribute}, with 95 % intervals over patients; macro: {', '.join(said)} labels.",
+        f"AUROC of each label by {attribute}; macro: {', '.join(said)}",
+        f"AUROC by {attribute}, with 95 % intervals over patients; macro: {', '.join(said)}.",
     )
 
 
 def _name_macro(n_labels: Sequence[int]) -> str:
     """What the row of several macros is called: over how many labels each is, once where that is the same.
 
-    >>> _name_macro([8, 8]), _name_macro([8, 7, 8])
-    ('macro over 8 labels', 'macro over 8, 7 and 8 labels')
+    >>> _name_macro([1, 1]), _name_macro([8, 7, 8])
+    ('macro over 1 label', 'macro over 8, 7 and 8 labels')
     """
-    numbers = [str(number) for number in n_labels]
-    return f"{MACRO} over {list_names(numbers if len(set(numbers)) > 1 else numbers[:1])} labels"
+    if len(set(n_labels)) == 1:
+        return f"{MACRO} over {say_count(n_labels[0], 'label')}"
+    return f"{MACRO} over {list_names([str(number) for number in n_labels])} labels"

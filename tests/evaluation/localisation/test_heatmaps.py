@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from cxrlit.evaluation.localisation.heatmaps import (
     Method,
-    enlarge,
     evaluating,
     make_heatmaps,
     normalise,
     weigh_features,
 )
+from cxrlit.evaluation.localisation.overlays import enlarge
 from cxrlit.evaluation.localisation.scores import detect
 from cxrlit.model.densenet import build_network, set_batch_norm_modes, unfreeze_last
 
