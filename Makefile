@@ -43,8 +43,9 @@ bench-train: $(READY)  ## the recipe against a plain script, the Trainer against
 	$(BIN)/python benchmarks/trainer.py $(KEEP)
 	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2 $(KEEP)
 
-bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, and its start
+bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, its start, its page
 	$(BIN)/python benchmarks/predict.py $(KEEP)
+	$(BIN)/python benchmarks/demo.py $(KEEP)
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
 	$(BIN)/python benchmarks/kills.py

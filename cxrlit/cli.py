@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": Command("composed", "say what changed between two models, and whether it is what was asked for"),
     "export": Command("composed", "write a trained and evaluated model as one folder that others can check and run"),
     "predict": Command("bundled", "run a bundle on radiographs: PNG, JPEG or DICOM, files or folders"),
+    "demo": Command("bundled", "serve a page on this machine to try a bundle with a radiograph"),
 }
 
 COMPARE_FAULT = 3

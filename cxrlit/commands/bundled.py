@@ -1,4 +1,4 @@
-"""Commands that run a bundle: ``cxrlit predict``."""
+"""Commands that run a bundle: ``cxrlit predict`` and ``cxrlit demo``."""
 
 import argparse
 from pathlib import Path
@@ -7,21 +7,34 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """The arguments of a command."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that cxrlit export wrote")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them")
-    parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument(
         "--backend", choices=("torch", "onnx"), default="torch",
         help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
     )  # fmt: skip
+    parser.add_argument("--threads", type=_positive, help="default: one a core")
+    if name == "demo":
+        parser.add_argument("--port", type=_port, default=7860, help="of this machine, 7860 by default; 0: any")
+        return
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
     parser.add_argument("--batch-size", type=_positive, help="images at once; default: as it was evaluated")
-    parser.add_argument("--threads", type=_positive, help="default: one a core")
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
     parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
 
 
 def run(options: argparse.Namespace) -> None:
-    """``cxrlit predict``."""
+    """The command that was named."""
+    {"predict": _predict, "demo": _demo}[options.command](options)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from cxrlit.handoff.demo.server import DemoOptions, serve_demo
+
+    serve_demo(DemoOptions(options.bundle, options.port, options.backend, options.threads))
+
+
+def _predict(options: argparse.Namespace) -> None:
     from cxrlit.handoff.predict import PredictOptions, predict_files
 
     predict_files(
@@ -43,4 +56,11 @@ def _positive(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 4096:
         raise argparse.ArgumentTypeError("it is 1 to 4096")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("it is 0 to 65535")
     return number

@@ -24,7 +24,14 @@ def render_page(folder: Path, stem: str, /, **values: Any) -> str:
         stem: See there.
         **values: What the template asks for; ``title`` is the name of the page.
     """
-    environment = Environment(
+    style = "".join(path.read_text(encoding="utf-8") for path in (SHARED / "base.css", folder / f"{stem}.css"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return make_environment(folder).get_template(f"{stem}.html").render(style=style, style_hash=digest, **values)
+
+
+def make_environment(folder: Path) -> Environment:
+    """Where templates are found: in a folder, and what all pages share; everything in them is escaped."""
+    return Environment(
         loader=FileSystemLoader([folder, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -32,9 +39,6 @@ def render_page(folder: Path, stem: str, /, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = "".join(path.read_text(encoding="utf-8") for path in (SHARED / "base.css", folder / f"{stem}.css"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template(f"{stem}.html").render(style=style, style_hash=digest, **values)
 
 
 def _finish(value: Any) -> Any:

@@ -106,7 +106,7 @@ def write_bundle(
     Args:
         folder: Where.
         change: Changes the config.
-        **contents: Other bytes: ``graph``, ``weights``, ``config``.
+        **contents: Other bytes: ``graph``, ``weights``, ``config``, ``card``.
     """
     config = make_config()
     if change is not None:
@@ -115,7 +115,7 @@ def write_bundle(
         CONFIG: contents.get("config", json.dumps(config).encode()),
         WEIGHTS: contents.get("weights") or pack_network(),
         GRAPH: contents.get("graph") or draw_network(),
-        CARD: b"# A model\n",
+        CARD: contents.get("card", b"# A model\n"),
         **dict.fromkeys(TABLES, b"split\ntest\n"),
     }
     folder.mkdir(parents=True)
