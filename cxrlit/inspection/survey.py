@@ -93,19 +93,22 @@ def _name_concerns(counts: Sequence[Counts], labels: Sequence[str]) -> list[str]
     concerns = []
     if whole.n_patients == whole.n_images > 1:
         concerns.append("every image counts as a patient of its own: where that is not so, the split leaks")
+    for part in parts:
+        if part.name == "train" and not (part.positives + part.negatives).any():
+            concerns.append("training will stop: no training image says anything of any label")
     names = np.array(labels)
     known, undefined = whole.positives + whole.negatives > 0, whole.positives * whole.negatives == 0
     for which, what in (
-        (~known, "it is not known of any image"),
-        (known & (whole.positives == 0), "there is no positive image"),
-        (known & (whole.negatives == 0), "there is no negative image"),
+        (~known, "no image says anything of {}: not trained, not scored"),
+        (known & (whole.positives == 0), "there is no positive image of {}: not learned, not scored"),
+        (known & (whole.negatives == 0), "there is no negative image of {}: not learned, not scored"),
     ):
         if which.any():
-            concerns.append(f"{', '.join(names[which])}: {what}, so that it cannot be learned or scored")
+            concerns.append(what.format(", ".join(names[which])))
     for part in parts:
         for name, numbers in (("positive", part.positives), ("negative", part.negatives)):
             never = names[(numbers == 0) & ~undefined].tolist()
             if never:
-                does = "is not learned" if part.name == "train" else "has no AUROC"
-                concerns.append(f"{', '.join(never)}: {part.name} has no {name} image, so that it {does} there")
+                then = "not learned" if part.name == "train" else "no AUROC there"
+                concerns.append(f"{part.name} has no {name} image of {', '.join(never)}: {then}")
     return concerns

@@ -82,7 +82,7 @@ def test_what_is_wrong_is_said(write_rows: RowWriter, make_config: ConfigMaker, 
         "training will stop: 1 of 34 images cannot be used",
         "1 of 33 images that were read cannot be decoded, such as [red]bad.png: empty file",
         "different parts of the split: this is a leak (one.png = two.png)",
-        "Nodule: test has no positive image, so that it has no AUROC there",
+        "test has no positive image of Nodule: no AUROC there",
     ):
         assert sum(part in line for line in warnings) == 1, part
     page = Path(config.out).read_text()
