@@ -18,7 +18,7 @@ from PIL import Image
 from cxrlit.data.formats import Pixels, jpeg, png
 from cxrlit.errors import DataError
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
 MAX_FILE_BYTES = 512 * 2**20

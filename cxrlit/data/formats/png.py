@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cxrlit.data.formats import Pixels, check_size
@@ -25,6 +26,8 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
 DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+GRAY_BITS = (8, 10, 12, 14, 16)
+"""Bits that the values of a 16-bit gray image may have."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced image: first column, first row, step between columns, step between rows."""
@@ -80,10 +83,12 @@ def decode_png(content: bytes) -> Pixels:
     """The gray values of a PNG, of the first image where it is an animation.
 
     Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
-    kept, 16 bits of colour become 8.
+    spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
+    10, 12 or 14 bits are often stored as they are; 16 bits of colour become 8.
 
     Raises:
-        ValueError: It is damaged, too large, or has fewer pixels than its header says.
+        ValueError: It is damaged, too large, has fewer pixels than its header says, or has colour or transparency of
+            16 bits of which it uses no more than 14.
     """
     header, chunks = _check(content)
     plain = _join(chunks)
@@ -96,12 +101,23 @@ def decode_png(content: bytes) -> Pixels:
             if (header.interlaced or not values[-1].any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
-                return values.astype(np.uint16)
-            return values if image.mode == "L" else np.asarray(image.convert("L"))
+                return _spread(values.astype(np.uint16))
+            grays = values if image.mode == "L" else np.asarray(image.convert("L"))
+            if header.depth == 16 and int(grays.max()) < 2**6:
+                raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
+            return grays
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    top = next(2**bits - 1 for bits in GRAY_BITS if int(values.max()) < 2**bits)
+    if top == 2**16 - 1:
+        return values
+    table = np.rint(np.arange(top + 1) * ((2**16 - 1) / top)).astype(np.uint16)
+    return table[values]
 
 
 def strip_png(content: bytes) -> bytes:
