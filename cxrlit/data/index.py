@@ -36,7 +36,7 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
         where: Where it came from, for messages.
 
     Raises:
-        DataError: It is empty, has duplicate images, an image name that is a path, a name with control characters,
+        DataError: It is empty, has duplicate images, an image name that is a path, a name with characters that cannot be seen,
             an image without a patient, or a target that is not 0, 1 or NaN.
     """
     if index.empty:
@@ -57,7 +57,7 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
         raise DataError(f"{where}: {len(nameless)} images have no patient: {name_some(nameless)}")
     odd_names = [name for name in (*names, *patients) if not name.isprintable()]
     if odd_names:
-        raise DataError(f"{where}: names of images and patients hold no control characters: {odd_names[0]!r}")
+        raise DataError(f"{where}: {odd_names[0]!r} holds a character that cannot be seen: rename it")
     targets = read_targets(index, labels)
     odd = ~(np.isnan(targets) | (targets == 0) | (targets == 1))
     if odd.any():

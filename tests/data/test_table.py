@@ -220,8 +220,8 @@ def test_images_are_called_by_their_file_or_their_path(tmp_path: Path, cells: li
         ("a/", "is no path of a file"),
         (".", "is no path of a file"),
         ("", "is blank"),
-        ('"a\nb.png"', "has control characters"),
-        ("a\x1b[2J.png", "has control characters"),
+        ('"a\nb.png"', "holds U+000A (a control character): take it out"),
+        ("a\x1b[2J.png", "holds U+001B (a control character)"),
     ],
 )
 def test_a_path_that_leads_elsewhere_is_named_with_its_line(tmp_path: Path, cell: str, message: str) -> None:
@@ -252,8 +252,9 @@ def test_without_patients_it_is_refused_until_the_user_says_so(plain: Path) -> N
     [
         (("1", "", "2"), "line 3: patient '' is blank: every image needs a patient"),
         (("1", "  ", ""), "lines 3, 4: patient '' is blank"),
-        (("1", "2", "1.0"), "lines 2, 4: patient is 1 and 1.0: write a patient one way"),
+        (("1", "2", "1.0"), "lines 2, 4: patient is 1 and 1.0: write each patient in one way"),
         (("007", "8", "7"), "lines 2, 4: patient is 007 and 7"),
+        (("b", "P\xa01"), "line 3: patient 'P\\\\xa01' holds U+00A0 (no-break space): take it out"),
     ],
 )
 def test_patients_that_cannot_be_told_apart(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
@@ -261,9 +262,25 @@ def test_patients_that_cannot_be_told_apart(tmp_path: Path, cells: tuple[str, ..
     assert message in refuse(path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A1", "a1"), ("Straße", "STRASSE"), ("cafe\u0301", "caf\xe9"), ("\uff21\uff11", "A1"), ("A\u20131", "A-1"),
+        ("A\u20141", "A\u20101"), ("A  1", "A 1"), ("P0001-02", "P1-2"),
+        ("0" * 40 + "1", "1"), ("1", "+1"), ("1", "1."), ("1", "1.000"), ("10000", "1e4"), ("1E4", "010000"),
+        ("0.5", ".50"), ("100000000000000000001", "100000000000000000001.0"), ("0", "-0"),
+    ],
+)  # fmt: skip
+def test_a_patient_is_spelled_in_one_way(tmp_path: Path, names: tuple[str, str]) -> None:
+    rows = [f"{row}.png,{name},0" for row, name in enumerate(["x", names[0], "y", names[1]])]
+    text = refuse(write(tmp_path, "image,patient,Mass", *rows))
+    assert f"lines 3, 5: patient is {names[0]} and {names[1]}: write each patient in one way" in text
+
+
 def test_patients_may_be_called_anything_else(tmp_path: Path) -> None:
-    names = ["1", "01-2", "A1", "a1", "1e0", "10", "100000000000000000001", "100000000000000000002"]
-    path = write(tmp_path, "image,patient,Mass", *(f"{row}.png,{name},0" for row, name in enumerate(names)))
+    names = ["1", "01-2", "A1", "-1", "1e1", "1.05", "1.5", "1-05", "1_05", "1e", "1e1000", "A1.0", "A10", "b",
+             "100000000000000000001", "100000000000000000002", "100000000000000000001.5"]  # fmt: skip
+    path = write(tmp_path, "image,patient,Mass", *(f"{row:02}.png,{name},0" for row, name in enumerate(names)))
     assert read(path).index["patient"].tolist() == names
 
 

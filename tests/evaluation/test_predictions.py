@@ -132,7 +132,7 @@ def swap(before: str, after: str) -> Callable[[str], str]:
         (swap("Nodule", "=1+1"), "the label '=1+1': string should match pattern"),
         (swap("b.png", "a.png"), "1 images stand in it twice (a.png in lines 2, 3)"),
         (swap("b.png", ""), "line 3: image '' is blank"),
-        (swap("b.png", "b\x1b[2J"), "line 3: image 'b\\\\x1b[2J' has control characters"),
+        (swap("b.png", "b\x1b[2J"), "line 3: image 'b\\\\x1b[2J' holds U+001B (a control character)"),
         (swap("b.png,1", "b.png,"), "line 3: patient '' is blank"),
         (swap("PA", "front"), "line 2: view 'front' is none of PA, AP, LATERAL"),
         (swap(",F,", ",female,"), "line 2: sex 'female' is none of F, M"),
