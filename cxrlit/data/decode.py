@@ -21,7 +21,7 @@ from cxrlit.errors import DataError
 PREPROCESSING_VERSION = 3
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 192 * 2**20
 """A larger file is refused unread."""
 
 COLOUR_PX = 256

@@ -508,7 +508,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     path.touch()
     os.truncate(path, MAX_FILE_BYTES + 1)  # takes no space
-    with pytest.raises(ValueError, match=r"^larger than 512 MiB$"):
+    with pytest.raises(ValueError, match=r"^larger than 192 MiB$"):
         read_file(path)
 
 

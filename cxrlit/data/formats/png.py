@@ -95,14 +95,14 @@ def decode_png(content: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
-            values = np.asarray(image)
             # Pillow leaves black what a whole but short stream of pixels does not reach. Counting costs as much as
             # decoding, so that only an image is counted that may be short.
-            if (header.interlaced or not values[-1].any()) and not _is_complete(header, chunks):
+            last_row = image.crop((0, header.height - 1, header.width, header.height))
+            if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
-                return _spread(values.astype(np.uint16))
-            grays = values if image.mode == "L" else np.asarray(image.convert("L"))
+                return _spread(np.asarray(image).astype(np.uint16))
+            grays = np.asarray(image if image.mode == "L" else image.convert("L"))
             if header.depth == 16 and int(grays.max()) < 2**6:
                 raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
             return grays
