@@ -20,7 +20,7 @@ BYTES_PER_COLOUR_PIXEL = 10
 """What a progressive JPEG takes; others take 7."""
 
 KEPT_BYTES, KEPT_BY_THREAD, MOST_KEPT = 96 * 2**20, 12 * 2**20, 32 * 2**20
-"""Largest block that is kept: of all threads together, of one (below Pillow's blocks of 16 MiB), and by glibc's rule."""
+"""Largest block that is kept: of all threads together; of one, below Pillow's blocks of 16 MiB; and by glibc's rule."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
