@@ -28,7 +28,7 @@ from cxrlit.data.records import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRec
 from cxrlit.data.serve import Wanted, find_sizes, open_sizes
 from cxrlit.data.shards import Outcome, SizeBuild, order_files
 from cxrlit.data.store import Store
-from cxrlit.errors import DataError
+from cxrlit.errors import DataError, say_count
 from cxrlit.files import hold_lock, replace_file, write_json
 
 AHEAD = 8
@@ -115,7 +115,8 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int
         build.publish(source, resize)
     n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
     say(
-        f"{show_path(folder)}: {len(files) - n_dropped:,} images at {' and '.join(f'{size} px' for size in sizes)}, "
+        f"{show_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
+        f"at {' and '.join(f'{size} px' for size in sizes)}, "
         f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
         f"{time.perf_counter() - start:.0f} s"
     )

@@ -110,7 +110,8 @@ def read_images(cells: pd.Series, path: Path) -> pd.Series:
     """The column ``image``, as it is written.
 
     Raises:
-        DataError: A name is blank or has characters that cannot be seen, or stands in it twice; the message names the lines.
+        DataError: A name is blank, has characters that cannot be seen, or stands in it twice; the message names the
+            lines.
     """
     refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", path)
     refuse_unseen(cells, path)

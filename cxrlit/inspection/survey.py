@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.data.load import DataTables, LoadedData, ReadData, check_dropped, split_data
 from cxrlit.data.sources.tables import show
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.inspection.counts import Counts, count_parts
 from cxrlit.inspection.sample import Sample
 
@@ -84,7 +84,7 @@ def name_image_concerns(sample: Sample) -> list[str]:
             concerns.append(f"the same file stands under several names {what} ({name_some(pairs, limit=3)})")
     if flat:
         names = name_some([show(facts.image) for facts in flat], limit=3)
-        concerns.append(f"{len(flat):,} images are of one gray, or almost: {names}")
+        concerns.append(f"{say_count(len(flat), 'image is', 'images are')} of one gray, or almost: {names}")
     return concerns
 
 

@@ -10,12 +10,14 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData
 from cxrlit.data.open import find_data_store
-from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
+from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.evaluation.metrics import auroc, macro, per_label
 from cxrlit.ranks import n_ranks
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.folder import read_record
 from cxrlit.training.plan import PlannedPhase
+
+TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that the checkpoint was trained on are")
 
 
 def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
@@ -28,7 +30,7 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
         shared = sorted(seen_patients & data.name_patients(part))
         if shared:
             raise LeakageError(
-                f"{len(shared)} patients that the checkpoint was trained on are in the {part} part of this split "
+                f"{say_count(len(shared), *TRAINED_ON)} in the {part} part of this split "
                 f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
 

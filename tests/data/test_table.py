@@ -149,10 +149,17 @@ def test_marks_of_all_kinds(tmp_path: Path, cell: str, value: float) -> None:
     assert np.isnan(read_marks(tmp_path, "1", "")[1])
 
 
-@pytest.mark.parametrize("cell", ["2", "maybe", "-1", "nan", "0.5", "1,5".replace(",", ";")])
+@pytest.mark.parametrize("cell", ["maybe", "nan", "+", "1,5".replace(",", ";")])
 def test_another_mark_is_named_with_its_line(tmp_path: Path, cell: str) -> None:
     path = write(tmp_path, "image,patient,Mass", "a.png,1,1", "b.png,2,0", f"c.png,3,{cell}")
     assert f"table.csv, line 4: Mass is '{cell}'; it may be 1, 1.0, true, yes, 0" in refuse(path)
+
+
+def test_a_number_that_is_no_target_is_asked_about(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,patient,Mass", "a.png,1,0", "b.png,2,-1", "c.png,3,-1.0")
+    fault = "lines 3, 4: Mass '-1' is neither 1 nor 0: if that number means uncertain, say data.uncertain_value=-1"
+    assert fault in refuse(path)
+    assert np.isnan(read(path, uncertain_value=-1.0).index["Mass"]).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("rule", "value"), [("ignore", np.nan), ("zero", 0), ("one", 1), ({"Mass": "one"}, 1)])
@@ -233,9 +240,9 @@ def test_a_path_that_leads_elsewhere_is_named_with_its_line(tmp_path: Path, cell
 
 def test_rows_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "image,patient,Mass", "a.png,1,0", "b.png,1,0", "a.png,1,0")
-    assert "1 images stand in it twice (a.png in lines 2, 4): keep one row" in refuse(path)
+    assert "1 image stands in it twice (a.png in lines 2, 4): keep one row" in refuse(path)
     path = write(tmp_path, "image,patient,Mass", "a/b_c.png,1,0", "a_b/c.png,1,0", "c.png,1,0")
-    assert "1 images stand in it twice (a_b_c.png in lines 2, 3)" in refuse(path)
+    assert "1 image stands in it twice (a_b_c.png in lines 2, 3)" in refuse(path)
 
 
 def test_without_patients_it_is_refused_until_the_user_says_so(plain: Path) -> None:

@@ -130,7 +130,7 @@ def swap(before: str, after: str) -> Callable[[str], str]:
         (swap("Nodule", "Mass"), "names each label once"),
         (swap("Nodule", "age"), "age is the name of another column"),
         (swap("Nodule", "=1+1"), "the label '=1+1': string should match pattern"),
-        (swap("b.png", "a.png"), "1 images stand in it twice (a.png in lines 2, 3)"),
+        (swap("b.png", "a.png"), "1 image stands in it twice (a.png in lines 2, 3)"),
         (swap("b.png", ""), "line 3: image '' is blank"),
         (swap("b.png", "b\x1b[2J"), "line 3: image 'b\\\\x1b[2J' holds U+001B (a control character)"),
         (swap("b.png,1", "b.png,"), "line 3: patient '' is blank"),

@@ -4,6 +4,7 @@ An image is called by its file name where no two images share one; else every im
 root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.labels import match_findings, simplify_name
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+NUMBER = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 VIEWS = {
@@ -136,6 +138,10 @@ def read_columns(
     for label, column in marks.items():
         cells = table[column].str.lower()
         texts = {text for text in cells.unique() if text not in meaning and _is_number(text, config.uncertain_value)}
+        if config.uncertain_value is None:
+            odd = cells.isin([text for text in cells.unique() if text not in meaning and NUMBER.fullmatch(text)])
+            fault = "is neither 1 nor 0: if that number means uncertain, say data.uncertain_value={}"
+            refuse_cells(odd, table[column], fault.format(cells[odd].iloc[0] if odd.any() else ""), path)
         numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), path)
         values[:, labels.index(label)] = numbers[:, 0]
         uncertain[:, labels.index(label)] = cells.isin(texts)
