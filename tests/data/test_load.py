@@ -84,7 +84,7 @@ def test_a_patient_in_both_lists_is_named(nih_tree: Path, make_nih_config: Any) 
 @pytest.mark.parametrize("n_patients", [1, 2, 5])
 def test_too_few_patients_are_refused(make_nih_tree: Any, make_nih_config: Any, n_patients: int) -> None:
     root = make_nih_tree(n_patients=n_patients)
-    with pytest.raises(DataError, match="patients"):
+    with pytest.raises(DataError, match="patient"):
         load_data(make_nih_config(root, val_fraction=0.01), LABELS, root)
 
 
