@@ -1,5 +1,6 @@
 """Whole files: written beside their place, synced, renamed. A kill or a full disk leaves the old file."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,8 +9,10 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +70,33 @@ def sweep_staged(folder: Path) -> None:
     for path in folder.iterdir():
         if STAGED.fullmatch(path.name) and path.is_file():
             path.unlink()
+
+
+class NotAFileError(OSError):
+    """A folder, a pipe or a device stands where a file should."""
+
+    def __str__(self) -> str:
+        return "not a file"
+
+
+def open_descriptor(path: Path) -> int:
+    """Open a regular file to read, as a descriptor.
+
+    Raises:
+        NotAFileError: It is something else.
+        OSError: It cannot be opened.
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFileError(errno.EINVAL, "not a file", str(path))
+    return descriptor
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file to read; raises as ``open_descriptor`` does."""
+    return os.fdopen(open_descriptor(path), "rb")
 
 
 @contextmanager
@@ -127,7 +157,7 @@ def write_csv(path: Path, table: "pd.DataFrame", float_format: str | None = None
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,12 +12,23 @@ import torch
 from tiny import REPO, Outcome, plain_environment, run_command, write_tree
 from torchvision.models import densenet121
 
+from cxrlit.cli import main
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.errors import ConfigError
 from cxrlit.launch import check_command_line, expand_sweep
 from cxrlit.model.densenet import IMAGENET_FILE
 
 CONF = REPO / "conf"
+
+
+def test_prepare_says_what_is_there_also_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["data=nih", f"data.root={write_tree(tmp_path / 'nih')}", f"cache_dir={tmp_path}", "sizes=[32,48]"]
+    for decoded in (True, False):
+        main(["prepare", *arguments])
+        out = capsys.readouterr().out
+        assert ("50 of 50 were new or changed" in " ".join(out.split())) == decoded
+        assert out.splitlines()[-1] == "nih is prepared: 50 images at 32, 48 px"
+
 
 TRAIN = [
     # keys that are not there
@@ -336,7 +347,7 @@ def leak(tree: Path) -> None:
         (remove_table, "there is no label table"),
         (damage_table, "Data_Entry_2017_v2020.csv"),
         (remove_half, "25 of 50 images cannot be used (25 not on disk"),
-        (leak, "1 patients stand in two parts of the split (1)"),
+        (leak, "1 patient stands in two parts of the split (1)"),
     ],
 )
 def test_data_that_cannot_be_used(

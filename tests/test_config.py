@@ -114,6 +114,13 @@ def test_a_schedule_that_cannot_be(compose: Composer, schedule: str, fault: str)
         compose(f"phases.finetune.n_unfreeze_schedule={schedule}")
 
 
+def test_oversampling_names_labels_in_use(compose: Composer) -> None:
+    fault = r"sampler\.labels: there is no Nodule among the labels: say sampler\.labels=\[\.\.\.\]"
+    with pytest.raises(ConfigError, match=fault):
+        compose("sampler=oversample", "labels=[Mass,Pneumonia]")
+    assert compose("sampler=oversample", "labels=[Mass]", "sampler.labels=[Mass]").sampler.labels == ["Mass"]
+
+
 def test_every_key_of_conf_is_in_the_schema_and_the_other_way_round(compose: Composer) -> None:
     for overrides in ([], ["data=nih"], ["experiment=smoke"], ["loss=bce"], ["augment=none"], ["logger=none"]):
         composed = compose_config("train", overrides)

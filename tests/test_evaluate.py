@@ -124,7 +124,7 @@ def test_evaluation_of_other_data_is_refused(frozen: Path, tmp_path: Path) -> No
     table = tmp_path / "other" / "Data_Entry_2017_v2020.csv"
     table.write_text(table.read_text().replace(",3\n", ",99\n"))
     outcome = run_command("evaluate.py", f"ckpt={frozen}", f"data.root={other}", f"out={tmp_path / 'out'}")
-    assert "1 images have another file, patient or target than during training (0003.png)" in outcome.err
+    assert "1 image has another file, patient or target than during training (0003.png)" in outcome.err
     assert not (tmp_path / "out").exists()
 
 

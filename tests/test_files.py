@@ -14,11 +14,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxrlit.data.split import read_split_file
+from cxrlit.errors import CheckpointError, DataError
+from cxrlit.evaluation.operating_point import read_operating_point
 from cxrlit.files import (
     STAGED,
+    NotAFileError,
     hash_file,
     hash_value,
     hold_lock,
+    open_descriptor,
+    open_regular,
     replace_file,
     replace_folder,
     sweep_staged,
@@ -26,6 +32,7 @@ from cxrlit.files import (
     write_json,
     write_text,
 )
+from cxrlit.training.archive import read_archive
 
 
 @contextmanager
@@ -52,6 +59,22 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list_names(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("place", ["pipe", "folder", "/dev/zero"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / place
+    for read in (open_regular, open_descriptor, hash_file):
+        with pytest.raises(NotAFileError, match=r"^not a file$"):
+            read(path)
+    with pytest.raises(CheckpointError, match=r": it cannot be read: not a file$"):
+        read_archive(path)
+    with pytest.raises(DataError, match=r": not a file$"):
+        read_operating_point(path)
+    with pytest.raises(DataError, match=r": it cannot be read: not a file$"):
+        read_split_file(path)
 
 
 def fail_midway(path: Path, text: str | None) -> None:

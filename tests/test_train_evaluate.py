@@ -207,6 +207,38 @@ def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, wei
     assert thresholds["thresholds"]["Pneumonia"] is None
 
 
+def test_a_label_that_no_training_image_knows(lab: Lab) -> None:
+    outcome = lab.train("labels=[Mass,Fracture,Effusion,Lung Opacity]", "max_epochs=2")
+    assert outcome.code == 0, outcome.err
+    told = outcome.out.index(
+        "warning: no training image says anything of Fracture, Lung Opacity: these outputs are not trained; "
+        "labels=[Mass,Effusion] leaves them out"
+    )
+    assert told < outcome.out.index(" px, last 0 layers ─")  # where the phase begins
+    [folder] = lab.runs.glob("*/frozen-*/")
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics["val_n_labels"].tolist() == [2, 2]
+    assert metrics[["val_auroc_Fracture", "val_auroc_Lung Opacity"]].isna().all(axis=None)
+    assert metrics["val_auroc_macro"].notna().all()
+    assert pd.read_csv(folder / "pos_weight.csv").set_index("label").loc["Fracture"].tolist() == [0, 0, 1]
+    evaluate(folder, folder / "eval")
+    aurocs = pd.read_csv(folder / "eval" / "eval_per_label_auroc.csv", dtype=str, keep_default_na=False)
+    rows = aurocs[aurocs["label"] == "Fracture"]
+    assert rows["auroc"].tolist() == [""] * 2
+    assert rows["reason"].str.startswith("no known target; no threshold: validation has no known target").all()
+    point = json.loads((folder / "eval" / "thresholds.json").read_text())
+    assert (point["thresholds"]["Fracture"], point["calibration"]["slope"]["Fracture"]) == (None, None)
+    for reasons in (point["reasons"], point["calibration"]["reasons"]):
+        assert reasons["Fracture"] == "validation has no known target"
+
+
+def test_labels_that_no_training_image_knows_are_refused_before_images_are_prepared(lab: Lab, tmp_path: Path) -> None:
+    outcome = lab.train("labels=[Fracture]", f"cache_dir={tmp_path / 'empty'}")
+    assert outcome.code == 2
+    assert "no training image says anything of Fracture: set labels to what these data have" in outcome.err
+    assert not list(tmp_path.glob("empty/store"))
+
+
 # ----------------------------------------------------------------------------- init_from
 
 

@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section
-from cxrlit.errors import ConfigError
+from cxrlit.errors import ConfigError, say_count
 from cxrlit.launch import compose_config, expand_sweep, run_task
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> Any:
 
 def prepare(config: PrepareConfig, verify: bool) -> None:
     """``cxrlit prepare``: build or complete the stores, or check every byte of them."""
+    from cxrlit.console import say
     from cxrlit.data.load import read_data
     from cxrlit.data.open import open_data_stores, verify_data_stores
 
@@ -74,7 +75,9 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
     if verify:
         verify_data_stores(data, resize, Path(config.cache_dir))
         return
-    open_data_stores(data, config.sizes, resize, Path(config.cache_dir), config.num_workers)
+    stores = open_data_stores(data, config.sizes, resize, Path(config.cache_dir), config.num_workers)
+    n_images = int((stores[0].positions >= 0).sum())
+    say(f"{data.name} is prepared: {say_count(n_images, 'image')} at {', '.join(map(str, config.sizes))} px")
 
 
 def inspect(config: InspectConfig) -> None:

@@ -240,6 +240,16 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_sampler(self) -> Self:
+        unknown = [label for label in self.sampler.labels or () if label not in self.labels]
+        if unknown:
+            raise ValueError(
+                f"sampler.labels: there is no {' or '.join(unknown)} among the labels: say sampler.labels=[...] with "
+                f"those to draw more often, of {', '.join(self.labels)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_devices(self) -> Self:
         n_devices = self.trainer.devices * self.trainer.num_nodes
         for name, phase in self.phases:

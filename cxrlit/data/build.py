@@ -21,23 +21,20 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from cxrlit.console import say, show_path
-from cxrlit.data.decode import PREPROCESSING_VERSION, Resize, decode_pixels, read_file, resize_square
+from cxrlit.data.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
 from cxrlit.data.known import find_known
+from cxrlit.data.memory import hold_file, hold_pixels, keep_freed
 from cxrlit.data.records import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord
 from cxrlit.data.serve import Wanted, find_sizes, open_sizes
 from cxrlit.data.shards import Outcome, SizeBuild, order_files
 from cxrlit.data.store import Store
-from cxrlit.errors import DataError
+from cxrlit.errors import DataError, say_count
 from cxrlit.files import hold_lock, replace_file, write_json
 
 AHEAD = 8
 """Images for each thread that are being decoded or wait for their turn, at most."""
 
-KEPT_BYTES = 24 * 2**20
-"""glibc gives freed memory back to the system above a threshold, which grows with the largest block that was freed.
-Left as it is, the pages of each image are asked for anew, which takes up to a quarter of the time."""
-
-AHEAD_BYTES = 256 * 2**20
+AHEAD_BYTES = 64 * 2**20
 """Bytes of those that wait, at most."""
 
 
@@ -89,7 +86,6 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int
     """
     start = time.perf_counter()
     cv2.setNumThreads(0)  # the threads below are the parallelism
-    np.empty(KEPT_BYTES, dtype=np.uint8)
     source, resize = wanted.source, wanted.resize
     files, keys = order_files(wanted.index)
     _sweep(folder)
@@ -98,7 +94,7 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int
         SizeBuild(folder / str(size), size, files, keys, find_known(folder, size, source, resize, files))
         for size in sizes
     ]
-    with _open_pool(workers) as pool:
+    with keep_freed(workers), _open_pool(workers) as pool:
         _compare_files(builds, files, source, pool)
         for build in builds:
             build.adopt_shards(pool)
@@ -119,7 +115,8 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int
         build.publish(source, resize)
     n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
     say(
-        f"{show_path(folder)}: {len(files) - n_dropped:,} images at {' and '.join(f'{size} px' for size in sizes)}, "
+        f"{show_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
+        f"at {' and '.join(f'{size} px' for size in sizes)}, "
         f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
         f"{time.perf_counter() - start:.0f} s"
     )
@@ -159,7 +156,8 @@ def _compare_files(builds: Sequence[SizeBuild], files: pd.DataFrame, source: str
 
 def _hash_source(path: str) -> str:
     try:
-        return hashlib.sha256(read_file(Path(path))).hexdigest()
+        with hold_file(Path(path)) as content:
+            return hashlib.sha256(content).hexdigest()
     except ValueError:
         return ""
 
@@ -223,16 +221,15 @@ def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize)
     Raises:
         DataError: It cannot be read, which may pass, or is not the one that the index has.
     """
+    digest = ""
     try:
-        content = read_file(Path(path))
-    except ValueError as error:
-        return Outcome("", _to_line(error), {})
-    if len(content) != n_bytes:
-        raise DataError(f"{path}: it was written while the images were prepared: start again")
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        pixels = decode_pixels(content)
-        return Outcome(digest, "", {size: resize_square(pixels, size, resize) for size in sizes})
+        with hold_file(Path(path)) as content:
+            if len(content) != n_bytes:
+                raise DataError(f"{path}: it was written while the images were prepared: start again")
+            digest = hashlib.sha256(content).hexdigest()
+            with hold_pixels(content):
+                pixels = decode_pixels(content)
+                return Outcome(digest, "", {size: resize_square(pixels, size, resize) for size in sizes})
     except ValueError as error:
         return Outcome(digest, _to_line(error), {})
 

@@ -6,7 +6,6 @@ here changes the state of the process, so that many threads can decode at once.
 
 import io
 import os
-import stat
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +16,12 @@ from PIL import Image
 
 from cxrlit.data.formats import Pixels, jpeg, png
 from cxrlit.errors import DataError
+from cxrlit.files import NotAFileError, open_regular
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 192 * 2**20
 """A larger file is refused unread."""
 
 COLOUR_PX = 256
@@ -38,18 +38,13 @@ def read_file(path: Path) -> bytes:
         DataError: It cannot be read, which may pass.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("not a file")
-            if status.st_size > MAX_FILE_BYTES:
+        with open_regular(path) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > MAX_FILE_BYTES:
                 raise ValueError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(status.st_size)
-        finally:
-            os.close(descriptor)
+            return file.read(n_bytes)
+    except NotAFileError as error:
+        raise ValueError(str(error)) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; mend that and start again") from None
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.files import hash_value
 from cxrlit.labels import FIXED_COLUMNS
 
@@ -36,8 +36,8 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
         where: Where it came from, for messages.
 
     Raises:
-        DataError: It is empty, has duplicate images, an image name that is a path, a name with control characters,
-            an image without a patient, or a target that is not 0, 1 or NaN.
+        DataError: It is empty, has duplicate images, an image name that is a path, a name with characters that cannot
+            be seen, an image without a patient, or a target that is not 0, 1 or NaN.
     """
     if index.empty:
         raise DataError(f"{where}: there are no images")
@@ -48,16 +48,21 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     names, patients = images.tolist(), index["patient"].astype(str).tolist()
     duplicates = images[images.duplicated()].unique().tolist()
     if duplicates:
-        raise DataError(f"{where}: {len(duplicates)} images stand in it twice ({name_some(duplicates)}): keep one row")
+        raise DataError(
+            f"{where}: {say_count(len(duplicates), 'image stands', 'images stand')} "
+            f"in it twice ({name_some(duplicates)}): keep one row"
+        )
     outside = [name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}]
     if outside:
         raise DataError(f"{where}: image names must be file names without folders: {name_some(outside)}")
     nameless = images[index["patient"].isna() | (index["patient"].astype(str) == "")].tolist()
     if nameless:
-        raise DataError(f"{where}: {len(nameless)} images have no patient: {name_some(nameless)}")
+        raise DataError(
+            f"{where}: {say_count(len(nameless), 'image has', 'images have')} no patient: {name_some(nameless)}"
+        )
     odd_names = [name for name in (*names, *patients) if not name.isprintable()]
     if odd_names:
-        raise DataError(f"{where}: names of images and patients hold no control characters: {odd_names[0]!r}")
+        raise DataError(f"{where}: {odd_names[0]!r} holds a character that cannot be seen: rename it")
     targets = read_targets(index, labels)
     odd = ~(np.isnan(targets) | (targets == 0) | (targets == 1))
     if odd.any():

@@ -26,7 +26,7 @@ from cxrlit.data.records import (
     read_record,
     read_seen,
 )
-from cxrlit.files import hash_file
+from cxrlit.files import hash_file, open_regular
 
 MAX_SIBLINGS = 16
 """Stores of other files that are looked through, the newest first."""
@@ -170,7 +170,8 @@ def _read_notes(folder: Path) -> Table | None:
     for note in sorted(folder.glob("shard-*.csv"), key=lambda note: note.stat().st_mtime_ns):
         path = note.with_suffix(".npy")
         try:
-            table = pd.read_csv(note, dtype=types, keep_default_na=False, lineterminator="\n")[list(types)]
+            with open_regular(note) as file:
+                table = pd.read_csv(file, dtype=types, keep_default_na=False, lineterminator="\n")[list(types)]
             digest = hash_file(path)
         except (OSError, ValueError, KeyError, OverflowError):  # not whole: its images are decoded again
             continue

@@ -11,10 +11,11 @@ from cxrlit.console import say, show_path
 from cxrlit.data.build import prepare_stores
 from cxrlit.data.decode import Resize
 from cxrlit.data.load import DataTables
-from cxrlit.data.remote import open_remote_store
+from cxrlit.data.records import list_sizes
+from cxrlit.data.remote import find_local, open_remote_store
 from cxrlit.data.serve import list_stores
 from cxrlit.data.store import Store, join_stores, verify_store
-from cxrlit.errors import DataError
+from cxrlit.errors import DataError, say_count
 
 
 def open_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store:
@@ -69,26 +70,35 @@ def find_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path
 def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> None:
     """Check every byte of the stores of loaded data, at all sizes that they have.
 
+    Damage is removed from the cache, so that it is built anew; a folder that ``data.store`` names is only read.
+
     Raises:
         DataError: One is damaged or not there; the message names the first fault, all are printed.
     """
     for source, address in data.stores.items():
-        raise DataError(f"data.store={address}: verify {source} where it was prepared")
-    faults = []
+        if find_local(address) is None:
+            raise DataError(
+                f"data.store={address}: what comes from there is compared with its hashes as it is fetched: verify "
+                f"{source} where it was prepared"
+            )
+    faults, remedy = [], "run the same command without --verify"
     for source, _, index in list_sources(data):
-        served = list_stores(index, source, resize, cache_dir)
+        own = find_local(data.stores[source]) if source in data.stores else None
+        served = list_stores(index, source, resize, cache_dir) if own is None else [(own, list_sizes(own))]
         if not served:
             raise DataError(f"{source}: it is not prepared: run cxrlit prepare without --verify")
         for folder, sizes in served:
-            found = verify_store(folder, sizes)
+            found = verify_store(folder, sizes, removes=own is None)
             for fault in found:
                 say(fault, style="red")
             if not found:
                 names = ", ".join(map(str, sizes))
                 say(f"{show_path(folder)}: every byte of the images at {names} px is as it was written")
+            elif own is not None:
+                remedy = f"prepare {source} anew where data.store={own} came from"
             faults += found
     if faults:
-        raise DataError(f"{len(faults)} faults, the first: {faults[0]}; run the same command without --verify")
+        raise DataError(f"{say_count(len(faults), 'fault')}, the first: {faults[0]}; {remedy}")
 
 
 def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cxrlit.data.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.errors import DataError, first_line
+from cxrlit.files import open_regular
 
 STORE_FILE, FILES_TABLE = "store.json", "files.csv"
 MANIFEST_FILE, SEEN_TABLE = "manifest.json", "seen.csv"
@@ -200,7 +201,8 @@ def read_seen(folder: Path, images: pd.Series) -> NDArray[np.int64]:
     """(N,) when the file of each image was last changed as this machine read it; -1 where it has not."""
     nothing = np.full(len(images), -1, dtype=np.int64)
     try:
-        seen = pd.read_csv(folder / SEEN_TABLE, dtype={"image": str, "mtime_ns": np.int64}, keep_default_na=False)
+        with open_regular(folder / SEEN_TABLE) as file:
+            seen = pd.read_csv(file, dtype={"image": str, "mtime_ns": np.int64}, keep_default_na=False)
         names, mtime_ns = pd.Index(seen["image"]), seen["mtime_ns"].to_numpy()
     except (OSError, ValueError, KeyError, OverflowError):  # without these notes the files are read and compared
         return nothing
@@ -225,7 +227,7 @@ def check_shard(path: Path, shard: ShardRecord, size: int) -> None:
         StoreFault: It is not.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             n_bytes = os.fstat(file.fileno()).st_size
             header = file.read(NPY_HEADER_BYTES)
     except FileNotFoundError:
@@ -248,7 +250,7 @@ def is_size(name: str) -> bool:
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(limit + 1)
     except FileNotFoundError:
         raise StoreFault(f"{path.name} is missing") from None

@@ -116,17 +116,24 @@ def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resi
     return mirror.explain(fetch)
 
 
+def find_local(address: str) -> Path | None:
+    """The folder that an address is; None where it is of another protocol."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", address):
+        return None
+    return Path(address).expanduser().absolute()
+
+
 class _Mirror:
     """What lies at an address, as a folder on this machine."""
 
     def __init__(self, address: str, cache_dir: Path) -> None:
         self.address = address.rstrip("/")
         self.is_reachable = True
-        self.is_local = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", self.address)
+        local = find_local(self.address)
+        self.is_local = local is not None
+        self.folder = local or cache_dir / "remote" / hash_value(self.address)
         if self.is_local:
-            self.folder = Path(self.address).expanduser().absolute()
             return
-        self.folder = cache_dir / "remote" / hash_value(self.address)
         try:
             self.remote, self.root = url_to_fs(self.address, **_choose_options(self.address))
         except Exception as error:  # no such protocol, its package is not installed, or what else it may say
@@ -229,15 +236,9 @@ class _Mirror:
             raise FileNotFoundError(name)
 
     def say_sizes(self, size: int) -> str:
-        """That a size is not there, and which are, where the address can tell."""
-        try:
-            if self.is_local:
-                names = [path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}")]
-            else:
-                names = [str(name).rstrip("/").rpartition("/")[2] for name in self.remote.ls(self.root, detail=False)]
-        except Exception:  # not every protocol can list a folder
-            names = []
-        sizes = sorted({int(name) for name in names if is_size(name)} - {size})
+        """That a size is not there, and which are, where it is a folder: what else might list has no bounds."""
+        names = [path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}")] if self.is_local else []
+        sizes = sorted(int(name) for name in names if is_size(name))
         return f"it has no images of {size} px{', but of ' if sizes else ''}{', '.join(map(str, sizes))}"
 
     def check_space(self, needed: int) -> None:

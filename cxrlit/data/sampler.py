@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from cxrlit.config import SamplerConfig
-from cxrlit.errors import ConfigError
 
 
 class Draw(NamedTuple):
@@ -128,15 +127,10 @@ def count_repeats(targets: NDArray[np.float32], labels: Sequence[str], config: S
     Returns:
         (N,) float64, >= 1.
 
-    Raises:
-        ConfigError: ``sampler.labels`` names a label that is not in use.
-
     Source: the repeat factor of Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019.
     """
     repeats = np.ones(len(targets))
     for label in config.labels or []:
-        if label not in labels:
-            raise ConfigError(f"sampler.labels: {label} is none of the labels; they are {', '.join(labels)}")
         values = targets[:, labels.index(label)]
         known = int((~np.isnan(values)).sum())
         if config.prevalence is not None and (values == 1).any():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.tables import check_unique, read_table
-from cxrlit.errors import DataError, LeakageError, name_some
+from cxrlit.errors import DataError, LeakageError, name_some, say_count
 
 SPLITS = ("train", "val", "test")
 
@@ -46,7 +46,7 @@ def split_by_patient(
     """
     rows, names = pd.factorize(index["patient"].astype(str))
     if len(names) < len(fractions):
-        raise DataError(f"{len(names)} patients cannot be split into {len(fractions)} parts")
+        raise DataError(f"{say_count(len(names), 'patient')} cannot be split into {len(fractions)} parts")
     per_image = np.column_stack([np.ones(len(index)), np.nan_to_num(read_targets(index, labels))])
     counts = np.column_stack([np.bincount(rows, weights=column, minlength=len(names)) for column in per_image.T])
 
@@ -135,7 +135,10 @@ def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
         raise DataError(f"{source}: the parts of a split are train, val and test, not {name_some(unknown)}")
     duplicates = split.loc[split["image"].duplicated(), "image"].unique().tolist()
     if duplicates:
-        raise DataError(f"{source}: {len(duplicates)} images stand in the split twice: {name_some(duplicates)}")
+        raise DataError(
+            f"{source}: {say_count(len(duplicates), 'image stands', 'images stand')} "
+            f"in the split twice: {name_some(duplicates)}"
+        )
     check_patients_apart(split, source)
     for part in SPLITS:
         if not (split["split"] == part).any():
@@ -155,7 +158,8 @@ def check_patients_apart(split: pd.DataFrame, source: str) -> None:
     leaking = [str(name) for name in sorted(names[np.flatnonzero(np.bincount(stands) > 1)])]
     if leaking:
         raise LeakageError(
-            f"{source}: {len(leaking)} patients stand in two parts of the split ({name_some(leaking)}): "
+            f"{source}: {say_count(len(leaking), 'patient stands', 'patients stand')} "
+            f"in two parts of the split ({name_some(leaking)}): "
             "give all images of a patient to one part"
         )
 

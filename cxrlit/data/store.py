@@ -29,7 +29,7 @@ from cxrlit.data.records import (
     read_record,
 )
 from cxrlit.errors import DataError
-from cxrlit.files import hash_file, hash_value
+from cxrlit.files import hash_file, hash_value, open_descriptor
 
 MAX_OPEN = 400
 """Shards that a process has open at a time, of the 1,024 files that it may have."""
@@ -43,7 +43,7 @@ class _OpenShard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.descriptor = os.open(path, os.O_RDONLY)
+            self.descriptor = open_descriptor(path)
         except OSError as error:
             raise self.explain(error.strerror) from None
 
@@ -209,12 +209,13 @@ def find_rows(images: pd.Series, wanted: pd.Series) -> NDArray[np.intp]:
     return places
 
 
-def verify_store(folder: Path, sizes: Sequence[int] | None = None) -> list[str]:
-    """Check every byte of a store against its manifests. A damaged shard is removed, so that it is built anew.
+def verify_store(folder: Path, sizes: Sequence[int] | None = None, removes: bool = True) -> list[str]:
+    """Check every byte of a store against its manifests.
 
     Args:
         folder: The store.
         sizes: Which of its sizes; None: all.
+        removes: Remove a damaged shard, so that it is built anew.
 
     Returns:
         What is wrong, a line each; nothing where all is well.
@@ -244,7 +245,8 @@ def verify_store(folder: Path, sizes: Sequence[int] | None = None) -> list[str]:
                 if hash_file(path) != shard.sha256:
                     raise StoreFault(f"{shard.file} is damaged")
             except StoreFault as fault:
-                removed = path.is_file()
-                path.unlink(missing_ok=True)
+                removed = removes and path.is_file()
+                if removed:
+                    path.unlink()
                 faults.append(f"{size_folder}: {fault}{', and was removed' if removed else ''}")
     return faults

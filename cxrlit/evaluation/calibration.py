@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.evaluation import Floats
+from cxrlit.evaluation.metrics import name_missing
 
 Method = Literal["temperature", "platt"]
 
@@ -105,8 +106,8 @@ def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], metho
         if np.isnan(probs[known, column]).any():
             raise ValueError(f"a prob of {label} is NaN")
         logits = np.clip(recover_logits(probs[known, column]), -MAX_LOGIT, MAX_LOGIT)
-        if not present.any() or present.all():
-            reasons[label] = f"validation has no {'negative' if present.any() else 'positive'}"
+        if missing := name_missing(present):
+            reasons[label] = f"validation has no {missing}"
             continue
         found = fit(logits, present)
         if isinstance(found, str):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.errors import say_count
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import LEVEL, MIN_DEFINED, MIN_PATIENTS, draw_weights
 from cxrlit.evaluation.weighted import find_steps
@@ -107,7 +108,7 @@ def _find_reason(n_with_positive: int, n_with_negative: int) -> str:
         if number == 0:
             return f"no {kind}"
     fewest = min(n_with_positive, n_with_negative)
-    return f"{fewest} patients where {MIN_PATIENTS} are needed" if fewest < MIN_PATIENTS else ""
+    return f"{say_count(fewest, 'patient')} where {MIN_PATIENTS} are needed" if fewest < MIN_PATIENTS else ""
 
 
 def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:

@@ -9,6 +9,7 @@ import pandas as pd
 from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.console import say, show_path, show_steps
 from cxrlit.data.load import LoadedData
+from cxrlit.errors import say_count
 from cxrlit.evaluation.assess import Assessment, clear_evaluation, write_assessment
 from cxrlit.evaluation.gaps import describe_gaps
 from cxrlit.evaluation.home import move_data
@@ -92,7 +93,8 @@ def finish(
         say(line)
     if len(assessment.dropped):
         say(
-            f"warning: {len(assessment.dropped)} images could not be evaluated: {show_path(out / 'dropped.csv')}",
+            f"warning: {say_count(len(assessment.dropped), 'image')} "
+            f"could not be evaluated: {show_path(out / 'dropped.csv')}",
             style="yellow",
         )
     say(f"The results are in {show_path(out / 'report.html' if config.report else out)}")

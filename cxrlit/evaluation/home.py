@@ -6,7 +6,7 @@ from pathlib import Path
 from cxrlit.config import EvaluateConfig, HomeData, SeveralData, SyntheticData, TrainConfig
 from cxrlit.data.index import hash_rows
 from cxrlit.data.load import LoadedData, check_dropped, read_data
-from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
+from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.checks import check_ancestors
 
@@ -72,7 +72,8 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
     changed = split.loc[now.notna() & (now != checkpoint.facts.rows), "image"].tolist()
     if changed:
         raise DataError(
-            f"{read.name}: {len(changed)} images have another file, patient or target than during training "
+            f"{read.name}: {say_count(len(changed), 'image has', 'images have')} "
+            f"another file, patient or target than during training "
             f"({name_some(changed)}): these are other data"
         )
     gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cxrlit.config.predictions import PredictionsConfig
 from cxrlit.data.sources.tables import show
 from cxrlit.data.split import check_patients_apart
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.evaluation.scores import narrow_probs
 
@@ -124,7 +124,8 @@ def _merge(own: Facts, truth: Facts) -> pd.DataFrame:
         odd = shared[(said["split"][0] != said["split"][1]).to_numpy()]
         if len(odd):
             raise DataError(
-                f"{len(odd)} images are in one part in {own.where} and in another in {truth.where} "
+                f"{say_count(len(odd), 'image is', 'images are')} "
+                f"in one part in {own.where} and in another in {truth.where} "
                 f"({name_some([show(name) for name in odd])}): mend one of them, or take its column out"
             )
     if "patient" in own.rows and "split" in own.rows:  # of its training, the truth may know nothing
@@ -186,9 +187,12 @@ def _list_dropped(
             reasons |= dict.fromkeys(missing, "not predicted")
     n_train = int(((rows["split"] == "train").to_numpy() & is_predicted).sum())
     if n_train:
-        notes.append(f"{n_train} images of train are predicted: they do not count")
+        notes.append(f"{say_count(n_train, 'image of train is', 'images of train are')} predicted, and left out")
     if len(extra):
-        notes.append(f"{len(extra)} images that are predicted are not in {base.where}: they are left out")
+        notes.append(
+            f"{say_count(len(extra), 'image that is predicted is', 'images that are predicted are')} "
+            f"not in {base.where}, and left out"
+        )
     nowhere = rows.index[rows["split"].isna().to_numpy()]
     if len(nowhere):
         notes.append(f"{len(nowhere)} images of {base.where} are in no part, not being predicted: they are left out")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cxrlit.errors import DataError, name_some
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.calibration import MAX_SLOPE, MIN_SLOPE, Calibration, Method, apply_calibration
-from cxrlit.files import write_json
+from cxrlit.files import open_regular, write_json
 
 MAX_BYTES = 10_000_000
 """A larger file is no table of thresholds."""
@@ -146,10 +146,12 @@ def read_operating_point(path: Path) -> OperatingPoint:
         DataError: It cannot be read, or is none.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
             raise DataError(f"{path}: too large to be thresholds")
         # Whole numbers as float too: Python reads no int of thousands of digits.
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_refuse_twice, parse_int=float)
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=_refuse_twice, parse_int=float)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except _KeyTwiceError as error:

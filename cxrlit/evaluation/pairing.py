@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, split_arrays
 
 
@@ -24,7 +24,10 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
     for table, name in zip((baseline, candidate), names, strict=True):
         twice = table.loc[table["image"].duplicated(), "image"].unique().tolist()
         if twice:
-            raise DataError(f"{name}: {len(twice)} images stand in it twice ({name_some(twice)}): keep one row")
+            raise DataError(
+                f"{name}: {say_count(len(twice), 'image stands', 'images stand')} "
+                f"in it twice ({name_some(twice)}): keep one row"
+            )
     _check_same(set(baseline["image"]), set(candidate["image"]), names, "images", "predict the same images with both")
     rows = pd.Index(baseline["image"]).get_indexer(pd.Index(candidate["image"]))
     aligned = baseline.iloc[rows].reset_index(drop=True)

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from cxrlit.config.commands import Labels
 from cxrlit.config.data import View
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.table import SEXES, read_ages, read_patients
+from cxrlit.data.sources.patients import read_patients, refuse_unseen
+from cxrlit.data.sources.table import SEXES, read_ages
 from cxrlit.data.sources.tables import (
     check_cells,
     check_unique,
@@ -109,10 +110,11 @@ def read_images(cells: pd.Series, path: Path) -> pd.Series:
     """The column ``image``, as it is written.
 
     Raises:
-        DataError: A name is blank or has control characters, or stands in it twice; the message names the lines.
+        DataError: A name is blank, has characters that cannot be seen, or stands in it twice; the message names the
+            lines.
     """
     refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", path)
-    refuse_cells(~cells.map(str.isprintable).to_numpy(dtype=bool), cells, "has control characters", path)
+    refuse_unseen(cells, path)
     check_unique(cells, path)
     return cells.rename("image")
 

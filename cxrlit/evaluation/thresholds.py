@@ -9,7 +9,7 @@ from scipy import sparse
 
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import LEVEL, N_REPLICATES, NO_VARIATION, bootstrap, draw_weights, interval
-from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score
+from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score, name_missing
 from cxrlit.evaluation.operating_point import Rule, Thresholds
 
 GRID = np.round(np.arange(5, 96) / 100, 2)
@@ -42,8 +42,8 @@ def tune_thresholds(
         of_label, present = probs[known, column], targets[known, column] == 1
         if np.isnan(of_label).any():
             raise ValueError(f"a prob of {label} is NaN")
-        if not present.any() or present.all():
-            reasons[label] = f"validation has no {'negative' if present.any() else 'positive'}"
+        if missing := name_missing(present):
+            reasons[label] = f"validation has no {missing}"
             continue
         candidates = _list_candidates(of_label, present, rule)
         counts = count_decisions(of_label[:, None], present[:, None].astype(np.float32), candidates[None])

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.data.decode import decode_pixels, measure_colour, read_file, resize_square
+from cxrlit.data.decode import decode_pixels, measure_colour, resize_square
+from cxrlit.data.memory import hold_file, hold_pixels
 from cxrlit.errors import CXRLitError, DataError
 from cxrlit.handoff.bundle import BundleConfig
 from cxrlit.handoff.likeness import find_oddities
@@ -78,11 +79,12 @@ def read_input(path: str, config: BundleConfig) -> Seen:
     """Read one file as the training read its images, and look whether it is like them."""
     preprocessing = config.preprocessing
     try:
-        content = read_file(Path(path))
-        pixels = decode_pixels(content)
-        image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
-        height, width = pixels.shape
-        colour = measure_colour(content)
+        with hold_file(Path(path)) as content, hold_pixels(content):
+            pixels = decode_pixels(content)
+            image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
+            height, width = pixels.shape
+            del pixels
+            colour = measure_colour(content)
     except (ValueError, CXRLitError) as error:
         return Seen(path, None, " ".join(str(error).removeprefix(f"{path}: ").split())[:300], ())
     except MemoryError:

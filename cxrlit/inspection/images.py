@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.data.decode import decode_pixels, describe_image, read_file, resize_square
+from cxrlit.data.decode import decode_pixels, describe_image, resize_square
 from cxrlit.data.formats import Pixels
+from cxrlit.data.memory import hold_file, hold_pixels
 from cxrlit.errors import DataError
 
 THUMBNAIL_PX = 128
@@ -63,24 +64,23 @@ def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadIm
         ConfigError: It is a DICOM image whose compression needs a package that is not installed.
     """
     try:
-        content = read_file(path)
-        width, height, mode = describe_image(content)
-        pixels = decode_pixels(content)
+        with hold_file(path) as content, hold_pixels(content):
+            width, height, mode = describe_image(content)
+            pixels = decode_pixels(content)
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            counts, thumbnail = count_levels(pixels), None
+            if with_thumbnail:
+                thumbnail = cv2.imencode(".png", resize_square(pixels, THUMBNAIL_PX, "pad"))[1].tobytes()
     except ValueError as error:
         return ReadImage(ImageFacts(row, image, str(error)))
     except DataError as error:  # its advice is for those who cannot go on without the file
         return ReadImage(ImageFacts(row, image, str(error).removeprefix(f"{path}: ").partition(";")[0]))
-    counts = count_levels(pixels)
     values = np.arange(len(counts)) / (len(counts) - 1)
-    mean = float(counts @ values / pixels.size)
-    std = float(np.sqrt(counts @ (values - mean) ** 2 / pixels.size))
-    digest = hashlib.blake2b(content, digest_size=16).digest()
+    mean = float(counts @ values / counts.sum())
+    std = float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
     levels = np.bincount(np.rint(values * (LEVELS - 1)).astype(np.int64), weights=counts, minlength=LEVELS)
-    thumbnail = None
-    if with_thumbnail:
-        thumbnail = cv2.imencode(".png", resize_square(pixels, THUMBNAIL_PX, "pad"))[1].tobytes()
     facts = ImageFacts(row, image, "", width, height, mode, digest, mean, std)
-    return ReadImage(facts, levels / pixels.size, thumbnail)
+    return ReadImage(facts, levels / counts.sum(), thumbnail)
 
 
 def count_levels(pixels: Pixels) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from cxrlit.data.index import read_targets
+from cxrlit.data.memory import keep_freed
 from cxrlit.inspection.images import LEVELS, ImageFacts, ReadImage, read_image
 
 N_EXAMPLES = 6
@@ -177,12 +178,15 @@ def find_duplicates(decoded: Sequence[ImageFacts], rows: pd.DataFrame) -> list[D
 def _read_all(rows: pd.DataFrame, wanted: Sequence[int], shown: set[int], workers: int | None) -> Iterator[ReadImage]:
     """Read images in the given order; not more than ``CHUNK`` of them wait for being counted."""
     images, paths = rows["image"].tolist(), rows["path"].tolist()
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    n_threads = workers or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(n_threads)
     try:
-        for start in range(0, len(wanted), CHUNK):
-            yield from pool.map(
-                lambda row: read_image(row, images[row], Path(paths[row]), row in shown), wanted[start : start + CHUNK]
-            )
+        with keep_freed(n_threads):
+            for start in range(0, len(wanted), CHUNK):
+                yield from pool.map(
+                    lambda row: read_image(row, images[row], Path(paths[row]), row in shown),
+                    wanted[start : start + CHUNK],
+                )
     finally:
         pool.shutdown(cancel_futures=True)  # also where the user interrupts, or a file stops it
 

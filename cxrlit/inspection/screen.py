@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cxrlit.console import print_table, say
 from cxrlit.data.sources.tables import show
+from cxrlit.errors import say_count
 from cxrlit.inspection.counts import Counts, compare_prevalence
 from cxrlit.inspection.figures import (
     list_file_sizes,
@@ -34,7 +35,7 @@ def print_survey(survey: Survey) -> None:
     """What the tables say."""
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     names = [part.name for part in parts]
-    say(f"{data.name}: {show_count(len(survey.rows))} images of {show_count(parts[0].n_patients)} patients")
+    say(f"{data.name}: {say_count(len(survey.rows), 'image')} of {say_count(parts[0].n_patients, 'patient')}")
     say(make_printable(survey.describe_split()))
     print_rows(["", *names], [list_patients(parts), list_findings(parts), list_people(parts)])
 
@@ -106,7 +107,7 @@ def _say_prevalence(parts: Sequence[Counts], label: int) -> list[str]:
 def _print_reasons(what: str, table: pd.DataFrame) -> None:
     if table.empty:
         return
-    say(f"{show_count(len(table))} images are {what}:")
+    say(f"{say_count(len(table), 'image is', 'images are')} {what}:")
     reasons = count_reasons(table)
     for reason, number, images in reasons[:MAX_REASONS]:
         names = ", ".join(show(image) for image in images)

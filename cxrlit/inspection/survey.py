@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.data.load import DataTables, LoadedData, ReadData, check_dropped, split_data
 from cxrlit.data.sources.tables import show
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.inspection.counts import Counts, count_parts
 from cxrlit.inspection.sample import Sample
 
@@ -84,7 +84,7 @@ def name_image_concerns(sample: Sample) -> list[str]:
             concerns.append(f"the same file stands under several names {what} ({name_some(pairs, limit=3)})")
     if flat:
         names = name_some([show(facts.image) for facts in flat], limit=3)
-        concerns.append(f"{len(flat):,} images are of one gray, or almost: {names}")
+        concerns.append(f"{say_count(len(flat), 'image is', 'images are')} of one gray, or almost: {names}")
     return concerns
 
 
@@ -93,19 +93,22 @@ def _name_concerns(counts: Sequence[Counts], labels: Sequence[str]) -> list[str]
     concerns = []
     if whole.n_patients == whole.n_images > 1:
         concerns.append("every image counts as a patient of its own: where that is not so, the split leaks")
+    for part in parts:
+        if part.name == "train" and not (part.positives + part.negatives).any():
+            concerns.append("training will stop: no training image says anything of any label")
     names = np.array(labels)
     known, undefined = whole.positives + whole.negatives > 0, whole.positives * whole.negatives == 0
     for which, what in (
-        (~known, "it is not known of any image"),
-        (known & (whole.positives == 0), "there is no positive image"),
-        (known & (whole.negatives == 0), "there is no negative image"),
+        (~known, "no image says anything of {}: not trained, not scored"),
+        (known & (whole.positives == 0), "there is no positive image of {}: not learned, not scored"),
+        (known & (whole.negatives == 0), "there is no negative image of {}: not learned, not scored"),
     ):
         if which.any():
-            concerns.append(f"{', '.join(names[which])}: {what}, so that it cannot be learned or scored")
+            concerns.append(what.format(", ".join(names[which])))
     for part in parts:
         for name, numbers in (("positive", part.positives), ("negative", part.negatives)):
             never = names[(numbers == 0) & ~undefined].tolist()
             if never:
-                does = "is not learned" if part.name == "train" else "has no AUROC"
-                concerns.append(f"{', '.join(never)}: {part.name} has no {name} image, so that it {does} there")
+                then = "not learned" if part.name == "train" else "no AUROC there"
+                concerns.append(f"{part.name} has no {name} image of {', '.join(never)}: {then}")
     return concerns

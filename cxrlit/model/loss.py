@@ -23,20 +23,16 @@ def capped_pos_weight(
         draws: (N,) how often an epoch draws each image; None: once.
 
     Returns:
-        (L,) float32, in [0, cap]. A label without a positive gets ``cap``.
-
-    Raises:
-        ValueError: A label has no known target.
+        (L,) float32, in [0, cap]. A label without a positive gets ``cap``, one without a known target 1.
 
     >>> capped_pos_weight(np.array([[1, 0], [0, 0], [0, np.nan], [0, 0]], dtype=np.float32))
     array([ 3., 10.], dtype=float32)
     """
     weights = np.ones(len(targets)) if draws is None else draws
     positives, negatives = weights @ (targets == 1), weights @ (targets == 0)
-    if (positives + negatives == 0).any():
-        raise ValueError(f"label {int((positives + negatives == 0).argmax())} has no known target")
     ratio = negatives / np.where(positives == 0, 1, positives)
-    return np.where(positives == 0, cap, np.minimum(ratio, cap)).astype(np.float32)
+    weight = np.where(positives == 0, cap, np.minimum(ratio, cap))
+    return np.where(positives + negatives == 0, 1, weight).astype(np.float32)
 
 
 def masked_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:

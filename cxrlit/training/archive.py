@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cxrlit.errors import CheckpointError, first_line
-from cxrlit.files import replace_file
+from cxrlit.files import open_regular, replace_file
 
 MARK = b"sha256="
 COMMENT_BYTES = len(MARK) + 64
@@ -66,7 +66,7 @@ def read_archive(path: Path) -> dict[str, Any]:
         CheckpointError: It is missing, damaged, was not written by ``write_archive``, or holds more than it may.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _check_archive(path, file)
             file.seek(0)
             return _load(path, file)

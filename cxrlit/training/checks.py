@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from cxrlit.config import TrainConfig
+import numpy as np
+
+from cxrlit.config import TrainConfig, quote
+from cxrlit.console import say
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData
 from cxrlit.data.open import find_data_store
-from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
+from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.evaluation.metrics import auroc, macro, per_label
 from cxrlit.ranks import n_ranks
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.folder import read_record
 from cxrlit.training.plan import PlannedPhase
+
+TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that the checkpoint was trained on are")
 
 
 def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
@@ -25,9 +30,30 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
         shared = sorted(seen_patients & data.name_patients(part))
         if shared:
             raise LeakageError(
-                f"{len(shared)} patients that the checkpoint was trained on are in the {part} part of this split "
+                f"{say_count(len(shared), *TRAINED_ON)} in the {part} part of this split "
                 f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
+
+
+def check_labels(data: LoadedData) -> None:
+    """Say which outputs are not trained, since no training image says anything of their labels.
+
+    Raises:
+        DataError: That is so of every label.
+    """
+    known = ~np.isnan(read_targets(data.index[data.split["split"] == "train"], data.labels)).all(axis=0)
+    trained, unknown = (np.array(data.labels)[which].tolist() for which in (known, ~known))
+    if not trained:
+        raise DataError(
+            f"{data.name}: no training image says anything of {', '.join(unknown)}: set labels to what these data have"
+        )
+    if unknown:
+        are, them = ("this output is", "it") if len(unknown) == 1 else ("these outputs are", "them")
+        say(
+            f"warning: no training image says anything of {', '.join(unknown)}: {are} not trained; "
+            f"labels=[{','.join(map(quote, trained))}] leaves {them} out",
+            style="yellow",
+        )
 
 
 def check_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> None:

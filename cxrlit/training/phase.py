@@ -17,7 +17,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.index import hash_rows, read_targets
 from cxrlit.data.load import LoadedData
 from cxrlit.data.transforms import build_augment
-from cxrlit.errors import CheckpointError, DataError, name_some
+from cxrlit.errors import CheckpointError
 from cxrlit.evaluation.metrics import macro
 from cxrlit.files import hash_file, sweep_staged, write_json
 from cxrlit.interrupt import hold_signals
@@ -251,9 +251,6 @@ def weigh_positives(config: TrainConfig, datamodule: CXRDataModule) -> pd.DataFr
     """Counts of the training part and the weight of each label's positives, printed."""
     labels = datamodule.data.labels
     targets = read_targets(datamodule.parts["train"], labels)
-    unknown = [label for label, known in zip(labels, ~np.isnan(targets.T), strict=True) if not known.any()]
-    if unknown:
-        raise DataError(f"{datamodule.data.name}: {name_some(unknown)} has no known target among the training images")
     cap = config.loss.pos_weight_cap
     draws = datamodule.repeats
     weight = capped_pos_weight(targets, cap, draws) if cap is not None else np.ones(len(labels), np.float32)
@@ -265,8 +262,9 @@ def weigh_positives(config: TrainConfig, datamodule: CXRDataModule) -> pd.DataFr
             "weight": weight,
         }
     )
-    shown = ", ".join(f"{row.label} {row.weight:.2f}" for row in table.itertuples())
+    trained = table[table["positives"] + table["negatives"] > 0]
+    shown = ", ".join(f"{row.label} {row.weight:.2f}" for row in trained.itertuples())
     say(f"Weight of positives ({config.loss.name}): {shown}")
-    for label in table.loc[table["positives"] == 0, "label"]:
+    for label in trained.loc[trained["positives"] == 0, "label"]:
         say(f"warning: {label} has no positive in training: it cannot be learned", style="yellow")
     return table

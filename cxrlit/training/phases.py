@@ -15,7 +15,7 @@ from cxrlit.files import hold_lock
 from cxrlit.interrupt import catch_signals
 from cxrlit.ranks import rank
 from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
-from cxrlit.training.checks import check_ancestors, check_images, check_start
+from cxrlit.training.checks import check_ancestors, check_images, check_labels, check_start
 from cxrlit.training.folder import read_done
 from cxrlit.training.machine import check_accelerator
 from cxrlit.training.phase import Result, run_phase, start_network
@@ -85,6 +85,8 @@ def plan_work(
     phases, precision = plan_chain(config, data, start)
     print_data(data)
     print_plan(phases, precision)
+    if any(phase.status in TO_RUN for phase in phases):
+        check_labels(data)
     for phase in phases:
         if phase.status in TO_RUN:
             check_buildable(phase, config)

@@ -6,6 +6,7 @@ from cxrlit.config import Precision
 from cxrlit.console import print_table, say, show_path
 from cxrlit.data.load import LoadedData
 from cxrlit.data.split import SPLITS
+from cxrlit.errors import say_count
 from cxrlit.training.plan import PlannedPhase
 
 HIGHRES_LAYERS = 50
@@ -13,7 +14,7 @@ HIGHRES_LAYERS = 50
 
 def print_data(data: LoadedData) -> None:
     """Images, patients and positives of each part of the split."""
-    say(f"{data.name}: {len(data.index)} images, {data.describe_split()}")
+    say(f"{data.name}: {say_count(len(data.index), 'image')}, {data.describe_split()}")
     table = Table()
     for column in ("", *SPLITS):
         table.add_column(column, justify="right" if column else "left")
@@ -25,9 +26,10 @@ def print_data(data: LoadedData) -> None:
     print_table(table)
     if len(data.dropped):
         reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped["reason"].value_counts().items())
-        say(f"{len(data.dropped)} images of the table are dropped: {reasons}")
+        say(f"{say_count(len(data.dropped), 'image of the table is', 'images of the table are')} dropped: {reasons}")
     if len(data.left_out):
-        say(f"{len(data.left_out)} images are left out: {', '.join(data.left_out['reason'].unique()[:5])}")
+        reasons = ", ".join(data.left_out["reason"].unique()[:5])
+        say(f"{say_count(len(data.left_out), 'image is', 'images are')} left out: {reasons}")
 
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
@@ -42,7 +44,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
         table.add_row(
             phase.name,
             f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
-            f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {config.max_epochs} epochs",
+            f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {say_count(config.max_epochs, 'epoch')}",
             show_path(phase.folder),
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
         )

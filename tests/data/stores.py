@@ -109,15 +109,15 @@ def check_pixels(store: Store, index: pd.DataFrame) -> None:
 
 @contextmanager
 def count_decodes() -> Iterator[list[bytes]]:
-    """The contents that are decoded inside the block."""
+    """The contents that are decoded inside the block, those that their header keeps from it included."""
     decoded: list[bytes] = []
 
-    def decode(content: bytes) -> Any:
+    def hold(content: bytes) -> Any:
         decoded.append(content)
         return original(content)
 
-    original: Callable[[bytes], Any] = build.decode_pixels
-    with patch.object(build, "decode_pixels", decode):
+    original: Callable[[bytes], Any] = build.hold_pixels
+    with patch.object(build, "hold_pixels", hold):
         yield decoded
 
 

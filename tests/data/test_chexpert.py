@@ -192,7 +192,7 @@ def test_an_image_that_stands_twice_is_named(tmp_path: Path) -> None:
     write_chexpert_tree(tmp_path, tables=("train",), release="R", images=False)
     lines = (tmp_path / "train.csv").read_text().splitlines()
     (tmp_path / "train.csv").write_text("\n".join([*lines, lines[1]]))
-    with pytest.raises(DataError, match=rf"1 images stand in it twice .* in lines 2, {len(lines) + 1}\)"):
+    with pytest.raises(DataError, match=rf"1 image stands in it twice .* in lines 2, {len(lines) + 1}\)"):
         read(tmp_path, EveryFile())
     write_chexpert_tree(tmp_path, release="R", images=False)
     (tmp_path / "valid.csv").write_text("\n".join(lines[:3]))

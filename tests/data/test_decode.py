@@ -190,6 +190,26 @@ def test_16_bits_become_8_by_their_full_range() -> None:
     np.testing.assert_array_equal(resize_square(decode_pixels(content), SIDE, "pad"), np.round(values / 257))
 
 
+@pytest.mark.parametrize(("largest", "top"), [
+    (0, 255), (200, 255), (255, 255), (256, 1023), (1023, 1023), (3000, 4095), (4095, 4095), (4096, 16383),
+    (16383, 16383), (16384, 65535), (65535, 65535),
+])  # fmt: skip
+def test_16_bits_are_spread_by_those_that_are_used(largest: int, top: int) -> None:
+    values = np.linspace(0, largest, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
+    decoded = decode_pixels(encode(Image.fromarray(values)))
+    assert decoded.dtype == np.uint16
+    np.testing.assert_array_equal(decoded, np.rint(values * (65535 / top)))
+    np.testing.assert_array_equal(resize_square(decoded, SIDE, "pad"), np.round(np.rint(values * (65535 / top)) / 257))
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colour_of_16_bits_is_not_black_in_silence(colour: int, channels: int) -> None:
+    values = np.full((SIDE, SIDE, channels), 4095, ">u2")
+    rows = np.pad(values.view(np.uint8).reshape(SIDE, -1), ((0, 0), (1, 0)))
+    content = make_png(SIDE, SIDE, (b"IDAT", zlib.compress(rows.tobytes())), depth=16, colour=colour)
+    expect_refused(content, "^16 bits that use at most 14, in colour or with transparency: save it as gray alone$")
+
+
 # Kinds of JPEG
 
 
@@ -488,7 +508,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     path.touch()
     os.truncate(path, MAX_FILE_BYTES + 1)  # takes no space
-    with pytest.raises(ValueError, match=r"^larger than 512 MiB$"):
+    with pytest.raises(ValueError, match=r"^larger than 192 MiB$"):
         read_file(path)
 
 

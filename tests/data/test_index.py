@@ -54,7 +54,7 @@ def test_an_empty_index_is_refused() -> None:
 
 
 def test_duplicate_images_are_named() -> None:
-    with pytest.raises(DataError, match=r"1 images stand in it twice \(3\.png\)"):
+    with pytest.raises(DataError, match=r"1 image stands in it twice \(3\.png\)"):
         check_index(change(make_index(), 5, "image", "3.png"), LABELS, "some", "here")
 
 
@@ -66,7 +66,7 @@ def test_an_image_name_that_is_a_path_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("patient", [None, float("nan"), ""])
 def test_an_image_without_a_patient_is_named(patient: Any) -> None:
-    with pytest.raises(DataError, match=r"1 images have no patient: 2\.png"):
+    with pytest.raises(DataError, match=r"1 image has no patient: 2\.png"):
         check_index(change(make_index(), 2, "patient", patient), LABELS, "some", "here")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cxrlit.data.sources.tables import (
     MAX_LINE,
+    MAX_ROWS,
     check_cells,
     check_unique,
     find_table,
@@ -29,6 +30,15 @@ PLAIN = b"image,split\na.png,train\nb.png,test\n"
 def write(folder: Path, content: bytes, name: str = "table.csv") -> Path:
     (folder / name).write_bytes(content)
     return folder / name
+
+
+@pytest.mark.parametrize(("line", "name"), [(b"a,b\n", "table.csv.gz"), (b"a\tb\r", "table.tsv"), (b"\n", "t.csv")])
+def test_too_many_rows_are_not_read(tmp_path: Path, line: bytes, name: str) -> None:
+    block = line * 2**16 + b"\n"
+    content = b"image,split\n" + block * (MAX_ROWS // 2**16 + 1)
+    path = write(tmp_path, gzip.compress(content, 1) if name.endswith("gz") else content, name)
+    with pytest.raises(DataError, match=r"it has more than 10,000,000 lines: that is no label table$"):
+        read_table(path, ("image", "split"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +65,24 @@ def test_forms_of_one_table(tmp_path: Path, content: bytes, name: str) -> None:
     assert read_table(path, ("split",)).columns.tolist() == ["split"]
 
 
+@pytest.mark.parametrize(
+    ("name", "separator", "there", "wanted"),
+    [("a.csv", ";", "semicolons", "commas"), ("a.csv", "\t", "tabs", "commas"), ("a.tsv", ",", "commas", "tabs")],
+)
+def test_another_separator_is_named(tmp_path: Path, name: str, separator: str, there: str, wanted: str) -> None:
+    path = write(tmp_path, PLAIN.replace(b",", separator.encode()), name)
+    with pytest.raises(
+        DataError, match=f"its columns are separated by {there}, not by {wanted}: save it with {wanted}$"
+    ):
+        read_table(path, ("image", "split"))
+
+
+def test_a_quote_that_is_never_closed_is_named_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, PLAIN + b'\n"c\nd",train\n"e.png,test\nf.png,test\n')
+    with pytest.raises(DataError, match=r"line 7: a quotation mark is opened there and never closed$"):
+        read_table(path, ("image", "split"))
+
+
 def test_cells_are_text_whatever_they_look_like(tmp_path: Path) -> None:
     path = write(tmp_path, b"image,n\nNA,007\nnan,1e5\n,\n")
     assert read_table(path, ("image", "n")).to_dict("list") == {"image": ["NA", "nan", ""], "n": ["007", "1e5", ""]}
@@ -67,13 +95,13 @@ def test_cells_are_text_whatever_they_look_like(tmp_path: Path) -> None:
         (b"\n \n", "table.csv", "it is empty"),
         (b"image,split\n", "table.csv", "has no rows"),
         (b"a,b\n1,2\n", "table.csv", "the column image, split is missing; there are a, b"),
-        (b"image;split\na;b\n", "table.csv", "missing; there are image;split"),
+        (b"image;split\na;b\n", "table.csv", "separated by semicolons"),
         (b"image,split,image\na,b,c\n", "table.csv", "two columns image"),
         (PLAIN.decode().encode("utf-16"), "table.csv", "line 1: there is a NUL byte"),
         (PLAIN + b"\0\0\0", "table.csv", "line 4: there is a NUL byte"),
         (PLAIN + "é,train\n".encode("latin-1"), "table.csv", "line 4: it is not UTF-8 text"),
         (PLAIN + "é".encode()[:1], "table.csv", "line 4: it is not UTF-8 text"),
-        (b'image,split\n"a,b\nc,d\n', "table.csv", "cannot be read as a CSV table"),
+        (b'image,split\n"a,b\nc,d\n', "table.csv", "line 2: a quotation mark is opened there and never closed"),
         (PLAIN, "table.csv.gz", "cannot be read: Not a gzipped file"),
         (gzip.compress(PLAIN, mtime=0)[:-12], "table.csv.gz", "cannot be read"),
         (gzip.compress(PLAIN * 100, mtime=0)[:30] + b"\xff" * 40, "table.csv.gz", "cannot be read"),
@@ -214,5 +242,5 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ConfigError, match="Parquet needs the package pyarrow"):
+    with pytest.raises(ConfigError, match="Parquet needs pyarrow, which is not installed: pip install 'cxrlit"):
         read_table(write(tmp_path, b"PAR1", "table.parquet"), ("image",))

@@ -76,7 +76,7 @@ def test_a_patient_in_both_lists_is_named(nih_tree: Path, make_nih_config: Any) 
     text, n_changed = re.subn(r"^(00000005_000\.png,[^,]*,0),5,", r"\1,4,", path.read_text(), flags=re.MULTILINE)
     assert n_changed == 1
     path.write_text(text)
-    with pytest.raises(LeakageError, match=r"nih: the official split: 1 patients stand in two parts .*\(4\)"):
+    with pytest.raises(LeakageError, match=r"nih: the official split: 1 patient stands in two parts .*\(4\)"):
         load_data(make_nih_config(nih_tree), LABELS, nih_tree)
     assert load_data(make_nih_config(nih_tree, split="grouped"), LABELS, nih_tree).split_name == "grouped"
 
@@ -84,7 +84,7 @@ def test_a_patient_in_both_lists_is_named(nih_tree: Path, make_nih_config: Any) 
 @pytest.mark.parametrize("n_patients", [1, 2, 5])
 def test_too_few_patients_are_refused(make_nih_tree: Any, make_nih_config: Any, n_patients: int) -> None:
     root = make_nih_tree(n_patients=n_patients)
-    with pytest.raises(DataError, match="patients"):
+    with pytest.raises(DataError, match="patient"):
         load_data(make_nih_config(root, val_fraction=0.01), LABELS, root)
 
 
@@ -193,7 +193,7 @@ def test_a_split_file_that_leaks_is_refused(nih_tree: Path, make_nih_config: Any
     path = tmp_path / "split.csv"
     split[["image", "split"]].to_csv(path, index=False)
     with pytest.raises(
-        LeakageError, match=rf"1 patients stand in two parts of the split \({split.loc[row, 'patient']}\)"
+        LeakageError, match=rf"1 patient stands in two parts of the split \({split.loc[row, 'patient']}\)"
     ):
         load_data(make_nih_config(nih_tree, split="file", split_file=str(path)), LABELS, nih_tree)
 

@@ -141,7 +141,7 @@ def test_a_cell_that_cannot_be_is_named_with_its_line(
 def test_a_row_that_stands_twice_is_named_with_its_lines(tmp_path: Path, name: str) -> None:
     lines = (tmp_path / name).read_text().splitlines()
     (tmp_path / name).write_text("\n".join([*lines, lines[3]]))
-    with pytest.raises(DataError, match=rf"{name}: 1 images stand in it twice \(.* in lines 4, {len(lines) + 1}\)"):
+    with pytest.raises(DataError, match=rf"{name}: 1 image stands in it twice \(.* in lines 4, {len(lines) + 1}\)"):
         read(tmp_path)
 
 

@@ -157,7 +157,7 @@ def test_columns_that_are_not_needed_may_be_missing(tmp_path: Path) -> None:
 
 def test_duplicate_images_are_named(tmp_path: Path) -> None:
     path = write_table(tmp_path / "table.csv", make_row("a.png"), make_row("b.png"), make_row("a.png", patient="2"))
-    with pytest.raises(DataError, match=r"1 images stand in it twice \(a\.png in lines 2, 4\)"):
+    with pytest.raises(DataError, match=r"1 image stands in it twice \(a\.png in lines 2, 4\)"):
         read_labels(path)
 
 
@@ -168,7 +168,7 @@ def test_duplicate_images_are_named(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"table\.csv(, line 1)?: "):
+    with pytest.raises(DataError, match=r"table\.csv(, line \d)?: "):
         read_labels(tmp_path / "table.csv")
 
 
@@ -183,7 +183,7 @@ def test_a_table_that_was_cut_off_is_refused(nih_tree: Path) -> None:
 @pytest.mark.parametrize("patient", ["", "  "])
 def test_an_image_without_a_patient_is_refused(nih_tree: Path, patient: str) -> None:
     rewrite_row(nih_tree, 0, ",0,1,", f",0,{patient},")
-    with pytest.raises(DataError, match=r"1 images have no patient: 00000001_000\.png"):
+    with pytest.raises(DataError, match=r"1 image has no patient: 00000001_000\.png"):
         read_nih(nih_tree)
 
 
@@ -297,7 +297,7 @@ def test_one_list_alone_is_refused(nih_tree: Path, gone: str) -> None:
 def test_an_image_in_both_lists_is_named(nih_tree: Path) -> None:
     with (nih_tree / "train_val_list.txt").open("a") as file:
         file.write("\n00000005_000.png")
-    with pytest.raises(DataError, match=r"1 images stand in both official lists: 00000005_000\.png"):
+    with pytest.raises(DataError, match=r"1 image stands in both official lists: 00000005_000\.png"):
         read_official_lists(nih_tree)
 
 

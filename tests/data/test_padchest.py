@@ -187,7 +187,7 @@ def test_absent_files_and_double_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none of its 24 images can be used: not on disk"):
         read(tmp_path, DiskFiles(tmp_path / "elsewhere"))
     edit(tmp_path, "ImageID", table["ImageID"][1])
-    with pytest.raises(DataError, match=r"1 images stand in it twice \(.* in lines 2, 4\)"):
+    with pytest.raises(DataError, match=r"1 image stands in it twice \(.* in lines 2, 4\)"):
         read(tmp_path)
 
 

@@ -189,7 +189,7 @@ def test_some_images_of_the_store(address: str, index: pd.DataFrame, cache: Path
 def test_what_does_not_fit_is_one_line(address: str, index: pd.DataFrame, cache: Path) -> None:
     with pytest.raises(DataError, match=r"^data\.store=\S+: it was prepared with data\.resize=pad, not crop$"):
         open_remote_store(address, index, SIDE, "crop", cache)
-    sizes = "" if address.startswith("http") else r", but of 16, 24"  # this server lists no folder
+    sizes = "" if "://" in address else r", but of 16, 24"
     with pytest.raises(DataError, match=rf"no images of 99 px{sizes}: cxrlit prepare sizes=\[99\] makes them$"):
         open_remote_store(address, index, 99, "pad", cache)
     with pytest.raises(DataError, match=r"there is no prepared store \(no store\.json\): name the folder that holds"):
@@ -605,8 +605,8 @@ def test_training_data_without_an_image_file(make_nih_tree: Any, make_nih_config
         for before in (wanted, small):
             opened = open_data_store(again, before.size, "pad", tmp_path / "other")
             np.testing.assert_array_equal(opened.take(opened.positions), before.take(before.positions))
-        with pytest.raises(DataError, match="verify nih where it was prepared"):
-            verify_data_stores(again, "pad", tmp_path / "other")
+    with pytest.raises(DataError, match="verify nih where it was prepared"):
+        verify_data_stores(again, "pad", tmp_path / "other")
     views = load_data(make_nih_config(tree, store=str(address), views=["PA"]), LABELS, tmp_path / "other")
     assert len(open_data_store(views, 16, "pad", tmp_path / "other").positions) == len(views.index)
 
@@ -630,12 +630,27 @@ def test_verifying_what_a_filter_shares(
     verify_data_stores(some, "pad", tmp_path)
     assert "every byte of the images at 32 px is as it was written" in capsys.readouterr().out
     flip_byte(store.paths[0], -1)
-    with pytest.raises(DataError, match=r"^1 faults, the first: .* was removed; run the same command without --verify"):
+    with pytest.raises(DataError, match=r"^1 fault, the first: .* was removed; run the same command without --verify"):
         verify_data_stores(some, "pad", tmp_path)
     open_data_store(some, 32, "pad", tmp_path)
     verify_data_stores(some, "pad", tmp_path)
     open_data_store(whole, 32, "pad", tmp_path)
     verify_data_stores(whole, "pad", tmp_path)
+
+
+def test_a_folder_that_data_store_names_is_verified_and_left_alone(
+    make_nih_tree: Any, make_nih_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = make_nih_tree()
+    store = open_data_store(load_data(make_nih_config(tree), LABELS, tmp_path), 32, "pad", tmp_path)
+    folder = store.paths[0].parents[1]
+    data = load_data(make_nih_config(tree, store=str(folder)), LABELS, tmp_path / "other")
+    verify_data_stores(data, "pad", tmp_path / "other")
+    assert "every byte of the images at 32 px is as it was written" in " ".join(capsys.readouterr().out.split())
+    flip_byte(store.paths[0], -1)
+    with pytest.raises(DataError, match=r"^1 fault, the first: .*npy is damaged; prepare nih anew where data\.store="):
+        verify_data_stores(data, "pad", tmp_path / "other")
+    assert store.paths[0].is_file()
 
 
 @pytest.mark.slow

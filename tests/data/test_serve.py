@@ -24,8 +24,10 @@ from stores import (
     write_images,
 )
 
+from cxrlit import files
 from cxrlit.data import build, records, serve, shards
 from cxrlit.data.build import prepare_stores
+from cxrlit.files import open_descriptor
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +139,7 @@ def test_files_are_compared_once_for_all_sizes(
     """In a store of their own, and in one of more files."""
     prepare(images, cache, SIDE, 16, 32)
     read = []
-    monkeypatch.setattr(Path, "open", lambda path, *args: read.append(path) or open(path, *args))  # noqa: PTH123, SIM115
+    monkeypatch.setattr(files, "open_descriptor", lambda path: read.append(path) or open_descriptor(path))
     found = prepare_stores(read_folder(images)[:n_images], "small", [SIDE, 16, 32], "pad", cache)
     assert [store.size for store in found] == [SIDE, 16, 32]
     assert [path.name for path in read].count("files.csv") == 1

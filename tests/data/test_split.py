@@ -91,7 +91,7 @@ def test_a_label_without_positives_does_no_harm() -> None:
 
 @pytest.mark.parametrize("n_patients", [0, 1, 2])
 def test_too_few_patients_are_refused(n_patients: int) -> None:
-    with pytest.raises(DataError, match=f"{n_patients} patients cannot be split into 3 parts"):
+    with pytest.raises(DataError, match=f"{n_patients} patients? cannot be split into 3 parts"):
         split_by_patient(make_index([f"{row % n_patients}" for row in range(3 * n_patients)]), LABELS, FRACTIONS, 0)
 
 
@@ -126,7 +126,7 @@ def test_leaking_patients_are_named() -> None:
 def test_images_without_a_patient_cannot_leak() -> None:
     split = make_split()
     split["patient"] = ["1", "2", "2", None, None]
-    with pytest.raises(LeakageError, match="1 patients"):
+    with pytest.raises(LeakageError, match="1 patient "):
         check_split(split)
 
 
@@ -147,7 +147,7 @@ def test_an_empty_part_is_refused(part: str) -> None:
 
 def test_an_image_twice_is_refused() -> None:
     split = make_split()
-    with pytest.raises(DataError, match=r"1 images stand in the split twice: b"):
+    with pytest.raises(DataError, match=r"1 image stands in the split twice: b"):
         check_split(pd.concat([split, split[1:2]]))
 
 

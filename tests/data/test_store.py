@@ -322,6 +322,17 @@ def test_what_opening_notices_is_said_and_mended(
     assert len(decoded) <= (6 if name.startswith("shard") else 36)
 
 
+@pytest.mark.parametrize("name", ["shard-001-*", "images-*", "manifest.json", "../files.csv", "../store.json"])
+@pytest.mark.parametrize("what", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_at_once(images: Path, cache: Path, name: str, what: Callable[[Path], None]) -> None:
+    [store] = prepare(images, cache, SIDE)
+    [path] = (find_folder(store) / str(SIDE)).glob(name)
+    path.unlink()
+    what(path)
+    with pytest.raises(DataError, match=rf"{re.escape(path.name)}: cannot be read: not a file$"):
+        prepare(images, cache, SIDE)
+
+
 SILENT: dict[str, Damage] = {
     "pixel": lambda store: flip_byte(store.paths[2], -100),
     "first pixel": lambda store: flip_byte(store.paths[2], 128),

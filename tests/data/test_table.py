@@ -149,10 +149,17 @@ def test_marks_of_all_kinds(tmp_path: Path, cell: str, value: float) -> None:
     assert np.isnan(read_marks(tmp_path, "1", "")[1])
 
 
-@pytest.mark.parametrize("cell", ["2", "maybe", "-1", "nan", "0.5", "1,5".replace(",", ";")])
+@pytest.mark.parametrize("cell", ["maybe", "nan", "+", "1,5".replace(",", ";")])
 def test_another_mark_is_named_with_its_line(tmp_path: Path, cell: str) -> None:
     path = write(tmp_path, "image,patient,Mass", "a.png,1,1", "b.png,2,0", f"c.png,3,{cell}")
     assert f"table.csv, line 4: Mass is '{cell}'; it may be 1, 1.0, true, yes, 0" in refuse(path)
+
+
+def test_a_number_that_is_no_target_is_asked_about(tmp_path: Path) -> None:
+    path = write(tmp_path, "image,patient,Mass", "a.png,1,0", "b.png,2,-1", "c.png,3,-1.0")
+    fault = "lines 3, 4: Mass '-1' is neither 1 nor 0: if that number means uncertain, say data.uncertain_value=-1"
+    assert fault in refuse(path)
+    assert np.isnan(read(path, uncertain_value=-1.0).index["Mass"]).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("rule", "value"), [("ignore", np.nan), ("zero", 0), ("one", 1), ({"Mass": "one"}, 1)])
@@ -220,8 +227,8 @@ def test_images_are_called_by_their_file_or_their_path(tmp_path: Path, cells: li
         ("a/", "is no path of a file"),
         (".", "is no path of a file"),
         ("", "is blank"),
-        ('"a\nb.png"', "has control characters"),
-        ("a\x1b[2J.png", "has control characters"),
+        ('"a\nb.png"', "holds U+000A (a control character): take it out"),
+        ("a\x1b[2J.png", "holds U+001B (a control character)"),
     ],
 )
 def test_a_path_that_leads_elsewhere_is_named_with_its_line(tmp_path: Path, cell: str, message: str) -> None:
@@ -233,9 +240,9 @@ def test_a_path_that_leads_elsewhere_is_named_with_its_line(tmp_path: Path, cell
 
 def test_rows_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "image,patient,Mass", "a.png,1,0", "b.png,1,0", "a.png,1,0")
-    assert "1 images stand in it twice (a.png in lines 2, 4): keep one row" in refuse(path)
+    assert "1 image stands in it twice (a.png in lines 2, 4): keep one row" in refuse(path)
     path = write(tmp_path, "image,patient,Mass", "a/b_c.png,1,0", "a_b/c.png,1,0", "c.png,1,0")
-    assert "1 images stand in it twice (a_b_c.png in lines 2, 3)" in refuse(path)
+    assert "1 image stands in it twice (a_b_c.png in lines 2, 3)" in refuse(path)
 
 
 def test_without_patients_it_is_refused_until_the_user_says_so(plain: Path) -> None:
@@ -252,8 +259,9 @@ def test_without_patients_it_is_refused_until_the_user_says_so(plain: Path) -> N
     [
         (("1", "", "2"), "line 3: patient '' is blank: every image needs a patient"),
         (("1", "  ", ""), "lines 3, 4: patient '' is blank"),
-        (("1", "2", "1.0"), "lines 2, 4: patient is 1 and 1.0: write a patient one way"),
+        (("1", "2", "1.0"), "lines 2, 4: patient is 1 and 1.0: write each patient in one way"),
         (("007", "8", "7"), "lines 2, 4: patient is 007 and 7"),
+        (("b", "P\xa01"), "line 3: patient 'P\\\\xa01' holds U+00A0 (no-break space): take it out"),
     ],
 )
 def test_patients_that_cannot_be_told_apart(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
@@ -261,9 +269,25 @@ def test_patients_that_cannot_be_told_apart(tmp_path: Path, cells: tuple[str, ..
     assert message in refuse(path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A1", "a1"), ("Straße", "STRASSE"), ("cafe\u0301", "caf\xe9"), ("\uff21\uff11", "A1"), ("A\u20131", "A-1"),
+        ("A\u20141", "A\u20101"), ("A  1", "A 1"), ("P0001-02", "P1-2"),
+        ("0" * 40 + "1", "1"), ("1", "+1"), ("1", "1."), ("1", "1.000"), ("10000", "1e4"), ("1E4", "010000"),
+        ("0.5", ".50"), ("100000000000000000001", "100000000000000000001.0"), ("0", "-0"),
+    ],
+)  # fmt: skip
+def test_a_patient_is_spelled_in_one_way(tmp_path: Path, names: tuple[str, str]) -> None:
+    rows = [f"{row}.png,{name},0" for row, name in enumerate(["x", names[0], "y", names[1]])]
+    text = refuse(write(tmp_path, "image,patient,Mass", *rows))
+    assert f"lines 3, 5: patient is {names[0]} and {names[1]}: write each patient in one way" in text
+
+
 def test_patients_may_be_called_anything_else(tmp_path: Path) -> None:
-    names = ["1", "01-2", "A1", "a1", "1e0", "10", "100000000000000000001", "100000000000000000002"]
-    path = write(tmp_path, "image,patient,Mass", *(f"{row}.png,{name},0" for row, name in enumerate(names)))
+    names = ["1", "01-2", "A1", "-1", "1e1", "1.05", "1.5", "1-05", "1_05", "1e", "1e1000", "A1.0", "A10", "b",
+             "100000000000000000001", "100000000000000000002", "100000000000000000001.5"]  # fmt: skip
+    path = write(tmp_path, "image,patient,Mass", *(f"{row:02}.png,{name},0" for row, name in enumerate(names)))
     assert read(path).index["patient"].tolist() == names
 
 

@@ -137,7 +137,7 @@ def test_a_reader_has_one_row_an_image(tmp_path: Path) -> None:
         text = (tmp_path / name).read_text()
         rows = text.splitlines()
         (tmp_path / name).write_text(f"{text}{rows[1]}\n")
-        with pytest.raises(DataError, match=rf"1 images stand in it twice \(.* in lines 2, {line + 1}\)"):
+        with pytest.raises(DataError, match=rf"1 image stands in it twice \(.* in lines 2, {line + 1}\)"):
             read(tmp_path)
         (tmp_path / name).write_text(text)
 

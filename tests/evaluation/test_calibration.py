@@ -110,7 +110,7 @@ def test_what_cannot_be_fitted_has_a_reason_and_stays_as_it_is(method: str) -> N
     fitted = fit_calibration(probs, targets, list("abcdef"), method)
     reasons = [fitted.reasons.get(label, "") for label in "abcdef"]
     assert [bool(reason) for reason in reasons] == [False, True, True, True, True, True]
-    assert [reason.split()[-1] for reason in reasons[1:4]] == ["positive", "negative", "positive"]
+    assert [reason.split()[-1] for reason in reasons[1:4]] == ["positive", "negative", "target"]
     assert "is best" in reasons[4]
     assert "against" in reasons[5]
     calibrated = apply_calibration(fitted, probs)

@@ -142,7 +142,7 @@ def test_what_is_undefined_says_why() -> None:
             CANDIDATE.replace({"image": {"00003.png": "x.png"}}),
             r"1 images are in old alone \(00003.png\), and 1 images are in new alone \(x.png\)",
         ),
-        (CANDIDATE.replace({"image": {"00003.png": "00004.png"}}), r"new: 1 images stand in it twice \(00004.png\)"),
+        (CANDIDATE.replace({"image": {"00003.png": "00004.png"}}), r"new: 1 image stands in it twice \(00004.png\)"),
         (
             CANDIDATE.replace({"patient": {"P0": "P39"}}),
             r"patient of \d+ images is another in old than in new \(00000.png",

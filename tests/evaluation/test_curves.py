@@ -134,8 +134,8 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
         ([0, 0, 0, 0], [0, 1, 2, 3], "no positive"),
         ([1, 1, 1, 1], [0, 1, 2, 3], "no negative"),
         ([np.nan] * 4, [0, 1, 2, 3], "no positive"),
-        ([1, 1, 0, 0], [0, 0, 0, 0], "1 patients where 5 are needed"),
-        ([1, 0, 0, 0], [0, 1, 2, 3], "1 patients where 5 are needed"),
+        ([1, 1, 0, 0], [0, 0, 0, 0], "1 patient where 5 are needed"),
+        ([1, 0, 0, 0], [0, 1, 2, 3], "1 patient where 5 are needed"),
     ],
 )
 def test_no_band_says_why(targets: list[float], patients: list[int], reason: str) -> None:

@@ -100,7 +100,7 @@ def test_scores_and_labels_become_predictions_tables(tmp_path: Path) -> None:
     }
     assert found.notes == [
         f"{tmp_path / 'labels.csv'}: 1 targets are -1, which is uncertain: they are taken for unknown",
-        "1 images of train are predicted: they do not count",
+        "1 image of train is predicted, and left out",
     ]
 
 
@@ -403,7 +403,7 @@ def test_without_patients_it_is_refused_until_the_user_says_so(tmp_path: Path) -
 @pytest.mark.parametrize("other", ["train", "val"])
 def test_a_patient_in_two_parts_is_a_leak(tmp_path: Path, other: str) -> None:
     truth = [*TRUTH, f"e.png,p1,{other},PA,50,F,1,0"]
-    with pytest.raises(LeakageError, match=r"1 patients stand in two parts of the split \(p1\)"):
+    with pytest.raises(LeakageError, match=r"1 patient stands in two parts of the split \(p1\)"):
         read(tmp_path, [*SCORES, "e.png,0.5,0.5"], truth)
     with pytest.raises(LeakageError):  # also where the image is not predicted
         read(tmp_path, SCORES, truth)
@@ -416,7 +416,7 @@ def test_a_patient_of_training_that_labels_does_not_know_is_a_leak(tmp_path: Pat
     columns = ("patient,split", "p1,test", "p1,test", "p2,val", "p3,train")
     scores = [",".join(pair) for pair in zip(SCORES, columns, strict=True)]
     read(tmp_path, scores)
-    with pytest.raises(LeakageError, match=r"predictions\.csv: 1 patients stand in two parts of the split \(p1\)"):
+    with pytest.raises(LeakageError, match=r"predictions\.csv: 1 patient stands in two parts of the split \(p1\)"):
         read(tmp_path, [*scores, "trained.png,0.5,0.5,p1,train"])
 
 
@@ -433,7 +433,7 @@ def test_tables_that_disagree_about_patients(tmp_path: Path) -> None:
 
 def test_tables_that_disagree_about_the_split(tmp_path: Path) -> None:
     scores = [",".join(pair) for pair in zip(SCORES, ("split", "test", "test", "train", "train"), strict=True)]
-    assert "1 images are in one part in " in refuse(tmp_path, scores)
+    assert "1 image is in one part in " in refuse(tmp_path, scores)
     assert "(c.png): mend one of them" in refuse(tmp_path, scores)
     scores = [",".join(pair) for pair in zip(SCORES, ("split", "test", "test", "validation", "train"), strict=True)]
     read(tmp_path, scores)
@@ -508,8 +508,8 @@ def test_a_column_of_both_tables_that_is_no_label_says_how_to_name_labels(tmp_pa
 @pytest.mark.parametrize(
     ("scores", "truth", "message"),
     [
-        ([*SCORES, "a.png,0.5,0.5"], TRUTH, "predictions.csv: 1 images stand in it twice (a.png in lines 2, 6)"),
-        (SCORES, [*TRUTH, TRUTH[1]], "labels.csv: 1 images stand in it twice (a.png in lines 2, 6)"),
+        ([*SCORES, "a.png,0.5,0.5"], TRUTH, "predictions.csv: 1 image stands in it twice (a.png in lines 2, 6)"),
+        (SCORES, [*TRUTH, TRUTH[1]], "labels.csv: 1 image stands in it twice (a.png in lines 2, 6)"),
         (change(SCORES, "b.png", ""), TRUTH, "predictions.csv, line 3: image '' is blank"),
         (change(SCORES, "0.125", ""), TRUTH, "predictions.csv, line 3: prob_Mass '' is blank"),
         (change(SCORES, "0.125", "NaN"), TRUTH, "predictions.csv, line 3: prob_Mass 'NaN' is no finite number"),

@@ -51,7 +51,7 @@ def test_a_label_that_validation_cannot_tell_has_none_and_a_reason() -> None:
     assert tuned.reasons == {
         LABELS[1]: "validation has no positive",
         LABELS[2]: "validation has no negative",
-        LABELS[3]: "validation has no positive",
+        LABELS[3]: "validation has no known target",
         LABELS[4]: "validation has no positive",
     }
     assert np.flatnonzero(np.isnan(tuned.values)).tolist() == [1, 2, 3, 4]

@@ -142,7 +142,7 @@ def test_parquet_and_csv_are_the_same(folder: Path) -> None:
         ("prob_Mass", "1.7", "bad.csv, line 2: prob_Mass is 1.7, outside [0, 1]"),
         ("prob_Mass", "nan", "bad.csv, line 2: prob_Mass 'nan' is no finite number"),
         ("target_Mass", "2", "bad.csv, line 2: target_Mass is '2'"),
-        ("image", "00001.png", "bad.csv: 1 images stand in it twice (00001.png in lines 2, 3)"),
+        ("image", "00001.png", "bad.csv: 1 image stands in it twice (00001.png in lines 2, 3)"),
         ("patient", "", "bad.csv, line 2: patient"),
     ],
 )

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_said(write_rows: RowWriter, make_config: ConfigMaker, 
     config = make_config(write_rows(fill(rows)), "labels=[Mass,Nodule]", "data.max_dropped=0.01")
     inspect_data(config)
     text = capsys.readouterr().out
-    assert "1 images are dropped:" in text
+    assert "1 image is dropped:" in text
     assert "1: not on disk (such as [/red]\\x1b[31mgone.png)" in text
     assert "1: empty file (such as [red]bad.png)" in text
     assert "\x1b" not in text
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_said(write_rows: RowWriter, make_config: ConfigMaker, 
         "training will stop: 1 of 34 images cannot be used",
         "1 of 33 images that were read cannot be decoded, such as [red]bad.png: empty file",
         "different parts of the split: this is a leak (one.png = two.png)",
-        "Nodule: test has no positive image, so that it has no AUROC there",
+        "test has no positive image of Nodule: no AUROC there",
     ):
         assert sum(part in line for line in warnings) == 1, part
     page = Path(config.out).read_text()
@@ -99,11 +99,11 @@ def test_a_split_that_cannot_be_made(write_rows: RowWriter, make_config: ConfigM
     config = make_config(write_rows([Row("a.png", encode(noise(0)), "Mass"), Row("b.png", encode(noise(1)))]))
     inspect_data(config)
     text = capsys.readouterr().out
-    assert re.search(r"^no split: 1 patients cannot be split into 2 parts", text, re.MULTILINE)
+    assert re.search(r"^no split: 1 patient cannot be split into 2 parts", text, re.MULTILINE)
     assert "warning: there is no split" in text
     assert cells_of(text, "images") == ["2"]
     page = Path(config.out).read_text()
-    assert "no split: 1 patients" in page
+    assert "no split: 1 patient " in page
     assert "Images of each label, all" in page
     assert "Images of each label, train" not in page
     assert "split hash" not in page

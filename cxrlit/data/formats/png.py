@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cxrlit.data.formats import Pixels, check_size
@@ -25,6 +26,8 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
 DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+GRAY_BITS = (8, 10, 12, 14, 16)
+"""Bits that the values of a 16-bit gray image may have."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced image: first column, first row, step between columns, step between rows."""
@@ -80,28 +83,43 @@ def decode_png(content: bytes) -> Pixels:
     """The gray values of a PNG, of the first image where it is an animation.
 
     Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
-    kept, 16 bits of colour become 8.
+    spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
+    10, 12 or 14 bits are often stored as they are; 16 bits of colour become 8.
 
     Raises:
-        ValueError: It is damaged, too large, or has fewer pixels than its header says.
+        ValueError: It is damaged, too large, has fewer pixels than its header says, or has colour or transparency of
+            16 bits of which it uses no more than 14.
     """
     header, chunks = _check(content)
     plain = _join(chunks)
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
-            values = np.asarray(image)
             # Pillow leaves black what a whole but short stream of pixels does not reach. Counting costs as much as
             # decoding, so that only an image is counted that may be short.
-            if (header.interlaced or not values[-1].any()) and not _is_complete(header, chunks):
+            last_row = image.crop((0, header.height - 1, header.width, header.height))
+            if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
-                return values.astype(np.uint16)
-            return values if image.mode == "L" else np.asarray(image.convert("L"))
+                return _spread(np.asarray(image).astype(np.uint16))
+            grays = np.asarray(image if image.mode == "L" else image.convert("L"))
+            if header.depth == 16 and int(grays.max()) < 2**6:
+                raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
+            return grays
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    top = next(2**bits - 1 for bits in GRAY_BITS if int(values.max()) < 2**bits)
+    if top == 2**16 - 1:
+        return values
+    table = np.rint(np.arange(top + 1) * ((2**16 - 1) / top)).astype(np.uint16)
+    for row in values:  # all at once, the table's rows would be counted in 8 bytes a pixel
+        row[:] = table[row]
+    return values
 
 
 def strip_png(content: bytes) -> bytes:

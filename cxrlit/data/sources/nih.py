@@ -18,7 +18,7 @@ from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.files import ImageFiles, attach_files
 from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines
-from cxrlit.errors import DataError, name_some
+from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.labels import match_findings
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -154,7 +154,9 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
         raise DataError(f"{root}: an official list cannot be read as text: {error}") from None
     both = sorted(set(names["train_val"]) & set(names["test"]))
     if both:
-        raise DataError(f"{root}: {len(both)} images stand in both official lists: {name_some(both)}")
+        raise DataError(
+            f"{root}: {say_count(len(both), 'image stands', 'images stand')} in both official lists: {name_some(both)}"
+        )
     return {image: part for part, images in names.items() for image in images}
 
 

@@ -21,6 +21,7 @@ from cxrlit.config import PadChestConfig
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.patients import refuse_spellings
 from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines, show
 from cxrlit.errors import DataError
 from cxrlit.labels import match_findings, simplify_name
@@ -121,6 +122,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     _check_form(table["ImageID"], r"[\w-]+\.png", path)
     # A spreadsheet rounds these numbers of up to 39 digits, and makes one patient of many.
     _check_form(table["PatientID"].where(~table["PatientID"].isin(MISSING), "0"), r"\d+", path)
+    refuse_spellings(table["PatientID"], path)
     folder, study, date, birth, sex, projection = (
         table.get(column, pd.Series("", index=table.index)) for column in OPTIONAL
     )

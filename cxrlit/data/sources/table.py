@@ -4,6 +4,7 @@ An image is called by its file name where no two images share one; else every im
 root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cxrlit.config import TableConfig
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.files import ImageFiles, attach_files
+from cxrlit.data.sources.patients import read_patients, refuse_unseen
 from cxrlit.data.sources.tables import (
     check_cells,
     check_unique,
@@ -22,7 +24,6 @@ from cxrlit.data.sources.tables import (
     read_marks,
     read_table,
     refuse_cells,
-    say_lines,
     settle_uncertain,
     show,
 )
@@ -30,6 +31,7 @@ from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.labels import match_findings, simplify_name
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+NUMBER = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 VIEWS = {
@@ -136,6 +138,10 @@ def read_columns(
     for label, column in marks.items():
         cells = table[column].str.lower()
         texts = {text for text in cells.unique() if text not in meaning and _is_number(text, config.uncertain_value)}
+        if config.uncertain_value is None:
+            odd = cells.isin([text for text in cells.unique() if text not in meaning and NUMBER.fullmatch(text)])
+            fault = "is neither 1 nor 0: if that number means uncertain, say data.uncertain_value={}"
+            refuse_cells(odd, table[column], fault.format(cells[odd].iloc[0] if odd.any() else ""), path)
         numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), path)
         values[:, labels.index(label)] = numbers[:, 0]
         uncertain[:, labels.index(label)] = cells.isin(texts)
@@ -178,10 +184,10 @@ def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
         "is not in data.root": paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?"),
         "is no path of a file: write folders with /": paths.str.contains("\\", regex=False)
         | paths.str.endswith(("/", "/.")) | (paths == "."),
-        "has control characters": ~paths.map(str.isprintable).astype(bool),
     }  # fmt: skip
     for fault, odd in faults.items():
         refuse_cells(odd, cells, fault, path)
+    refuse_unseen(cells, path)
     return paths
 
 
@@ -195,26 +201,6 @@ def name_images(paths: pd.Series) -> pd.Series:
     """
     names = paths.str.rpartition("/")[2]
     return names if names.is_unique else paths.str.replace("/", "_", regex=False)
-
-
-def read_patients(cells: pd.Series, path: Path) -> pd.Series:
-    """The patients as they are written.
-
-    Raises:
-        DataError: One is blank, or one number is written in two ways (1 and 1.0, or 001): is it one patient?
-    """
-    refuse_cells(cells == "", cells, "is blank: every image needs a patient", path)
-    names = pd.Series(cells.unique())
-    numbers = names[names.str.fullmatch(r"\d{1,15}(\.0*)?")].astype(float)
-    twice = numbers[numbers.duplicated(keep=False)]
-    if len(twice):
-        both = names[twice.index[twice == twice.iloc[0]]].tolist()
-        rows = [int((cells == name).to_numpy().argmax()) for name in both]
-        raise DataError(
-            f"{path}, {say_lines(path, rows)}: {cells.name} is {' and '.join(both)}: write a patient one way, so that "
-            "no patient can stand in two parts of a split"
-        )
-    return cells
 
 
 def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Series:

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import Uncertain
-from cxrlit.errors import ConfigError, DataError, first_line, name_some
+from cxrlit.errors import ConfigError, DataError, first_line, name_some, say_count
+from cxrlit.files import open_regular
 
 MAX_LINE = 2**20
 """Bytes of a line at most. A longer one is no label table: nobody's memory is spent on finding out."""
@@ -29,7 +30,9 @@ MAX_COLUMNS = 10**4
 """Columns of a table at most."""
 
 MAX_ROWS = 10**7
-"""Rows of a Parquet table at most: a few bytes of it may stand for a billion equal rows."""
+"""Rows of a table at most, or lines of its text: a few bytes of Parquet or gzip may stand for a billion equal ones."""
+
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 MAX_SHOWN = 60
 """Characters of a cell that a message shows."""
@@ -99,6 +102,12 @@ def read_header(path: Path) -> list[str]:
         header = [name.strip() for name in next(_read_records(path), (1, []))[1]]
     if not header:
         raise DataError(f"{path}: it is empty")
+    others = (
+        [] if is_parquet(path) or len(header) > 1 else [name for mark, name in SEPARATORS.items() if mark in header[0]]
+    )
+    if others:
+        wanted = SEPARATORS[_separator_of(path)]
+        raise DataError(f"{path}: its columns are separated by {others[0]}, not by {wanted}: save it with {wanted}")
     if len(header) > MAX_COLUMNS:
         raise DataError(f"{path}: it has {len(header)} columns: that is no label table")
     return header
@@ -116,7 +125,8 @@ def check_unique(names: pd.Series, path: Path) -> None:
     first = names[again].iloc[0]
     lines = say_lines(path, np.flatnonzero((names == first).to_numpy()))
     raise DataError(
-        f"{path}: {names[again].nunique()} images stand in it twice ({show(first)} in {lines}): keep one row"
+        f"{path}: {say_count(names[again].nunique(), 'image stands', 'images stand')} "
+        f"in it twice ({show(first)} in {lines}): keep one row"
     )
 
 
@@ -253,6 +263,9 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
             sep=_separator_of(path),
         )
     except (OSError, EOFError, ValueError, pd.errors.ParserError) as error:
+        if "EOF inside string" in str(error):
+            *_, (line, _) = _read_records(path)
+            raise DataError(f"{path}, line {line}: a quotation mark is opened there and never closed") from None
         raise DataError(f"{path}: it cannot be read as a CSV table: {show(first_line(error))}") from None
     return pd.DataFrame({str(name).strip(): _strip(column) for name, column in table.items()})
 
@@ -278,9 +291,10 @@ def _open_parquet(path: Path) -> Any:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise ConfigError(
-            f"{path}: Parquet needs the package pyarrow, which is not installed: pip install pyarrow, or save it as CSV"
+            f"{path}: Parquet needs pyarrow, which is not installed: pip install 'cxrlit[parquet]', or save it as CSV"
         ) from None
     with _say_parquet_fault(path):
+        open_regular(path).close()
         file = parquet.ParquetFile(path)
         n_rows = sum(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
     if n_rows > MAX_ROWS:
@@ -301,14 +315,17 @@ def _separator_of(path: Path) -> str:
     return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
-def _open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+@contextmanager
+def _open_bytes(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
+    with open_regular(path) as file:
+        yield gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
 
 
 def _check_bytes(path: Path) -> None:
     """It is text in UTF-8, with lines and a size that a label table may have; without holding it in memory."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, size, tail = 1, 0, 0  # number of the line that is being read, bytes read, bytes of that line
+    n_returns = 0  # which end a row for pandas
     try:
         with _open_bytes(path) as file:
             for chunk in iter(lambda: file.read(MAX_LINE), b""):
@@ -328,6 +345,9 @@ def _check_bytes(path: Path) -> None:
                     raise DataError(f"{path}, line {line}: it has more than {MAX_LINE} bytes: that is no label table")
                 tail = tail + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
                 line += chunk.count(b"\n")
+                n_returns += chunk.count(b"\r")
+                if max(line, n_returns) > MAX_ROWS:
+                    raise DataError(f"{path}: it has more than {MAX_ROWS:,} lines: that is no label table")
             if decoder.getstate()[0]:
                 raise DataError(f"{path}, line {line}: it is not UTF-8 text: it ends within a character")
     except (OSError, EOFError, zlib.error) as error:

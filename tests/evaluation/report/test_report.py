@@ -315,7 +315,7 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
     text = " ".join(page.texts)
     assert {
         "no validation": "there are no validation images",
-        "one patient": "1 patients where 5 are needed",
+        "one patient": "1 patient where 5 are needed",
         "nothing known": "no known target",
         "no calibration": "the highest with a sensitivity of at least 0.9, of the model's probs",
         "given elsewhere": "They were fixed elsewhere",
