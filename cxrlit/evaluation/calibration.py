@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.metrics import name_missing
 
 Method = Literal["temperature", "platt"]
 
@@ -72,6 +71,17 @@ def sigmoid(logits: Floats) -> NDArray[np.float64]:
     """
     with np.errstate(over="ignore"):  # an infinite power is a prob of 0
         return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))))
+
+
+def name_missing(present: NDArray[np.bool_]) -> str:
+    """What a label has none of: ``known target``, ``positive`` or ``negative``; empty where it has both classes.
+
+    Args:
+        present: (K,) of its K known targets.
+    """
+    if not len(present):
+        return "known target"
+    return "positive" if not present.any() else "negative" if present.all() else ""
 
 
 def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], method: Method) -> Calibration:

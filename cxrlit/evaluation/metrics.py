@@ -101,17 +101,6 @@ def _sum_above(
     return n_above if weights is None else np.append(0.0, np.cumsum(weights[::-1]))[n_above]
 
 
-def name_missing(present: NDArray[np.bool_]) -> str:
-    """What a label has none of: ``known target``, ``positive`` or ``negative``; empty where it has both classes.
-
-    Args:
-        present: (K,) of its K known targets.
-    """
-    if not len(present):
-        return "known target"
-    return "positive" if not present.any() else "negative" if present.all() else ""
-
-
 def per_label(metric: Any, scores: Floats, targets: Floats) -> NDArray[np.float64]:
     """``metric`` of each column: (N, L) scores and targets -> (L,)."""
     return np.array([metric(scores[:, label], targets[:, label]) for label in range(scores.shape[1])])

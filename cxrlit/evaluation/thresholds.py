@@ -9,7 +9,8 @@ from scipy import sparse
 
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import LEVEL, N_REPLICATES, NO_VARIATION, bootstrap, draw_weights, interval
-from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score, name_missing
+from cxrlit.evaluation.calibration import name_missing
+from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score
 from cxrlit.evaluation.operating_point import Rule, Thresholds
 
 GRID = np.round(np.arange(5, 96) / 100, 2)

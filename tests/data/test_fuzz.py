@@ -1,5 +1,6 @@
 """Damaged files by the hundred, decoded in a process of its own: no crash, no hang, no gigabyte, always a reason."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from dicoms import LOSSLESS, PLAIN, SECRET
 from fuzzing import MALFORMED, SPECIAL, write_damaged_images, write_malformed_dicoms
+from tiny import plain_environment
 
 from cxrlit.data.decode import decode_pixels
 
@@ -17,7 +19,8 @@ from cxrlit.data.decode import decode_pixels
 def decode_under_watch(folder: Path) -> pd.DataFrame:
     """What ``fuzzing.decode_folder`` says, from a process that has neither crashed nor used much memory."""
     command = [sys.executable, fuzzing.__file__, str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    environment = plain_environment(PYTHONPATH=os.pathsep.join(sys.path))  # of what it imports from here
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert (finished.returncode, finished.stderr) == (0, "")
     peak = float(finished.stdout)  # nothing else is printed
     assert peak < 1024, f"{peak:.0f} MiB"
