@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--verify", action="store_true", help="check every byte of what is prepared")
     if name == "export":
         parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle, which is not there yet")
-    keys = [key for key in SCHEMAS[name].model_fields if (key not in paths and key != "out") or name == "compare"]
+    keys = [key for key in SCHEMAS[name].model_fields if key not in paths and (key != "out" or name == "compare")]
     parser.epilog = f"keys: {', '.join(keys)}; cxrlit/config says what each means and may be"
 
 
