@@ -11,7 +11,7 @@ from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
 from cxrlit.console import show_steps
 from cxrlit.data.load import LoadedData, load_data, read_data
 from cxrlit.data.split import split_by_patient
-from cxrlit.errors import ConfigError, DataError, LeakageError, name_some
+from cxrlit.errors import ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.evaluation.assess import EXTERNAL, HOME, Assessment, tune_operating_point
 from cxrlit.evaluation.change import compare_parts
 from cxrlit.evaluation.measure import measure
@@ -81,7 +81,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
     if config.recalibrate:
         table = predictions[RECALIBRATION]
         fitted_on = (
-            f"calibration and thresholds fitted on {len(table)} images of {table['patient'].nunique()} patients of "
+            f"calibration and thresholds fitted on {say_count(len(table), 'image')} of "
+            f"{say_count(table['patient'].nunique(), 'patient')} of "
             f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
         )
         facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
@@ -217,7 +218,8 @@ def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
             else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
         )
         raise LeakageError(
-            f"{len(shared)} patients of {data.name} are ones that the checkpoint was trained or tuned on "
+            f"{say_count(len(shared), f'patient of {data.name} is one', f'patients of {data.name} are ones')} "
+            "that the checkpoint was trained or tuned on "
             f"({name_some(shared)}): {remedy}"
         )
     if are_home:

@@ -5,6 +5,7 @@ import pandas as pd
 from rich.table import Table
 
 from cxrlit.console import print_table, say
+from cxrlit.errors import say_count
 from cxrlit.evaluation.assess import Assessment
 from cxrlit.evaluation.report.words import find_row, say_below_chance, say_metric, say_span
 
@@ -44,10 +45,11 @@ def print_assessment(assessment: Assessment) -> None:
     for measured in assessment.parts.values():
         rows = find_row(measured, "auroc")
         say(
-            f"{measured.part}: macro AUROC {say_metric(measured, 'auroc', 'macro')} over {rows['n_labels']} labels, "
+            f"{measured.part}: macro AUROC {say_metric(measured, 'auroc', 'macro')} over "
+            f"{say_count(rows['n_labels'], 'label')}, "
             f"F1 macro {say_metric(measured, 'f1', 'macro')} micro {say_metric(measured, 'f1', 'micro')} weighted "
-            f"{say_metric(measured, 'f1', 'weighted')}, {len(measured.predictions)} images of "
-            f"{measured.predictions['patient'].nunique()} patients"
+            f"{say_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
+            f"{say_count(measured.predictions['patient'].nunique(), 'patient')}"
         )
         if below := say_below_chance(measured):
             say(f"warning: {below}", style="yellow")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cxrlit.config import CompareConfig
 from cxrlit.console import print_table, say, show_path
-from cxrlit.errors import ConfigError
+from cxrlit.errors import ConfigError, say_count
 from cxrlit.evaluation.assess import Assessment
 from cxrlit.evaluation.compare import NAMES, ComparisonResult, compare_predictions
 from cxrlit.evaluation.comparison import Change, Comparison
@@ -121,7 +121,10 @@ def print_result(result: ComparisonResult, candidate: Side, concerns: list[str],
     """The changes of every label, what to know of them, and the answer."""
     assert result.answer
     split = f", {candidate.split_name or 'a'} split {candidate.split_hash}" if candidate.split_hash else ""
-    say(f"From {result.names[0]} to {result.names[1]}: {result.n_images} images of {result.n_patients} patients{split}")
+    say(
+        f"From {result.names[0]} to {result.names[1]}: {say_count(result.n_images, 'image')} of "
+        f"{say_count(result.n_patients, 'patient')}{split}"
+    )
     for metric, comparison in result.comparisons.items():
         print_changes(NAMES[metric], comparison)
     for metric, reason in result.left_out.items():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cxrlit.errors import say_count
 from cxrlit.evaluation.report.forest import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.words import MACRO, say_span
@@ -15,7 +16,8 @@ HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "B
 def say_change(changes: pd.DataFrame, data: str) -> str:
     """The change of macro AUROC from home to other data as a sentence; ``changes`` is ``eval_external.csv``."""
     row = _find(changes, "auroc", MACRO)
-    return f"From home to {data}, macro AUROC over the {row['n_labels']} labels of both changes by {_say(row)}."
+    over = say_count(row["n_labels"], "label")
+    return f"From home to {data}, macro AUROC over the {over} of both changes by {_say(row)}."
 
 
 def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, shared: str = "") -> Section:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cxrlit.errors import say_count
 from cxrlit.evaluation.compare import NAMES, ComparisonResult, Metric
 from cxrlit.evaluation.comparison import Comparison
 from cxrlit.evaluation.question import Question, describe_answer, describe_question
@@ -29,7 +30,8 @@ def show_comparison(result: ComparisonResult, concerns: Sequence[str] = ()) -> S
         paragraphs=[
             *([describe_question(result.answer.question, NAMES[result.metric])] if result.answer else []),
             *([f"The answer is {describe_answer(result.answer)}."] if result.answer else []),
-            f"Both models on the same {result.n_images} images of {result.n_patients} patients, resampled together. "
+            f"Both models on the same {say_count(result.n_images, 'image')} of "
+            f"{say_count(result.n_patients, 'patient')}, resampled together. "
             "Where the interval of a change does not hold 0, the change is more than chance; for a look at all labels "
             "at once, where p (Holm) is at most 0.05. DeLong's test takes images for independent, as publications "
             "print it.",

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cxrlit.errors import say_count
 from cxrlit.evaluation.gaps import describe_gaps
 from cxrlit.evaluation.groups import UNKNOWN
 from cxrlit.evaluation.report.forest import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.words import MACRO, list_names, say_count, say_span
+from cxrlit.evaluation.report.words import MACRO, list_names, say_span
 from cxrlit.evaluation.subgroups import Subgroups
 from cxrlit.pages.pictures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
 
@@ -49,7 +50,9 @@ def show_subgroups(subgroups: Subgroups, labels: list[str]) -> Section:
             "cannot show.",
             *describe_gaps(subgroups.gaps),
         ],
-        concerns=[f"{len(flagged)} gaps between groups are more than chance."] if len(flagged) else [],
+        concerns=[f"{say_count(len(flagged), 'gap between groups is', 'gaps between groups are')} more than chance."]
+        if len(flagged)
+        else [],
         notes=[f"Not measured by {name}: {reason}." for name, reason in subgroups.left_out.items()],
         sections=sections,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from cxrlit.errors import say_count
 from cxrlit.evaluation.assess import Assessment
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.report.section import Column, Section, Table, span
@@ -15,7 +16,6 @@ from cxrlit.evaluation.report.words import (
     list_names,
     name_part,
     say_below_chance,
-    say_count,
     say_metric,
     tabulate,
 )

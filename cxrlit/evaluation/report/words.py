@@ -8,7 +8,7 @@ import pandas as pd
 from cxrlit.evaluation.measure import Measured
 from cxrlit.evaluation.report.cells import count_digits, show_number
 from cxrlit.evaluation.tables import widen
-from cxrlit.pages.text import NOTHING, show_count
+from cxrlit.pages.text import NOTHING
 
 MACRO = "macro"
 
@@ -71,15 +71,6 @@ def tabulate(measured: Measured, metrics: Sequence[str], labels: Sequence[str]) 
     reasons = {f"{metric}_reason": of.set_index("label")["reason"] for metric, of in rows.groupby("metric")}
     wide = pd.concat([widen(rows, metrics), pd.DataFrame(reasons)], axis=1).reindex(list(labels))
     return wide.rename_axis("label").reset_index()
-
-
-def say_count(number: int, what: str) -> str:
-    """A number of things.
-
-    >>> say_count(1, "patient"), say_count(25596, "image")
-    ('1 patient', '25,596 images')
-    """
-    return f"{show_count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def list_names(names: Sequence[str]) -> str:
