@@ -203,6 +203,7 @@ def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path]) -> None:
     assert read_times(pair[0] / "eval") == before
 
 
+@pytest.mark.slow
 def test_members_with_other_splits_are_refused(pair: tuple[Path, Path], lab: Lab, tmp_path: Path) -> None:
     other = lab.train_well("data.split=grouped", "data.split_seed=5")
     outcome = run_command("evaluate.py", f"ckpt=[{pair[0]},{other}]", f"out={tmp_path / 'out'}")
@@ -487,6 +488,7 @@ def test_the_report_of_other_data(frozen: Path, tmp_path: Path) -> None:
     assert "of another hospital" not in summary
 
 
+@pytest.mark.slow
 def test_a_baseline_on_another_split_is_refused(frozen: Path, lab: Lab, tmp_path: Path) -> None:
     other = lab.train_well("data.split=grouped", "data.split_seed=5")
     evaluate(other, other / "eval")

@@ -122,6 +122,7 @@ def test_workers_change_no_bit(lab: Lab, tmp_path: Path, precision: str) -> None
     assert_same_training(first, second)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_training_on_the_same_split(lab: Lab, frozen: Path) -> None:
     second = lab.train_well("seed=1")
     assert second.name != frozen.name
@@ -300,6 +301,7 @@ def test_init_from_a_phase_that_has_not_ended_is_refused(lab: Lab, frozen: Path,
     assert "its phase is not finished" in outcome.err
 
 
+@pytest.mark.slow
 def test_what_a_finished_phase_came_from_is_not_trained_again(lab: Lab) -> None:
     goal = lab.train_well("model.weights=none", "phase=finetune")
     for folder in [*lab.runs.glob("*/scratch-*"), *lab.runs.glob("*/frozen-*")]:

@@ -94,6 +94,7 @@ def turn(start: Path, folder: Path) -> Path:
     return folder / "turned.ckpt"
 
 
+@pytest.mark.slow
 def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: Path) -> None:
     arguments = [f"init_from={start}", "phase=highres", "lr=10", "n_unfreeze=50", "max_epochs=2"]
     with pytest.raises(Cut), before_call(phase_module, "write_checkpoint", 2, cut):  # after those weights are there

@@ -140,6 +140,7 @@ def test_a_schedule_of_layers_goes_on_in_the_middle_of_an_epoch(lab: Lab, tmp_pa
     assert_same(lab.runs / "default" / whole.name, whole)
 
 
+@pytest.mark.slow
 def test_a_training_that_had_stopped_early_trains_nothing_more(lab: Lab, whole: Path) -> None:
     folder = train_until(lab, epoch_report, "draw_curves", 1)
     with before_call(CXRModule, "training_step", 1, cut):
