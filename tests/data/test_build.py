@@ -540,7 +540,7 @@ def run_python(code: str, *arguments: str) -> str:
     """What a script in a process of its own prints."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": f"{Path(stores.__file__).parent}:{Path(stores.__file__).parents[2]}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
