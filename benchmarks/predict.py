@@ -165,8 +165,9 @@ def run_bare(predictor: Predictor, images: list[Path]) -> float:
     config = predictor.bundle.config
     pixels = np.stack([seen.image for seen in read_inputs(list_files(images), config, 64) if seen.image is not None])
     start = time.perf_counter()
-    for first in range(0, len(pixels), config.batch_size):
-        predictor.backend.run(pixels[first : first + config.batch_size], False)
+    size = predictor.backend.batch_size
+    for first in range(0, len(pixels), size):
+        predictor.backend.run(pixels[first : first + size], False)
     return time.perf_counter() - start
 
 

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
-    parser.add_argument("--batch-size", type=_positive, help="images at once; default: as it was evaluated")
+    parser.add_argument(
+        "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 4"
+    )
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
     parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
 

@@ -39,7 +39,7 @@ class PredictOptions:
         out: The table.
         backend: torch or onnx.
         precision: fp32 or bf16; None: that of the training, where the machine has it.
-        batch_size: None: the one that the model was evaluated with.
+        batch_size: None: of torch the one that the model was evaluated with, of onnx 4.
         n_threads: None: one a core.
         heatmaps: Draw them, into a folder beside the table.
         as_json: A JSON object a line in place of CSV.
@@ -82,7 +82,7 @@ def predict_files(options: PredictOptions) -> None:
 
 def predict_all(predictor: Predictor, files: list[Listed], out: Path, options: PredictOptions) -> list[Row]:
     """A row for each file, in their order; what the journal has is not done again."""
-    batch_size = options.batch_size or predictor.bundle.config.batch_size
+    batch_size = options.batch_size or predictor.backend.batch_size
     subject = {
         "cxrlit": cxrlit.__version__,
         "bundle": predictor.bundle.digest,

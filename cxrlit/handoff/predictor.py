@@ -103,9 +103,9 @@ class Predictor:
         Args:
             files: From ``list_files``.
             heatmaps: Make them too.
-            batch_size: None: the one that the model was evaluated with.
+            batch_size: None: of torch the one that the model was evaluated with, of onnx 4.
         """
-        size = batch_size or self.bundle.config.batch_size
+        size = batch_size or self.backend.batch_size
         batch: list[Seen] = []
         for seen in read_inputs(files, self.bundle.config, size):
             batch.append(seen)
