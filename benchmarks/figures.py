@@ -50,13 +50,11 @@ def describe_machine() -> str:
     """Processor, cores and what it computes with."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    kinds = {"AVX2": "AVX2", "AVX512": "AVX512"}
     extras = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if torch.cpu._is_avx512_bf16_supported():
         extras.append("bf16")
-    capability = torch.backends.cpu.get_cpu_capability()
     cores = f"{len(os.sched_getaffinity(0))} cores of {found[1].strip() if found else 'a CPU'}"
-    return ", ".join([cores, kinds.get(capability, capability), *extras])
+    return ", ".join([cores, torch.backends.cpu.get_cpu_capability(), *extras])
 
 
 def write_table() -> None:

@@ -79,24 +79,28 @@ class NotAFileError(OSError):
         return "not a file"
 
 
-def open_descriptor(path: Path) -> int:
+def open_descriptor(path: Path, flags: int = 0) -> int:
     """Open a regular file to read, as a descriptor.
+
+    Args:
+        path: The file.
+        flags: Further ones of ``os.open``.
 
     Raises:
         NotAFileError: It is something else.
         OSError: It cannot be opened.
     """
     # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotAFileError(errno.EINVAL, "not a file", str(path))
     return descriptor
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read; raises as ``open_descriptor`` does."""
-    return os.fdopen(open_descriptor(path), "rb")
+def open_regular(path: Path, flags: int = 0) -> BufferedReader:
+    """Open a regular file to read; takes and raises what ``open_descriptor`` does."""
+    return os.fdopen(open_descriptor(path, flags), "rb")
 
 
 @contextmanager

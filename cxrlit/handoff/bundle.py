@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cxrlit.data.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.errors import BundleError, DataError
 from cxrlit.evaluation.operating_point import OperatingPoint, parse_operating_point
+from cxrlit.files import NotAFileError, open_regular
 from cxrlit.handoff.likeness import Reference
 from cxrlit.labels import NAME_LENGTH, NAME_PATTERN
 
@@ -240,15 +240,13 @@ def _read_sums(folder: Path) -> dict[str, str]:
 def _read_file(path: Path, limit: int) -> bytes:
     """The bytes of a regular file that lies in the folder itself."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open_regular(path, os.O_NOFOLLOW) as file:
+            if os.fstat(file.fileno()).st_size > limit:
+                raise BundleError(f"{path}: larger than {limit // MIB} MiB: no bundle has such a file")
+            return file.read(limit)
+    except NotAFileError:
+        raise BundleError(f"{path}: not a file") from None
     except OSError as error:
         if path.is_symlink():
             raise BundleError(f"{path}: a link, and not a file: copy the bundle with cp -rL") from None
         raise BundleError(f"{path}: {error.strerror}: the bundle is not whole") from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path}: not a file")
-        if status.st_size > limit:
-            raise BundleError(f"{path}: larger than {limit // MIB} MiB: no bundle has such a file")
-        return file.read(limit)
