@@ -20,7 +20,8 @@ from cxrlit.evaluation.subject import Subject, describe_checkpoints, name_folder
 from cxrlit.files import hash_file
 from cxrlit.labels import LABELS
 from cxrlit.ranks import rank
-from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
+from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.trainer import quiet_lightning
 
 
@@ -40,8 +41,7 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:
-        if is_unfinished(checkpoint.path):
-            say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
+        warn_unfinished(checkpoint)
     if config.is_external:
         return evaluate_external(checkpoints, config)
     return evaluate_home(checkpoints, config)

@@ -40,7 +40,8 @@ from cxrlit.handoff.graph import make_graph
 from cxrlit.handoff.likeness import MAX_IMAGES, make_reference
 from cxrlit.handoff.weights import pack_weights
 from cxrlit.launch import compose_defaults
-from cxrlit.training.checkpoint import Checkpoint, is_unfinished, read_checkpoint
+from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.trainer import quiet_lightning
 
 PACKAGES = ("cxrlit", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
@@ -62,8 +63,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
     if out.exists():
         raise BundleError(f"{out}: it exists: name another folder with --out, or remove it")
     checkpoint = read_checkpoint(Path(config.ckpt))
-    if is_unfinished(checkpoint.path):
-        say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
+    warn_unfinished(checkpoint)
     with show_steps(4) as step:
         step("evaluation")
         settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}

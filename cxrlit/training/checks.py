@@ -73,6 +73,12 @@ def check_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> 
         )
 
 
+def warn_unfinished(checkpoint: Checkpoint) -> None:
+    """Say where a later epoch may be better."""
+    if is_unfinished(checkpoint.path):
+        say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
+
+
 def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
     """A checkpoint can be what a goal starts from.
 

@@ -23,7 +23,7 @@ SUBJECT = Subject(
     config={
         "seed": 7,
         "data": {
-            "root": "/home/me/nih",
+            "root": "/srv/images/nih",
             "store": "https://me:hunter2@example.org/stores/nih",
             "labels": ("Effusion", None),
         },

@@ -209,7 +209,7 @@ def test_the_page_is_whole(plain: tuple[Assessment, Path]) -> None:
     assert "hunter2" not in text
     assert "https://example.org/stores/nih" in text
     assert "root: nih" in text
-    assert "/home/me" not in text
+    assert "/srv/images" not in text
     assert "why blank" not in text
 
 
