@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
     parser.add_argument(
-        "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 4"
+        "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 16"
     )
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
     parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")

@@ -2,7 +2,8 @@
 
 The graph is written here node by node and not traced: the same weights give the same bytes, whatever exporter, with no
 path, time or version in them. A BatchNorm that follows a convolution is folded into it, which is exact but for rounding
-(in float64, rounded once); one that follows a concatenation, which a ReLU comes after, cannot be, and stays.
+(in float64, rounded once); one that follows a concatenation, which a ReLU comes after, cannot be, and stays. A
+transition pools before its 1 x 1 convolution and not after it, which is the same sum with a quarter of the products.
 
     images (batch, 1, S, S) uint8 -> logits (batch, L) float32, features (batch, 1024, S / 32, S / 32) float32
 """
@@ -92,8 +93,8 @@ class _Writer:
                 maps = self.add("Concat", name, [maps, made], axis=1)
             elif isinstance(module, _Transition):
                 maps = self.add("Relu", f"{name}.relu", [self.normalize(f"{name}.norm", maps, module.norm)])
-                maps = self.convolve(f"{name}.conv", maps, module.conv)
                 maps = self.add("AveragePool", f"{name}.pool", [maps], kernel_shape=[2, 2], strides=[2, 2])
+                maps = self.convolve(f"{name}.conv", maps, module.conv)
         maps = self.add("Relu", FEATURES, [self.normalize("norm5", maps, features.norm5)])
         axes = self.keep("axes", np.array([2, 3], np.int64))
         means = self.add("ReduceMean", "means", [maps, axes], keepdims=0)

@@ -103,7 +103,7 @@ class Predictor:
         Args:
             files: From ``list_files``.
             heatmaps: Make them too.
-            batch_size: None: of torch the one that the model was evaluated with, of onnx 4.
+            batch_size: None: of torch the one that the model was evaluated with, of onnx 16.
         """
         size = batch_size or self.backend.batch_size
         batch: list[Seen] = []

@@ -20,6 +20,7 @@ from bundles import make_images, write_bundle, write_images
 from hostile import Payload
 
 from cxrlit import Predictor
+from cxrlit.handoff.backends import BackendName
 from cxrlit.handoff.predictor import Prediction
 
 pytest.importorskip("gradio")
@@ -71,13 +72,13 @@ def person(browser: Browser, served: Served) -> Iterator[Page]:
 
 
 @cache
-def load(bundle: Path) -> Predictor:
-    return Predictor.load(bundle, n_threads=1)
+def load(bundle: Path, backend: BackendName) -> Predictor:
+    return Predictor.load(bundle, backend, n_threads=1)
 
 
-def expect_table(bundle: Path, path: Path) -> dict[str, list[str]]:
+def expect_table(bundle: Path, path: Path, backend: BackendName = "torch") -> dict[str, list[str]]:
     """What the page's table is to say of a file."""
-    predictor = load(bundle)
+    predictor = load(bundle, backend)
     one = predictor.predict(path, batch_size=1)[0]
     verdicts = {True: "present", False: "below threshold", None: "no threshold"}
     return {
@@ -107,6 +108,18 @@ class TestInABrowser:
         assert person.get_by_text("Only adults <18 it never saw.").is_visible()
         assert person.get_by_text("No person may be diagnosed").is_visible()
         assert served.list_files() == EXAMPLES
+
+    def test_onnx_runtime_computes_it_too(self, browser: Browser, bundle: Path, tmp_path: Path) -> None:
+        path = write_images(tmp_path / "images", 1)[0]
+        (tmp_path / "served").mkdir()
+        with (
+            serve(bundle, tmp_path / "served", "--backend", "onnx", "--threads", "1") as page,
+            visit(browser, page) as person,
+        ):
+            upload(person, path)
+            assert read_table(person) == expect_table(bundle, path, "onnx")
+            person.get_by_label("Nodule").check()
+            expect(person.get_by_role("img", name="heatmap of Nodule")).to_be_visible()
 
     def test_the_keyboard_alone_shows_where(self, person: Page) -> None:
         person.keyboard.press("Tab")

@@ -93,6 +93,15 @@ def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
         assert np.abs(output.features - features.numpy()).max() < 1e-3 * float(features.max())
 
 
+def test_with_onnx_nothing_depends_on_the_batch_or_the_threads(bundle: Path) -> None:
+    images = make_images(5, seed=0)
+    whole = Predictor.load(bundle, "onnx", n_threads=1).backend.run(images, with_features=True)
+    shared = Predictor.load(bundle, "onnx", n_threads=3).backend
+    parts = [shared.run(images[:2], with_features=True), shared.run(images[2:], with_features=True)]
+    for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(ours, np.concatenate(theirs))
+
+
 def test_the_heatmaps_are_those_of_the_evaluation(bundle: Path, tmp_path: Path) -> None:
     [one] = Predictor.load(bundle, n_threads=1).predict(write_images(tmp_path, 1), heatmaps=True)
     assert one.image is not None
