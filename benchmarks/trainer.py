@@ -47,11 +47,16 @@ def main() -> None:
 
 
 def list_settings(folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """A fine-tuning of one epoch on the synthetic set."""
+    """A fine-tuning of one epoch on the synthetic set, from the frozen phase that lies in the folder."""
+    [start] = folder.glob("runs/*/frozen-*")
+    return ["phase=finetune", f"init_from={start}", *list_common_settings(folder, arguments)]
+
+
+def list_common_settings(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """What both phases are given."""
     return [
-        "phase=finetune", f"data.n_patients={arguments.patients}", "max_epochs=1", f"img_size={arguments.img_size}",
-        f"model.weights={folder / 'weights.pth'}", f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}",
-        "logger=none",
+        f"data.n_patients={arguments.patients}", "max_epochs=1", f"img_size={arguments.img_size}",
+        f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}", "logger=none",
     ]  # fmt: skip
 
 
@@ -61,11 +66,13 @@ def measure_training(folder: Path, arguments: argparse.Namespace) -> list[dict[s
     from torchvision.models import densenet121
 
     torch.save(densenet121(weights=None).state_dict(), folder / "weights.pth")
+    frozen = ["phase=frozen", f"model.weights={folder / 'weights.pth'}", *list_common_settings(folder, arguments)]
+    subprocess.run([sys.executable, "train.py", *frozen], capture_output=True, check=True, cwd=REPOSITORY)
     results: dict[str, list[list[float]]] = {"trainer": [], "bare": []}
     for number in range(arguments.rounds + 1):
         for name, values in results.items():
             done = run_self(name, folder, arguments)
-            if number:  # the first prepares the images
+            if number:  # the first warms up
                 values.append([float(word) for word in done.split()[-2:]])
     speed, memory = (
         [statistics.median(row[column] for row in results[name]) for name in ("trainer", "bare")] for column in (0, 1)
@@ -147,7 +154,7 @@ def fit_bare(settings: list[str]) -> None:
         data, img_size=phase.img_size, batch_size=phase.batch_size, resize=config.data.resize,
         cache_dir=Path(config.cache_dir), augment=build_augment(config.augment), sampler=config.sampler,
     )  # fmt: skip
-    network = build_network(config.model.weights, config.model.normalize, len(config.labels), config.seed)
+    network = build_network("none", config.model.normalize, len(config.labels), config.seed)
     unfreeze_last(network, phase.n_unfreeze, phase.freeze_bn)
     network.eval()
     in_bf16 = choose_precision(config.trainer.precision, config.trainer.accelerator) == "bf16"

@@ -1,5 +1,6 @@
 """cxrlit: train, evaluate and hand over chest X-ray classifiers."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -7,6 +8,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Predictor"]
+
+# Read by torch at its first allocation: large tensors lie in huge pages where Linux leaves that to the programs
+# (``madvise``). Training on a CPU is up to a third faster; not a bit of a result changes.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:
