@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from multiprocessing.util import Finalize
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader
@@ -47,9 +49,25 @@ class ProcessLoader(DataLoader[T]):
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         try:
-            yield from super().__iter__()
+            batches: Any = super().__iter__()
+            _STARTED.add(batches)
+            yield from batches
         except DataError as error:  # whose text torch has put behind a traceback
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
+
+
+_STARTED: WeakSet[Any] = WeakSet()
+"""Iterations of loaders with processes."""
+
+
+def _kill_processes() -> None:
+    for batches in _STARTED:
+        for process in batches._workers:
+            process.kill()
+
+
+# A program that ends asks its daemons to end by SIGTERM and waits for them; loader processes may be deaf to that one.
+Finalize(None, _kill_processes, exitpriority=0)
 
 
 def _read_next(batches: Iterator[T], device: int | None) -> list[T]:

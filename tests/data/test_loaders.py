@@ -1,6 +1,8 @@
 """Loaders that are ahead: what they read and in what order is as without them, and nothing is left of them."""
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -120,3 +122,21 @@ def test_an_error_of_a_process_is_the_line_that_it_was() -> None:
     assert list(islice(batches, 3)) == [[0, 1], [2, 3], [4, 5]]
     with pytest.raises(DataError, match=r"^7 is damaged$"):
         next(batches)
+
+
+def test_the_end_of_the_program_ends_processes_that_are_deaf_to_sigterm() -> None:
+    done = subprocess.run([sys.executable, "-c", UNFINISHED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1]\n", "")
+
+
+UNFINISHED = """
+import signal
+from cxrlit.data.loaders import ProcessLoader
+
+def be_deaf(_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+loader = ProcessLoader(range(9), batch_size=2, collate_fn=list, num_workers=2, worker_init_fn=be_deaf,
+                       persistent_workers=True)
+print(next(batches := iter(loader)))
+"""

@@ -139,7 +139,9 @@ def test_files_are_compared_once_for_all_sizes(
     """In a store of their own, and in one of more files."""
     prepare(images, cache, SIDE, 16, 32)
     read = []
-    monkeypatch.setattr(files, "open_descriptor", lambda path, flags=0: read.append(path) or open_descriptor(path, flags))
+    monkeypatch.setattr(
+        files, "open_descriptor", lambda path, flags=0: read.append(path) or open_descriptor(path, flags)
+    )
     found = prepare_stores(read_folder(images)[:n_images], "small", [SIDE, 16, 32], "pad", cache)
     assert [store.size for store in found] == [SIDE, 16, 32]
     assert [path.name for path in read].count("files.csv") == 1
