@@ -1,10 +1,10 @@
 """Batches that are made ahead of the step that wants them: by a thread of this process, or by others."""
 
+import atexit
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -60,14 +60,11 @@ _STARTED: WeakSet[Any] = WeakSet()
 """Iterations of loaders with processes."""
 
 
-def _kill_processes() -> None:
+# A program that ends asks its processes to end by SIGTERM and waits for them, for ever where they are deaf to it.
+@atexit.register
+def _end_processes() -> None:
     for batches in _STARTED:
-        for process in batches._workers:
-            process.kill()
-
-
-# A program that ends asks its daemons to end by SIGTERM and waits for them; loader processes may be deaf to that one.
-Finalize(None, _kill_processes, exitpriority=0)
+        batches._shutdown_workers()
 
 
 def _read_next(batches: Iterator[T], device: int | None) -> list[T]:
