@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.config import SamplerConfig
 from cxrlit.data.decode import Resize
 from cxrlit.data.features import Features, TrainFeatures, ValFeatures
+from cxrlit.data.handover import PREFETCH_FACTOR, Slots
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData, check_dropped
 from cxrlit.data.loaders import AheadLoader, ProcessLoader
@@ -197,11 +198,14 @@ class CXRDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Any], augments: bool, **order: Any) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
+        # The data sets yield whole batches.
+        collate: Any = Slots(n_processes, self.batch_size, self.img_size).send if n_processes else dict
         return loader(
             dataset,
             **order,
             num_workers=n_processes,
-            collate_fn=_send,
+            prefetch_factor=PREFETCH_FACTOR if n_processes else None,
+            collate_fn=collate,
             worker_init_fn=_start_worker,
             persistent_workers=n_processes > 0,
             pin_memory=torch.cuda.is_available(),
@@ -216,26 +220,6 @@ def choose_num_workers() -> int:
 
 def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Batch:
     return {"image": torch.from_numpy(images).unsqueeze(1), "target": targets[rows], "row": rows}
-
-
-class _ByValue:
-    """A small tensor on its way from a loader process: it arrives as a tensor, and takes no shared memory.
-
-    A tensor's own way costs a connection between the processes, many times what its few bytes take.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.array = tensor.numpy()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return torch.from_numpy, (self.array,)
-
-
-def _send(batch: Any) -> dict[str, Any]:
-    """The data sets yield whole batches; a loader process shares the images alone."""
-    if get_worker_info() is None:
-        return {**batch}
-    return {"image": batch["image"], "target": _ByValue(batch["target"]), "row": _ByValue(batch["row"])}
 
 
 def _start_worker(_: int) -> None:

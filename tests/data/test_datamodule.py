@@ -177,8 +177,13 @@ def test_processes_are_for_augmentation_alone(data: LoadedData, tmp_path: Path, 
     assert len(active_children()) == 2
 
 
-def test_an_epoch_does_not_depend_on_those_before(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
-    first, second = (make_datamodule(data, tmp_path, augment=augment) for _ in range(2))
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_an_epoch_does_not_depend_on_those_before(
+    data: LoadedData, tmp_path: Path, augment: Augment, n_workers: int
+) -> None:
+    first, second = (
+        make_datamodule(data, tmp_path, augment=augment, batch_size=2, num_workers=number) for number in (n_workers, 0)
+    )
     loader = first.train_dataloader()
     read_epoch(loader, 0)
     next(iter(loader))  # an epoch that was cut short
