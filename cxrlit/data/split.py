@@ -58,6 +58,7 @@ def split_by_patient(
     parts = list(fractions)
     wanted = (np.array([fractions[part] for part in parts])[:, None] * totals).tolist()
     missing = [list(counts_of_part) for counts_of_part in wanted]  # (parts, 1 + labels)
+    shares = list(zip(missing, wanted, strict=True))
     chosen = np.empty(len(names), dtype=int)
     # A patient has few findings: plain numbers, and only those that are not 0, are faster here than arrays.
     of_patient, columns = np.nonzero(counts)
@@ -65,10 +66,12 @@ def split_by_patient(
     items = list(zip(columns.tolist(), counts[of_patient, columns].tolist(), strict=True))
     for patient in order:
         own = items[first[patient] : first[patient + 1]]
-        growth = [
-            sum(count * (count - 2 * left[column]) / whole[column] for column, count in own)
-            for left, whole in zip(missing, wanted, strict=True)
-        ]  # of the squared distance, by part
+        growth = []  # of the squared distance, by part
+        for left, whole in shares:
+            change = 0.0
+            for column, count in own:
+                change += count * (count - 2 * left[column]) / whole[column]
+            growth.append(change)
         part = growth.index(min(growth))
         for column, count in own:
             missing[part][column] -= count

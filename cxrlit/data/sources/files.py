@@ -81,9 +81,8 @@ class StoredFiles:
     sizes: Mapping[str, int]
 
     def find(self, file: str) -> FoundFile | str:
-        if file not in self.sizes:
-            return NOT_IN_STORE
-        return FoundFile(f"{self.address}!{file}", self.sizes[file], 0)
+        size = self.sizes.get(file)
+        return NOT_IN_STORE if size is None else FoundFile(f"{self.address}!{file}", size, 0)
 
     def list_folder(self, folder: str) -> list[str]:
         return sorted(self._folders.get("" if folder == "." else folder, ()))
@@ -126,23 +125,28 @@ def attach_files(
     chosen: list[str] = []
     sizes: list[int] = []
     mtimes: list[int] = []
-    there = np.zeros(len(table), dtype=bool)
+    missing: list[int] = []
     reasons: list[str] = []
+    find = files.find
     for row, names in enumerate(candidates):
         reason = NOT_ON_DISK
         for file in names:
-            here = files.find(file)
-            if isinstance(here, FoundFile):
-                paths.append(here.path)
-                chosen.append(file)
-                sizes.append(here.n_bytes)
-                mtimes.append(here.mtime_ns)
-                there[row] = True
-                break
-            if reason == NOT_ON_DISK:  # the first name that is there and cannot be used says why
-                reason = here
-        if not there[row]:
+            here = find(file)
+            if isinstance(here, str):
+                if reason == NOT_ON_DISK:  # the first name that is there and cannot be used says why
+                    reason = here
+                continue
+            path, n_bytes, mtime_ns = here
+            paths.append(path)
+            chosen.append(file)
+            sizes.append(n_bytes)
+            mtimes.append(mtime_ns)
+            break
+        else:
+            missing.append(row)
             reasons.append(reason)
+    there = np.ones(len(table), dtype=bool)
+    there[missing] = False
     found = {
         "path": paths,
         "file": chosen,
