@@ -16,9 +16,16 @@ def show_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def make_printable(text: str) -> str:
+    """What a terminal would act on, and what no text can hold, as its escape: a name may hold anything."""
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def say(text: str, style: str | None = None) -> None:
     """Print a line, whole however long it is."""
-    get_console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+    get_console().print(make_printable(text), style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(table: Table) -> None:

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "demo":
         parser.add_argument("--port", type=_port, default=7860, help="of this machine, 7860 by default; 0: any")
         return
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
     parser.add_argument(
@@ -55,14 +57,14 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 4096:
-        raise argparse.ArgumentTypeError("it is 1 to 4096")
-    return number
+    return _read_number(text, 1, 4096)
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("it is 0 to 65535")
-    return number
+    return _read_number(text, 0, 65535)
+
+
+def _read_number(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"it is a number from {low} to {high}, not {text[:40]!r}")
+    return int(text)

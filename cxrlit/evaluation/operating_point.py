@@ -151,10 +151,10 @@ def read_operating_point(path: Path) -> OperatingPoint:
         if len(text) > MAX_BYTES:
             raise DataError(f"{path}: too large to be thresholds")
         # Whole numbers as float too: Python reads no int of thousands of digits.
-        content = json.loads(text.decode("utf-8"), object_pairs_hook=_refuse_twice, parse_int=float)
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=refuse_twice, parse_int=float)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except _KeyTwiceError as error:
+    except KeyTwiceError as error:
         raise DataError(f"{path}: the key {error} is there twice: keep one of the two") from None
     except RecursionError:
         raise DataError(f"{path}: not JSON: nested too deeply") from None
@@ -200,15 +200,20 @@ def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
     return OperatingPoint(calibration, thresholds, {name: getattr(content, name) for name in ORIGIN})
 
 
-class _KeyTwiceError(Exception):
+class KeyTwiceError(Exception):
     """A JSON object has a key twice."""
 
 
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``json.loads``: an object whose keys differ.
+
+    Raises:
+        KeyTwiceError: A key is there twice, of which Python would take the last.
+    """
     content = dict(pairs)
     if len(content) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise _KeyTwiceError(repr(name[:60]))
+        raise KeyTwiceError(repr(name[:60]))
     return content
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cxrlit.data.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.errors import BundleError, DataError
-from cxrlit.evaluation.operating_point import OperatingPoint, parse_operating_point
+from cxrlit.evaluation.operating_point import KeyTwiceError, OperatingPoint, parse_operating_point, refuse_twice
 from cxrlit.files import NotAFileError, open_regular
 from cxrlit.handoff.likeness import Reference
 from cxrlit.labels import NAME_LENGTH, NAME_PATTERN
@@ -200,7 +200,9 @@ def parse_config(content: bytes, path: Path) -> BundleConfig:
         BundleError: It is not JSON, of another version, or holds what no config does.
     """
     try:
-        plain = json.loads(content.decode("utf-8"))
+        plain = json.loads(content.decode("utf-8"), object_pairs_hook=refuse_twice)
+    except KeyTwiceError as error:
+        raise BundleError(f"{path}: the key {error} is there twice") from None
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON: {str(error)[:160]}") from None
     version = plain.get("format") if isinstance(plain, dict) else None

@@ -115,12 +115,15 @@ def _introduce(config: BundleConfig) -> str:
 
 def _say_input_check(config: BundleConfig) -> str:
     check = config.input_check
+    rough = (
+        "" if check.n_val >= 1 / SHARE else "; by so few images the limits are rough, and it may be several times that"
+    )
     return (
         f"An image is warned of where its aspect is outside {MIN_ASPECT} to {MAX_ASPECT}, where it has colour, where "
         f"its grays are more than {check.max_distance:.1f} from those of {check.n_train:,} training images, or where "
-        f"its correlation with their mean image is below {check.min_correlation:.2f}. {100 * SHARE} % of "
-        f"{check.n_val:,} validation images are beyond each of the last two limits, so that about one radiograph in a "
-        "hundred is warned of in vain."
+        f"its correlation with their mean image is below {check.min_correlation:.2f}. At most {100 * SHARE} % of "
+        f"{check.n_val:,} validation images are beyond each of the last two limits: of radiographs like them, about "
+        f"one in a hundred is warned of in vain{rough}."
     )
 
 

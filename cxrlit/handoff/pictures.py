@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from cxrlit.console import make_printable
 from cxrlit.evaluation.localisation.overlays import enlarge_image, overlay
 from cxrlit.files import replace_file
 from cxrlit.handoff.predictor import Prediction
@@ -23,7 +24,8 @@ def draw_prediction(prediction: Prediction, thresholds: Mapping[str, float | Non
         path: The PNG file.
     """
     assert prediction.image is not None
-    panels = [(Path(prediction.path).name[:34], enlarge_image(prediction.image, PANEL_PX))]
+    name = Path(prediction.path).name.encode("latin-1", "replace").decode("latin-1")  # what the font has
+    panels = [(make_printable(name)[:34], enlarge_image(prediction.image, PANEL_PX))]
     for label, heatmap in prediction.heatmaps.items():
         threshold = thresholds[label]
         decided = "no threshold" if threshold is None else f"threshold {threshold:.3f}"

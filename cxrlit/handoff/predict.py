@@ -7,6 +7,7 @@ the end. What a journal is of (bundle, files, backend, batches) is its first lin
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import cxrlit
-from cxrlit.console import print_table, say, show_path
+from cxrlit.console import make_printable, print_table, say, show_path
 from cxrlit.errors import DataError
-from cxrlit.files import hash_value, hold_lock, replace_file, sync
+from cxrlit.files import NotAFileError, hash_value, hold_lock, open_regular, replace_file, sweep_staged, sync
 from cxrlit.handoff.backends import BackendName, Precision
 from cxrlit.handoff.inputs import Listed, list_files
 from cxrlit.handoff.predictor import Prediction, Predictor
 
 Row = dict[str, Any]
+TABLE_STARTS = (b"file,reason,warnings,", b'{"file": ')
+"""Of a table, as CSV and as JSON."""
+PICTURE = re.compile(r"\d{6}-.*\.png", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,16 @@ def predict_files(options: PredictOptions) -> None:
     Raises:
         CXRLitError: The bundle cannot be used, a name is not there, or no file at all could be read.
     """
-    files = list_files(options.files)
+    out = options.out.expanduser().absolute()
+    check_out(out)
+    pictures = name_pictures(out)
+    listed = list_files(options.files)
+    files = [file for file in listed if not lies_in(file.path, out) and not lies_in(file.path, pictures)]
     if not files:
         raise DataError(f"{', '.join(map(str, options.files))}: there is no file in it")
     predictor = Predictor.load(
         options.bundle, options.backend, precision=options.precision, n_threads=options.n_threads
     )
-    out = options.out.expanduser().absolute()
     with hold_lock(out, f"waiting: another process is writing {show_path(out)}"):
         say(f"{predictor.bundle.config.name} on {len(files):,} files: {predictor.backend.description}")
         rows = predict_all(predictor, files, out, options)
@@ -86,12 +93,12 @@ def predict_all(predictor: Predictor, files: list[Listed], out: Path, options: P
     subject = {
         "cxrlit": cxrlit.__version__,
         "bundle": predictor.bundle.digest,
-        "files": hash_value([file.path for file in files], digits=64),
+        "files": hash_value([stamp(file.path) for file in files], digits=64),
         "backend": predictor.backend.description,
         "batch_size": batch_size,
         "heatmaps": options.heatmaps,
     }
-    pictures = out.with_name(f"{out.stem}-heatmaps") if options.heatmaps else None
+    pictures = name_pictures(out) if options.heatmaps else None
     with open_journal(name_journal(out), subject) as (rows, journal), show_files(len(files), len(rows)) as advance:
         for batch in predictor.predict_batches(files[len(rows) :], options.heatmaps, batch_size):
             made = [make_row(one) for one in batch]
@@ -103,13 +110,63 @@ def predict_all(predictor: Predictor, files: list[Listed], out: Path, options: P
             os.fsync(journal.fileno())
             rows += made
             advance(len(made))
+    if pictures is not None and pictures.is_dir():
+        sweep_pictures(pictures, rows)
     return rows
+
+
+def check_out(out: Path) -> None:
+    """Refuse to replace what is no table of predictions.
+
+    Raises:
+        DataError: The place of the table is taken, or cannot be.
+    """
+    if out.is_dir():
+        raise DataError(f"--out {out}: it is a folder: name a file, such as {out / 'preds.csv'}")
+    if os.path.lexists(out):
+        try:
+            with open_regular(out) as file:
+                start = file.read(max(map(len, TABLE_STARTS)))
+        except NotAFileError:
+            raise DataError(f"--out {out}: it is no file: name another place") from None
+        if start and not start.startswith(TABLE_STARTS):
+            raise DataError(f"--out {out}: it exists, and is no table of predictions: name another file")
+
+
+def name_pictures(out: Path) -> Path:
+    """The folder of the heatmaps that belong to a table."""
+    return out.with_name(f"{out.stem}-heatmaps")
+
+
+def lies_in(path: str, place: Path) -> bool:
+    """Whether a file is ``place``, or lies in it."""
+    return Path(os.path.abspath(path)).is_relative_to(place)
+
+
+def stamp(path: str) -> tuple[str, int, int]:
+    """A file's name, and what changes when it does; zeros where it is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return path, 0, 0
+    return path, status.st_size, status.st_mtime_ns
+
+
+def sweep_pictures(folder: Path, rows: list[Row]) -> None:
+    """Remove the heatmaps of other rows than these, and what a killed command left under way."""
+    kept = {Path(row["heatmap"]).name for row in rows}
+    for path in folder.iterdir():
+        if PICTURE.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
+    sweep_staged(folder)
 
 
 def make_row(prediction: Prediction) -> Row:
     """A prediction as plain types."""
+    # A name may begin as a formula does, and hold what ends a line: a table is opened in programs that act on both.
+    name = make_printable(prediction.path).replace("\n", "\\n")
     return {
-        "file": prediction.path,
+        "file": f"./{name}" if name.startswith(("=", "+", "-", "@")) else name,
         "reason": prediction.reason,
         "warnings": list(prediction.warnings),
         "probs": prediction.probs,
@@ -124,7 +181,8 @@ def draw(prediction: Prediction, predictor: Predictor, folder: Path, number: int
 
     if prediction.reason:
         return ""
-    path = folder / f"{number:06d}-{Path(prediction.path).stem[:80]}.png"
+    name = "".join(c if c.isprintable() else "_" for c in Path(prediction.path).stem)
+    path = folder / f"{number:06d}-{name[:80]}.png"
     draw_prediction(prediction, predictor.thresholds, path)
     return f"{folder.name}/{path.name}"
 
@@ -137,19 +195,24 @@ def name_journal(out: Path) -> Path:
 @contextmanager
 def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[tuple[list[Row], TextIO]]:
     """A journal to go on with, and the rows that it has: those of the batches that were written whole."""
-    first = json.dumps(subject, sort_keys=True) + "\n"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    whole = [line for line in lines if line.endswith("\n")]
+    first = json.dumps(subject, sort_keys=True)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    whole = text.split("\n")[:-1]
     if whole and whole[0] != first:
         say(f"{show_path(path)} is of other files or settings: it is begun anew", style="yellow")
     rows: list[Row] = []
-    if whole[:1] == [first]:
-        rows = [row for line in whole[1:] for row in json.loads(line)]
+    kept = [first]
+    for line in whole[1:] if whole[:1] == [first] else []:
+        try:
+            rows += json.loads(line)
+        except ValueError:
+            say(f"{show_path(path)} is damaged: what comes after its line {len(kept)} is done again", style="yellow")
+            break
+        kept.append(line)
+    if rows:
         say(f"{len(rows):,} files are done")
-    else:
-        whole = [first]
     with replace_file(path) as staged:
-        staged.write_text("".join(whole), encoding="utf-8")
+        staged.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     with path.open("a", encoding="utf-8") as journal:
         yield rows, journal
     sync(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.errors import BundleError
 from cxrlit.handoff.backends import Backend, BackendName, Precision, open_backend
 from cxrlit.handoff.bundle import WEIGHTS, Bundle, read_bundle
 from cxrlit.handoff.inputs import Listed, Seen, list_files, read_inputs
@@ -120,6 +121,8 @@ class Predictor:
         if not images:
             return [self._describe(seen) for seen in batch]
         output = self.backend.run(np.stack(images), heatmaps)
+        if not np.isfinite(output.probs).all():
+            raise BundleError(f"{self.bundle.folder}: its network computes no finite numbers: get the bundle anew")
         calibrated = self.bundle.point.calibrate(output.probs)
         values = self.bundle.point.thresholds.values
         predictions, row = [], 0
@@ -147,6 +150,6 @@ class Predictor:
 
     def _make_heatmaps(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1024, h, w) features to (L, h, w) heatmaps, as ``weigh_features`` and ``normalise`` make them."""
-        maps = np.maximum(np.tensordot(self._head, features, axes=1), 0)
+        maps = np.maximum(np.tensordot(self._head.astype(np.float64), features, axes=1), 0)
         highest = maps.max(axis=(1, 2), keepdims=True)
         return np.asarray(maps / np.where(highest > 0, highest, 1), np.float32)

@@ -32,7 +32,7 @@ def read_head(content: bytes, n_labels: int, path: Path) -> NDArray[np.float32]:
         path: Where they are from, for messages.
 
     Raises:
-        BundleError: It is no such file, or its head is not of so many labels.
+        BundleError: It is no such file, its head is not of so many labels, or a weight is not a finite number.
     """
     try:
         tensors = load(content)
@@ -41,4 +41,7 @@ def read_head(content: bytes, n_labels: int, path: Path) -> NDArray[np.float32]:
     head, bias = tensors.get("head.weight"), tensors.get("head.bias")
     if head is None or bias is None or head.shape != (n_labels, N_FEATURES) or bias.shape != (n_labels,):
         raise BundleError(f"{path}: its head is not of the {n_labels} labels of the config")
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise BundleError(f"{path}: {name} has values that are not finite numbers")
     return np.asarray(head, np.float32)

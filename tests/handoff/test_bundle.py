@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from bundles import SIZE, draw_network, make_network, pack_network, write_bundle
@@ -156,6 +157,33 @@ def nest_graph(model: Any) -> None:
     model.graph.node[5].attribute.append(onnx.helper.make_attribute("then_branch", graph))
 
 
+def grow(model: Any) -> None:
+    """Four times as much with each node, of operators that a network has too."""
+    for number in range(14):
+        node = onnx.helper.make_node("Concat", [model.graph.node[-1].output[0]] * 4, [f"x{number}"], axis=0)
+        model.graph.node.append(node)
+
+
+def stretch(model: Any) -> None:
+    """The same by a weight."""
+    next(weight for weight in model.graph.initializer if weight.name == "mean").dims[:] = [3, 1, 1, 1]
+
+
+def change_operators(model: Any) -> None:
+    """Another version of them."""
+    model.opset_import[0].version = 13
+
+
+def cut_weights(model: Any) -> None:
+    weight = next(weight for weight in model.graph.initializer if weight.name == "conv0.weight")
+    weight.raw_data = weight.raw_data[:-1]
+
+
+def break_weights(model: Any) -> None:
+    weight = next(weight for weight in model.graph.initializer if weight.name == "conv0.weight")
+    weight.raw_data = np.full(len(weight.raw_data) // 4, np.nan, np.float32).tobytes()
+
+
 def add_function(model: Any) -> None:
     model.functions.append(onnx.FunctionProto(name="f", domain="d"))
 
@@ -164,11 +192,16 @@ def add_function(model: Any) -> None:
     ("change", "said"),
     [
         (point_outside, "refused: its weights lie in another file"),
-        (hide_weights, "refused: it holds 'Cast'"),
-        (rename_operator, "refused: it holds 'PyOp'"),
-        (add_domain, "refused"),
-        (nest_graph, "refused"),
+        (hide_weights, "refused: it is not the graph"),
+        (rename_operator, "refused: it is not the graph"),
+        (add_domain, "refused: it is not the graph"),
+        (nest_graph, "refused: it is not the graph"),
+        (grow, "refused: it is not the graph"),
+        (stretch, "refused: it is not the graph"),
+        (change_operators, "refused: it is not the graph"),
         (add_function, "refused: it holds more"),
+        (cut_weights, "conv0.weight: "),
+        (break_weights, "conv0.weight has values that are not finite numbers"),
     ],
 )
 def test_a_graph_that_is_more_than_a_network_is_refused(

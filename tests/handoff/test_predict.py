@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from tiny import plain_environment
 from cxrlit import Predictor
 from cxrlit.cli import main
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
+from cxrlit.handoff import predict as predict_module
+from cxrlit.handoff.predict import PredictOptions
 from cxrlit.labels import LABELS
 
 
@@ -241,6 +244,106 @@ def test_a_journal_of_other_files_is_begun_anew(
     predict(bundle, *paths, "--out", tmp_path / "preds.csv")
     assert "begun anew" in capsys.readouterr().out
     assert len(read_rows(tmp_path / "preds.csv")) == 2
+
+
+def test_a_file_that_has_changed_is_done_again(bundle: Path, tmp_path: Path) -> None:
+    """Killed before the end, then another file under the same name."""
+    paths = write_images(tmp_path / "in", 2)
+    out, journal = tmp_path / "preds.csv", tmp_path / ".preds.csv.journal"
+    stop_before_the_table(bundle, paths, out)
+    assert len(journal.read_text().splitlines()) == 2
+    paths[1].write_text("no")
+    predict(bundle, *paths, "--out", out)
+    assert [row["reason"] for row in read_rows(out)] == ["", "not a PNG, JPEG or DICOM image"]
+
+
+def stop_before_the_table(bundle: Path, paths: list[Path], out: Path, batch_size: int | None = None) -> None:
+    """All is predicted, and in the journal alone."""
+    options = PredictOptions(
+        bundle=bundle, files=paths, out=out, backend="torch", precision=None, batch_size=batch_size, n_threads=1,
+        heatmaps=False, as_json=False,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict_module, "write_rows", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict_module.predict_files(options)
+
+
+def test_a_damaged_journal_is_gone_on_with_as_far_as_it_is_whole(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, out, journal = write_images(tmp_path / "in", 3), tmp_path / "preds.csv", tmp_path / ".preds.csv.journal"
+    stop_before_the_table(bundle, paths, out, batch_size=1)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], b"\xff\0" * 20 + b"\n", *lines[3:]]))
+    capsys.readouterr()
+    predict(bundle, *paths, "--out", out, "--batch-size", "1")
+    said = capsys.readouterr().out
+    assert "is damaged" in said
+    assert "1 files are done" in said
+    predict(bundle, *paths, "--out", tmp_path / "whole.csv", "--batch-size", "1")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_what_it_wrote_itself_is_not_read(bundle: Path, tmp_path: Path) -> None:
+    paths, out = write_images(tmp_path / "in", 3), tmp_path / "in" / "preds.csv"
+    predict(bundle, tmp_path / "in", "--out", out, "--heatmaps")
+    first = out.read_bytes()
+    predict(bundle, tmp_path / "in", "--out", out, "--heatmaps")
+    assert out.read_bytes() == first
+    paths[0].unlink()
+    (tmp_path / "in" / "preds-heatmaps" / ".000009-x.png-0123abcd.png").write_text("killed")
+    predict(bundle, tmp_path / "in", "--out", out, "--heatmaps")
+    assert sorted(os.listdir(tmp_path / "in" / "preds-heatmaps")) == ["000001-001.png", "000002-002.png"]
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_names_are_text_whatever_is_in_them(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    """No line of the table ends early, none is a formula, no terminal obeys."""
+    monkeypatch.chdir(tmp_path)
+    names = [
+        b"caf\xe9.png",
+        b"cr\rx.png",
+        b"nl\nx.png",
+        b"esc\x1b[31m.png",
+        b"=cmd|calc.png",
+        b"-x.png",
+        'ü,".png'.encode(),
+    ]
+    for name in names:
+        Path(os.fsdecode(name)).write_text("no")
+    write_images(Path("good"), 1)
+    os.rename("good/000.png", "good/\x1b]0;x\x07.png")
+    for more in ([], ["--json"]):
+        predict(bundle, *[f"./{os.fsdecode(n)}" for n in names], "good", "--out", "preds.csv", "--backend", backend,
+                "--heatmaps", *more)  # fmt: skip
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+        content = Path("preds.csv").read_bytes()
+        assert not set(content) & {0x1B, 0x0D}
+        assert len(content.splitlines()) == len(names) + (1 if more else 2)
+        Path("preds.csv").unlink()
+    assert os.listdir("preds-heatmaps") == ["000008-_]0;x_.png"]
+
+
+@pytest.mark.parametrize("place", ["image", "folder", "pipe", "notes.txt"])
+def test_nothing_but_a_table_of_predictions_is_replaced(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    [image] = write_images(tmp_path, 1)
+    out = image if place == "image" else tmp_path / place
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    before = image.read_bytes()
+    with pytest.raises(SystemExit):
+        predict(bundle, image, "--out", out)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --out {out}: it ")
+    assert image.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"000.png", "folder", "notes.txt", "pipe"}
 
 
 @pytest.mark.parametrize(
