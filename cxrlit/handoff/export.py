@@ -77,7 +77,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
         network = load_network(checkpoint)
         contents = {
             CONFIG: (json.dumps(described.model_dump(), indent=1, allow_nan=False) + "\n").encode(),
-            WEIGHTS: pack_weights(network),
+            WEIGHTS: pack_weights(network, described.labels),
             GRAPH: make_graph(network, described.preprocessing.img_size),
             **tables,
         }

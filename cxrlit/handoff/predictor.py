@@ -58,7 +58,7 @@ class Predictor:
         self.thresholds = {
             label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)
         }
-        self._head = read_head(bundle.contents[WEIGHTS], len(self.labels), bundle.folder / WEIGHTS)
+        self._head = read_head(bundle.contents[WEIGHTS], self.labels, bundle.folder / WEIGHTS)
 
     @classmethod
     def load(

@@ -39,7 +39,7 @@ def make_network(labels: tuple[str, ...] = LABELS, seed: int = 0) -> CXRNet:
 
 @cache
 def pack_network() -> bytes:
-    return pack_weights(make_network())
+    return pack_weights(make_network(), LABELS)
 
 
 @cache

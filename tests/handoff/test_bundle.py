@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import SIZE, draw_network, make_network, pack_network, write_bundle
+from bundles import SIZE, draw_network, make_config, make_network, pack_network, write_bundle
 from hostile import Payload
 from safetensors.torch import load, save
 
@@ -95,12 +95,26 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, content: bytes) -> Non
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
 def test_labels_that_do_not_match_the_weights_are_refused(tmp_path: Path, backend: Any) -> None:
     other = make_network(("Mass", "Nodule"))
-    for number, files in enumerate([{"weights": pack_weights(other)}, {"graph": make_graph(other, SIZE)}]):
+    for number, files in enumerate(
+        [{"weights": pack_weights(other, ("Mass", "Nodule"))}, {"graph": make_graph(other, SIZE)}]
+    ):
         if backend == "torch" and "graph" in files:
             continue  # it is not used
         folder = write_bundle(tmp_path / f"bundle{number}", **files)
         with pytest.raises(BundleError, match="labels"):
             Predictor.load(folder, backend)
+
+
+def test_the_order_of_the_labels_is_that_of_the_weights(tmp_path: Path) -> None:
+    content = json.dumps({**make_config(), "labels": LABELS[::-1]}).encode()
+    with pytest.raises(BundleError, match="not those of the config, in their order"):
+        Predictor.load(write_bundle(tmp_path / "bundle", config=content), "onnx")
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    content = json.dumps(make_config()).replace('"labels":', '"labels": ["Mass"], "labels":').encode()
+    with pytest.raises(BundleError, match="the key 'labels' is there twice"):
+        read_bundle(write_bundle(tmp_path / "bundle", config=content))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
