@@ -49,7 +49,7 @@ def main() -> None:
     rng, rows = np.random.default_rng(0), []
     for name, (change, wanted) in CHANGES.items():
         changed = [np.ascontiguousarray(change(image, rng), np.uint8) for image in images]
-        warned = [bool(find_oddities(image, 1, 1, 0.0, config.input_check)) for image in changed]
+        warned = [bool(find_oddities(image, 1, 1, 0.0, "", config.input_check)) for image in changed]
         rows.append({"what": f"share warned of: {name}", "ours": float(np.mean(warned)), "wanted": wanted})
     report("likeness", "python benchmarks/likeness.py --bundle BUNDLE --images FOLDER", rows, arguments.keep)
 

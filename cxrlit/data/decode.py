@@ -93,6 +93,15 @@ def describe_image(content: bytes) -> tuple[int, int, str]:
     return header.width, header.height, header.mode
 
 
+def read_view(content: bytes) -> str:
+    """View position of an image that can be decoded, as its file has it; empty where it says none."""
+    if content[128:132] != b"DICM":
+        return ""
+    from cxrlit.data.formats.dicom import read_dicom_view
+
+    return read_dicom_view(content)
+
+
 def measure_colour(content: bytes) -> float:
     """How much colour is in an image that can be decoded: the mean distance between the channels, in grays.
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.data.decode import decode_pixels, measure_colour, resize_square
+from cxrlit.data.decode import decode_pixels, measure_colour, read_view, resize_square
 from cxrlit.data.memory import hold_file, hold_pixels
 from cxrlit.errors import CXRLitError, DataError
 from cxrlit.handoff.bundle import BundleConfig
@@ -84,12 +84,12 @@ def read_input(path: str, config: BundleConfig) -> Seen:
             image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
             height, width = pixels.shape
             del pixels
-            colour = measure_colour(content)
+            colour, view = measure_colour(content), read_view(content)
     except (ValueError, CXRLitError) as error:
         return Seen(path, None, " ".join(str(error).removeprefix(f"{path}: ").split())[:300], ())
     except MemoryError:
         return Seen(path, None, "not enough memory to decode it", ())
-    return Seen(path, image, "", tuple(find_oddities(image, width, height, colour, config.input_check)))
+    return Seen(path, image, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
 
 
 def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -> Iterator[Seen]:

@@ -20,6 +20,8 @@ SIDE = 32
 MIN_ASPECT, MAX_ASPECT = 0.5, 2.0
 MAX_COLOUR = 8.0
 """Grays. JPEG's rounding makes less than 2 of a gray image."""
+LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD", "LLO", "RLO"})
+"""DICOM's view positions of radiographs of the chest from a side, PS3.3 C.8.1.1."""
 SHARE = 0.005
 MAX_IMAGES = 5_000
 """So many of the training and of the validation images are looked at, evenly over the table."""
@@ -70,7 +72,9 @@ def make_reference(train: NDArray[np.uint8], val: NDArray[np.uint8]) -> Referenc
     )
 
 
-def find_oddities(image: NDArray[np.uint8], width: int, height: int, colour: float, reference: Reference) -> list[str]:
+def find_oddities(
+    image: NDArray[np.uint8], width: int, height: int, colour: float, view: str, reference: Reference
+) -> list[str]:
     """Why an image may be no frontal chest radiograph like those of the training; empty where nothing says so.
 
     Args:
@@ -78,6 +82,7 @@ def find_oddities(image: NDArray[np.uint8], width: int, height: int, colour: flo
         width: Of the file's image, pixels.
         height: Of the file's image, pixels.
         colour: From ``measure_colour``.
+        view: From ``read_view``.
         reference: Of the bundle.
     """
     found = []
@@ -85,6 +90,8 @@ def find_oddities(image: NDArray[np.uint8], width: int, height: int, colour: flo
         found.append(f"its aspect is {width / height:.2f}, not {MIN_ASPECT} to {MAX_ASPECT}")
     if colour > MAX_COLOUR:
         found.append(f"it has colour ({colour:.0f} grays between the channels, more than {MAX_COLOUR:.0f})")
+    if view in LATERAL_VIEWS:
+        found.append(f"its file says that its view is {view}, which is not frontal")
     distance = measure_distance(image, np.array(reference.histogram))
     if distance > reference.max_distance:
         found.append(f"its grays are {distance:.0f} from those of the training, more than {reference.max_distance:.0f}")

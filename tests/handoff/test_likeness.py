@@ -32,7 +32,7 @@ def test_the_correlation_is_pearsons() -> None:
 def test_the_limits_are_those_of_validation() -> None:
     """About twice their share of images like those of the training is warned of, and no more."""
     reference = make_reference(make_images(200), make_images(1000, seed=1))
-    warned = [bool(find_oddities(image, 32, 32, 0.0, reference)) for image in make_images(2000, seed=2)]
+    warned = [bool(find_oddities(image, 32, 32, 0.0, "", reference)) for image in make_images(2000, seed=2)]
     assert np.mean(warned) < 4 * SHARE
     assert reference.n_train == 200
     assert reference.n_val == 1000

@@ -141,6 +141,15 @@ def test_every_format_and_every_fault_has_a_row(
     assert not list((tmp_path / "out").glob(".*.journal"))
 
 
+def test_a_dicom_file_that_says_it_is_lateral_is_warned_of(bundle: Path, tmp_path: Path) -> None:
+    views = ("PA", "LL", "rl ", SECRET[:16])
+    for number, view in enumerate(views):
+        (tmp_path / f"{number}.dcm").write_bytes(make_dicom(draw_radiograph(), ViewPosition=view))
+    warned = [[text for text in one.warnings if "view" in text] for one in Predictor.load(bundle).predict(tmp_path)]
+    said = "its file says that its view is {}, which is not frontal"
+    assert warned == [[], [said.format("LL")], [said.format("RL")], []]
+
+
 def test_the_floats_read_back_to_the_same_bits(bundle: Path, tmp_path: Path) -> None:
     paths = write_images(tmp_path / "in", 5)
     predict(bundle, *paths, "--out", tmp_path / "preds.csv")

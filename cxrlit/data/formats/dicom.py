@@ -21,11 +21,12 @@ SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = 0x0028_0002, 0x0028_0004, 0x0028_0
 ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0102, 0x0028_0103
 PADDING, PADDING_LIMIT = 0x0028_0120, 0x0028_0121
 CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION = 0x0028_1050, 0x0028_1051, 0x0028_1052, 0x0028_1053, 0x0028_1056
+VIEW = 0x0018_5101
 MODALITY_LUT, VOI_LUT, LUT_DESCRIPTOR, LUT_DATA = 0x0028_3000, 0x0028_3010, 0x0028_3002, 0x0028_3006
 LUT_TAGS = frozenset({LUT_DESCRIPTOR, LUT_DATA})
 TAGS = frozenset(
     {SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED, PADDING, PADDING_LIMIT}
-    | {CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT, PIXEL_DATA}
+    | {CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT, PIXEL_DATA, VIEW}
 )
 
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
@@ -84,6 +85,15 @@ def describe_dicom(content: bytes) -> tuple[int, int, str]:
     """
     image = _Image(content)
     return image.width, image.height, f"DICOM {image.photometric} {image.stored_bits} bit"
+
+
+def read_dicom_view(content: bytes) -> str:
+    """View position as the file has it, such as ``PA`` or ``LL``; empty where it says none.
+
+    Raises:
+        ValueError: The image cannot be used, by its header.
+    """
+    return _Image(content).view
 
 
 @dataclass(frozen=True)
@@ -258,6 +268,10 @@ class _Image:
         else:
             values = np.frombuffer(data, np.uint8, n_pixels)
         return values.reshape(self.height, self.width)
+
+    @property
+    def view(self) -> str:
+        return self._read_text(VIEW).upper()
 
     def _read_bytes(self, element: Element) -> bytes:
         return self._data.content[element.start : element.stop]
