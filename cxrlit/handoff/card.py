@@ -120,7 +120,8 @@ def _say_input_check(config: BundleConfig) -> str:
     )
     return (
         f"An image is warned of where its aspect is outside {MIN_ASPECT} to {MAX_ASPECT}, where it has colour or says "
-        f"that its view is lateral, where its grays are more than {check.max_distance:.1f} from those of {check.n_train:,} training images, or where "
+        f"that its view is lateral, where its grays are more than {check.max_distance:.1f} from those of "
+        f"{check.n_train:,} training images, or where "
         f"its correlation with their mean image is below {check.min_correlation:.2f}. At most {100 * SHARE} % of "
         f"{check.n_val:,} validation images are beyond each of the last two limits: of radiographs like them, about "
         f"one in a hundred is warned of in vain{rough}."
