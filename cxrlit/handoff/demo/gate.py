@@ -8,10 +8,10 @@ nothing.
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
@@ -32,7 +32,7 @@ KEEP_SECONDS = 600
 FORM_BYTES = 2**16
 """What a form may have around its file."""
 
-HOSTS = frozenset({"127.0.0.1", "localhost"})
+HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?", re.IGNORECASE)
 UPLOAD, PROGRESS = "/gradio_api/upload", "/gradio_api/upload_progress"
 PAGES = frozenset({"/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/startup-events", UPLOAD, PROGRESS})
 FOLDERS = ("/assets/", "/static/", "/gradio_api/queue/", "/gradio_api/heartbeat/")
@@ -102,8 +102,8 @@ class Gate:
 
 def _is_own(headers: Headers) -> bool:
     """Whether a request is of the page itself: another site's name may lead here too, and its page ask for things."""
-    host, origin = headers.get("host", ""), headers.get("origin")
-    return urlsplit(f"//{host}").hostname in HOSTS and origin in {None, f"http://{host}"}
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None and set(origins) <= {f"http://{hosts[0]}"}
 
 
 def _bound(receive: Receive) -> Receive:

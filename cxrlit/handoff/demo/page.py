@@ -4,6 +4,7 @@ What was found is kept in the person's own session, and in no file: pictures are
 image at a time, and who comes meanwhile waits.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,10 @@ WELCOME = """\
 <p class="said">Choose a radiograph, or try a drawn one. Files stay on this machine, and are deleted once they are read.
 </p>"""
 
+CHOSEN = '<p class="said">There is no result for the new file yet.</p>'
+
 ASSIST = """() => {
-  const said = document.querySelector("#said"), where = document.querySelector("#where");
+  const [said, where, file] = ["#said", "#where", "#file"].map((one) => document.querySelector(one));
   said.setAttribute("role", "status");
   said.setAttribute("aria-live", "polite");
   where.setAttribute("role", "radiogroup");
@@ -44,8 +47,14 @@ ASSIST = """() => {
   const join = () => where.querySelectorAll("input").forEach((one) => { one.name = "where"; });
   join();
   where.addEventListener("keydown", join, true);
+  // A file that is too large, or that the gate refuses, comes to no event of Gradio's.
+  for (const kind of ["change", "drop"])
+    file.addEventListener(kind, () => document.querySelector("#forget").click(), true);
 }"""
-"""What Gradio leaves out for a screen reader and the keyboard."""
+"""What Gradio leaves out for a screen reader and the keyboard, and for who gives a file that is refused."""
+
+FORGET = f"() => {json.dumps([CHOSEN, '', NOWHERE, ''])}"
+"""What was found in one file does not stand beside the name of the next, not even until that is read."""
 
 
 def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example]) -> FastAPI:
@@ -96,6 +105,7 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
                         gr.Button(example.caption, elem_id=f"example-{number}", size="sm")
                         for number, example in enumerate(examples)
                     ]
+                forget = gr.Button(elem_id="forget")  # for ASSIST
                 said = gr.HTML(WELCOME, elem_id="said", apply_default_css=False)
                 with gr.Column(elem_id="seen"):
                     picture = gr.HTML(elem_id="picture", apply_default_css=False)
@@ -109,7 +119,8 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
 
         def answer(prediction: Prediction, name: str) -> dict[Any, Any]:
             if prediction.reason:
-                return {said: say_refusal(prediction.reason, name)}
+                empty = {found: None, picture: "", choice: NOWHERE, findings: ""}
+                return {said: say_refusal(prediction.reason, name), **empty}
             return {
                 said: say_findings(prediction, name),
                 found: prediction,
@@ -139,6 +150,7 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
         file.upload(take_upload, file, preprocess=False, **network)
         for button, example in zip(buttons, examples, strict=True):
             button.click(partial(lambda example: answer(predict(example.path), example.caption), example), **network)
+        forget.click(None, outputs=[said, picture, choice, findings], js=FORGET)
         choice.input(
             lambda prediction, label: show_picture(prediction, label) if prediction else gr.skip(),
             [found, choice], picture,
