@@ -19,6 +19,7 @@ from cxrlit.errors import BundleError, CXRLitError
 from cxrlit.handoff.bundle import SIZES, SUMS, format_sums, read_bundle
 from cxrlit.handoff.graph import make_graph
 from cxrlit.handoff.weights import pack_weights
+from cxrlit.labels import LABELS
 
 
 @pytest.fixture

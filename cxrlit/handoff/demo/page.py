@@ -13,8 +13,11 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
+from cxrlit.errors import DataError
+from cxrlit.handoff.demo.asking import Events
 from cxrlit.handoff.demo.examples import Example
-from cxrlit.handoff.demo.gate import MAX_BYTES, MAX_WAITING
+from cxrlit.handoff.demo.gate import MAX_BYTES
+from cxrlit.handoff.demo.uploads import MAX_UPLOADS
 from cxrlit.handoff.demo.views import (
     describe_model,
     embed_thumbnail,
@@ -57,13 +60,12 @@ FORGET = f"() => {json.dumps([CHOSEN, '', NOWHERE, ''])}"
 """What was found in one file does not stand beside the name of the next, not even until that is read."""
 
 
-def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example]) -> FastAPI:
+def mount_page(page: gr.Blocks, examples: Sequence[Example]) -> FastAPI:
     """The page as an application that is not to be served without a gate before it.
 
     Args:
-        predictor: What answers.
-        uploads: Where the gate puts files.
-        examples: To try it with.
+        page: The page.
+        examples: That it has.
     """
     thumbnails = [
         f'#example-{number} {{ --drawn: url("{embed_thumbnail(example.path)}"); }}'
@@ -72,7 +74,7 @@ def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     app: FastAPI = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        build_page(predictor, uploads, examples),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -90,8 +92,24 @@ def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
     return app
 
 
-def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example]) -> gr.Blocks:
-    """Its parts, and what happens between them."""
+def list_events(page: gr.Blocks) -> Events:
+    """What may be asked of a page."""
+    return {number: [_list_values(block) for block in event.inputs] for number, event in page.fns.items() if event.fn}
+
+
+def _list_values(block: Any) -> frozenset[str] | None:
+    if isinstance(block, gr.File):
+        return None
+    return frozenset(str(value) for _, value in block.choices) if isinstance(block, gr.Radio) else frozenset()
+
+
+def build_page(predictor: Predictor, examples: Sequence[Example]) -> gr.Blocks:
+    """Its parts, and what happens between them.
+
+    Args:
+        predictor: What answers.
+        examples: To try it with.
+    """
     page: gr.Blocks
     with gr.Blocks(title="Chest radiograph: try the model", analytics_enabled=False) as page:
         found = gr.State(time_to_live=STATE_SECONDS)
@@ -119,8 +137,7 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
 
         def answer(prediction: Prediction, name: str) -> dict[Any, Any]:
             if prediction.reason:
-                empty = {found: None, picture: "", choice: NOWHERE, findings: ""}
-                return {said: say_refusal(prediction.reason, name), **empty}
+                return refuse(prediction.reason, name)
             return {
                 said: say_findings(prediction, name),
                 found: prediction,
@@ -129,13 +146,17 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
                 findings: show_findings(prediction, predictor.thresholds),
             }
 
+        def refuse(reason: str, name: str) -> dict[Any, Any]:
+            return {said: say_refusal(reason, name), found: None, picture: "", choice: NOWHERE, findings: ""}
+
         def take_upload(upload: dict[str, Any]) -> dict[Any, Any]:
-            path = uploads / Path(upload["path"]).name
+            path, name = Path(upload["path"]), upload["orig_name"]  # which the gate has checked
             try:
-                prediction = predict(path)
+                return {file: None, **answer(predict(path), name)}
+            except DataError:
+                return {file: None, **refuse("it waited for too long: choose it again", name)}
             finally:
                 path.unlink(missing_ok=True)
-            return {file: None, **answer(prediction, upload["orig_name"])}
 
         def predict(path: Path) -> Prediction:
             return predictor.predict(path, heatmaps=True, batch_size=1)[0]
@@ -156,5 +177,5 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
             [found, choice], picture,
             show_progress="hidden", api_visibility="private", trigger_mode="always_last",
         )  # fmt: skip
-    page.queue(max_size=MAX_WAITING, api_open=False)
+    page.queue(max_size=MAX_UPLOADS, api_open=False)
     return page
