@@ -1,6 +1,8 @@
 """The page of a bundle: what it shows, to whom, and what it leaves behind."""
 
+import asyncio
 import http.client
+import json
 import pickle
 import struct
 import subprocess
@@ -31,13 +33,16 @@ from demos import Served, open_browser, read_table, serve, upload, visit
 from dicoms import SECRET, make_dicom
 from playwright.sync_api import Browser, Page, expect
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from cxrlit.handoff.demo import gate
+from cxrlit.handoff.demo import uploads as uploads_module
 from cxrlit.handoff.demo.card_text import SECTIONS, read_sections
 from cxrlit.handoff.demo.examples import draw_examples
+from cxrlit.handoff.demo.page import build_page
 from cxrlit.handoff.demo.views import say_findings, say_refusal, show_findings, show_picture
 
 in_a_browser = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
@@ -45,6 +50,15 @@ CARD = (
     b"# A model\n\n## Limits\n\n- Only `adults` &lt;18 it never saw.\n\nIt is coarse.\n\n## Training\n\n- No limit.\n"
 )
 PICTURE, SAID = ".picture img", "#said[role=status]"
+HOSTS = (
+    *(b"evil.example", b"localhost.evil", b"a@localhost", b"localhost, localhost", b"127.1", b"\xb9\xb2\xb7.0.0.1"),
+    *(b"", b"[", b"]", b"[::1]:7860", b"localhost:", b"localhost:99a", b"localhost:1:2", b"localhost:\xb2"),
+    b"localhost/",
+)
+ORIGINS = (
+    *(b"https://evil.example", b"https://127.0.0.1:7860", b"http://127.0.0.1", b"http://127.0.0.1:7861"),
+    *(b"", b"null", b"[", b"http://[", b"http://\xb9"),
+)
 EXAMPLES = {"healthy.png", "Cardiomegaly.png", "Effusion.png", "Pneumothorax.png"}
 
 
@@ -171,27 +185,36 @@ class TestInABrowser:
         assert "This may be no radiograph" in person.locator(SAID).inner_text()
         assert person.locator("#said img").count() == 0
 
-    def test_a_bad_file_gets_its_reason_and_changes_nothing_else(
+    def test_a_bad_file_gets_its_reason_and_nothing_of_another_stays(
         self, person: Page, served: Served, tmp_path: Path
     ) -> None:
         good = write_images(tmp_path, 1)[0]
-        upload(person, good)
-        before = person.locator("#findings").inner_text(), person.locator(PICTURE).get_attribute("src")
         canary = tmp_path / "canary"
+        upload(person, good)
+        person.get_by_label("Mass").check()
+        expect(person.get_by_role("img", name="heatmap of Mass")).to_be_visible()
         for name, content in make_bad(good.read_bytes(), canary).items():
             (tmp_path / name).write_bytes(content)
             upload(person, tmp_path / name)
             assert f"{name}: cannot be used: " in person.locator(SAID).inner_text()
-            assert (person.locator("#findings").inner_text(), person.locator(PICTURE).get_attribute("src")) == before
+            expect_nothing(person)
+        upload(person, good)
+        expect(person.get_by_role("img", name="The radiograph", exact=True)).to_be_visible()
+        expect(person.get_by_label("Nowhere")).to_be_checked()
         assert not canary.exists()
         assert served.list_files() == EXAMPLES
 
-    def test_a_large_file_is_refused_unread(self, person: Page, served: Served, tmp_path: Path) -> None:
+    def test_a_large_file_is_refused_unread_and_nothing_of_another_stays(
+        self, person: Page, served: Served, tmp_path: Path
+    ) -> None:
+        upload(person, write_images(tmp_path, 1)[0])
         path = tmp_path / "large.dcm"
         with path.open("wb") as file:
             file.truncate(10 * 2**30)
         person.locator("#file input[type=file]").set_input_files(path)
         person.get_by_text("exceed the maximum allowed size").wait_for()
+        expect(person.locator(SAID)).to_have_text("There is no result for the new file yet.")
+        expect_nothing(person)
         assert served.list_files() == EXAMPLES
 
     def test_two_people_at_once_get_their_own(
@@ -255,6 +278,20 @@ class TestInABrowser:
             assert b"root:" not in answer.read()
             connection.close()
 
+    def test_what_the_page_does_not_ask_is_a_line(self, served: Served) -> None:
+        uploads = next(served.folder.glob("cxrlit-demo-*/uploads"))
+        for number in range(8):
+            for path in ("/etc/passwd", str(uploads), f"{uploads}/..", ""):
+                for label in ("Hernias", "", path):
+                    for data in ([{"path": path, "orig_name": "a"}], [None, label], [label]):
+                        connection = http.client.HTTPConnection(urlsplit(served.address).netloc, timeout=30)
+                        body = json.dumps({"fn_index": number, "session_hash": "a1", "data": data})
+                        connection.request("POST", gate.ASK, body, {"Content-Type": "application/json"})
+                        answer = connection.getresponse()
+                        assert (answer.status, answer.read()) == (400, b"That is no question of this page.")
+                        connection.close()
+        assert served.list_files() == EXAMPLES
+
     def test_it_is_served_to_this_machine_alone(self, served: Served) -> None:
         port = urlsplit(served.address).port
         listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -269,10 +306,29 @@ class TestInABrowser:
         assert "Traceback" not in outcome.stderr
 
 
+def expect_nothing(person: Page) -> None:
+    """Nothing that was found in a file is on the page."""
+    expect(person.locator("#picture .picture")).to_have_count(0)
+    expect(person.locator("#where")).to_be_hidden()
+    expect(person.locator("#findings .bars, #findings .warnings, #findings table")).to_have_count(0)
+
+
 def test_gradio_that_is_not_installed_is_a_line(bundle: Path) -> None:
     outcome = run(bundle, missing="gradio")
     assert outcome.returncode == 2
     assert outcome.stderr.strip() == "error: gradio is not installed: pip install 'cxrlit[demo]'"
+
+
+@pytest.mark.slow
+def test_a_refusal_leaves_nothing_of_another_file(bundle: Path, tmp_path: Path) -> None:
+    page = build_page(load(bundle, "torch"), [])
+    (take,) = [event.fn for event in page.fns.values() if [block.elem_id for block in event.inputs] == ["file"]]
+    (bad := tmp_path / "bad").write_bytes(b"GIF89a")
+    for path, reason in ((bad, "cannot be used"), (tmp_path / "gone", "it waited for too long: choose it again")):
+        told = {block.elem_id: value for block, value in take({"path": str(path), "orig_name": "a.gif"}).items()}
+        assert reason in told.pop("said")
+        assert told == {"file": None, None: None, "picture": "", "where": "Nowhere", "findings": ""}
+        assert not path.exists()
 
 
 def run(bundle: Path, *options: str, missing: str = "") -> "subprocess.CompletedProcess[str]":
@@ -304,6 +360,52 @@ def make_bad(good: bytes, canary: Path) -> dict[str, bytes]:
     }
 
 
+def make_gate(uploads: Path, status: int = 200) -> gate.Gate:
+    """A gate before an application that says what it was asked."""
+
+    async def answer(request: Request) -> Response:
+        return Response(await request.body() or b"inside", status)
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    events = {0: [None], 1: [], 2: [frozenset(), frozenset({"Nowhere", "Mass"})]}
+    return gate.Gate(app, uploads_module.Uploads(uploads), events)
+
+
+def give(client: TestClient) -> str:
+    """Upload a file; returns its path."""
+    return str(client.post(gate.UPLOAD, files={"files": ("a.png", b"abc")}).json()[0])
+
+
+def ask_about(path: object) -> dict[str, Any]:
+    """What the page asks when a file was uploaded."""
+    return {"fn_index": 0, "session_hash": "a1", "data": [{"path": path, "orig_name": "a.png"}]}
+
+
+async def begin_uploads(app: gate.Gate, n: int) -> list[int]:
+    """Begin so many uploads of which nothing comes; returns how those that end were answered."""
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": gate.UPLOAD,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=a")],
+    }
+    codes: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            codes.append(message["status"])
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(app(dict(scope), receive, send)) for _ in range(n)]
+    await asyncio.wait(tasks, timeout=0.2)
+    for task in tasks:
+        task.cancel()
+    return codes
+
+
 class TestGate:
     @pytest.fixture
     def uploads(self, tmp_path: Path) -> Path:
@@ -311,19 +413,26 @@ class TestGate:
 
     @pytest.fixture
     def client(self, uploads: Path) -> TestClient:
-        app = Starlette(routes=[Route("/{path:path}", lambda request: PlainTextResponse("inside"))])
-        return TestClient(gate.Gate(app, uploads), base_url="http://127.0.0.1:7860")
+        return TestClient(make_gate(uploads), base_url="http://127.0.0.1:7860")
 
     def test_only_the_page_is_let_in(self, client: TestClient) -> None:
         assert client.get("/").text == client.get("/assets/index.js").text == "inside"
         for path in ("/gradio_api/file=/etc/passwd", "/gradio_api/proxy=a", "/gradio_api/run/predict", "/monitoring"):
             assert client.get(path).status_code == 404
 
-    @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"host": ""}])
-    def test_another_site_gets_nothing(self, client: TestClient, headers: dict[str, str], uploads: Path) -> None:
-        assert client.get("/", headers=headers).status_code == 403
-        assert client.post(gate.UPLOAD, files={"files": b"a"}, headers=headers).status_code == 403
+    @pytest.mark.parametrize(
+        ("name", "value"), [*(("host", one) for one in HOSTS), *(("origin", one) for one in ORIGINS)]
+    )
+    def test_another_site_gets_nothing(self, client: TestClient, name: str, value: bytes, uploads: Path) -> None:
+        sent: Any = {name: value}
+        assert client.get("/", headers=sent).status_code == 403
+        assert client.post(gate.UPLOAD, files={"files": b"a"}, headers=sent).status_code == 403
         assert list(uploads.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["host", "origin"])
+    def test_a_request_of_two_addresses_gets_nothing(self, client: TestClient, name: str) -> None:
+        own = {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}[name]
+        assert client.get("/", headers=[("host", "127.0.0.1:7860"), (name, own), (name, "evil")]).status_code == 403
 
     def test_a_tunnel_to_another_port_is_the_page(self, client: TestClient) -> None:
         headers = {"host": "localhost:9000", "origin": "http://localhost:9000"}
@@ -352,16 +461,95 @@ class TestGate:
     def test_what_nobody_asks_about_is_not_kept(
         self, client: TestClient, uploads: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gate, "KEEP_SECONDS", 0)
+        monkeypatch.setattr(uploads_module, "UNASKED_SECONDS", 0)
         with client:
-            client.post(gate.UPLOAD, files={"files": ("a.png", b"abc")})
+            path = give(client)
             client.get("/")
-        assert list(uploads.iterdir()) == []
+            assert list(uploads.iterdir()) == []
+            assert client.post(gate.ASK, json=ask_about(path)).status_code == 400
+
+    def test_what_is_asked_about_is_kept_longer(
+        self, client: TestClient, uploads: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with client:
+            path = give(client)
+            assert client.post(gate.ASK, json=ask_about(path)).status_code == 200
+            client.get("/")
+            assert list(uploads.iterdir()) == [Path(path)]
+            monkeypatch.setattr(uploads_module, "ASKED_SECONDS", 0)
+            path = give(client)
+            client.post(gate.ASK, json=ask_about(path))
+            client.get("/")
+            assert not Path(path).exists()
 
     def test_too_many_wait(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gate, "MAX_WAITING", 1)
+        monkeypatch.setattr(uploads_module, "MAX_UPLOADS", 1)
         codes = [client.post(gate.UPLOAD, files={"files": ("a.png", b"abc")}).status_code for _ in range(2)]
         assert codes == [200, 503]
+
+    def test_too_many_come_in(self, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(uploads_module, "MAX_UPLOADS", 2)
+        assert asyncio.run(begin_uploads(make_gate(uploads), 3)) == [503]
+
+    def test_one_that_stays_silent_is_given_up(self, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gate, "SILENT_SECONDS", 0.01)
+        assert asyncio.run(begin_uploads(make_gate(uploads), 2)) == [408, 408]
+        assert list(uploads.iterdir()) == []
+
+    def test_the_page_is_asked_what_was_checked_and_nothing_else(self, client: TestClient) -> None:
+        path = give(client)
+        asked = ask_about(path) | {"event_data": {"a": 1}, "request": "b", "trigger_id": 7}
+        asked["data"][0] |= {"url": "http://evil.example", "is_stream": True, "orig_name": "\ud800.png"}
+        assert client.post(gate.ASK, content=json.dumps(asked)).json() == {
+            "data": [{"path": path, "orig_name": "?.png", "meta": {"_type": "gradio.FileData"}}],
+            "fn_index": 0,
+            "session_hash": "a1",
+            "trigger_id": 7,
+        }
+        for label in (None, "Nowhere", "Mass"):
+            asked = {"fn_index": 2, "session_hash": "a1", "data": [None, label]}
+            assert client.post(gate.ASK, json=asked).json()["data"] == [None, label]
+
+    def test_an_upload_is_asked_about_once(self, client: TestClient) -> None:
+        path = give(client)
+        assert [client.post(gate.ASK, json=ask_about(path)).status_code for _ in range(2)] == [200, 400]
+
+    def test_an_upload_whose_question_is_refused_goes(self, uploads: Path) -> None:
+        client = TestClient(make_gate(uploads, status=503), base_url="http://127.0.0.1:7860")
+        assert client.post(gate.ASK, json=ask_about(give(client))).status_code == 503
+        assert list(uploads.iterdir()) == []
+
+    def test_only_an_upload_can_be_asked_about(self, client: TestClient, uploads: Path) -> None:
+        path, name = (one := give(client)), Path(one).name
+        (uploads / "other").touch()
+        for tried in (
+            *("/etc/passwd", "", ".", "..", f"{uploads}", f"{uploads}/", f"{uploads}/..", f"{uploads}/other", name),
+            *(f"{path}/", f"{path}/..", f"{uploads}/./{name}", f"{uploads}//{name}", f"{path}\0", f" {path}"),
+            *(None, 1, True, [path], {"path": path}, "file://" + path, "http://evil.example/a.png", "\ud800"),
+        ):
+            assert client.post(gate.ASK, content=json.dumps(ask_about(tried))).status_code == 400, tried
+        assert client.post(gate.ASK, json=ask_about(path)).status_code == 200
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *({"fn_index": one} for one in (3, -1, "0", None, True, 0.0, [])),
+            *({"data": one} for one in (None, [], {}, "a", [None], ["a"], [{}], [None, None])),
+            *({"session_hash": one} for one in (None, "", "a/b", "\ud800", "²", 1, [])),
+            *({"fn_index": 2, "data": [None, one]} for one in ("Hernia", "", "mass", 1, True, ["Mass"], {})),
+            *({"fn_index": 2, "data": ["Mass", "Mass"]}, {"fn_index": 1, "data": [None]}),
+        ],
+    )
+    def test_what_the_page_does_not_ask_is_a_line(self, client: TestClient, change: dict[str, Any]) -> None:
+        content = json.dumps(ask_about(give(client)) | change)
+        answer = client.post(gate.ASK, content=content)
+        assert (answer.status_code, answer.text) == (400, "That is no question of this page.")
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"1", b"null", b"{", b"\xff", b"[" * 60_000, b"{}"])
+    def test_what_is_no_question_is_a_line(self, client: TestClient, content: bytes) -> None:
+        assert client.post(gate.ASK, content=content).status_code == 400
+        assert client.post(gate.ASK, content=content + b" " * (gate.QUESTION_BYTES + 1)).status_code == 413
+        assert client.get(gate.ASK).status_code == 405
 
     @pytest.mark.parametrize("data", [{}, {"files": "a"}])
     def test_a_form_without_a_file_is_refused(self, client: TestClient, data: dict[str, str]) -> None:
@@ -402,8 +590,29 @@ class TestViews:
 
     def test_a_heatmap_of_nothing_says_so(self, prediction: Prediction) -> None:
         empty = replace(prediction, heatmaps={"Nodule": np.zeros((2, 2), np.float32)})
-        assert "Nothing in it speaks for Nodule" in show_picture(empty, "Nodule")
-        assert "Nothing" not in show_picture(prediction, "<b>Mass")
+        said = "The heatmap shows positive evidence alone, and at its resolution there is none for Nodule."
+        assert said in show_picture(empty, "Nodule")
+        assert "there is none" not in show_picture(prediction, "<b>Mass")
+
+    @pytest.mark.parametrize(
+        ("prob", "threshold", "shown"),
+        [
+            (0.2106, 0.2114, ["0.2106", "0.2106", "0.2114"]),
+            (0.0800004, 0.0799996, ["0.080000", "0.080000", "0.080000"]),
+            (0.080001, 0.079999, ["0.080001", "0.080001", "0.079999"]),
+            (0.5, 0.5, ["0.500", "0.500", "0.500"]),
+            (0.99996, 1.0, ["0.99996", "0.99996", "1.00000"]),
+        ],
+    )
+    def test_a_verdict_can_be_read_from_its_numbers(
+        self, prediction: Prediction, prob: float, threshold: float, shown: list[str]
+    ) -> None:
+        probs, preds = {"Nodule": prob}, {"Nodule": prob >= threshold}
+        one = replace(prediction, probs=probs, calibrated=probs, preds=preds)
+        page = ReadPage(show_findings(one, {"Nodule": threshold}))
+        assert page.tables[""][1][1:4] == shown
+        verdict = "present" if prob >= threshold else "below threshold"
+        assert f"{shown[1]}, {verdict}" in page.texts
 
     def test_the_card_is_read_by_its_sections(self) -> None:
         misuses, limits = read_sections(CARD.decode()).values()

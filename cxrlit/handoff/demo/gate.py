@@ -7,35 +7,36 @@ nothing.
 """
 
 import asyncio
-import os
-import secrets
-import shutil
-from pathlib import Path
-from urllib.parse import urlsplit
+import re
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cxrlit.handoff.demo.asking import Events, read_question
+from cxrlit.handoff.demo.uploads import Uploads
 
 MAX_BYTES = 64 * 2**20
 """The largest file that is taken."""
 
-MAX_WAITING = 32
-"""So many uploads may wait for the network."""
-
-KEEP_SECONDS = 600
-"""An upload that nobody asked about, since its page was closed, goes after this."""
+SILENT_SECONDS = 60
+"""A request that is not whole, and of which nothing more comes for so long, is given up."""
 
 FORM_BYTES = 2**16
 """What a form may have around its file."""
 
-HOSTS = frozenset({"127.0.0.1", "localhost"})
+QUESTION_BYTES = 2**16
+
+HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?", re.IGNORECASE)
 UPLOAD, PROGRESS = "/gradio_api/upload", "/gradio_api/upload_progress"
-PAGES = frozenset({"/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/startup-events", UPLOAD, PROGRESS})
-FOLDERS = ("/assets/", "/static/", "/gradio_api/queue/", "/gradio_api/heartbeat/")
+ASK, HEAR = "/gradio_api/queue/join", "/gradio_api/queue/data"
+PAGES = frozenset(
+    {"/", "/config", "/theme.css", "/favicon.ico", "/gradio_api/startup-events", UPLOAD, PROGRESS, ASK, HEAR}
+)
+FOLDERS = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 
 HEADERS = {
     # Gradio's own scripts are inline and compile templates; whatever they ask for, it comes from here or not at all.
@@ -54,10 +55,11 @@ class Gate:
     Args:
         app: The other.
         uploads: Where uploads go.
+        events: What may be asked of the other.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Path) -> None:
-        self.app, self.uploads = app, uploads
+    def __init__(self, app: ASGIApp, uploads: Uploads, events: Events) -> None:
+        self.app, self.uploads, self.events = app, uploads, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -75,6 +77,8 @@ class Gate:
             app = PlainTextResponse("There is nothing here.", 404)
         elif path == UPLOAD:
             app = await self._take_file(scope, receive)
+        elif path == ASK:
+            app = await self._pass_on(scope, receive)
         elif path == PROGRESS:  # of Gradio's own uploads
             app = Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
         else:
@@ -83,50 +87,84 @@ class Gate:
 
     async def _take_file(self, scope: Scope, receive: Receive) -> Response:
         """Keep the file of a form; the answer is its path, in a list."""
-        if len(os.listdir(self.uploads)) >= MAX_WAITING:
-            return PlainTextResponse("Too many files wait: try again in a moment.", 503)
-        try:
-            async with Request(scope, _bound(receive)).form(max_files=1, max_fields=0) as form:
-                file = form.get("files")
-                if not isinstance(file, UploadFile):
-                    return PlainTextResponse("There is no file in the form.", 400)
-                path = self.uploads / secrets.token_hex(16)
-                await run_in_threadpool(_keep, file, path)
-                asyncio.get_running_loop().call_later(KEEP_SECONDS, path.unlink, True)
-        except MultiPartException as error:
-            return PlainTextResponse(error.message, 413 if "larger" in error.message else 400)
-        except OSError as error:
-            return PlainTextResponse(f"The file cannot be kept: {error.strerror}.", 507)
+        with self.uploads.hold_place() as is_free:
+            if not is_free:
+                return PlainTextResponse("Too many files wait: try again in a moment.", 503)
+            try:
+                bounded = _bound(receive, MAX_BYTES + FORM_BYTES)
+                async with Request(scope, bounded).form(max_files=1, max_fields=0) as form:
+                    file = form.get("files")
+                    if not isinstance(file, UploadFile):
+                        return PlainTextResponse("There is no file in the form.", 400)
+                    path = await run_in_threadpool(self.uploads.keep, file.file)
+            except TooLargeError:
+                return PlainTextResponse(f"The file is larger than {MAX_BYTES // 2**20} MiB.", 413)
+            except MultiPartException as error:
+                return PlainTextResponse(error.message, 400)
+            except (TimeoutError, ClientDisconnect):
+                return PlainTextResponse("The file did not come whole.", 408)
+            except OSError as error:
+                return PlainTextResponse(f"The file cannot be kept: {error.strerror}.", 507)
+        self.uploads.await_asking(path)
         return JSONResponse([str(path)])
+
+    async def _pass_on(self, scope: Scope, receive: Receive) -> ASGIApp:
+        """The other, asked what the page can ask; or the answer to whoever asks for anything else."""
+        if scope["method"] != "POST":
+            return PlainTextResponse("Questions are posted.", 405)
+        try:
+            content = await Request(scope, _bound(receive, QUESTION_BYTES)).body()
+        except TooLargeError:
+            return PlainTextResponse("That is no question of this page.", 413)
+        except (TimeoutError, ClientDisconnect):
+            return PlainTextResponse("The question did not come whole.", 408)
+        question = read_question(content, self.events, self.uploads)
+        if question is None:
+            return PlainTextResponse("That is no question of this page.", 400)
+        body, upload = question
+        if upload:
+            self.uploads.ask(upload)
+
+        async def ask(scope: Scope, _: Receive, send: Send) -> None:
+            messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+            async def receive_question() -> Message:
+                return next(messages, None) or await receive()
+
+            async def send_answer(message: Message) -> None:
+                if upload and message["type"] == "http.response.start" and message["status"] != 200:
+                    self.uploads.forget(upload)
+                await send(message)
+
+            kept = [pair for pair in scope["headers"] if pair[0] not in {b"content-type", b"content-length"}]
+            told = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            await self.app({**scope, "headers": kept + told}, receive_question, send_answer)
+
+        return ask
+
+
+class TooLargeError(MultiPartException):
+    """A request has more bytes than it may."""
 
 
 def _is_own(headers: Headers) -> bool:
     """Whether a request is of the page itself: another site's name may lead here too, and its page ask for things."""
-    host, origin = headers.get("host", ""), headers.get("origin")
-    return urlsplit(f"//{host}").hostname in HOSTS and origin in {None, f"http://{host}"}
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None and set(origins) <= {f"http://{hosts[0]}"}
 
 
-def _bound(receive: Receive) -> Receive:
+def _bound(receive: Receive, max_bytes: int) -> Receive:
     n_bytes = 0
 
     async def receive_bounded() -> Message:
         nonlocal n_bytes
-        message = await receive()
+        message = await asyncio.wait_for(receive(), SILENT_SECONDS)
         n_bytes += len(message.get("body", b""))
-        if n_bytes > MAX_BYTES + FORM_BYTES:
-            raise MultiPartException(f"The file is larger than {MAX_BYTES // 2**20} MiB.")
+        if n_bytes > max_bytes:
+            raise TooLargeError("too large")
         return message
 
     return receive_bounded
-
-
-def _keep(file: UploadFile, path: Path) -> None:
-    try:
-        with path.open("xb") as kept:
-            shutil.copyfileobj(file.file, kept)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _add_headers(send: Send) -> Send:

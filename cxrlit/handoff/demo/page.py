@@ -4,6 +4,7 @@ What was found is kept in the person's own session, and in no file: pictures are
 image at a time, and who comes meanwhile waits.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
+from cxrlit.errors import DataError
+from cxrlit.handoff.demo.asking import Events
 from cxrlit.handoff.demo.examples import Example
-from cxrlit.handoff.demo.gate import MAX_BYTES, MAX_WAITING
+from cxrlit.handoff.demo.gate import MAX_BYTES
+from cxrlit.handoff.demo.uploads import MAX_UPLOADS
 from cxrlit.handoff.demo.views import (
     describe_model,
     embed_thumbnail,
@@ -34,8 +38,10 @@ WELCOME = """\
 <p class="said">Choose a radiograph, or try a drawn one. Files stay on this machine, and are deleted once they are read.
 </p>"""
 
+CHOSEN = '<p class="said">There is no result for the new file yet.</p>'
+
 ASSIST = """() => {
-  const said = document.querySelector("#said"), where = document.querySelector("#where");
+  const [said, where, file] = ["#said", "#where", "#file"].map((one) => document.querySelector(one));
   said.setAttribute("role", "status");
   said.setAttribute("aria-live", "polite");
   where.setAttribute("role", "radiogroup");
@@ -44,17 +50,22 @@ ASSIST = """() => {
   const join = () => where.querySelectorAll("input").forEach((one) => { one.name = "where"; });
   join();
   where.addEventListener("keydown", join, true);
+  // A file that is too large, or that the gate refuses, comes to no event of Gradio's.
+  for (const kind of ["change", "drop"])
+    file.addEventListener(kind, () => document.querySelector("#forget").click(), true);
 }"""
-"""What Gradio leaves out for a screen reader and the keyboard."""
+"""What Gradio leaves out for a screen reader and the keyboard, and for who gives a file that is refused."""
+
+FORGET = f"() => {json.dumps([CHOSEN, '', NOWHERE, ''])}"
+"""What was found in one file does not stand beside the name of the next, not even until that is read."""
 
 
-def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example]) -> FastAPI:
+def mount_page(page: gr.Blocks, examples: Sequence[Example]) -> FastAPI:
     """The page as an application that is not to be served without a gate before it.
 
     Args:
-        predictor: What answers.
-        uploads: Where the gate puts files.
-        examples: To try it with.
+        page: The page.
+        examples: That it has.
     """
     thumbnails = [
         f'#example-{number} {{ --drawn: url("{embed_thumbnail(example.path)}"); }}'
@@ -63,7 +74,7 @@ def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     app: FastAPI = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        build_page(predictor, uploads, examples),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -81,8 +92,24 @@ def mount_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
     return app
 
 
-def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example]) -> gr.Blocks:
-    """Its parts, and what happens between them."""
+def list_events(page: gr.Blocks) -> Events:
+    """What may be asked of a page."""
+    return {number: [_list_values(block) for block in event.inputs] for number, event in page.fns.items() if event.fn}
+
+
+def _list_values(block: Any) -> frozenset[str] | None:
+    if isinstance(block, gr.File):
+        return None
+    return frozenset(str(value) for _, value in block.choices) if isinstance(block, gr.Radio) else frozenset()
+
+
+def build_page(predictor: Predictor, examples: Sequence[Example]) -> gr.Blocks:
+    """Its parts, and what happens between them.
+
+    Args:
+        predictor: What answers.
+        examples: To try it with.
+    """
     page: gr.Blocks
     with gr.Blocks(title="Chest radiograph: try the model", analytics_enabled=False) as page:
         found = gr.State(time_to_live=STATE_SECONDS)
@@ -96,6 +123,7 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
                         gr.Button(example.caption, elem_id=f"example-{number}", size="sm")
                         for number, example in enumerate(examples)
                     ]
+                forget = gr.Button(elem_id="forget")  # for ASSIST
                 said = gr.HTML(WELCOME, elem_id="said", apply_default_css=False)
                 with gr.Column(elem_id="seen"):
                     picture = gr.HTML(elem_id="picture", apply_default_css=False)
@@ -109,7 +137,7 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
 
         def answer(prediction: Prediction, name: str) -> dict[Any, Any]:
             if prediction.reason:
-                return {said: say_refusal(prediction.reason, name)}
+                return refuse(prediction.reason, name)
             return {
                 said: say_findings(prediction, name),
                 found: prediction,
@@ -118,13 +146,17 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
                 findings: show_findings(prediction, predictor.thresholds),
             }
 
+        def refuse(reason: str, name: str) -> dict[Any, Any]:
+            return {said: say_refusal(reason, name), found: None, picture: "", choice: NOWHERE, findings: ""}
+
         def take_upload(upload: dict[str, Any]) -> dict[Any, Any]:
-            path = uploads / Path(upload["path"]).name
+            path, name = Path(upload["path"]), upload["orig_name"]  # which the gate has checked
             try:
-                prediction = predict(path)
+                return {file: None, **answer(predict(path), name)}
+            except DataError:
+                return {file: None, **refuse("it waited for too long: choose it again", name)}
             finally:
                 path.unlink(missing_ok=True)
-            return {file: None, **answer(prediction, upload["orig_name"])}
 
         def predict(path: Path) -> Prediction:
             return predictor.predict(path, heatmaps=True, batch_size=1)[0]
@@ -139,10 +171,11 @@ def build_page(predictor: Predictor, uploads: Path, examples: Sequence[Example])
         file.upload(take_upload, file, preprocess=False, **network)
         for button, example in zip(buttons, examples, strict=True):
             button.click(partial(lambda example: answer(predict(example.path), example.caption), example), **network)
+        forget.click(None, outputs=[said, picture, choice, findings], js=FORGET)
         choice.input(
             lambda prediction, label: show_picture(prediction, label) if prediction else gr.skip(),
             [found, choice], picture,
             show_progress="hidden", api_visibility="private", trigger_mode="always_last",
         )  # fmt: skip
-    page.queue(max_size=MAX_WAITING, api_open=False)
+    page.queue(max_size=MAX_UPLOADS, api_open=False)
     return page

@@ -95,9 +95,12 @@ def make_app(predictor: Predictor, home: Path) -> "Gate":
     }
     from cxrlit.handoff.demo.examples import draw_examples
     from cxrlit.handoff.demo.gate import Gate
-    from cxrlit.handoff.demo.page import mount_page
+    from cxrlit.handoff.demo.page import build_page, list_events, mount_page
+    from cxrlit.handoff.demo.uploads import Uploads
 
-    return Gate(mount_page(predictor, uploads, draw_examples(examples)), uploads)
+    drawn = draw_examples(examples)
+    page = build_page(predictor, drawn)
+    return Gate(mount_page(page, drawn), Uploads(uploads), list_events(page))
 
 
 def _serve(app: "Gate", door: socket.socket) -> None:
