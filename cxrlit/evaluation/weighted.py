@@ -69,10 +69,9 @@ class WeightedRanking:
         for label, (of_positives, of_negatives) in enumerate(self.steps):
             positives, negatives = of_positives @ weights, of_negatives @ weights  # (G, B), the highest score first
             false = np.cumsum(negatives, axis=0)
-            n_positives = positives.sum(axis=0)
+            n_positives, n_negatives = positives.sum(axis=0), negatives.sum(axis=0)
             if "auroc" in found:
                 # Each positive is above all negatives but those at a higher score and half of those at its own.
-                n_negatives = negatives.sum(axis=0)
                 lost = np.einsum("gb,gb->b", positives, false) - np.einsum("gb,gb->b", positives, negatives) / 2
                 n_pairs = n_positives * n_negatives
                 found["auroc"][label] = divide(n_pairs - lost, n_pairs)
@@ -80,7 +79,8 @@ class WeightedRanking:
                 true = np.cumsum(positives, axis=0)
                 false += true
                 precision = np.divide(true, np.maximum(false, 1, out=false), out=true)
-                found["average_precision"][label] = divide(np.einsum("gb,gb->b", positives, precision), n_positives)
+                mean = divide(np.einsum("gb,gb->b", positives, precision), n_positives)
+                found["average_precision"][label] = np.where(n_negatives > 0, mean, np.nan)
         return found
 
     def influence(self) -> Values:
