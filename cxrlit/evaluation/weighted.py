@@ -209,6 +209,7 @@ class WeightedErrors:
         known = ~np.isnan(targets)
         error = np.where(known, probs.astype(np.float64) - np.nan_to_num(targets), 0)
         self.known = _sum_by_patient(known, codes, n_patients)  # (P, L)
+        self.signed = _sum_by_patient(error, codes, n_patients)
         self.squared = _sum_by_patient(error**2, codes, n_patients)
         self.by_bin = []  # (bins, P) for each label: the sum of prob - target
         for label in range(probs.shape[1]):
@@ -225,6 +226,10 @@ class WeightedErrors:
         n_known = self.known.T @ weights
         gaps = np.stack([np.abs(by_bin @ weights).sum(axis=0) for by_bin in self.by_bin])
         return {"brier": divide(self.squared.T @ weights, n_known), "ece": divide(gaps, n_known)}
+
+    def gaps(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(L, B): mean prob less share of positives; its distance from 0 is at most the ECE."""
+        return divide(self.signed.T @ weights, self.known.T @ weights)
 
     def noise(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(L, B): the ECE that a resample has about the bins of all images; how far off an ECE can be by chance."""
