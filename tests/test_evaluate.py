@@ -192,6 +192,7 @@ def test_an_ensemble_is_the_mean_of_its_members(pair: tuple[Path, Path], average
     names = [f"{folder.name}/best.ckpt" for folder in pair]
     summary = pd.read_csv(tmp_path / "eval_summary.csv")
     assert set(summary["checkpoint"]) == {" + ".join(names)}
+    assert set(summary["predicted"]) == {f"the mean {average} of 2 checkpoints on each image"}
 
 
 def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path]) -> None:

@@ -57,7 +57,7 @@ class Assessment:
         """The tables of the metrics, by file name."""
         parts = list(self.parts.values())
         return {
-            "eval_summary.csv": tabulate_summary(parts, self.subject.origin),
+            "eval_summary.csv": tabulate_summary(parts, {**self.subject.origin, "predicted": self.subject.predicted}),
             "eval_per_label_auroc.csv": tabulate_labels(parts),
             "confusion_template.csv": tabulate_confusion(self.final, self.point),
             "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability),

@@ -91,6 +91,7 @@ def test_the_answer_is_said_written_and_returned(
         "thresholds": str(folder / pair[1] / "eval" / "thresholds.json"),
         "split_name": "official",
         "split_hash": "0123456789ab",
+        "predicted": None,
     }
     assert (written["n_images"], written["n_patients"], written["n_replicates"]) == (len(BASE), 120, 100)
     assert [criterion["label"] for criterion in written["criteria"]] == [*LABELS, "macro"]
