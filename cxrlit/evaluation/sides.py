@@ -110,6 +110,8 @@ def _find_predictions(path: Path, part: str) -> Path:
     if others:
         raise DataError(f"{folder}: there is no {file.name} in it: say split={' or split='.join(others)}")
     remedy = f": run python evaluate.py ckpt={path}" if is_phase else ": name a phase folder or that of an evaluation"
+    if is_phase and (other := next(iter(sorted(path.glob(f"eval-*/{PREDICTIONS}{part}.csv"))), None)):
+        remedy += f", or name one that is there as it is: {other.parent}"
     raise DataError(f"{folder}: there are no predictions in it{remedy}")
 
 
