@@ -275,7 +275,7 @@ def _say_hydra_fault(error: Exception, config_name: str) -> str:
     if key and not re.search(r"\bvalue\b.*\b(of type|could not)\b", text):
         name = key[1].lstrip("+")
         known = [other for other in list_keys(OmegaConf.to_container(compose(config_name))) if other != name]
-        return f"{name}: there is no such key; {suggest_key(name, known)}"
+        return f"{name}: there is no such key; {suggest_key(name, known, config_name)}"
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
     if choice:
         group, _, name = choice[1].rpartition("/")

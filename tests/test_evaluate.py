@@ -192,6 +192,7 @@ def test_an_ensemble_is_the_mean_of_its_members(pair: tuple[Path, Path], average
     names = [f"{folder.name}/best.ckpt" for folder in pair]
     summary = pd.read_csv(tmp_path / "eval_summary.csv")
     assert set(summary["checkpoint"]) == {" + ".join(names)}
+    assert set(summary["predicted"]) == {f"the mean {average} of 2 checkpoints on each image"}
 
 
 def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path]) -> None:
@@ -386,7 +387,8 @@ def test_given_thresholds_stay_as_they_are(frozen: Path, tmp_path: Path) -> None
     outcome = run_command(
         "evaluate.py", f"ckpt={frozen}", f"thresholds={tmp_path / 'mine.json'}", f"out={tmp_path / 'not'}"
     )
-    assert "Atelectasis has none" in outcome.err
+    others = ", ".join(label for label in LABELS if label != "Mass")
+    assert f"{others} have none: add a number, or null" in outcome.err
 
 
 # ----------------------------------------------------------------------------- predictions of any program
@@ -484,6 +486,9 @@ def test_the_report_of_other_data(frozen: Path, tmp_path: Path) -> None:
     titles = read_titles(tmp_path / "out")
     assert "External validation on other | Recalibration" in titles
     summary = (tmp_path / "out" / "report.html").read_text().partition("<h2>Summary</h2>")[2]
+    n_images = len(read_predictions(tmp_path / "out" / "predictions_external.csv"))
+    assert n_images < 60
+    assert f"{n_images} of 60 images (all of other): the others fitted the recalibration" in summary
     assert re.match(r"\s*<p>From home to other, macro AUROC .* changes by .*</p>", summary)
     assert "of another hospital" not in summary
 

@@ -272,6 +272,8 @@ class TrainConfig(Section):
 class PrepareConfig(Section):
     """What ``cxrlit prepare`` takes."""
 
+    command = "prepare"
+
     labels: Labels
     data: DataConfig
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
@@ -281,6 +283,8 @@ class PrepareConfig(Section):
 
 class InspectConfig(Section):
     """What ``cxrlit inspect`` takes."""
+
+    command = "inspect"
 
     labels: Labels
     data: DataConfig

@@ -24,6 +24,8 @@ class CompareThresholds(Section):
 class CompareConfig(Section):
     """What is compared, and what is asked of the candidate."""
 
+    command = "compare"
+
     baseline: str = Field(min_length=1, description="phase folder, folder of an evaluation, or file of predictions")
     candidate: str = Field(min_length=1, description="the same of the model that is asked about")
     split: str = Field(pattern=r"^\w[\w.-]*$", description="of folders: which predictions, such as test or val")

@@ -29,6 +29,8 @@ class HomeData(Section):
 class EvaluateConfig(PredictionsConfig):
     """What is evaluated, on what, and how."""
 
+    command = "evaluate"
+
     ckpt: Annotated[list[CheckpointPath] | None, BeforeValidator(_list_one)] = Field(
         description="a checkpoint or a phase folder, or several"
     )

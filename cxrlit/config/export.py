@@ -9,6 +9,8 @@ from cxrlit.config.types import Folder, Section
 class ExportConfig(Section):
     """What becomes a bundle."""
 
+    command = "export"
+
     ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
     out: Folder = Field(description="folder of the bundle, which does not exist yet")
     evaluation: Folder | None = Field(description="folder of its evaluation; null: eval/ beside the checkpoint")

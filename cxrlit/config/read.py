@@ -12,6 +12,16 @@ from cxrlit.config.sweep import SweepCommand, SweepConfig
 from cxrlit.config.types import Section
 from cxrlit.errors import ConfigError, first_line
 
+SHOW_KEYS = {
+    "train": "python train.py --cfg job",
+    "evaluate": "python evaluate.py --cfg job",
+    "prepare": "cxrlit prepare --cfg",
+    "inspect": "cxrlit inspect --cfg",
+    "compare": "cxrlit compare --help",
+    "export": "cxrlit export --help",
+}
+"""What shows all keys of a command."""
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -41,7 +51,7 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_say_first_fault(error, values)) from None
+        raise ConfigError(_say_first_fault(error, values, schema.command)) from None
     return config.settle() if isinstance(config, TrainConfig) else config
 
 
@@ -55,11 +65,11 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
     return read_config({"sweep": values.get("sweep")}, SweepCommand).sweep
 
 
-def suggest_key(key: str, known: list[str]) -> str:
-    """What an unknown key may have meant: the end of a message."""
+def suggest_key(key: str, known: list[str], command: str) -> str:
+    """What an unknown key of a command may have meant: the end of a message."""
     last = key.rpartition(".")[2]
     close = [last] if last in known else difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]}?" if close else "the keys are: python train.py --cfg job"
+    return f"did you mean {close[0]}?" if close else f"the keys are: {SHOW_KEYS[command]}"
 
 
 def list_keys(values: Any, prefix: str = "") -> list[str]:
@@ -82,7 +92,7 @@ def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "phases": {**phases, phase: {**phases[phase], **flat}}}
 
 
-def _say_first_fault(error: ValidationError, values: dict[str, Any]) -> str:
+def _say_first_fault(error: ValidationError, values: dict[str, Any], command: str) -> str:
     faults = error.errors(include_url=False)
     # A flat key is checked under its own name and in the phase that it went to: the shorter name is the user's.
     fault = min(faults, key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"])))
@@ -94,7 +104,7 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any]) -> str:
     key, kind = ".".join(parts), fault["type"]
     if kind == "extra_forbidden":
         known = [name for name in list_keys(values) if name != key]
-        return f"{key}: there is no such key; {suggest_key(key, known)}"
+        return f"{key}: there is no such key; {suggest_key(key, known, command)}"
     if kind == "missing":
         return f"{key}: the key is missing"
     if kind == "union_tag_invalid":

@@ -1,7 +1,7 @@
 """Types that several sections of the config share."""
 
 import os
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -29,3 +29,6 @@ class Section(BaseModel):
     """A part of the config: unknown keys and wrong types are errors, nothing is converted, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    command: ClassVar[str] = "train"
+    """Which command takes it: a key of ``read.SHOW_KEYS``."""

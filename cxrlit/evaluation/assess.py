@@ -55,9 +55,10 @@ class Assessment:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of the metrics, by file name."""
-        parts = list(self.parts.values())
+        parts, subject = list(self.parts.values()), self.subject
+        predicted = {"predicted": subject.predicted} if subject.predicted else {}
         return {
-            "eval_summary.csv": tabulate_summary(parts, self.subject.origin),
+            "eval_summary.csv": tabulate_summary(parts, subject.origin | predicted),
             "eval_per_label_auroc.csv": tabulate_labels(parts),
             "confusion_template.csv": tabulate_confusion(self.final, self.point),
             "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability),

@@ -44,6 +44,7 @@ class Replicates:
         influence: (P, K) how the metric changes with the weight of each patient.
         support: (K,) how many patients the scarcer class, or the denominator, comes from.
         noise: (B, K) for the ECE: how far off it can be by chance. See ``interval``.
+        gaps: (1 + B, K) for the ECE: mean prob less share of positives, on the images themselves and in each resample.
         of: Of a change, what it is between.
     """
 
@@ -52,6 +53,7 @@ class Replicates:
     influence: NDArray[np.float64]
     support: NDArray[np.int64]
     noise: NDArray[np.float64] | None = None
+    gaps: NDArray[np.float64] | None = None
     of: "tuple[Replicates, Replicates] | None" = None
 
     @property
@@ -76,6 +78,7 @@ class Replicates:
             mean(np.nan_to_num(self.influence)),  # NaN is a label of a single patient: few resamples have it
             np.array([len(self.influence)]),
             None if self.noise is None else mean(self.noise),
+            None if self.gaps is None else mean(self.gaps),
         )
 
     def only(self, columns: Sequence[int] | NDArray[np.intp]) -> "Replicates":
@@ -87,6 +90,7 @@ class Replicates:
             self.influence[:, chosen],
             self.support[chosen],
             None if self.noise is None else self.noise[:, chosen],
+            None if self.gaps is None else self.gaps[:, chosen],
             (self.of[0].only(chosen), self.of[1].only(chosen)) if self.of else None,
         )
 
@@ -191,11 +195,12 @@ def bootstrap(
     for weights in draw_weights(len(names), n_replicates, seed):
         values = {name: value for source in sources for name, value in source.values(weights).items()}
         if errors and "ece" in metrics:
-            values["noise"] = errors.noise(weights)
+            values |= {"noise": errors.noise(weights), "gaps": errors.gaps(weights)}
         blocks.append(values)
     estimate, influence, support = {}, {}, {}
+    once = np.ones((len(names), 1))
     for source in sources:
-        estimate.update(source.values(np.ones((len(names), 1))))
+        estimate.update(source.values(once))
         influence.update(source.influence())
         support.update(source.support())
 
@@ -209,6 +214,7 @@ def bootstrap(
             influence[name],
             np.asarray(support[name], dtype=np.int64),
             join("noise") if name == "ece" else None,
+            np.concatenate([errors.gaps(once).T, join("gaps")]) if errors and name == "ece" else None,
         )
         for name in metrics
     }
@@ -237,6 +243,8 @@ def interval(replicates: Replicates, level: float = LEVEL) -> Interval:
     ECE is another matter: noise in its bins only ever adds to it, and once more in each resample, so that no percentile
     comes near the 0 of a calibrated model. Its lower bound is the estimate less what noise alone reaches (at most that
     far is an ECE from the true one, by the triangle inequality), its upper bound the estimate and t standard errors.
+    No ECE is below the distance of mean prob and share of positives, nor their macro below that of the mean of the
+    labels' signed differences: where that distance less t of its standard errors is higher, it is the lower bound.
 
     Args:
         replicates: Of a metric, not of a change: see ``interval_of_change``.
@@ -254,6 +262,10 @@ def interval(replicates: Replicates, level: float = LEVEL) -> Interval:
         if replicates.noise is not None:
             noise = np.nanquantile(replicates.noise[:, column], (1 + level) / 2) * t / ndtri((1 + level) / 2)
             low[column], high[column] = max(0.0, estimate - noise), min(1.0, estimate + t * values.std(ddof=1))
+            if replicates.gaps is not None:
+                gap, resampled = abs(replicates.gaps[0, column]), replicates.gaps[1:, column]
+                least = gap - t * resampled[~np.isnan(resampled)].std(ddof=1)
+                low[column] = min(max(low[column], least), estimate)
             continue
         below = ((values < estimate).sum() + (values == estimate).sum() / 2) / len(values)
         bias = ndtri(np.clip(below, 1 / (len(values) + 1), len(values) / (len(values) + 1)))

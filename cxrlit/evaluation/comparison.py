@@ -11,8 +11,10 @@ from cxrlit.evaluation import Floats
 from cxrlit.evaluation.bootstrap import (
     LEVEL,
     N_REPLICATES,
+    NO_VARIATION,
     Replicates,
     bootstrap,
+    find_reasons,
     interval_of_change,
     p_of_change,
 )
@@ -155,6 +157,7 @@ def _make_changes(
 ) -> tuple[Change, ...]:
     p = p_of_change(changes)
     alone, together = interval_of_change(changes), interval_of_change(changes, find_holm_levels(p))
+    reasons = [_say_reason(*sides) for sides in zip(find_reasons(before), find_reasons(after), strict=True)]
     p_holm, delong_holm = adjust_holm(p), adjust_holm(tests[0])
     return tuple(
         Change(
@@ -172,10 +175,21 @@ def _make_changes(
             p_delong_holm=float(delong_holm[column]),
             p_patients=float(tests[1, column]),
             n_defined=int(alone.n_defined[column]),
-            reason=alone.reasons[column],
+            reason=reasons[column],
         )
         for column, label in enumerate(labels)
     )
+
+
+def _say_reason(before: str, after: str) -> str:
+    """Why a change has no interval, of the reasons of its sides; of one side that never varies, which one it is.
+
+    The change varies then, but how far off the still side may be is unknown, and so how far off the change.
+    """
+    if {before, after} == {NO_VARIATION, ""}:
+        side = "baseline" if before else "candidate"
+        return f"the {side} has the same value in every resample, so that how far off it may be cannot be told"
+    return before or after
 
 
 def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

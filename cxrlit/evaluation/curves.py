@@ -42,7 +42,7 @@ class Curves:
         fpr, tpr: (G + 1,) corners of the ROC curve from (0, 0) to (1, 1), straight between them: the area below is the
             AUROC. Empty without both classes.
         recall, precision: (K,) of each score that a positive has, from the highest down. The precision holds from the
-            recall before to its own: the area below these steps is the average precision. Empty without a positive.
+            recall before to its own: the area below these steps is the average precision. Empty without both classes.
         roc_band: Of the true positive rate at each percent of the false positive rate; where a curve is vertical, of
             the highest one. None without one.
         precision_band: Of the precision at each percent of the recall, from the one at which 95 % of the resamples have
@@ -114,14 +114,12 @@ def _find_reason(n_with_positive: int, n_with_negative: int) -> str:
 def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """The corners of both curves from the (G,) numbers of each step of ``find_steps``."""
     true, false = np.cumsum(positives), np.cumsum(negatives)
-    nothing = np.zeros(0)
-    fpr = tpr = recall = precision = nothing
-    if positives.any():
-        hit = positives > 0
-        recall, precision = true[hit] / true[-1], true[hit] / (true[hit] + false[hit])
-        if negatives.any():
-            fpr, tpr = np.append(0, false / false[-1]), np.append(0, true / true[-1])
-    return fpr, tpr, recall, precision
+    if not positives.any() or not negatives.any():
+        nothing = np.zeros(0)
+        return nothing, nothing, nothing, nothing
+    hit = positives > 0
+    recall, precision = true[hit] / true[-1], true[hit] / (true[hit] + false[hit])
+    return np.append(0, false / false[-1]), np.append(0, true / true[-1]), recall, precision
 
 
 def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers]:

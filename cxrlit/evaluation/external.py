@@ -85,6 +85,11 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
             f"{say_count(table['patient'].nunique(), 'patient')} of "
             f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
         )
+        n_images = len(predictions[EXTERNAL])
+        facts["external images"] = (
+            f"{n_images:,} of {say_count(n_images + len(table), 'image')} ({facts['external images']}): the others "
+            "fitted the recalibration"
+        )
         facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
     shared = describe_shared(data, checkpoints)
     if shared:

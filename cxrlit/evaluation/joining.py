@@ -176,10 +176,11 @@ def _list_dropped(
             notes.append(f"{what}: thresholds and calibration stay blank")
             reasons |= dict.fromkeys(missing, "not predicted")
         elif n_missing and (config.missing == "error" or n_missing == n_wanted):
+            odd = f"; {_say_extra(extra, base)} ({name_some([show(name) for name in extra])})" if len(extra) else ""
             remedy = "" if n_missing == n_wanted else ", or say missing=drop to evaluate the others alone"
             raise DataError(
                 f"{own.where}: {n_missing} of the {n_wanted} images of {part} in {base.where} are not predicted "
-                f"({name_some([show(name) for name in missing])}){_suggest_spelling(extra, missing)}: predict "
+                f"({name_some([show(name) for name in missing])}){odd}{_suggest_spelling(extra, missing)}: predict "
                 f"them{remedy}"
             )
         elif n_missing:
@@ -189,16 +190,18 @@ def _list_dropped(
     if n_train:
         notes.append(f"{say_count(n_train, 'image of train is', 'images of train are')} predicted, and left out")
     if len(extra):
-        notes.append(
-            f"{say_count(len(extra), 'image that is predicted is', 'images that are predicted are')} "
-            f"not in {base.where}, and left out"
-        )
+        notes.append(f"{_say_extra(extra, base)}, and left out")
     nowhere = rows.index[rows["split"].isna().to_numpy()]
     if len(nowhere):
         notes.append(f"{len(nowhere)} images of {base.where} are in no part, not being predicted: they are left out")
         reasons |= dict.fromkeys(nowhere, "in no part of a split")
     dropped = pd.DataFrame({"image": list(reasons), "path": "", "reason": list(reasons.values())})
     return dropped.sort_values("image", kind="stable", ignore_index=True)
+
+
+def _say_extra(extra: pd.Index, base: Facts) -> str:
+    predicted = say_count(len(extra), "image that is predicted is", "images that are predicted are")
+    return f"{predicted} not in {base.where}"
 
 
 def _suggest_spelling(predicted: pd.Index, wanted: pd.Index) -> str:

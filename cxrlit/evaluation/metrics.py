@@ -58,7 +58,7 @@ def average_precision(scores: Floats, targets: Floats, weights: NDArray[Any] | N
         weights: (N,) >= 0, how often each row counts; None: once.
 
     Returns:
-        In [0, 1]; NaN without a positive.
+        In [0, 1]; NaN without both a positive and a negative: among positives alone every order has 1.
 
     Raises:
         ValueError: A score of a known target is NaN.
@@ -71,6 +71,8 @@ def average_precision(scores: Floats, targets: Floats, weights: NDArray[Any] | N
         positive, negative = positive & (weights > 0), negative & (weights > 0)
     positives, times = _sort(_check_scores(scores[positive]), None if weights is None else weights[positive])
     negatives, of_negatives = _sort(_check_scores(scores[negative]), None if weights is None else weights[negative])
+    if not len(positives) or not len(negatives):
+        return float("nan")
     hits = _sum_above(positives, times, positives, "left")
     precision = hits / (hits + _sum_above(negatives, of_negatives, positives, "left"))
     if times is None:

@@ -90,7 +90,10 @@ class OperatingPoint:
         """
         missing = [label for label in labels if label not in self.labels]
         if missing:
-            raise DataError(f"the thresholds are those of {name_some(list(self.labels))}: {missing[0]} has none")
+            raise DataError(
+                f"the thresholds are those of {name_some(list(self.labels), limit=20)}; {name_some(missing, limit=20)} "
+                f"{'have' if len(missing) > 1 else 'has'} none: add a number, or null for no decisions"
+            )
         chosen = [self.labels.index(label) for label in labels]
         before, thresholds = self.calibration, self.thresholds
         calibration = before and Calibration(

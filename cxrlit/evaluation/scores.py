@@ -61,7 +61,8 @@ def narrow_probs(probs: NDArray[np.float64]) -> Floats:
 
 def _read_numbers(cells: pd.Series, path: Path) -> NDArray[np.float64]:
     """Correctly rounded, as Python reads them: a reader that is off by a bit would make ties, or undo them."""
-    refuse_cells(cells == "", cells, "is blank: every image needs a score of every label", path)
+    fault = "is blank: every image needs a score of every label; predict it, or take out the row and say missing=drop"
+    refuse_cells(cells == "", cells, fault, path)
     texts = cells.tolist()
     numbers = np.array([_to_number(text) for text in texts])
     refuse_cells(~np.isfinite(numbers), cells, "is no finite number; decimals are written with a point", path)

@@ -7,7 +7,7 @@ from rich.table import Table
 from cxrlit.console import print_table, say
 from cxrlit.errors import say_count
 from cxrlit.evaluation.assess import Assessment
-from cxrlit.evaluation.report.words import find_row, say_below_chance, say_metric, say_span
+from cxrlit.evaluation.report.words import find_row, say_below_chance, say_metric, say_span, say_worse_calibrated
 
 
 def print_assessment(assessment: Assessment) -> None:
@@ -51,8 +51,8 @@ def print_assessment(assessment: Assessment) -> None:
             f"{say_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
             f"{say_count(measured.predictions['patient'].nunique(), 'patient')}"
         )
-        if below := say_below_chance(measured):
-            say(f"warning: {below}", style="yellow")
+        for concern in filter(None, (say_below_chance(measured), say_worse_calibrated(measured))):
+            say(f"warning: {concern}", style="yellow")
 
 
 def print_change(table: pd.DataFrame, names: tuple[str, str]) -> None:

@@ -27,6 +27,7 @@ class Side:
         thresholds: Where ``point`` was read.
         point: What turns its probs into decisions, or why there is none.
         split_name, split_hash: Of the split, where they are known.
+        predicted: How its probs came about (``Subject``); None where it is not known.
         history: Phases that came before the model, ``name-id``; None where they are not known.
     """
 
@@ -38,6 +39,7 @@ class Side:
     point: OperatingPoint | str
     split_name: str | None
     split_hash: str | None
+    predicted: str | None
     history: tuple[str, ...] | None
 
     @property
@@ -87,6 +89,7 @@ def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
         point=point,
         split_name=origin.get("split_name"),
         split_hash=origin.get("split_hash"),
+        predicted=origin.get("predicted"),
         history=read_history(file.parent.parent / Path(name).name) if name else None,
     )
 
@@ -107,6 +110,8 @@ def _find_predictions(path: Path, part: str) -> Path:
     if others:
         raise DataError(f"{folder}: there is no {file.name} in it: say split={' or split='.join(others)}")
     remedy = f": run python evaluate.py ckpt={path}" if is_phase else ": name a phase folder or that of an evaluation"
+    if is_phase and (other := next(iter(sorted(path.glob(f"eval-*/{PREDICTIONS}{part}.csv"))), None)):
+        remedy += f", or name one that is there as it is: {other.parent}"
     raise DataError(f"{folder}: there are no predictions in it{remedy}")
 
 
@@ -121,7 +126,7 @@ def _read_origin(file: Path) -> dict[str, str] | None:
     try:
         summary = pd.read_csv(path, dtype=str, keep_default_na=False)
         rows = summary[summary["split"] == file.stem.removeprefix(PREDICTIONS)]
-        rows = rows[["split_name", "split_hash", "checkpoint"]]
+        rows = rows[["split_name", "split_hash", "checkpoint", *(["predicted"] if "predicted" in rows else [])]]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError) as error:
@@ -157,6 +162,11 @@ def find_concerns(baseline: Side, candidate: Side, part: str) -> list[str]:
         concerns.append("the baseline started from the candidate: name the earlier of the two first")
     if baseline.phase and baseline.phase in (candidate.history or ()):
         concerns.append("the candidate started from the baseline: the change is what its further training made of it")
+    if baseline.predicted and candidate.predicted and baseline.predicted != candidate.predicted:
+        concerns.append(
+            f"the two were predicted in different ways: the baseline by {baseline.predicted}, the candidate by "
+            f"{candidate.predicted}: the change is of both the model and the way"
+        )
     if part == "val":
         concerns.append("epochs and thresholds were chosen on these images: the numbers flatter both")
     return [*concerns, *_compare_points(baseline, candidate)]

@@ -21,6 +21,7 @@ class Subject:
         data: Name of the data.
         split_name: How they were split.
         split_hash: Of that split.
+        predicted: How its probs came about, which models that are compared should share; empty where it is not known.
         facts: What else a reader wants to know, in order: a name and a text each.
         config: All settings of the training, where they are known.
     """
@@ -29,6 +30,7 @@ class Subject:
     data: str
     split_name: str
     split_hash: str
+    predicted: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
@@ -56,6 +58,19 @@ def name_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Pa
     return first.path.parent / name
 
 
+def describe_prediction(n_checkpoints: int, config: EvaluateConfig) -> str:
+    """How the probs of checkpoints come about.
+
+    Args:
+        n_checkpoints: Of one model.
+        config: ``tta`` and ``average``.
+    """
+    by = "one checkpoint" if n_checkpoints == 1 else f"{n_checkpoints} checkpoints"
+    on = "each image and its mirror image" if config.tta == "flip" else "each image"
+    is_mean = n_checkpoints > 1 or config.tta != "none"
+    return f"{f'the mean {config.average} of ' if is_mean else ''}{by} on {on}"
+
+
 def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, config: EvaluateConfig) -> Subject:
     """One checkpoint, or the mean of several, on some data."""
     first = checkpoints[0]
@@ -77,6 +92,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, co
         data=data.name,
         split_name=data.split_name,
         split_hash=first.facts.split_hash,
+        predicted=describe_prediction(len(checkpoints), config),
         facts=facts,
         config=first.facts.config,
     )

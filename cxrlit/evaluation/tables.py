@@ -50,7 +50,7 @@ def tabulate_summary(parts: Sequence[Measured], origin: Mapping[str, Any]) -> pd
 
     Args:
         parts: What was measured.
-        origin: Columns that say where the numbers come from: split hash, checkpoint.
+        origin: Columns that say where the numbers come from: split hash, checkpoint, how it predicted.
 
     Returns:
         ``split``, ``auroc_macro``, ``n_labels`` it is over, ``f1_macro`` over ``n_labels_f1`` labels, ``f1_micro``,

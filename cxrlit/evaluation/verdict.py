@@ -90,6 +90,7 @@ def compare_with_baseline(
         point=assessment.point,
         split_name=subject.split_name,
         split_hash=subject.split_hash,
+        predicted=subject.predicted or None,
         history=read_history(out.parent / Path(subject.name).name),
     )
     concerns = find_concerns(before, after, final.part)
@@ -208,4 +209,5 @@ def _describe(side: Side) -> dict[str, Any]:
         "thresholds": None if side.thresholds is None else str(side.thresholds.resolve()),
         "split_name": side.split_name,
         "split_hash": side.split_hash,
+        "predicted": side.predicted,
     }

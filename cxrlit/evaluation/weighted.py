@@ -69,10 +69,9 @@ class WeightedRanking:
         for label, (of_positives, of_negatives) in enumerate(self.steps):
             positives, negatives = of_positives @ weights, of_negatives @ weights  # (G, B), the highest score first
             false = np.cumsum(negatives, axis=0)
-            n_positives = positives.sum(axis=0)
+            n_positives, n_negatives = positives.sum(axis=0), negatives.sum(axis=0)
             if "auroc" in found:
                 # Each positive is above all negatives but those at a higher score and half of those at its own.
-                n_negatives = negatives.sum(axis=0)
                 lost = np.einsum("gb,gb->b", positives, false) - np.einsum("gb,gb->b", positives, negatives) / 2
                 n_pairs = n_positives * n_negatives
                 found["auroc"][label] = divide(n_pairs - lost, n_pairs)
@@ -80,7 +79,8 @@ class WeightedRanking:
                 true = np.cumsum(positives, axis=0)
                 false += true
                 precision = np.divide(true, np.maximum(false, 1, out=false), out=true)
-                found["average_precision"][label] = divide(np.einsum("gb,gb->b", positives, precision), n_positives)
+                mean = divide(np.einsum("gb,gb->b", positives, precision), n_positives)
+                found["average_precision"][label] = np.where(n_negatives > 0, mean, np.nan)
         return found
 
     def influence(self) -> Values:
@@ -209,6 +209,7 @@ class WeightedErrors:
         known = ~np.isnan(targets)
         error = np.where(known, probs.astype(np.float64) - np.nan_to_num(targets), 0)
         self.known = _sum_by_patient(known, codes, n_patients)  # (P, L)
+        self.signed = _sum_by_patient(error, codes, n_patients)
         self.squared = _sum_by_patient(error**2, codes, n_patients)
         self.by_bin = []  # (bins, P) for each label: the sum of prob - target
         for label in range(probs.shape[1]):
@@ -225,6 +226,10 @@ class WeightedErrors:
         n_known = self.known.T @ weights
         gaps = np.stack([np.abs(by_bin @ weights).sum(axis=0) for by_bin in self.by_bin])
         return {"brier": divide(self.squared.T @ weights, n_known), "ece": divide(gaps, n_known)}
+
+    def gaps(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(L, B): mean prob less share of positives; its distance from 0 is at most the ECE."""
+        return divide(self.signed.T @ weights, self.known.T @ weights)
 
     def noise(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(L, B): the ECE that a resample has about the bins of all images; how far off an ECE can be by chance."""

@@ -43,4 +43,4 @@ def inspect_data(config: InspectConfig) -> None:
         concerns = [*concerns, *name_image_concerns(sample)]
     print_concerns(concerns)
     write_text(out, render_survey(config, survey, sample, concerns))
-    say(f"The page: {show_path(out)}")
+    say(f"The page (HTML): {show_path(out)}")

@@ -215,7 +215,7 @@ def test_images_are_called_by_their_file_or_their_path(tmp_path: Path, cells: li
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("../../etc/x.png", "is not in data.root"),
+        ("../../etc/x.png", "is not in data.root: paths are relative to it, without .."),
         ("..", "is not in data.root"),
         ("a/../../x.png", "is not in data.root"),
         ("a/../x.png", "is not in data.root"),
@@ -241,6 +241,8 @@ def test_a_path_that_leads_elsewhere_is_named_with_its_line(tmp_path: Path, cell
 def test_rows_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "image,patient,Mass", "a.png,1,0", "b.png,1,0", "a.png,1,0")
     assert "1 image stands in it twice (a.png in lines 2, 4): keep one row" in refuse(path)
+    path = write(tmp_path, "image,patient,Mass", "png/a.png,1,0", "./png/a.png,1,0")
+    assert "1 image stands in it twice (png/a.png in lines 2, 3): keep one row" in refuse(path)
     path = write(tmp_path, "image,patient,Mass", "a/b_c.png,1,0", "a_b/c.png,1,0", "c.png,1,0")
     assert "1 image stands in it twice (a_b_c.png in lines 2, 3)" in refuse(path)
 

@@ -264,6 +264,27 @@ def test_calibration_error_of_a_calibrated_model_may_be_zero() -> None:
     assert interval(found.macro()).low == [0]
 
 
+def test_calibration_error_is_not_below_the_distance_of_mean_prob_and_share_of_positives() -> None:
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(60), 3)
+    targets = (rng.random((180, 2)) < [0.1, 0.3]).astype(float)
+    probs = np.clip(targets * 0.1 + rng.uniform(0.35, 0.55, (180, 2)), 0, 1)  # far too high
+    found = bootstrap(["ece"], probs, targets, patients, None, 1000, 0)["ece"]
+    ends = [interval(found), interval(found.macro())]
+    codes = np.concatenate(list(draw_weights(60, 1000, 0)), axis=1)[patients]
+    gaps = (codes.T @ (probs - targets)) / codes.sum(axis=0)[:, None]
+    for (low, high, *_), own in zip(ends, (gaps, gaps.mean(axis=1, keepdims=True)), strict=True):
+        wanted = np.quantile(own, 0.025, axis=0)
+        np.testing.assert_allclose(low, wanted, atol=0.01)
+        assert (low > 0.1).all()
+        assert (low < high).all()
+    assert (ends[0].low <= found.estimate).all()
+    turned = bootstrap(["ece"], 1 - probs, 1 - targets, patients, None, 1000, 0)["ece"]
+    np.testing.assert_allclose(interval(turned).low, ends[0].low, atol=1e-9)
+    even = bootstrap(["ece"], np.tile(probs.mean(axis=0), (180, 1)), targets, patients, None, 1000, 0)["ece"]
+    assert (interval(even).low <= even.estimate).all()  # one bin: the two are the same number
+
+
 def simulate(
     rng: np.random.Generator, n_patients: int, prevalence: float, aurocs: tuple[float, ...], shared: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:

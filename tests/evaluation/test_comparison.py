@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cxrlit.evaluation.bootstrap import NO_VARIATION
 from cxrlit.evaluation.comparison import adjust_holm, compare_auroc, compare_f1, find_holm_levels
 from cxrlit.evaluation.delong import compare_areas, estimate_areas
 from cxrlit.evaluation.metrics import auroc, count_decisions, f1_score, per_label
@@ -114,6 +115,22 @@ def test_a_model_against_itself_changes_nothing() -> None:
     said = answer(found, ASK)
     assert said.verdict == "no"
     assert [part.verdict for part in said.criteria] == ["yes", "no", "yes", "no"]
+
+
+def test_one_side_that_never_varies_is_named() -> None:
+    """The F1 of a baseline that finds nothing is 0 in every resample, that of the candidate is not."""
+    first, second, targets, patients = draw_models(1)
+    first[:, :2] = 0.1
+    second[:, 1] = 0.1
+    thresholds = np.full(3, 0.5), np.full(3, 0.5)
+    found, back = (
+        compare_f1(*pair, targets, patients, LABELS, thresholds, n_replicates=50)
+        for pair in ((first, second), (second, first))
+    )
+    wanted = "the {} has the same value in every resample, so that how far off it may be cannot be told"
+    assert [row.reason for row in found.labels] == [wanted.format("baseline"), NO_VARIATION, ""]
+    assert back.labels[0].reason == wanted.format("candidate")
+    assert np.isnan(found.labels[0].low)
 
 
 def test_labels_of_one_class_leave_it_undecided() -> None:

@@ -30,18 +30,15 @@ def test_curves_are_those_of_scikit_learn(seed: int) -> None:
     for label, curves in enumerate(make_curves(scores, targets, patients, 2)):
         known = ~np.isnan(targets[:, label])
         present, of_label = targets[known, label] == 1, scores[known, label]
-        if not present.any():
-            assert len(curves.recall) == 0
-        else:
-            precision, recall, _ = precision_recall_curve(present, of_label)
-            wanted = {rate: precision[recall == rate].max() for rate in recall[recall > 0]}
-            assert len(curves.recall) == len(wanted)
-            np.testing.assert_allclose(curves.recall, sorted(wanted), rtol=0, atol=1e-12)
-            np.testing.assert_allclose(curves.precision, [wanted[rate] for rate in sorted(wanted)], rtol=0, atol=1e-12)
         if not present.any() or present.all():
-            assert len(curves.fpr) == len(curves.tpr) == 0
+            assert len(curves.fpr) == len(curves.tpr) == len(curves.recall) == len(curves.precision) == 0
             assert curves.roc_band is None
             continue
+        precision, recall, _ = precision_recall_curve(present, of_label)
+        wanted = {rate: precision[recall == rate].max() for rate in recall[recall > 0]}
+        assert len(curves.recall) == len(wanted)
+        np.testing.assert_allclose(curves.recall, sorted(wanted), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(curves.precision, [wanted[rate] for rate in sorted(wanted)], rtol=0, atol=1e-12)
         fpr, tpr, _ = roc_curve(present, of_label, drop_intermediate=False)
         corners, all_theirs = (
             set(zip(x.round(9), y.round(9), strict=True)) for x, y in ((curves.fpr, curves.tpr), (fpr, tpr))

@@ -305,6 +305,9 @@ def test_images_that_are_not_predicted_stop_it_or_are_listed(tmp_path: Path) -> 
     message = refuse(tmp_path, [line for line in SCORES if not line.startswith("b")])
     assert "predictions.csv: 1 of the 2 images of test in " in message
     assert "labels.csv are not predicted (b.png): predict them, or say missing=drop to evaluate the others" in message
+    message = refuse(tmp_path, [line.replace("b.png", "x.png") for line in SCORES])
+    assert "are not predicted (b.png); 1 image that is predicted is not in " in message
+    assert "labels.csv (x.png): predict them, or say" in message
     found = read(tmp_path, [line for line in SCORES if not line.startswith("b")], missing="drop")
     assert found.parts["test"]["image"].tolist() == ["a.png"]
     assert found.dropped.to_numpy().tolist() == [["b.png", "", "not predicted"]]
@@ -374,7 +377,8 @@ def test_names_that_a_spreadsheet_took_for_numbers_are_suggested(
 
 def test_a_few_names_that_are_written_otherwise_are_suggested_too(tmp_path: Path) -> None:
     message = refuse(tmp_path, change(SCORES, "b.png", "x/b.png"))
-    assert "not predicted (b.png); without folders 1 names would be the same" in message
+    assert "not predicted (b.png); 1 image that is predicted is not in " in message
+    assert "labels.csv (x/b.png); without folders 1 names would be the same" in message
 
 
 def test_names_that_have_nothing_in_common_get_no_suggestion(tmp_path: Path) -> None:
@@ -522,7 +526,7 @@ def test_a_column_of_both_tables_that_is_no_label_says_how_to_name_labels(tmp_pa
         (SCORES, change(TRUTH, "male,0", "male,nan"), "labels.csv, line 3: Mass is 'nan'"),
         (SCORES, change(TRUTH, "b.png,p1", "b.png,"), "labels.csv, line 3: patient '' is blank"),
         (SCORES, change(TRUTH, ",val,", ",fold3,"), "labels.csv, line 4: split 'fold3' is no part of a split"),
-        (SCORES, change(TRUTH, "051Y", "60-70"), "labels.csv, line 3: age '60-70' is no age from 0 to 120 years"),
+        (SCORES, change(TRUTH, "051Y", "60-70"), "age '60-70' is no age from 0 to 120 years: correct it, or leave"),
     ],
 )
 def test_cells_that_cannot_be_understood(

@@ -106,6 +106,8 @@ def test_a_blank_cell_says_why() -> None:
     value = rows.set_index(["metric", "label"])["value"]
     assert reason["auroc", LABELS[0]] == reason["f1", LABELS[0]] == "no positive"
     assert reason["auroc", LABELS[1]] == reason["specificity", LABELS[1]] == "no negative"
+    assert reason["average_precision", LABELS[1]] == "no negative"
+    assert np.isnan(value["average_precision", LABELS[1]])
     assert reason["auroc", LABELS[2]] == reason["brier", LABELS[2]] == "no known target"
     assert reason["auroc", LABELS[3]] == "2 patients where 5 are needed"
     assert not np.isnan(value["auroc", LABELS[3]])
@@ -113,7 +115,7 @@ def test_a_blank_cell_says_why() -> None:
     assert reason["precision", LABELS[5]] == "nothing decided present"
     assert rows["reason"].ne("").equals(rows["low"].isna())
     n_labels = rows[rows["label"] == "macro"].set_index("metric")["n_labels"]
-    assert n_labels["auroc"] == 5
+    assert n_labels["auroc"] == n_labels["average_precision"] == 5
     assert n_labels["f1"] == 5  # not the first, third and fifth
 
 

@@ -56,8 +56,10 @@ def test_labels_are_taken_by_name() -> None:
     assert point.calibration is not None
     np.testing.assert_array_equal(turned.calibration.slope, point.calibration.slope[[1, 0]])
     assert turned.thresholds.reasons == {}
-    with pytest.raises(DataError, match="Hernia has none"):
+    with pytest.raises(DataError, match=r"Hernia has none: add a number, or null for no decisions"):
         point.only(("Mass", "Hernia"))
+    with pytest.raises(DataError, match=r"Hernia, Fibrosis, Edema, Pneumonia have none"):
+        point.only(("Mass", "Hernia", "Fibrosis", "Edema", "Pneumonia"))
 
 
 def test_without_validation_each_label_says_why() -> None:

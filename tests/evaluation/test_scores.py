@@ -76,7 +76,7 @@ def test_percent_keeps_the_order_too(percent: list[float]) -> None:
         (["50", "-1"], "percent", "row 2: p is -1, outside [0, 100]"),
         (["0.5", "0.1"], "percent", "scores=percent, and all of them are in [0, 1]: these are probs"),
         (["0.5", "0.1"], "logits", "scores=logits, and all of them are in [0, 1]: these are probs"),
-        (["0.5", ""], "probs", "row 2: p '' is blank: every image needs a score of every label"),
+        (["0.5", ""], "probs", "row 2: p '' is blank: every image needs a score of every label; predict it, or"),
         (["0.5", "NaN"], "logits", "row 2: p 'NaN' is no finite number"),
         (["-inf", "0.5"], "logits", "row 1: p '-inf' is no finite number"),
         (["0,5"], "probs", "row 1: p '0,5' is no finite number; decimals are written with a point"),

@@ -48,6 +48,9 @@ def test_the_summary_says_more_of_the_predictions_than_the_thresholds_do(phase: 
     side = read_side(phase, "test")
     assert (side.name, side.split_name, side.split_hash) == ("highres-9/last.ckpt", "grouped", "ffff")
     assert side.slug == "highres-9-last.ckpt"
+    assert side.predicted is None
+    pd.DataFrame([{**row, "predicted": "two eyes"}]).to_csv(phase / "eval" / "eval_summary.csv", index=False)
+    assert read_side(phase, "test").predicted == "two eyes"
     (phase / "eval" / "eval_summary.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"eval_summary.csv: not the summary of an evaluation"):
         read_side(phase, "test")
@@ -75,11 +78,15 @@ def test_what_is_not_there_is_named_with_a_remedy(phase: Path, tmp_path: Path) -
     (tmp_path / "frozen-1").mkdir()
     (tmp_path / "frozen-1" / "phase.json").write_text("{}")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "frozen-2").mkdir()
+    (tmp_path / "frozen-2" / "phase.json").write_text("{}")
+    write_evaluation(tmp_path / "frozen-2" / "eval-flip", TABLE)
     write_predictions(tmp_path / "parts.csv", TABLE.assign(split="test"))
     for path, part, message in [
         (tmp_path / "nope", "test", "nope: there is no such folder or file"),
         (tmp_path / "best.ckpt", "test", "best.ckpt: a checkpoint: name its phase folder"),
         (tmp_path / "frozen-1", "test", f"no predictions in it: run python evaluate.py ckpt={tmp_path / 'frozen-1'}"),
+        (tmp_path / "frozen-2", "test", f", or name one that is there as it is: {tmp_path / 'frozen-2' / 'eval-flip'}"),
         (tmp_path / "empty", "test", "empty: there are no predictions in it: name a phase folder"),
         (phase, "val", "there is no predictions_val.csv in it: say split=test"),
         (tmp_path / "parts.csv", "test", "it has a column split: run python evaluate.py predictions="),
@@ -89,10 +96,13 @@ def test_what_is_not_there_is_named_with_a_remedy(phase: Path, tmp_path: Path) -
         assert message in str(fault.value)
 
 
+ONCE = "one checkpoint on each image"
+
+
 def make_side(name: str, **changes: object) -> Side:
     point = make_point(tuned_on="val", split_hash="0123", checkpoint=f"{name}/best.ckpt")
     path = Path(name) / "eval" / "predictions_test.csv"
-    side = Side(path, f"{name}/best.ckpt", TABLE, True, None, point, "official", "0123", ())
+    side = Side(path, f"{name}/best.ckpt", TABLE, True, None, point, "official", "0123", ONCE, ())
     return replace(side, **changes)  # type: ignore[arg-type]
 
 
@@ -121,6 +131,14 @@ OTHER = {"predictions": draw_table(0, n_patients=8, shift=2)}
             "those of the candidate by f1_grid after no calibration, on val of split 9999",
         ),
         ({"point": "none"}, OTHER, "test", None),
+        (
+            {},
+            {**OTHER, "predicted": "the mean probs of one checkpoint on each image and its mirror image"},
+            "test",
+            "the two were predicted in different ways: the baseline by one checkpoint on each image, the candidate by "
+            "the mean probs of one checkpoint on each image and its mirror image",
+        ),
+        ({"predicted": None}, OTHER, "test", None),
         ({"split_hash": None}, OTHER, "test", None),
     ],
 )

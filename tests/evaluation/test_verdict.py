@@ -91,6 +91,7 @@ def test_the_answer_is_said_written_and_returned(
         "thresholds": str(folder / pair[1] / "eval" / "thresholds.json"),
         "split_name": "official",
         "split_hash": "0123456789ab",
+        "predicted": None,
     }
     assert (written["n_images"], written["n_patients"], written["n_replicates"]) == (len(BASE), 120, 100)
     assert [criterion["label"] for criterion in written["criteria"]] == [*LABELS, "macro"]
@@ -174,7 +175,7 @@ def test_another_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["old-1", "nope"], "error: nope: there is no such folder or file"),
         (["old-1", "metric=f1"], "error: metric=f1: there is no such folder or file"),
         (["old-1", "new-2", "margins=0.1"], "error: margins: there is no such key; did you mean margin?"),
-        (["old-1", "new-2", "baseline=x"], "error: baseline: there is no such key"),
+        (["old-1", "new-2", "baseline=x"], "baseline: there is no such key; the keys are: cxrlit compare --help"),
         (["old-1", "new-2", "margin=-1"], "error: margin=-1: input should be greater than or equal to 0"),
         (["old-1", "new-2", "metric=auc"], "error: metric=auc: input should be 'auroc' or 'f1'"),
         (["old-1", "new-2", "n_replicates=5"], "error: n_replicates=5: input should be greater than or equal to 100"),

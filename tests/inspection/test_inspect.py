@@ -41,7 +41,7 @@ def test_the_command_prints_the_figures_and_writes_the_page(nih_tree: Path, tmp_
     assert cells_of(text, "images read") == [str(n_images)]
     assert cells_of(text, "sizes, pixels") == [f"48 x 48: {n_images} (100.0 %)"]
     assert cells_of(text, "modes") == [f"L: {n_images} (100.0 %)"]
-    assert text.rstrip().endswith(f"The page: {out}")
+    assert text.rstrip().endswith(f"The page (HTML): {out}")
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     assert out.read_text().rstrip().endswith("</html>")
 

@@ -77,7 +77,8 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
 
     index = pd.DataFrame({"image_path": read_paths(table[columns.image], Path(config.root or path.parent), path)})
     index["image"] = name_images(index["image_path"])
-    check_unique(index["image"], path)
+    check_unique(index["image_path"], path)
+    check_unique(index["image"], path)  # a/b.png and a_b.png
     index["patient"] = index["image"] if columns.patient is None else read_patients(table[columns.patient], path)
     index["study"] = None if columns.study is None else table[columns.study].where(table[columns.study] != "")
     index["view"] = None if columns.view is None else read_names(table[columns.view], VIEWS, path)
@@ -179,9 +180,10 @@ def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
     paths = cells.str.removeprefix(prefix) if cells.str.startswith(prefix).any() else cells
     # "./" at the beginning and "//" say nothing.
     paths = paths.str.replace(r"/(\.?/)+", "/", regex=True).str.replace(r"^(\./)+", "", regex=True)
+    elsewhere = paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?")
     faults = {
         "is blank": paths == "",
-        "is not in data.root": paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?"),
+        "is not in data.root: paths are relative to it, without ..": elsewhere,
         "is no path of a file: write folders with /": paths.str.contains("\\", regex=False)
         | paths.str.endswith(("/", "/.")) | (paths == "."),
     }  # fmt: skip
@@ -223,7 +225,8 @@ def read_ages(cells: pd.Series, path: Path) -> pd.Series:
         DataError: One is no number of years from 0 to 120; the message names the line.
     """
     years = pd.to_numeric(cells.str.replace(r"(?<=\d)[Yy]$", "", regex=True), errors="coerce")
-    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, f"is no age from 0 to {MAX_AGE} years", path)
+    fault = f"is no age from 0 to {MAX_AGE} years: correct it, or leave the cell blank"
+    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, fault, path)
     return years
 
 

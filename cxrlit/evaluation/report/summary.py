@@ -17,6 +17,7 @@ from cxrlit.evaluation.report.words import (
     name_part,
     say_below_chance,
     say_metric,
+    say_worse_calibrated,
     tabulate,
 )
 from cxrlit.pages.text import show_count
@@ -139,6 +140,7 @@ def _list_concerns(assessment: Assessment) -> list[str]:
     if any(reason for _, reason in missing):
         concerns.append(f"Without a threshold, and so without decisions: {'; '.join(group_by_reason(missing))}.")
     concerns += filter(None, map(say_below_chance, assessment.parts.values()))
+    concerns += [f"{worse}." for worse in map(say_worse_calibrated, assessment.parts.values()) if worse]
     if len(assessment.dropped):
         concerns.append(f"{say_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
     return concerns

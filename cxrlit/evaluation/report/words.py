@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cxrlit.evaluation.measure import Measured
+from cxrlit.evaluation.measure import RAW, Measured
 from cxrlit.evaluation.report.cells import count_digits, show_number
 from cxrlit.evaluation.tables import widen
 from cxrlit.pages.text import NOTHING
@@ -49,6 +49,26 @@ def say_below_chance(measured: Measured) -> str:
     return (
         f"AUROC is below chance on {name_part(measured.part)}, with its whole interval: {list_names(said)}; are scores "
         "or targets turned around?"
+        if said
+        else ""
+    )
+
+
+def say_worse_calibrated(measured: Measured) -> str:
+    """The labels whose calibration error is, interval against interval, worse with calibration than without; empty
+    where none is.
+    """
+    after, before = (
+        measured.metrics[measured.metrics["metric"] == name].set_index("label") for name in ("ece", f"ece{RAW}")
+    )
+    said = [
+        f"{label} {say_metric(measured, 'ece', label)} from {say_metric(measured, f'ece{RAW}', label)}"
+        for label in measured.labels
+        if after["low"][label] > before["high"][label]
+    ]
+    return (
+        f"Calibration makes the calibration error on {name_part(measured.part)} worse, by more than chance: "
+        f"{list_names(said)}; the images that it was fitted on are too few, or others: calibration=none goes without"
         if said
         else ""
     )

@@ -24,6 +24,7 @@ from cxrlit.evaluation.report.reliability import show_calibration
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Table
 from cxrlit.evaluation.report.summary import summarise
+from cxrlit.evaluation.screen import print_assessment
 from cxrlit.evaluation.subject import Subject
 
 HOSTILE = (
@@ -270,7 +271,7 @@ def test_whatever_is_undefined_says_why(tmp_path: Path) -> None:
     assert "threshold: validation has no positive" in rows["No validation"][-1]
     assert "patients where 5 are needed" in rows["Few"][-1]
     assert "no interval" in rows["Few"][2]
-    assert "AUROC test: no negative" in rows["All"][-1]
+    assert "AUROC test, average precision test: no negative" in rows["All"][-1]
     text = " ".join(page.texts)
     assert "No curve of No positive" in text
     assert "No band of Few (2 patients where 5 are needed)." in text
@@ -281,6 +282,7 @@ def test_whatever_is_undefined_says_why(tmp_path: Path) -> None:
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"roc-effusion", "roc-few", "threshold-no-positive", "calibration-no-validation"} <= drawn
     assert drawn.isdisjoint({"roc-no-positive", "roc-all", "roc-unknown", "threshold-no-validation"})
+    assert "precision-recall-all" not in drawn
     assert "calibration-unknown" not in drawn
 
 
@@ -333,6 +335,26 @@ def test_macros_say_which_labels_are_not_calibrated_and_what_is_below_chance_is_
     assert "1 of 2 labels are calibrated, not Mass" in macro[-1].text
     below = f"below chance on test, with its whole interval: Effusion {assessment.final.value('auroc', 'Effusion'):.3f}"
     assert [below in text for text in summarise(assessment, assessment.tables()).concerns].count(True) == 1
+
+
+def test_calibration_that_makes_it_clearly_worse_is_a_concern(capsys: pytest.CaptureFixture[str]) -> None:
+    def spoil(tables: dict[str, pd.DataFrame]) -> None:
+        tables["val"].loc[tables["val"]["prob_Mass"] > 0.3, "target_Mass"] = np.float32(1)
+
+    def list_concerns(assessment: Assessment) -> list[str]:
+        concerns = summarise(assessment, assessment.tables()).concerns
+        return [text for text in concerns if "Calibration makes the calibration error" in text]
+
+    assessment = make_assessment(("Effusion", "Mass"), change=spoil)
+    [concern] = list_concerns(assessment)
+    after, before = (assessment.final.value(name, "Mass") for name in ("ece", "ece_raw"))
+    assert f"worse, by more than chance: Mass {after:.3f} [" in concern
+    assert f"] from {before:.3f} [" in concern
+    print_assessment(assessment)
+    assert "warning: Calibration makes the calibration error on test worse" in " ".join(capsys.readouterr().out.split())
+    without = make_assessment(("Mass",), ("val", "test"), "calibration=none")
+    for plain in (make_assessment(("Effusion", "Mass")), without):
+        assert not list_concerns(plain)
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
