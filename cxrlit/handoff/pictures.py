@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from cxrlit.console import make_printable
 from cxrlit.evaluation.localisation.overlays import enlarge_image, overlay
 from cxrlit.files import replace_file
+from cxrlit.handoff.digits import count_digits
 from cxrlit.handoff.predictor import Prediction
 
 PANEL_PX, HEAD_PX, GAP_PX, DPI = 256, 40, 6, 100
@@ -28,9 +29,12 @@ def draw_prediction(prediction: Prediction, thresholds: Mapping[str, float | Non
     panels = [(make_printable(name)[:34], enlarge_image(prediction.image, PANEL_PX))]
     for label, heatmap in prediction.heatmaps.items():
         threshold = thresholds[label]
-        decided = "no threshold" if threshold is None else f"threshold {threshold:.3f}"
+        prob = prediction.calibrated[label]
+        digits = count_digits(prob, threshold)
+        decided = "no threshold" if threshold is None else f"threshold {threshold:.{digits}f}"
         present = ": present" if prediction.preds[label] else ""
-        caption = f"{label}{present}\n{prediction.calibrated[label]:.3f}, {decided}"
+        nowhere = "" if heatmap.any() else " (no positive evidence to show)"
+        caption = f"{label}{present}{nowhere}\n{prob:.{digits}f}, {decided}"
         panels.append((caption, overlay(prediction.image, heatmap, PANEL_PX)))
     n_rows = math.ceil(len(panels) / N_COLUMNS)
     width, height = PANEL_PX + GAP_PX, PANEL_PX + HEAD_PX + GAP_PX
