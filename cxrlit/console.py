@@ -18,8 +18,6 @@ def show_path(path: Path) -> str:
 
 def make_printable(text: str) -> str:
     """What a terminal would act on, and what no text can hold, as its escape: a name may hold anything."""
-    if text.isprintable() or text.replace("\n", "").isprintable():
-        return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 

@@ -68,9 +68,9 @@ def predict_files(options: PredictOptions) -> None:
     """
     out = options.out.expanduser().absolute()
     check_out(out)
-    pictures = name_pictures(out)
+    own = (f"{out}{os.sep}", f"{name_pictures(out)}{os.sep}")  # the table of an earlier run, and its heatmaps
     listed = list_files(options.files)
-    files = [file for file in listed if not lies_in(file.path, out) and not lies_in(file.path, pictures)]
+    files = [file for file in listed if not f"{os.path.abspath(file.path)}{os.sep}".startswith(own)]
     if not files:
         raise DataError(f"{', '.join(map(str, options.files))}: there is no file in it")
     predictor = Predictor.load(
@@ -136,11 +136,6 @@ def check_out(out: Path) -> None:
 def name_pictures(out: Path) -> Path:
     """The folder of the heatmaps that belong to a table."""
     return out.with_name(f"{out.stem}-heatmaps")
-
-
-def lies_in(path: str, place: Path) -> bool:
-    """Whether a file is ``place``, or lies in it."""
-    return Path(os.path.abspath(path)).is_relative_to(place)
 
 
 def stamp(path: str) -> tuple[str, int, int]:

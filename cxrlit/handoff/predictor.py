@@ -58,7 +58,8 @@ class Predictor:
         self.thresholds = {
             label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)
         }
-        self._head = read_head(bundle.contents[WEIGHTS], self.labels, bundle.folder / WEIGHTS)
+        head = read_head(bundle.contents[WEIGHTS], self.labels, bundle.folder / WEIGHTS)
+        self._head = head.astype(np.float64)  # of large weights, sums overflow in float32
 
     @classmethod
     def load(
@@ -150,6 +151,6 @@ class Predictor:
 
     def _make_heatmaps(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1024, h, w) features to (L, h, w) heatmaps, as ``weigh_features`` and ``normalise`` make them."""
-        maps = np.maximum(np.tensordot(self._head.astype(np.float64), features, axes=1), 0)
+        maps = np.maximum(np.tensordot(self._head, features, axes=1), 0)
         highest = maps.max(axis=(1, 2), keepdims=True)
         return np.asarray(maps / np.where(highest > 0, highest, 1), np.float32)
