@@ -12,6 +12,7 @@
 """
 
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,23 +47,25 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     index = index.sort_values("image", kind="stable", ignore_index=True)
     images = index["image"].astype(str)
     names, patients = images.tolist(), index["patient"].astype(str).tolist()
-    duplicates = images[images.duplicated()].unique().tolist()
-    if duplicates:
+    if any(map(operator.eq, names, names[1:])):  # they are sorted
+        duplicates = images[images.duplicated()].unique().tolist()
         raise DataError(
             f"{where}: {say_count(len(duplicates), 'image stands', 'images stand')} "
             f"in it twice ({name_some(duplicates)}): keep one row"
         )
-    outside = [name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}]
-    if outside:
+    # All names at once: the loops that find the odd one are for the message.
+    seen = "".join(names)
+    if "/" in seen or "\\" in seen or not {"", ".", ".."}.isdisjoint(names):
+        outside = [name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}]
         raise DataError(f"{where}: image names must be file names without folders: {name_some(outside)}")
     nameless = images[index["patient"].isna() | (index["patient"].astype(str) == "")].tolist()
     if nameless:
         raise DataError(
             f"{where}: {say_count(len(nameless), 'image has', 'images have')} no patient: {name_some(nameless)}"
         )
-    odd_names = [name for name in (*names, *patients) if not name.isprintable()]
-    if odd_names:
-        raise DataError(f"{where}: {odd_names[0]!r} holds a character that cannot be seen: rename it")
+    if not (seen.isprintable() and "".join(patients).isprintable()):
+        hidden = next(name for name in (*names, *patients) if not name.isprintable())
+        raise DataError(f"{where}: {hidden!r} holds a character that cannot be seen: rename it")
     targets = read_targets(index, labels)
     odd = ~(np.isnan(targets) | (targets == 0) | (targets == 1))
     if odd.any():

@@ -52,7 +52,7 @@ def split_by_patient(
 
     totals = np.maximum(counts.sum(axis=0), 1)
     rarity = (counts / totals).max(axis=1).tolist()
-    ties = [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names]
+    ties = [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names.tolist()]
     order = sorted(range(len(names)), key=lambda patient: (-rarity[patient], ties[patient]))
 
     parts = list(fractions)

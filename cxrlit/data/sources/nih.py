@@ -57,7 +57,7 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
     places = find_images(files)
     if not places:
         raise DataError(f"data.root={root}: there are no PNG images in images_001/images ... or images/")
-    candidates = ([places[image]] if image in places else [] for image in table["image"].tolist())
+    candidates = ([place] if place else [] for place in map(places.get, table["image"].tolist()))
     index, dropped = attach_files(table, candidates, files)
     if index.empty:
         raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[0]}")
@@ -125,7 +125,7 @@ def find_images(files: ImageFiles) -> dict[str, str]:
     for folder in top:
         for inner in (folder, f"{folder}/images"):
             for name in files.list_folder(inner):
-                if not name.lower().endswith(".png"):
+                if name[-4:].lower() != ".png":
                     continue
                 if name in places:
                     raise DataError(f"{inner}/{name} and {places[name]} have the same name: keep one of them")

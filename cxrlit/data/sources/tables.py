@@ -281,9 +281,9 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 def _strip(column: pd.Series) -> pd.Series:
     """Without white space around the texts."""
-    if all(text == text.strip() for text in column.unique().tolist()):
-        return column
-    return pd.Series([text.strip() for text in column.tolist()], index=column.index, dtype=column.dtype)
+    texts = column.tolist()
+    stripped = list(map(str.strip, texts))
+    return column if stripped == texts else pd.Series(stripped, index=column.index, dtype=column.dtype)
 
 
 def _open_parquet(path: Path) -> Any:
