@@ -122,10 +122,9 @@ def open_images(checkpoint: Checkpoint, data: LoadedData, machine: MachineConfig
 
 
 def load_network(checkpoint: Checkpoint) -> CXRNet:
-    """The network of a checkpoint."""
-    return checkpoint.load_into(
-        build_network("none", checkpoint.config.model.normalize, len(checkpoint.facts.labels), seed=0)
-    )
+    """The network of a checkpoint. Nothing of it trains."""
+    network = build_network("none", checkpoint.config.model.normalize, len(checkpoint.facts.labels), seed=0)
+    return checkpoint.load_into(network.requires_grad_(False))
 
 
 def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> Trainer:

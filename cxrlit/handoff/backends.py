@@ -111,7 +111,8 @@ class TorchBackend:
         path, config = bundle.folder / WEIGHTS, bundle.config
         self._torch: Any = torch
         torch.set_num_threads(n_threads)
-        self._network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0).eval()
+        network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0)
+        self._network = network.requires_grad_(False).eval()
         try:
             weights = load(bundle.contents[WEIGHTS])
             self._network.load_state_dict(weights)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet, DenseNet121_Weights
-from torchvision.models.densenet import _DenseLayer
+from torchvision.models.densenet import _DenseLayer, _Transition
 
 from cxrlit.config import N_LAYERS
 from cxrlit.errors import CheckpointError, first_line
@@ -27,6 +27,9 @@ NORMALIZE = {
 
 Source of ``imagenet``: the transforms that torchvision states for its ImageNet weights.
 """
+
+IMAGES_A_THREAD = 2
+"""Images whose maps are in work at once for each thread of a CPU where nothing trains: they stay in its caches."""
 
 
 class CXRNet(nn.Module):
@@ -79,11 +82,20 @@ class CXRNet(nn.Module):
         return self.finish(self.begin(images, n_frozen), n_frozen)
 
     def begin(self, images: Tensor, n_units: int) -> Tensor:
-        """(B, 1, S, S) uint8 images to what the first units make of them, without autograd: nothing there trains."""
+        """(B, 1, S, S) uint8 images to what the first units make of them, without autograd: nothing there trains.
+
+        On a CPU a few images at a time: it is about a fifth faster.
+        """
+        on_cpu = images.device.type == "cpu"
+        n_few = IMAGES_A_THREAD * torch.get_num_threads() if on_cpu else max(len(images), 1)
         with torch.no_grad():
-            pixels = images.to(torch.float32) / 255.0
-            pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
-            return _run(self.units[:n_units], pixels.contiguous(memory_format=torch.channels_last))
+            return torch.cat([self.begin_few(few, n_units) for few in torch.split(images, n_few)])
+
+    def begin_few(self, images: Tensor, n_units: int) -> Tensor:
+        """What ``begin`` does, for all images at once."""
+        pixels = images.to(torch.float32) / 255.0
+        pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
+        return _run(self.units[:n_units], pixels.contiguous(memory_format=torch.channels_last))
 
     def finish(self, maps: Tensor, n_units: int) -> Tensor:
         """The rest of the way of ``begin``: to (B, 1024, h, w) float32 feature maps."""
@@ -109,6 +121,8 @@ def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
         if isinstance(unit, _DenseLayer):
             made = unit.conv1(unit.relu1(unit.norm1(maps)))
             maps = torch.cat([maps, unit.conv2(unit.relu2(unit.norm2(made)))], 1)
+        elif isinstance(unit, _Transition):  # pooled before the 1 x 1 convolution: a quarter of the products
+            maps = unit.conv(unit.pool(unit.relu(unit.norm(maps))))
         else:
             maps = unit(maps)
     return maps

@@ -43,7 +43,7 @@ def compile_network(network: CXRNet) -> None:
     """
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise ConfigError("trainer.compile=true: torch.compile needs a C++ compiler, such as g++; there is none")
-    for name in ("begin", "finish"):
+    for name in ("begin_few", "finish"):
         setattr(network, name, torch.compile(getattr(network, name), dynamic=False))
 
 

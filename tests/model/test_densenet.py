@@ -1,6 +1,7 @@
 """Layers as Keras counts them, what of them trains, and that the network is torchvision's."""
 
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.models import densenet121
 from cxrlit.config import N_LAYERS
 from cxrlit.labels import LABELS
 from cxrlit.model.densenet import (
+    IMAGES_A_THREAD,
     NORMALIZE,
     CXRNet,
     build_network,
@@ -129,6 +131,19 @@ def test_logits_are_those_of_torchvision(normalize: str) -> None:
         logits = network.eval()(images)
     assert expected.std() > 0.01
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 9])
+def test_what_is_frozen_is_computed_a_few_images_at_a_time(network: CXRNet, n_images: int) -> None:
+    images = torch.randint(0, 256, (n_images, 1, 64, 64), dtype=torch.uint8)
+    network.eval()
+    with patch.object(network, "begin_few", wraps=network.begin_few) as few:
+        made = network.begin(images, 20)
+    numbers = [len(call.args[0]) for call in few.call_args_list]
+    assert sum(numbers) == n_images
+    assert max(numbers) == min(n_images, IMAGES_A_THREAD * torch.get_num_threads())
+    with torch.no_grad():
+        torch.testing.assert_close(made, network.begin_few(images, 20), rtol=0, atol=1e-4)
 
 
 def test_logits_are_float32_under_autocast(network: CXRNet) -> None:

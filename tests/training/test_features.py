@@ -10,7 +10,7 @@ from lab import Lab, read_times
 
 from cxrlit.data.features import Features, pack, restore
 from cxrlit.data.sampler import Draw
-from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable
+from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable, unfreeze_last
 from cxrlit.training.checkpoint import read_checkpoint
 from cxrlit.training.features import _open
 from cxrlit.training.machine import compile_network
@@ -22,6 +22,7 @@ CACHED = ("cache_features=true", "trainer.precision=fp32")
 def test_the_two_parts_of_a_network_are_the_network(n_unfreeze: int) -> None:
     network = build_network("none", "imagenet", 8, seed=0).eval()
     images = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    unfreeze_last(network, n_unfreeze, freeze_bn=True)
     trained = set(list_trainable(network, n_unfreeze, freeze_bn=True))
     n_units = count_frozen_units(network.units, trained)
     made = network.begin(images, n_units)
