@@ -185,7 +185,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_say_hydra_fault(error, config_name)) from None
+        raise ConfigError(_say_hydra_fault(error, config_name, overrides)) from None
 
 
 def compose_defaults(
@@ -269,12 +269,15 @@ def _values(override: Override) -> list[str]:
     return values
 
 
-def _say_hydra_fault(error: Exception, config_name: str) -> str:
+def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text)
     if key and not re.search(r"\bvalue\b.*\b(of type|could not)\b", text):
         name = key[1].lstrip("+")
-        known = [other for other in list_keys(OmegaConf.to_container(compose(config_name))) if other != name]
+        loader = GlobalHydra.instance().config_loader()
+        choices = [override for override in overrides if loader.get_group_options(name_key(override))]
+        composed = compose(config_name, overrides=choices)
+        known = [other for other in list_keys(OmegaConf.to_container(composed)) if other != name]
         return f"{name}: there is no such key; {suggest_key(name, known, config_name)}"
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
     if choice:
