@@ -51,9 +51,9 @@ def split_by_patient(
     counts = np.column_stack([np.bincount(rows, weights=column, minlength=len(names)) for column in per_image.T])
 
     totals = np.maximum(counts.sum(axis=0), 1)
-    rarity = (counts / totals).max(axis=1).tolist()
-    ties = [hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names.tolist()]
-    order = sorted(range(len(names)), key=lambda patient: (-rarity[patient], ties[patient]))
+    rarity = (counts / totals).max(axis=1)
+    ties = b"".join(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names.tolist())
+    order = np.lexsort((np.frombuffer(ties, ">u8"), -rarity)).tolist()  # the last key counts first
 
     parts = list(fractions)
     wanted = (np.array([fractions[part] for part in parts])[:, None] * totals).tolist()
