@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-
 FoundFile = tuple[str, int, int]
 """A file that is there: where to read it, its size in bytes, and when it was last changed, nanoseconds since 1970; 0
 where that is not known. There are hundreds of thousands: a class of its own takes twice the time."""
