@@ -84,7 +84,7 @@ def measure(arguments: argparse.Namespace, files: list[Path], wanted: list[Predi
                 call = find_call(client)
                 together.wait()
                 return [
-                    ask(client, call, f"client{number}-{turn}", files[number], wanted[number])
+                    ask(client, call, f"client{number}turn{turn}", files[number], wanted[number])
                     for turn in range(arguments.rounds)
                 ]
 
