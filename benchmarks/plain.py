@@ -58,7 +58,7 @@ class Radiographs(Dataset[Any]):
 
 
 def main() -> None:
-    """Train the phases one after another; write the seconds of each epoch and the predictions of the test part."""
+    """Train the phases one after another; write the seconds of each epoch and the predictions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of an NIH data set")
     parser.add_argument("--split", type=Path, required=True, help="CSV with image, patient, split")
@@ -67,16 +67,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder of figures.json and predictions.csv")
     arguments = parser.parse_args()
-    start = time.perf_counter()
     torch.manual_seed(arguments.seed)
     parts = read_parts(arguments.root, arguments.split)
     model = densenet121(weights=None)
     model.load_state_dict(torch.load(arguments.weights, weights_only=True))
     model.classifier = nn.Linear(model.classifier.in_features, len(LABELS))
     epochs = [seconds for phase in arguments.phases for seconds in train_phase(model, parts, phase)]
-    seconds = time.perf_counter() - start
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "figures.json").write_text(json.dumps({"seconds": seconds, "epochs": epochs}))
+    start = time.perf_counter()
     img_size, batch_size = (int(number) for number in arguments.phases[-1].split(":")[:2])
     tables = []
     for part in ("val", "test"):
@@ -84,7 +81,10 @@ def main() -> None:
         true = parts[part][["image", "patient", "split", *LABELS]].reset_index(drop=True)
         table = pd.DataFrame(probs, columns=[f"prob_{label}" for label in LABELS])
         tables.append(true.rename(columns={label: f"target_{label}" for label in LABELS}).join(table))
+    arguments.out.mkdir(parents=True, exist_ok=True)
     pd.concat(tables).to_csv(arguments.out / "predictions.csv", index=False)
+    figures = {"epochs": epochs, "predicting": time.perf_counter() - start}
+    (arguments.out / "figures.json").write_text(json.dumps(figures))
 
 
 def read_parts(root: Path, split: Path) -> dict[str, pd.DataFrame]:
