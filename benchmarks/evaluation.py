@@ -34,11 +34,12 @@ from figures import add_options, report
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrlit.evaluation.bootstrap import bootstrap, draw_weights, interval
+from cxrlit.evaluation.bootstrap import bootstrap, draw_weights
 from cxrlit.evaluation.calibration import fit_calibration
 from cxrlit.evaluation.comparison import compare_auroc
 from cxrlit.evaluation.curves import make_curves
 from cxrlit.evaluation.delong import estimate_areas
+from cxrlit.evaluation.intervals import interval
 from cxrlit.evaluation.metrics import auroc, average_precision, per_label
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import make_predictions

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxrlit.evaluation.bootstrap import Replicates, interval, interval_of_change
+from cxrlit.evaluation.bootstrap import Replicates
+from cxrlit.evaluation.intervals import interval, interval_of_change
 from cxrlit.evaluation.measure import OVER_LABELS, Measured
 
 

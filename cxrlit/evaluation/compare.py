@@ -9,8 +9,9 @@ import pandas as pd
 
 from cxrlit.errors import ConfigError, name_some
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import N_REPLICATES, UNDEFINED
+from cxrlit.evaluation.bootstrap import N_REPLICATES
 from cxrlit.evaluation.comparison import Change, Comparison, compare_auroc, compare_f1
+from cxrlit.evaluation.intervals import UNDEFINED
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.pairing import pair_rows
 from cxrlit.evaluation.predictions import list_labels, split_arrays

@@ -8,17 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import (
-    LEVEL,
-    N_REPLICATES,
-    NO_VARIATION,
-    Replicates,
-    bootstrap,
-    find_reasons,
-    interval_of_change,
-    p_of_change,
-)
+from cxrlit.evaluation.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.evaluation.delong import compare_areas, estimate_areas
+from cxrlit.evaluation.intervals import LEVEL, NO_VARIATION, find_reasons, interval_of_change, p_of_change
 
 
 @dataclass(frozen=True)

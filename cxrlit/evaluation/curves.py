@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cxrlit.errors import say_count
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import LEVEL, MIN_DEFINED, MIN_PATIENTS, draw_weights
+from cxrlit.evaluation.bootstrap import draw_weights
+from cxrlit.evaluation.intervals import LEVEL, MIN_DEFINED, MIN_PATIENTS
 from cxrlit.evaluation.weighted import find_steps
 
 Numbers = NDArray[np.float64]

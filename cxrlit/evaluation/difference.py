@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
-from cxrlit.evaluation.bootstrap import LEVEL, Replicates, degrees_of_freedom, standard_error
+from cxrlit.evaluation.bootstrap import Replicates
+from cxrlit.evaluation.intervals import LEVEL, degrees_of_freedom, standard_error
 
 STEPS = 60  # of a bisection
 MIN_P = 1e-15

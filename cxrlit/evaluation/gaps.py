@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.bootstrap import LEVEL, NO_VARIATION, Replicates, find_reasons
+from cxrlit.evaluation.bootstrap import Replicates
 from cxrlit.evaluation.comparison import adjust_holm, find_holm_levels
 from cxrlit.evaluation.difference import find_differences
+from cxrlit.evaluation.intervals import LEVEL, NO_VARIATION, find_reasons
 from cxrlit.pages.text import show_p
 
 OTHERS = "the others"

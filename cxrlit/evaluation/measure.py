@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import N_REPLICATES, Interval, Replicates, bootstrap, interval
+from cxrlit.evaluation.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.evaluation.delong import delong_interval, estimate_areas
+from cxrlit.evaluation.intervals import Interval, interval
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.weighted import DECISIONS, ERRORS, RANKING

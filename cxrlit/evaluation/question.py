@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cxrlit.evaluation.bootstrap import interval_of_change, p_of_change
 from cxrlit.evaluation.comparison import Change, Comparison, find_holm_levels
+from cxrlit.evaluation.intervals import interval_of_change, p_of_change
 
 Verdict = Literal["yes", "no", "undecided"]
 

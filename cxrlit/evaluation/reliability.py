@@ -117,7 +117,7 @@ def brier_score(probs: Floats, targets: Floats) -> float:
 def expected_calibration_error(probs: Floats, targets: Floats) -> float:
     """The mean distance between mean prob and share of positives, over the bins of ``find_edges``.
 
-    Too high by chance: noise in a bin adds to it. See ``bootstrap.interval`` for how much.
+    Too high by chance: noise in a bin adds to it. See ``intervals.interval`` for how much.
 
     Args:
         probs: (N,).

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import MIN_PATIENTS, N_REPLICATES, UNDEFINED, Replicates, bootstrap, interval
+from cxrlit.evaluation.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.evaluation.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.groups import Attribute, find_attributes
+from cxrlit.evaluation.intervals import MIN_PATIENTS, UNDEFINED, interval
 from cxrlit.evaluation.measure import AT_THRESHOLD, OVER_LABELS, say_undefined
 from cxrlit.evaluation.metrics import Counts, count_decisions
 from cxrlit.evaluation.operating_point import OperatingPoint

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cxrlit.evaluation import Floats
-from cxrlit.evaluation.bootstrap import LEVEL, N_REPLICATES, NO_VARIATION, bootstrap, draw_weights, interval
+from cxrlit.evaluation.bootstrap import N_REPLICATES, bootstrap, draw_weights
 from cxrlit.evaluation.calibration import name_missing
+from cxrlit.evaluation.intervals import LEVEL, NO_VARIATION, interval
 from cxrlit.evaluation.metrics import Counts, count_decisions, f1_score
 from cxrlit.evaluation.operating_point import Rule, Thresholds
 

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, ndtr, ndtri
 
-from cxrlit.evaluation.bootstrap import (
+from cxrlit.evaluation.bootstrap import Replicates, bootstrap, draw_weights
+from cxrlit.evaluation.intervals import (
     MIN_PATIENTS,
     NO_VARIATION,
-    Replicates,
-    bootstrap,
-    draw_weights,
     find_reasons,
     interval,
     interval_of_change,

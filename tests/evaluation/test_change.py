@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from predicted import draw_arrays, fix_thresholds, make_table
 
-from cxrlit.evaluation.bootstrap import bootstrap, interval_of_change
+from cxrlit.evaluation.bootstrap import bootstrap
 from cxrlit.evaluation.change import compare_parts
+from cxrlit.evaluation.intervals import interval_of_change
 from cxrlit.evaluation.measure import measure
 from cxrlit.labels import LABELS
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.bootstrap import NO_VARIATION
 from cxrlit.evaluation.comparison import adjust_holm, compare_auroc, compare_f1, find_holm_levels
 from cxrlit.evaluation.delong import compare_areas, estimate_areas
+from cxrlit.evaluation.intervals import NO_VARIATION
 from cxrlit.evaluation.metrics import auroc, count_decisions, f1_score, per_label
 from cxrlit.evaluation.question import Question, answer
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, logit
 
-from cxrlit.evaluation.bootstrap import Replicates, bootstrap, interval_of_change, p_of_change
+from cxrlit.evaluation.bootstrap import Replicates, bootstrap
 from cxrlit.evaluation.difference import MIN_P, Differences, find_differences
+from cxrlit.evaluation.intervals import interval_of_change, p_of_change
 
 shares = st.floats(0.01, 0.99)
 values = shares | st.sampled_from([0.0, 1.0])

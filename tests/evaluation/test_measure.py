@@ -13,8 +13,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from cxrlit.evaluation.bootstrap import NO_VARIATION
 from cxrlit.evaluation.fitting import fit_operating_point
+from cxrlit.evaluation.intervals import NO_VARIATION
 from cxrlit.evaluation.measure import METRICS, measure
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.labels import LABELS

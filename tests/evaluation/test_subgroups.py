@@ -7,10 +7,11 @@ from made_up import LABELS, draw_table, fill_table, make_point
 from matplotlib.text import Text
 from scipy.special import expit, ndtri
 
-from cxrlit.evaluation.bootstrap import MIN_PATIENTS, bootstrap, interval
+from cxrlit.evaluation.bootstrap import bootstrap
 from cxrlit.evaluation.calibration import Calibration
 from cxrlit.evaluation.comparison import adjust_holm
 from cxrlit.evaluation.gaps import NO_GAP, OTHERS, describe_gaps
+from cxrlit.evaluation.intervals import MIN_PATIENTS, interval
 from cxrlit.evaluation.metrics import auroc, count_decisions, decision_metrics, f1_over_labels, per_label
 from cxrlit.evaluation.operating_point import OperatingPoint
 from cxrlit.evaluation.predictions import split_arrays

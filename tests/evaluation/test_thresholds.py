@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from cxrlit.evaluation.bootstrap import bootstrap, draw_weights, interval
+from cxrlit.evaluation.bootstrap import bootstrap, draw_weights
+from cxrlit.evaluation.intervals import interval
 from cxrlit.evaluation.operating_point import Rule
 from cxrlit.evaluation.thresholds import GRID, measure_stability, tune_thresholds
 from cxrlit.labels import LABELS

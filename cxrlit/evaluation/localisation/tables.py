@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.bootstrap import N_REPLICATES, Replicates, draw_weights, interval
+from cxrlit.evaluation.bootstrap import N_REPLICATES, Replicates, draw_weights
+from cxrlit.evaluation.intervals import interval
 from cxrlit.evaluation.localisation.scores import COLUMNS, SHARES, Floats
 from cxrlit.evaluation.metrics import divide
 from cxrlit.evaluation.reliability import wilson_interval

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from cxrlit.evaluation.bootstrap import draw_weights, interval
+from cxrlit.evaluation.bootstrap import draw_weights
+from cxrlit.evaluation.intervals import interval
 from cxrlit.evaluation.localisation.scores import COLUMNS, SHARES
 from cxrlit.evaluation.localisation.tables import (
     PRIORS,
