@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.tables import check_unique, read_table
+from cxrlit.data.sources.cells import check_unique
+from cxrlit.data.sources.tables import read_table
 from cxrlit.errors import DataError, LeakageError, name_some, say_count
 
 SPLITS = ("train", "val", "test")

@@ -10,9 +10,10 @@ import pandas as pd
 from cxrlit.config.predictions import PredictionsConfig
 from cxrlit.data.index import read_targets
 from cxrlit.data.load import LoadedData
+from cxrlit.data.sources.cells import read_marks
 from cxrlit.data.sources.patients import read_patients
 from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_names, read_parts
-from cxrlit.data.sources.tables import check_cells, read_header, read_marks, read_table, show
+from cxrlit.data.sources.tables import check_cells, read_header, read_table, show
 from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.evaluation.columns import find_labels, find_roles
 from cxrlit.evaluation.joining import Facts, JoinedPredictions, join_predictions

@@ -21,17 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from cxrlit.config.commands import Labels
 from cxrlit.config.data import View
 from cxrlit.data.index import read_targets
+from cxrlit.data.sources.cells import check_unique, read_marks, refuse_cells
 from cxrlit.data.sources.patients import read_patients, refuse_unseen
 from cxrlit.data.sources.table import SEXES, read_ages
-from cxrlit.data.sources.tables import (
-    check_cells,
-    check_unique,
-    read_header,
-    read_marks,
-    read_table,
-    refuse_cells,
-    show,
-)
+from cxrlit.data.sources.tables import check_cells, read_header, read_table, show
 from cxrlit.errors import DataError, name_some
 from cxrlit.evaluation import Floats
 from cxrlit.evaluation.scores import narrow_probs, read_scores

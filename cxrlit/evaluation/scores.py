@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from cxrlit.config.predictions import Scores
-from cxrlit.data.sources.tables import refuse_cells, say_lines, show
+from cxrlit.data.sources.cells import refuse_cells
+from cxrlit.data.sources.tables import say_lines, show
 from cxrlit.errors import DataError
 from cxrlit.evaluation import Floats
 

@@ -9,18 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrlit.data.sources.tables import (
-    MAX_LINE,
-    MAX_ROWS,
-    check_cells,
-    check_unique,
-    find_table,
-    read_header,
-    read_marks,
-    read_table,
-    say_lines,
-    settle_uncertain,
-)
+from cxrlit.data.sources.cells import check_unique, read_marks, settle_uncertain
+from cxrlit.data.sources.tables import MAX_LINE, MAX_ROWS, check_cells, find_table, read_header, read_table, say_lines
 from cxrlit.errors import ConfigError, CXRLitError, DataError
 from cxrlit.labels import LABELS
 

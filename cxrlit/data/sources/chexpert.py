@@ -24,16 +24,9 @@ from cxrlit.config import CheXpertConfig
 from cxrlit.config.data import MinedConfig
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.cells import check_unique, read_marks, settle_uncertain
 from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import (
-    check_unique,
-    find_table,
-    read_marks,
-    read_table,
-    say_lines,
-    settle_uncertain,
-    show,
-)
+from cxrlit.data.sources.tables import find_table, read_table, say_lines, show
 from cxrlit.errors import DataError
 from cxrlit.labels import match_findings
 

@@ -16,8 +16,9 @@ import pandas as pd
 
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.cells import check_unique
 from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines
+from cxrlit.data.sources.tables import find_table, read_table, say_lines
 from cxrlit.errors import DataError, name_some, say_count
 from cxrlit.labels import match_findings
 

@@ -20,9 +20,10 @@ import pandas as pd
 from cxrlit.config import PadChestConfig
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.cells import check_unique
 from cxrlit.data.sources.files import ImageFiles, attach_files
 from cxrlit.data.sources.patients import refuse_spellings
-from cxrlit.data.sources.tables import check_unique, find_table, read_table, say_lines, show
+from cxrlit.data.sources.tables import find_table, read_table, say_lines, show
 from cxrlit.errors import DataError
 from cxrlit.labels import match_findings, simplify_name
 

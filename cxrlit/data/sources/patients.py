@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlit.data.sources.tables import refuse_cells, say_lines, show
+from cxrlit.data.sources.cells import refuse_cells
+from cxrlit.data.sources.tables import say_lines, show
 from cxrlit.errors import DataError
 
 NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.ASCII | re.MULTILINE)

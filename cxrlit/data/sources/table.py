@@ -15,18 +15,10 @@ from numpy.typing import NDArray
 from cxrlit.config import TableConfig
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.cells import check_unique, read_marks, refuse_cells, settle_uncertain
 from cxrlit.data.sources.files import ImageFiles, attach_files
 from cxrlit.data.sources.patients import read_patients, refuse_unseen
-from cxrlit.data.sources.tables import (
-    check_cells,
-    check_unique,
-    read_header,
-    read_marks,
-    read_table,
-    refuse_cells,
-    settle_uncertain,
-    show,
-)
+from cxrlit.data.sources.tables import check_cells, read_header, read_table, show
 from cxrlit.errors import ConfigError, DataError, name_some
 from cxrlit.labels import match_findings, simplify_name
 

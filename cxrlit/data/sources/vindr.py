@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from cxrlit.config import VinDrConfig
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.cells import check_unique, read_marks
 from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import check_unique, find_table, read_header, read_marks, read_table, say_lines, show
+from cxrlit.data.sources.tables import find_table, read_header, read_table, say_lines, show
 from cxrlit.errors import DataError
 from cxrlit.labels import match_findings
 
