@@ -68,11 +68,7 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
 def suggest_key(key: str, known: list[str], command: str) -> str:
     """What an unknown key of a command may have meant: the end of a message."""
     last = key.rpartition(".")[2]
-    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    if last in known:
-        close = [last]
-    else:
-        close = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    close = [last] if last in known else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f"did you mean {close[0]}?" if close else f"the keys are: {SHOW_KEYS[command]}"
 
 

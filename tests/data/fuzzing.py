@@ -404,7 +404,7 @@ def decode_folder(folder: Path) -> pd.DataFrame:
             found = files.find(name)
             if isinstance(found, str):
                 raise ValueError(found)
-            pixels = decode_pixels(read_file(Path(found.path)))
+            pixels = decode_pixels(read_file(Path(found[0])))
             digest = hash_pixels(pixels)
             if resize_square(pixels, 64, "pad").shape != (64, 64):
                 outcome = "not a square"

@@ -633,7 +633,8 @@ def test_1000_damaged_images(tmp_path: Path, cache: Path) -> None:
     for name in damaged["file"]:
         found = files.find(name)
         if not isinstance(found, str):
-            rows.append((name, found.path, name, found.n_bytes, found.mtime_ns))
+            path, n_bytes, mtime_ns = found
+            rows.append((name, path, name, n_bytes, mtime_ns))
     index = pd.DataFrame(rows, columns=["image", "path", "file", "n_bytes", "mtime_ns"])
     assert len(index) > 980
     index.to_csv(tmp_path / "index.csv", index=False)

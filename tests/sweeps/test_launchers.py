@@ -50,7 +50,7 @@ def test_a_launcher_that_is_not_installed_is_named(lab: Lab, monkeypatch: pytest
     fault = Exception(
         "Could not find 'hydra/launcher/submitit_slurm'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
     )
-    assert _say_hydra_fault(fault, "train").endswith("submitit_slurm needs submitit: pip install 'cxrlit[slurm]'")
+    assert _say_hydra_fault(fault, "train", []).endswith("submitit_slurm needs submitit: pip install 'cxrlit[slurm]'")
 
 
 def launch(lab: Lab, folder: Path, *arguments: str) -> str:
