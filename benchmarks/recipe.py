@@ -9,6 +9,7 @@ predictions are evaluated in the same way. Then the time of a frozen epoch on ca
 
 import argparse
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -44,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = Bench(Path(folder), arguments).measure()
-    report("recipe", "make bench-train ROOT=PATH", rows, arguments.keep)
+    options = [word if word != str(arguments.root) else "PATH" for word in sys.argv[1:] if word != "--keep"]
+    report("recipe", " ".join(["python benchmarks/recipe.py", *options]), rows, arguments.keep)
 
 
 class Score(NamedTuple):
@@ -56,7 +58,8 @@ class Score(NamedTuple):
 
     def describe(self) -> str:
         """Number and interval."""
-        return f"{self.auroc:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        known = f"[{self.low:.3f}, {self.high:.3f}]" if not math.isnan(self.low) else "(no interval)"
+        return f"{self.auroc:.3f} {known}"
 
 
 class Timed(NamedTuple):
