@@ -112,7 +112,8 @@ def test_smoke_evaluation_is_what_training_measured(smoke: tuple[Path, Outcome])
 # ----------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_workers_change_no_bit(lab: Lab, tmp_path: Path, precision: str) -> None:
     arguments = ("phase=scratch", "model.weights=none", f"trainer.precision={precision}")
     first = lab.train_well(*arguments)

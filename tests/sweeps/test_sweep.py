@@ -39,6 +39,7 @@ def read_best(lab: Lab, row: Any) -> pd.Series:
     return metrics.loc[row["best_epoch"]]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_ranked_by_validation(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")

@@ -55,10 +55,9 @@ def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
     assert features.take_train(draws)[:, 0].tolist() == [0, 1, 2, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments",
-    [["phase=frozen"], pytest.param(["phase=finetune", "n_unfreeze=100"], marks=pytest.mark.slow)],
-    ids=["frozen", "finetune"],
+    "arguments", [["phase=frozen"], ["phase=finetune", "n_unfreeze=100"]], ids=["frozen", "finetune"]
 )
 def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Path, arguments: list[str]) -> None:
     arguments = [*arguments, "max_epochs=2", "trainer.precision=fp32"]

@@ -104,10 +104,8 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "moment",
-    ["in a validation", *(pytest.param(name, marks=pytest.mark.slow) for name in MOMENTS if "valid" not in name)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_training_that_was_cut_off_elsewhere(lab: Lab, whole: Path, moment: str) -> None:
     owner, name, number, status = MOMENTS[moment]
     folder = train_until(lab, owner, name, number)
