@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.table import Table
 
 # What train.py imports when it needs it: here once for all of its processes.
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # what has threads of OpenMP cannot be forked: its children would wait for them for ever
     with tempfile.TemporaryDirectory() as name:
         n_equal = kill_often(Lab(Path(name)), options.kills, options.seed)
     say(f"{n_equal} of {options.kills} killed trainings ended as the one that was never killed")
