@@ -16,7 +16,7 @@ from cxrlit.cli import main
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.errors import ConfigError
 from cxrlit.launch import check_command_line, expand_sweep
-from cxrlit.model.densenet import IMAGENET_FILE
+from cxrlit.model.weights import IMAGENET_FILE
 
 CONF = REPO / "conf"
 

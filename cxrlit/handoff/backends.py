@@ -105,7 +105,8 @@ class TorchBackend:
         import torch
         from safetensors.torch import load
 
-        from cxrlit.model.densenet import build_network, check_finite
+        from cxrlit.model.densenet import build_network
+        from cxrlit.model.weights import check_finite
         from cxrlit.training.machine import choose_precision
 
         path, config = bundle.folder / WEIGHTS, bundle.config

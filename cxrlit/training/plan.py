@@ -12,7 +12,7 @@ from cxrlit.data.decode import PREPROCESSING_VERSION
 from cxrlit.data.load import LoadedData
 from cxrlit.errors import CheckpointError
 from cxrlit.files import hash_file, hash_value
-from cxrlit.model.densenet import IMAGENET_FILE
+from cxrlit.model.weights import IMAGENET_FILE
 from cxrlit.training.folder import read_done, read_record
 from cxrlit.training.machine import choose_precision
 from cxrlit.training.resume import Position, find_resume

@@ -17,8 +17,9 @@ from torchvision.models import densenet121, resnet18
 from cxrlit.errors import CheckpointError
 from cxrlit.files import hash_file
 from cxrlit.labels import LABELS
-from cxrlit.model import densenet
-from cxrlit.model.densenet import IMAGENET_FILE, CXRNet, build_network, load_features, load_plain
+from cxrlit.model import weights
+from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.weights import IMAGENET_FILE, load_features, load_plain
 
 
 class Payload:
@@ -197,8 +198,8 @@ def test_imagenet_is_taken_from_the_folder(
 ) -> None:
     torch.save(name_as_of_old(state), tmp_path / "by hand.pth")
     digest = hash_file(tmp_path / "by hand.pth")[:8]  # as torchvision puts it into its file names
-    monkeypatch.setattr(densenet, "IMAGENET_FILE", f"densenet121-{digest}.pth")
-    shutil.copy(tmp_path / "by hand.pth", torch_cache / densenet.IMAGENET_FILE)
+    monkeypatch.setattr(weights, "IMAGENET_FILE", f"densenet121-{digest}.pth")
+    shutil.copy(tmp_path / "by hand.pth", torch_cache / weights.IMAGENET_FILE)
     assert_loaded(build_network("imagenet", "imagenet", len(LABELS), seed=0), state)
 
 
