@@ -12,6 +12,7 @@ import json
 import math
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,12 +42,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs=3, default=[5, 5, 2], help="of frozen, finetune and highres")
     parser.add_argument("--scratch-epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--name", default="recipe", help="of the file of figures: one for each choice of settings kept")
     add_options(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = Bench(Path(folder), arguments).measure()
     options = [word if word != str(arguments.root) else "PATH" for word in sys.argv[1:] if word != "--keep"]
-    report("recipe", " ".join(["python benchmarks/recipe.py", *options]), rows, arguments.keep)
+    report(arguments.name, " ".join(["python benchmarks/recipe.py", *options]), rows, arguments.keep)
 
 
 class Score(NamedTuple):
@@ -90,18 +92,25 @@ class Bench:
         )[0]  # fmt: skip
         save_for_torchvision(scratch, self.weights)
         rows: list[dict[str, Any]] = []
+        scores: dict[str, list[float]] = {}
         for seed in self.arguments.seeds:
             plain, epochs = self.run_plain(scratch / "split.csv", seed)
+            scores.setdefault("plain", []).append(plain.score.auroc)
             for name, cached, wanted in (("cxrlit", "false", ">= 4"), ("cxrlit, cached features", "true", ">= 8")):
                 folder, seconds = self.run_ours(f"{seed}-{cached}", *self.list_recipe(seed, cached))
                 print(f"{name}, seed {seed}: {seconds:.0f} s", flush=True)
                 ours = self.evaluate(f"ckpt={folder}")
+                scores.setdefault(name, []).append(ours.auroc)
                 rows.append(
                     {"what": f"whole recipe, {name}, seed {seed}", "ours": seconds, "baseline": plain.seconds,
                      "unit": "s", "ratio": plain.seconds / seconds, "wanted": wanted}
                 )  # fmt: skip
                 said = f"its test macro AUROC {ours.describe()}, plain {plain.score.describe()}"
                 rows.append({"what": said, "ours": ours.auroc, "baseline": plain.score.auroc})
+        means = {name: statistics.fmean(values) for name, values in scores.items()}
+        theirs = means.pop("plain")
+        said = f"mean test macro AUROC of {len(self.arguments.seeds)} seeds"
+        rows += [{"what": f"{said}, {name}", "ours": mean, "baseline": theirs} for name, mean in means.items()]
         ours_s, theirs_s = self.time_frozen_epoch(), min(epochs[: self.epochs["frozen"]])
         rows.append(
             {"what": "frozen epoch on cached features, from the second on", "ours": ours_s, "baseline": theirs_s,

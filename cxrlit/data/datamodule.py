@@ -148,6 +148,11 @@ class CXRDataModule(LightningDataModule):
                 raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
         return parts
 
+    @property
+    def n_cached(self) -> int | None:
+        """Units of the network behind the ``features`` of a batch; None where it brings images."""
+        return None if self.features is None else self.features.n_units
+
     def train_dataloader(self) -> DataLoader[Batch]:
         sampler = EpochSampler(
             self.repeats, self.seed, first_epoch=self.first_epoch, n_behind=self.n_behind * self.batch_size

@@ -14,7 +14,9 @@ from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 
 def measure_start(network: CXRNet, config: TrainConfig, precision: Precision, datamodule: CXRDataModule) -> float:
-    """Validation macro AUROC of the weights that a phase starts from, at the phase's own image size."""
+    """Validation macro AUROC of the weights that a phase starts from, at the phase's own image size, on its features
+    where it has them.
+    """
     options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     trainer = Trainer(
         **device_options(config.trainer),
@@ -23,6 +25,6 @@ def measure_start(network: CXRNet, config: TrainConfig, precision: Precision, da
         enable_model_summary=False,
         **options,
     )
-    module = CXRModule(network, labels=datamodule.data.labels)
+    module = CXRModule(network, labels=datamodule.data.labels, n_cached=datamodule.n_cached)
     trainer.validate(module, datamodule=datamodule, verbose=False)
     return macro(module.auroc["val"]).value

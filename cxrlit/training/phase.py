@@ -63,6 +63,7 @@ def run_phase(
     data: LoadedData,
     precision: Precision,
     before: Path | None,
+    later: Sequence[PlannedPhase] = (),
     callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train one phase, from its start or from where it was cut off, and finish its folder.
@@ -73,6 +74,7 @@ def run_phase(
         data: Index and split.
         precision: bf16 or fp32.
         before: Checkpoint or phase folder that it starts from; None: what ``model.weights`` says.
+        later: The phases after it that are to be trained: of their features, what lies on the way is kept, too.
         callbacks: What watches it and changes no result.
 
     Raises:
@@ -105,15 +107,15 @@ def run_phase(
         compare_versions(record)
         datamodule.first_epoch, datamodule.n_behind = point.position.epoch, point.position.n_batches
     with use_threads(record["threads"]):
+        if phase.n_views:
+            datamodule.features = after_rank_0(
+                lambda: open_features(network, phase, later, config, precision, datamodule)
+            )
         if phase.config.require_improvement and "start_val_auroc_macro" not in record:
             record["start_val_auroc_macro"] = measure_start(network, config, precision, datamodule)
             from_rank_0(lambda: write_json(phase.folder / RECORD, record))
         if phase.config.require_improvement:
             say(f"It starts from validation macro AUROC {record['start_val_auroc_macro']:.4f}")
-        if phase.n_views:
-            datamodule.features = after_rank_0(
-                lambda: open_features(network, phase.config, config, precision, datamodule, phase.n_views)
-            )
         say(f"It computes in {precision}, threads: {torch.get_num_threads()}; {datamodule.describe_loading()}")
         if n_ranks() > 1:
             sync_batch_norms(network)
@@ -128,7 +130,7 @@ def run_phase(
             scheduler=phase.config.scheduler,
             pos_weight=None if config.loss.name == "bce" else torch.tensor(pos_weight["weight"].to_numpy(np.float32)),
             train_auroc=config.metrics.train,
-            n_cached=datamodule.features.n_units if datamodule.features else None,
+            n_cached=datamodule.n_cached,
         )
         trainer = build_trainer(phase, config, precision, facts, callbacks)
         with hold_signals():

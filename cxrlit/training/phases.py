@@ -53,12 +53,13 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     data = after_rank_0(partial(load_data, config.data, config.labels, Path(config.cache_dir)))
     phases, precision = from_rank_0(partial(plan_work, config, data, seen, start, before))
 
-    for phase in phases:
+    for number, phase in enumerate(phases, start=1):
         if phase.status in TO_RUN:
+            later = [other for other in phases[number:] if other.status in TO_RUN]
             waiting = f"waiting for another process that trains {show_path(phase.folder)}"
             with catch_signals(), hold_lock(phase.folder, waiting) if rank() == 0 else nullcontext():
                 if from_rank_0(partial(read_done, phase.folder)) is None:
-                    run_phase(phase, config, data, precision, before, callbacks if phase is phases[-1] else ())
+                    run_phase(phase, config, data, precision, before, later, () if later else callbacks)
         if phase.status != "not needed":
             from_rank_0(partial(drop_states, phase.folder))  # where a kill came between the record and this
         before = phase.folder

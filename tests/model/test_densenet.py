@@ -143,7 +143,7 @@ def test_what_is_frozen_is_computed_a_few_images_at_a_time(network: CXRNet, n_im
     assert sum(numbers) == n_images
     assert max(numbers) == min(n_images, IMAGES_A_THREAD * torch.get_num_threads())
     with torch.no_grad():
-        torch.testing.assert_close(made, network.begin_few(images, 20), rtol=0, atol=1e-4)
+        torch.testing.assert_close(made, network.begin_few(images, [20])[0], rtol=0, atol=1e-4)
 
 
 def test_logits_are_float32_under_autocast(network: CXRNet) -> None:

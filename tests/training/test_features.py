@@ -1,5 +1,6 @@
 """Training on what the frozen part of a network made of the images, kept on disk; and on a compiled network."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,13 @@ def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab) -> None:
+def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab, tmp_path: Path) -> None:
+    lab.cache = tmp_path / "cache"
     first = lab.train("phase=finetune", "n_unfreeze=50", "max_epochs=3", *CACHED)
     assert "1 view of each training image, 0 MiB" in first.out  # the frozen phase has one epoch
+    assert "2 of 2 files computed" in first.out
     assert "2 views of each training image" in first.out
-    assert "3 of 3 files computed" in first.out
+    assert "1 of 3 files computed" in first.out  # the others lie on the way of what the frozen phase needs
     folder = lab.cache / "features"
     for name in folder.glob("*/train-1.npy"):  # only the second phase has a second view
         name.write_bytes(name.read_bytes()[:-1000])
@@ -91,6 +94,36 @@ def test_they_are_computed_once_and_serve_what_has_the_same(lab: Lab) -> None:
     assert {path: time for path, time in read_times(folder).items() if path.suffix == ".npy"} == {
         path: time for path, time in before.items() if path.suffix == ".npy"
     }
+
+
+@pytest.mark.slow
+def test_what_is_kept_on_the_way_is_what_the_later_phase_would_compute(lab: Lab, tmp_path: Path) -> None:
+    settings = (
+        "phases.finetune.n_unfreeze=50",
+        "phases.finetune.max_epochs=2",
+        "phases.highres.n_unfreeze=200",
+        *CACHED,
+    )
+    lab.cache = tmp_path / "at once"
+    at_once = lab.train("phase=highres", *settings)
+    assert re.findall(r"(\d) of (\d) files computed", at_once.out) == [("2", "2"), ("1", "3"), ("0", "2")]
+    lab.cache, lab.runs = tmp_path / "one by one", tmp_path / "runs of it"
+    for phase in ("frozen", "finetune", "highres"):
+        alone = lab.train(f"phase={phase}", *settings)
+    assert re.findall(r"(\d) of (\d) files computed", alone.out) == [("2", "2")]
+    kept = [
+        {path.relative_to(folder): path.read_bytes() for path in (folder / "features").glob("*/*.npy")}
+        for folder in (tmp_path / "at once", tmp_path / "one by one")
+    ]
+    assert len(kept[0]) == 2 + 3 + 2
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.slow
+def test_what_an_earlier_phase_trains_is_not_kept_on_the_way(lab: Lab, tmp_path: Path) -> None:
+    lab.cache = tmp_path / "cache"
+    trained = lab.train("phase=highres", "phases.finetune.n_unfreeze=100", "phases.highres.n_unfreeze=50", *CACHED)
+    assert re.findall(r"(\d) of (\d) files computed", trained.out) == [("2", "2"), ("0", "2"), ("2", "2")]
 
 
 @pytest.mark.slow
