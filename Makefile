@@ -48,7 +48,7 @@ bench-predict: $(READY)  ## a bundle on files against the plain way to do the sa
 	$(BIN)/python benchmarks/demo.py $(KEEP)
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
-	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/kills.py $(KEEP)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from figures import add_options, report
 from rich.table import Table
 
 # What train.py imports when it needs it: here once for all of its processes.
@@ -147,11 +148,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    add_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)  # what has threads of OpenMP cannot be forked: its children would wait for them for ever
     with tempfile.TemporaryDirectory() as name:
         n_equal = kill_often(Lab(Path(name)), options.kills, options.seed)
-    say(f"{n_equal} of {options.kills} killed trainings ended as the one that was never killed")
+    what = "trainings killed at a random moment that ended with the bytes of the one that was not"
+    rows = [{"what": what, "ours": n_equal, "baseline": options.kills, "wanted": "all"}]
+    command = f"python benchmarks/kills.py --kills {options.kills} --seed {options.seed}"
+    report("kills", command, rows, options.keep)
     raise SystemExit(n_equal != options.kills)
 
 

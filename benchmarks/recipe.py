@@ -109,8 +109,9 @@ class Bench:
                 rows.append({"what": said, "ours": ours.auroc, "baseline": plain.score.auroc})
         means = {name: statistics.fmean(values) for name, values in scores.items()}
         theirs = means.pop("plain")
-        said = f"mean test macro AUROC of {len(self.arguments.seeds)} seeds"
-        rows += [{"what": f"{said}, {name}", "ours": mean, "baseline": theirs} for name, mean in means.items()]
+        if len(self.arguments.seeds) > 1:
+            said = f"mean test macro AUROC of {len(self.arguments.seeds)} seeds"
+            rows += [{"what": f"{said}, {name}", "ours": mean, "baseline": theirs} for name, mean in means.items()]
         ours_s, theirs_s = self.time_frozen_epoch(), min(epochs[: self.epochs["frozen"]])
         rows.append(
             {"what": "frozen epoch on cached features, from the second on", "ours": ours_s, "baseline": theirs_s,
