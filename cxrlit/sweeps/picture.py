@@ -1,17 +1,21 @@
 """The picture of a sweep: validation macro AUROC by each parameter."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 
 from cxrlit.files import replace_file
 
 LOG_SPAN = 10
 """Positive numbers that span more than this are drawn by their logarithm."""
-MAX_TICKS = 6
-"""Values that each get a tick of their own."""
+LETTER = 0.026
+"""Width of a letter of a tick's text, as a share of a panel's."""
 LOG_KEYS = ("lr", "weight_decay")
 
 
@@ -48,6 +52,17 @@ def is_log(key: str, values: "pd.Series[float]") -> bool:
     return bool(lowest > 0 and (key.rpartition(".")[2] in LOG_KEYS or highest > LOG_SPAN * lowest))
 
 
+def has_room(ticks: NDArray[Any], log: bool) -> bool:
+    """Whether each of some numbers, in order, can have a tick with its text of its own.
+
+    >>> has_room(np.array([1e-5, 1e-4, 1e-3]), log=True), has_room(np.array([1e-5, 1.2e-5, 1e-3]), log=True)
+    (True, False)
+    """
+    places = np.log(ticks) if log else ticks
+    letters = max(len(f"{tick:g}") for tick in ticks)
+    return bool(np.all(np.diff(places) >= LETTER * letters * (places[-1] - places[0])))
+
+
 def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
     numbers = pd.to_numeric(scored[key], errors="coerce")
     is_number = bool(numbers.notna().all())
@@ -58,10 +73,13 @@ def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
     if not is_number:
         axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 8 else 0)
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif numbers.nunique() <= MAX_TICKS:
-        ticks = sorted(numbers.unique())
+    elif has_room(ticks := np.unique(numbers), log=axes.get_xscale() == "log"):
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+    elif axes.get_xscale() == "log":
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if ticks[-1] < 100 * ticks[0] else (1,)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     done, pruned = (scored["status"] == status for status in ("done", "pruned"))
     axes.scatter(x[done], scored["auroc_macro"][done], color="C0", alpha=0.8, label="done")
     if pruned.any():
