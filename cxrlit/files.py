@@ -10,8 +10,9 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ from cxrlit.console import say
 if TYPE_CHECKING:  # half a second, for what most users of this file do without
     import pandas as pd
 
-STAGED = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
-"""Names of what is under way."""
+STAGED = re.compile(r"\.(.+)-[0-9a-f]{8}(\.\w+)?")
+"""Names of what is under way; the groups are those of what it becomes."""
 
 
 @contextmanager
@@ -65,10 +66,13 @@ def replace_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def sweep_staged(folder: Path) -> None:
-    """Remove the files that killed processes have left under way in a folder. Nobody may be writing there."""
+def sweep_staged(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
+    """Remove what killed processes have left under way in a folder, of files with such names. Nobody may be writing
+    there.
+    """
     for path in folder.iterdir():
-        if STAGED.fullmatch(path.name) and path.is_file():
+        staged = STAGED.fullmatch(path.name)
+        if staged and path.is_file() and any(fnmatch(staged[1] + (staged[2] or ""), name) for name in patterns):
             path.unlink()
 
 

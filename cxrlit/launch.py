@@ -186,6 +186,8 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
         return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_say_hydra_fault(error, config_name, overrides)) from None
+    except ValueError as error:  # labels.x=1
+        raise ConfigError(f"{' '.join(overrides)}: a place in a list is a number ({error})") from None
 
 
 def compose_defaults(
@@ -274,9 +276,15 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
     key = re.search(r"Could not override '([^']+)'", text)
     if key and not re.search(r"\bvalue\b.*\b(of type|could not)\b", text):
         name = key[1].lstrip("+")
+        groups = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", text)
+        if groups:
+            return f"{name}: there is no such group; there are {groups[1]}"
         loader = GlobalHydra.instance().config_loader()
-        choices = [override for override in overrides if loader.get_group_options(name_key(override))]
-        composed = compose(config_name, overrides=choices)
+        choices = [text for text in overrides if name_key(text) != name and loader.get_group_options(name_key(text))]
+        try:
+            composed = compose(config_name, overrides=choices)
+        except HydraException:  # another of them is at fault, too
+            composed = compose(config_name)
         known = [other for other in list_keys(OmegaConf.to_container(composed)) if other != name]
         return f"{name}: there is no such key; {suggest_key(name, known, config_name)}"
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)

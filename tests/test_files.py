@@ -133,6 +133,14 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) ->
     assert list_names(tmp_path) == sorted([*others, ".folder-0123abcd", "made here.csv"])
 
 
+def test_of_some_names_alone(tmp_path: Path) -> None:
+    others = [".predictions-0123abcd.csv", ".eval_a-0123abcd.png"]
+    for name in (*others, ".eval_a-0123abcd.csv", ".dropped-0123abcd.csv"):
+        (tmp_path / name).write_text("half")
+    sweep_staged(tmp_path, ["eval_*.csv", "dropped.csv"])
+    assert list_names(tmp_path) == sorted(others)
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_kill_leaves_what_was_there(tmp_path: Path, kind: str) -> None:
     old = tmp_path / "file"

@@ -68,19 +68,17 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
 def suggest_key(key: str, known: list[str], command: str) -> str:
     """What an unknown key of a command may have meant: the end of a message."""
     last = key.rpartition(".")[2]
-    close = [last] if last in known else difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    same = [other for other in known if other.rpartition(".")[2] == last]
+    close = difflib.get_close_matches(key, same, n=1, cutoff=0.7) or [other for other in same if other == last]
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f"did you mean {close[0]}?" if close else f"the keys are: {SHOW_KEYS[command]}"
 
 
 def list_keys(values: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all keys of nested dicts."""
-    if not isinstance(values, dict):
-        return []
-    return [
-        name
-        for key, value in values.items()
-        for name in (f"{prefix}{key}", *list_keys(value, prefix=f"{prefix}{key}."))
-    ]
+    """Dotted names of all keys of nested dicts that hold a value."""
+    if not isinstance(values, dict) or not values:
+        return [prefix.removesuffix(".")] if prefix else []
+    return [name for key, value in values.items() for name in list_keys(value, prefix=f"{prefix}{key}.")]
 
 
 def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:

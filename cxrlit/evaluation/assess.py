@@ -16,7 +16,7 @@ from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predi
 from cxrlit.evaluation.subject import Subject
 from cxrlit.evaluation.tables import tabulate_confusion, tabulate_labels, tabulate_summary, tabulate_thresholds
 from cxrlit.evaluation.thresholds import Stability, measure_stability
-from cxrlit.files import write_csv
+from cxrlit.files import sweep_staged, write_csv
 
 HOME, EXTERNAL = "home", "external"
 
@@ -137,11 +137,18 @@ OWNED_FOLDERS = ("figures", "heatmaps")
 
 
 def clear_evaluation(out: Path) -> None:
-    """Remove what an earlier evaluation left in a folder, so that no file of it stays beside the new ones."""
-    if not (out / "eval_summary.csv").is_file():
+    """Remove what an earlier evaluation left in a folder, whole or killed, so that no file of it stays beside the new
+    ones.
+    """
+    if out.is_dir():
+        sweep_staged(out, OWNED)
+    summary = out / "eval_summary.csv"
+    if not summary.is_file():
         return
-    for pattern in OWNED:
-        for path in out.glob(pattern):
-            path.unlink()
     for name in OWNED_FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
+    for pattern in OWNED:
+        for path in out.glob(pattern):
+            if path != summary:
+                path.unlink()
+    summary.unlink()  # last: it says that the others are an evaluation's

@@ -7,17 +7,20 @@ phase whose own input lies on the way.
 """
 
 import hashlib
+import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.console import say, show_path
@@ -30,6 +33,20 @@ from cxrlit.model.densenet import CXRNet, count_frozen_units, list_trainable
 from cxrlit.training.folder import read_versions
 from cxrlit.training.machine import choose_device
 from cxrlit.training.plan import TRAINING_VERSION, PlannedPhase
+
+
+class Pass(NamedTuple):
+    """A way of images through the network.
+
+    Attributes:
+        make_loader: Makes the loader of the images.
+        n_rows: How many there are.
+        paths: For numbers of units, the file of what they make of the images.
+    """
+
+    make_loader: Callable[[], Iterable[Any]]
+    n_rows: int
+    paths: Mapping[int, Path]
 
 
 def open_features(
@@ -55,30 +72,37 @@ def open_features(
     """
     n_units, along = _count_units(network, phase), _find_along(network, phase, later)
     folders = {units: _name_folder(network, units, config, precision, datamodule) for units in {n_units, *along}}
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
     loaders = {f"train-{view}": partial(datamodule.view_dataloader, view) for view in range(phase.n_views)}
     loaders["val"] = partial(datamodule.plain_dataloader, "val")
-    arrays, n_missing = {}, 0
-    with ExitStack() as locks:
-        for folder in sorted(folders.values()):  # in one order: no two processes wait for each other
-            waiting = f"waiting for another process that computes {show_path(folder)}"
-            locks.enter_context(hold_lock(folder, waiting))
-            sweep_staged(folder)
+
+    def list_passes() -> list[Pass]:
+        passes = []
         for number, (name, make_loader) in enumerate(loaders.items()):
-            path, n_rows = folders[n_units] / f"{name}.npy", len(datamodule.parts[name.partition("-")[0]])
-            found = _open(path, n_rows)
-            if found is None:
-                n_missing += 1
-                paths = {n_units: path}
-                for units, n_views in along.items():
-                    other = folders[units] / path.name
-                    if (name == "val" or number < n_views) and _open(other, n_rows) is None:
-                        paths[units] = other
-                _compute(network, make_loader(), n_rows, paths, config.trainer.accelerator, precision)
-                found = _open(path, n_rows)
-            assert found is not None
-            arrays[name] = found
+            n_rows = len(datamodule.parts[name.partition("-")[0]])
+            wanted = [n_units, *(units for units, n_views in along.items() if name == "val" or number < n_views)]
+            paths = {units: folders[units] / f"{name}.npy" for units in wanted}
+            missing = {units: path for units, path in paths.items() if _open(path, n_rows) is None}
+            if n_units in missing:
+                passes.append(Pass(make_loader, n_rows, missing))
+        return passes
+
+    n_missing = 0
+    if list_passes():  # what is whole is whole without a lock
+        with ExitStack() as locks:
+            for folder in sorted(folders.values()):  # in one order: no two processes wait for each other
+                folder.mkdir(parents=True, exist_ok=True)
+                waiting = f"waiting for another process that computes {show_path(folder)}"
+                locks.enter_context(hold_lock(folder, waiting))
+                sweep_staged(folder)
+            passes = list_passes()
+            n_missing = len(passes)
+            if passes:
+                _compute(network, passes, datamodule.img_size, config.trainer.accelerator, precision)
+    arrays = {}
+    for name in loaders:
+        found = _open(folders[n_units] / f"{name}.npy", len(datamodule.parts[name.partition("-")[0]]))
+        assert found is not None
+        arrays[name] = found
     n_bytes = sum(array.nbytes for array in arrays.values())
     views = "1 view" if phase.n_views == 1 else f"{phase.n_views} views"
     say(
@@ -139,38 +163,41 @@ def _open(path: Path, n_rows: int) -> NDArray[Any] | None:
 
 
 @torch.inference_mode()
-def _compute(
-    network: CXRNet,
-    loader: Iterable[Any],
-    n_rows: int,
-    paths: Mapping[int, Path],
-    accelerator: str,
-    precision: Precision,
-) -> None:
-    """Write what numbers of units make of the images of a loader, each into its file, in one pass."""
+def _compute(network: CXRNet, passes: Sequence[Pass], img_size: int, accelerator: str, precision: Precision) -> None:
     device = choose_device(accelerator)
     home = network.head.weight.device
     network.to(device).eval()
-    stops = sorted(paths)
-    arrays: list[NDArray[Any]] = []
-    done = 0
-    with ExitStack() as files, torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-        staged = [files.enter_context(replace_file(paths[stop])) for stop in stops]
-        for batch in track(loader, f"Computing features ({paths[stops[-1]].stem})"):
-            made = network.begin_with_stops(batch["image"].to(device), stops)
-            if stops[-1] == len(network.units):
-                made[-1] = network.finish(made[-1], stops[-1]).mean(dim=(2, 3))
-            packed = [pack(maps) for maps in made]
-            if not arrays:
-                _check_room(paths[stops[-1]], n_rows, sum(rows[0].nbytes for rows in packed))
-                arrays = [_create(file, n_rows, rows) for file, rows in zip(staged, packed, strict=True)]
-            for array, rows in zip(arrays, packed, strict=True):
-                array[done : done + len(rows)] = rows
-            done += len(packed[0])
-        assert done == n_rows
-        for array in arrays:
-            array.flush()  # type: ignore[attr-defined]  # it is a memmap
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        _check_room(network, passes, torch.zeros(1, 1, img_size, img_size, dtype=torch.uint8, device=device))
+        for one in passes:
+            _write(network, one, device)
     network.to(home)
+
+
+def _write(network: CXRNet, one: Pass, device: str) -> None:
+    """Let a pass write its files."""
+    arrays: list[np.memmap[Any, Any]] = []
+    stops, done = sorted(one.paths), 0
+    with ExitStack() as files:
+        staged = [files.enter_context(replace_file(one.paths[stop])) for stop in stops]
+        for batch in track(one.make_loader(), f"Computing features ({one.paths[stops[-1]].stem})"):
+            made = _make(network, batch["image"].to(device), stops)
+            if not arrays:
+                arrays = [_create(path, one.n_rows, rows) for path, rows in zip(staged, made, strict=True)]
+            for array, rows in zip(arrays, made, strict=True):
+                array[done : done + len(rows)] = rows
+            done += len(made[0])
+        assert done == one.n_rows
+        for array in arrays:
+            array.flush()
+
+
+def _make(network: CXRNet, images: Tensor, stops: Sequence[int]) -> list[NDArray[Any]]:
+    """What is kept of images at each stop."""
+    made = network.begin_with_stops(images, stops)
+    if stops[-1] == len(network.units):
+        made[-1] = network.finish(made[-1], stops[-1]).mean(dim=(2, 3))
+    return [pack(maps) for maps in made]
 
 
 def _hash_weights(module: torch.nn.Module) -> str:
@@ -180,16 +207,28 @@ def _hash_weights(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _check_room(path: Path, n_rows: int, row_bytes: int) -> None:
-    """The disk is asked first: a mapped file that does not fit is a crash."""
-    wanted, free = n_rows * row_bytes, shutil.disk_usage(path.parent).free
+def _check_room(network: CXRNet, passes: Sequence[Pass], image: Tensor) -> None:
+    """Whether the disk has room for all that is to be computed, before any of it is."""
+    stops = sorted({stop for one in passes for stop in one.paths})
+    row_bytes = {stop: made.nbytes for stop, made in zip(stops, _make(network, image, stops), strict=True)}
+    wanted = sum(one.n_rows * row_bytes[stop] for one in passes for stop in one.paths)
+    place = next(iter(passes[0].paths.values())).parents[1]
+    free = shutil.disk_usage(place).free
     if wanted > free:
         raise ConfigError(
-            f"{path}: features of {n_rows:,} images take {wanted / 2**30:,.1f} GiB and {free / 2**30:,.1f} are free: "
-            "lower feature_views, set another cache_dir, or cache_features=false"
+            f"{show_path(place)}: the features that are missing take {wanted / 2**20:,.0f} MiB and "
+            f"{free / 2**20:,.0f} are free: set another cache_dir, lower feature_views, or cache_features=false"
         )
 
 
-def _create(path: Path, n_rows: int, like: NDArray[Any]) -> NDArray[Any]:
-    """A file for so many rows, to be filled."""
-    return np.lib.format.open_memmap(path, mode="w+", dtype=like.dtype, shape=(n_rows, *like.shape[1:]))
+def _create(path: Path, n_rows: int, like: NDArray[Any]) -> "np.memmap[Any, Any]":
+    """A file for so many rows, to be filled: its blocks are taken now, for a mapped file on a full disk is a crash."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=like.dtype, shape=(n_rows, *like.shape[1:]))
+    if sys.platform == "linux":
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                error.filename = str(path)
+                raise
+    return array

@@ -18,7 +18,7 @@ from cxrlit.training.machine import choose_precision
 from cxrlit.training.resume import Position, find_resume
 from cxrlit.training.targets import REQUIRED_CALLBACKS, check_targets, merge_callbacks
 
-TRAINING_VERSION = 4
+TRAINING_VERSION = 5
 """Part of every phase's id. Rises when the same config would train to another result."""
 
 DISPLAY_TARGETS = frozenset(

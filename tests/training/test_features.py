@@ -1,7 +1,11 @@
 """Training on what the frozen part of a network made of the images, kept on disk; and on a compiled network."""
 
+import errno
+import os
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,12 +13,15 @@ import pytest
 import torch
 from lab import Lab, read_times
 
+from cxrlit.config import PhaseConfig
 from cxrlit.data.features import Features, pack, restore
 from cxrlit.data.sampler import Draw
+from cxrlit.errors import ConfigError
 from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable, unfreeze_last
 from cxrlit.training.checkpoint import read_checkpoint
-from cxrlit.training.features import _open
+from cxrlit.training.features import Pass, _compute, _create, _find_along, _open
 from cxrlit.training.machine import compile_network
+from cxrlit.training.plan import PlannedPhase
 
 CACHED = ("cache_features=true", "trainer.precision=fp32")
 
@@ -54,6 +61,56 @@ def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
     features = Features(66, views, views[0])
     draws = [Draw(0, 1, 0), Draw(4, 0, 0), Draw(4, 0, 1), Draw(5, 2, 1)]
     assert features.take_train(draws)[:, 0].tolist() == [0, 1, 2, 0]
+
+
+def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
+    config = PhaseConfig(
+        img_size=img_size, batch_size=8, n_unfreeze=n_unfreeze, n_unfreeze_schedule=None, freeze_bn=True, lr=1e-3,
+        max_epochs=2, scheduler=None, require_improvement=False, callbacks={},
+    )  # fmt: skip
+    return PlannedPhase("frozen", config, {}, "id", Path(), "run", n_views=n_views)
+
+
+@pytest.mark.parametrize(
+    ("later", "along"),
+    [
+        ([plan(100)], {51: 2}),
+        ([plan(100, n_views=1)], {51: 1}),
+        ([plan(100, n_views=0)], {}),
+        ([plan(100, img_size=64)], {}),
+        ([plan(50), plan(100)], {58: 2, 51: 2}),
+        ([plan(100), plan(50)], {51: 2}),  # what it takes as it is, the first trains
+        ([plan(100, img_size=64), plan(50)], {}),
+        ([plan(0)], {}),
+    ],
+)
+def test_what_lies_on_the_way(later: list[PlannedPhase], along: dict[int, int]) -> None:
+    network = build_network("none", "imagenet", 8, seed=0)
+    assert _find_along(network, plan(0), later) == along
+
+
+def test_a_disk_without_room_is_told_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> list[None]:
+        raise AssertionError("it was computed")
+
+    network = build_network("none", "imagenet", 8, seed=0).eval()
+    paths = {66: tmp_path / "a" / "val.npy", 51: tmp_path / "b" / "val.npy"}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    row = (1024 + 576) * 4
+    with pytest.raises(ConfigError, match=rf"take {100_000 * row / 2**20:,.0f} MiB and 1 are free: set another"):
+        _compute(network, [Pass(load, 100_000, paths)], 32, "cpu", "fp32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, start: int, n_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: .*val.npy"):
+        _create(tmp_path / "val.npy", 10, np.zeros((2, 3), np.float32))
 
 
 @pytest.mark.slow
