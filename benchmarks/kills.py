@@ -84,7 +84,10 @@ class Lab:
         if child == 0:
             _run_child(lambda: _watch_files(self.runs, kill.operation), self.arguments, self.log)
         if kill.seconds is not None:
-            time.sleep(kill.seconds)
+            deadline = time.perf_counter() + kill.seconds
+            how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            while time.perf_counter() < deadline and os.waitid(os.P_PID, child, how) is None:
+                time.sleep(0.01)
             os.kill(child, signal.SIGKILL)  # a child that has ended is still there to be waited for
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
