@@ -280,7 +280,9 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         if groups:
             return f"{name}: there is no such group; there are {groups[1]}"
         loader = GlobalHydra.instance().config_loader()
-        choices = [text for text in overrides if name_key(text) != name and loader.get_group_options(name_key(text))]
+        choices = [
+            choice for choice in overrides if loader.get_group_options(name_key(choice)) and name_key(choice) != name
+        ]
         try:
             composed = compose(config_name, overrides=choices)
         except HydraException:  # another of them is at fault, too

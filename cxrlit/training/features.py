@@ -74,16 +74,16 @@ def open_features(
     folders = {units: _name_folder(network, units, config, precision, datamodule) for units in {n_units, *along}}
     loaders = {f"train-{view}": partial(datamodule.view_dataloader, view) for view in range(phase.n_views)}
     loaders["val"] = partial(datamodule.plain_dataloader, "val")
+    n_rows = {name: len(datamodule.parts[name.partition("-")[0]]) for name in loaders}
 
     def list_passes() -> list[Pass]:
         passes = []
         for number, (name, make_loader) in enumerate(loaders.items()):
-            n_rows = len(datamodule.parts[name.partition("-")[0]])
             wanted = [n_units, *(units for units, n_views in along.items() if name == "val" or number < n_views)]
             paths = {units: folders[units] / f"{name}.npy" for units in wanted}
-            missing = {units: path for units, path in paths.items() if _open(path, n_rows) is None}
+            missing = {units: path for units, path in paths.items() if _open(path, n_rows[name]) is None}
             if n_units in missing:
-                passes.append(Pass(make_loader, n_rows, missing))
+                passes.append(Pass(make_loader, n_rows[name], missing))
         return passes
 
     n_missing = 0
@@ -100,7 +100,7 @@ def open_features(
                 _compute(network, passes, datamodule.img_size, config.trainer.accelerator, precision)
     arrays = {}
     for name in loaders:
-        found = _open(folders[n_units] / f"{name}.npy", len(datamodule.parts[name.partition("-")[0]]))
+        found = _open(folders[n_units] / f"{name}.npy", n_rows[name])
         assert found is not None
         arrays[name] = found
     n_bytes = sum(array.nbytes for array in arrays.values())

@@ -59,7 +59,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
             waiting = f"waiting for another process that trains {show_path(phase.folder)}"
             with catch_signals(), hold_lock(phase.folder, waiting) if rank() == 0 else nullcontext():
                 if from_rank_0(partial(read_done, phase.folder)) is None:
-                    run_phase(phase, config, data, precision, before, later, () if later else callbacks)
+                    run_phase(phase, config, data, precision, before, later, callbacks if phase is phases[-1] else ())
         if phase.status != "not needed":
             from_rank_0(partial(drop_states, phase.folder))  # where a kill came between the record and this
         before = phase.folder
