@@ -6,8 +6,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from cxrlit.commands.hydra_main import launch, run_task
 from cxrlit.config import EvaluateConfig
-from cxrlit.launch import launch, run_task
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 

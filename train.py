@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
+from cxrlit.commands.hydra_main import compose_defaults, launch, run_task
 from cxrlit.config import EvaluateConfig, MachineConfig, TrainConfig
-from cxrlit.launch import compose_defaults, launch, run_task
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
@@ -21,7 +21,7 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()) -> "Result":
     """Returns the goal; a sweep ranks it by its validation macro AUROC, and may give callbacks that watch it."""
     from cxrlit.evaluation.evaluate import evaluate
-    from cxrlit.training.phases import train
+    from cxrlit.training.chain import train
 
     result = train(config, callbacks)
     if config.evaluate:

@@ -39,15 +39,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from cxrlit.config import AugmentConfig, CheXpertConfig, PrepareConfig, read_config
+from cxrlit.core.labels import LABELS
+from cxrlit.data.augment import Augment
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.load import LoadedData, ReadData, load_data, split_data
-from cxrlit.data.open import open_data_store, open_data_stores
+from cxrlit.data.dataset import LoadedData, ReadData, load_data, split_data
+from cxrlit.data.image_files import StoredFiles
 from cxrlit.data.sources.chexpert import read_chexpert
-from cxrlit.data.sources.files import StoredFiles
 from cxrlit.data.sources.nih import read_nih
-from cxrlit.data.sources.synthetic import write_synthetic
-from cxrlit.data.transforms import Augment
-from cxrlit.labels import LABELS
+from cxrlit.data.store.open_stores import open_data_store, open_data_stores
+from cxrlit.data.synthetic.drawn_set import write_synthetic
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SIZES = (224, 320)

@@ -34,19 +34,19 @@ from figures import add_options, report
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrlit.evaluation.bootstrap import bootstrap, draw_weights
-from cxrlit.evaluation.calibration import fit_calibration
-from cxrlit.evaluation.comparison import compare_auroc
-from cxrlit.evaluation.curves import make_curves
-from cxrlit.evaluation.delong import estimate_areas
-from cxrlit.evaluation.intervals import interval
-from cxrlit.evaluation.metrics import auroc, average_precision, per_label
-from cxrlit.evaluation.operating_point import OperatingPoint
+from cxrlit.core.labels import LABELS
+from cxrlit.evaluation.compare.changes import compare_auroc
+from cxrlit.evaluation.measure.roc_pr_curves import make_curves
+from cxrlit.evaluation.measure.tune_thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.subgroups import measure_subgroups
-from cxrlit.evaluation.thresholds import measure_stability, tune_thresholds
-from cxrlit.evaluation.weighted import DECISIONS, ERRORS, RANKING
-from cxrlit.labels import LABELS
+from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
+from cxrlit.metrics.bootstrap import bootstrap, draw_weights
+from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
+from cxrlit.metrics.calibration import fit_calibration
+from cxrlit.metrics.classification import auroc, average_precision, per_label
+from cxrlit.metrics.delong import estimate_areas
+from cxrlit.metrics.intervals import interval
+from cxrlit.metrics.operating_point import OperatingPoint
 
 N_IMAGES, N_PATIENTS, N_REPLICATES = 25_596, 2_797, 2_000
 N_VAL_IMAGES, N_VAL_PATIENTS = 10_000, 3_200

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cxrlit.files import write_json, write_text
+from cxrlit.core.files import write_json, write_text
 
 FOLDER = Path(__file__).parent / "figures"
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -30,9 +30,9 @@ from rich.table import Table
 
 # What train.py imports when it needs it: here once for all of its processes.
 import cxrlit.evaluation.evaluate
-import cxrlit.training.phases  # noqa: F401
-from cxrlit.console import print_table, say
-from cxrlit.training.folder import read_record
+import cxrlit.training.chain  # noqa: F401
+from cxrlit.core.console import print_table, say
+from cxrlit.training.phase_folder import read_record
 from cxrlit.training.resume import find_resume
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"

@@ -14,8 +14,8 @@ from figures import add_options, report
 from numpy.typing import NDArray
 
 from cxrlit.handoff.bundle import read_bundle
-from cxrlit.handoff.inputs import list_files, read_inputs
-from cxrlit.handoff.likeness import find_oddities
+from cxrlit.handoff.ood_check import find_oddities
+from cxrlit.handoff.read_inputs import list_files, read_inputs
 
 Change = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[Any]]
 

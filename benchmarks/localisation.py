@@ -21,13 +21,13 @@ from figures import add_options, report
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxrlit.evaluation.localisation.examples import Example
+from cxrlit.core.labels import LABELS
+from cxrlit.evaluation.localisation.box_scores import detect, score
 from cxrlit.evaluation.localisation.heatmaps import evaluating, make_heatmaps, normalise
+from cxrlit.evaluation.localisation.localisation_table import tabulate_localisation
 from cxrlit.evaluation.localisation.overlays import Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
-from cxrlit.evaluation.localisation.scores import detect, score
-from cxrlit.evaluation.localisation.tables import tabulate_localisation
-from cxrlit.labels import LABELS
+from cxrlit.evaluation.localisation.shown_images import Example
 from cxrlit.model.densenet import CXRNet, build_network
 
 N_BOXES, N_PATIENTS = 984, 726

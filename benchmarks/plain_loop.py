@@ -25,10 +25,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models import densenet121
 
 from cxrlit.config import PrepareConfig, read_config
+from cxrlit.core.files import write_json
+from cxrlit.core.labels import LABELS
+from cxrlit.data.dataset import load_data
 from cxrlit.data.index import read_targets
-from cxrlit.data.load import load_data
-from cxrlit.files import write_json
-from cxrlit.labels import LABELS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 Part = tuple[torch.Tensor, torch.Tensor]

@@ -28,11 +28,11 @@ from safetensors.torch import load
 from torchvision import transforms
 from torchvision.models import densenet121
 
-from cxrlit.data.sources.synthetic import write_synthetic
+from cxrlit.data.synthetic.drawn_set import write_synthetic
 from cxrlit.handoff.bundle import WEIGHTS
-from cxrlit.handoff.inputs import list_files, read_inputs
-from cxrlit.handoff.predict import PredictOptions, name_journal, predict_all, write_rows
+from cxrlit.handoff.predict_files import PredictOptions, name_journal, predict_all, write_rows
 from cxrlit.handoff.predictor import Predictor
+from cxrlit.handoff.read_inputs import list_files, read_inputs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

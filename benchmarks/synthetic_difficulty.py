@@ -21,11 +21,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from cxrlit.core.labels import LABELS
+from cxrlit.data.image_files import DiskFiles
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.files import DiskFiles
 from cxrlit.data.sources.nih import read_nih
-from cxrlit.data.sources.synthetic import SYNTHETIC_VERSION, TEST_FRACTION, write_synthetic
-from cxrlit.labels import LABELS
+from cxrlit.data.synthetic.drawn_set import SYNTHETIC_VERSION, TEST_FRACTION, write_synthetic
 
 SIDE_PX = 32
 GRID = (1e-4, 1e-3, 1e-2, 1e-1)  # of C, the inverse strength of the regularisation

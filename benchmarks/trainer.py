@@ -144,10 +144,10 @@ def fit_bare(settings: list[str]) -> None:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
+    from cxrlit.data.augment import build_augment
     from cxrlit.data.datamodule import CXRDataModule
-    from cxrlit.data.transforms import build_augment
     from cxrlit.model.densenet import build_network, list_trainable, unfreeze_last
-    from cxrlit.training.machine import choose_precision
+    from cxrlit.training.hardware import choose_precision
 
     phase = config.phases.finetune
     datamodule = CXRDataModule(
@@ -176,7 +176,7 @@ def load(settings: list[str]) -> tuple[Any, Any]:
     from hydra import compose, initialize_config_dir
 
     from cxrlit.config import TrainConfig, read_config
-    from cxrlit.data.load import load_data
+    from cxrlit.data.dataset import load_data
 
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = read_config(compose("train", overrides=settings), TrainConfig)
@@ -239,8 +239,9 @@ def time_first_step(settings: list[str]) -> None:
     import pytorch_lightning  # noqa: F401
 
     stamps.append(time.time())
-    from cxrlit import launch
-    from cxrlit.training import phase, phases
+    from cxrlit.commands import hydra_main as launch
+    from cxrlit.training import chain as phases
+    from cxrlit.training import phase
     from cxrlit.training.callbacks import ResumeCheckpoint
 
     stamps.append(time.time())

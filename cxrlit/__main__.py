@@ -1,6 +1,6 @@
 """``python -m cxrlit``: the command ``cxrlit``."""
 
-from cxrlit.cli import main
+from cxrlit.commands.cli import main
 
 if __name__ == "__main__":
     main()

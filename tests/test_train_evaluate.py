@@ -17,9 +17,9 @@ from lab import Lab, evaluate, read_times
 from PIL import Image
 from tiny import REPO, Outcome, plain_environment, run_command, write_tree
 
+from cxrlit.core.files import hash_file
+from cxrlit.core.labels import LABELS
 from cxrlit.data.split import hash_split
-from cxrlit.files import hash_file
-from cxrlit.labels import LABELS
 from cxrlit.model.densenet import build_network
 from cxrlit.training.checkpoint import read_checkpoint
 

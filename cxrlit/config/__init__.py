@@ -4,16 +4,6 @@ Hydra composes the files of ``conf/`` and the command line; ``read_config`` chec
 a typo, a wrong type, a value out of range or a contradiction is one line that names the key.
 """
 
-from cxrlit.config.commands import (
-    FLAT_KEYS,
-    AugmentConfig,
-    InspectConfig,
-    MachineConfig,
-    PhaseConfig,
-    PrepareConfig,
-    SamplerConfig,
-    TrainConfig,
-)
 from cxrlit.config.compare import CompareConfig, CompareThresholds
 from cxrlit.config.data import (
     AnySource,
@@ -34,8 +24,18 @@ from cxrlit.config.data import (
 )
 from cxrlit.config.evaluate import EvaluateConfig, HomeData
 from cxrlit.config.export import ExportConfig
-from cxrlit.config.read import SectionT, list_keys, read_config, read_sweep, suggest_key
+from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweep, suggest_key
 from cxrlit.config.sweep import Choices, Interval, SweepConfig, Value, quote, write_override
+from cxrlit.config.train import (
+    FLAT_KEYS,
+    AugmentConfig,
+    InspectConfig,
+    MachineConfig,
+    PhaseConfig,
+    PrepareConfig,
+    SamplerConfig,
+    TrainConfig,
+)
 from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
 
 __all__ = [

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from cxrlit.config.commands import LabelName
+from cxrlit.config.train import LabelName
 from cxrlit.config.types import Folder, Section, Seed
 
 

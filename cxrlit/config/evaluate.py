@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cxrlit.config.commands import MachineConfig
 from cxrlit.config.data import AnyData
 from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.config.train import MachineConfig
 from cxrlit.config.types import Folder, Section, Seed
 
 

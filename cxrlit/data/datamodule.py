@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.config import SamplerConfig
-from cxrlit.data.decode import Resize
-from cxrlit.data.features import Features, TrainFeatures, ValFeatures
+from cxrlit.core.errors import DataError
+from cxrlit.core.ranks import n_node_ranks, n_ranks, rank
+from cxrlit.core.signals import SIGNALS
+from cxrlit.data.augment import Augment, key_names, seed_of
+from cxrlit.data.dataset import LoadedData, check_dropped
+from cxrlit.data.feature_dataset import Features, TrainFeatures, ValFeatures
 from cxrlit.data.handover import PREFETCH_FACTOR, Slots
+from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
-from cxrlit.data.load import LoadedData, check_dropped
 from cxrlit.data.loaders import AheadLoader, ProcessLoader
-from cxrlit.data.open import open_data_store
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
-from cxrlit.data.store import Store
-from cxrlit.data.transforms import Augment, key_names, seed_of
-from cxrlit.errors import DataError
-from cxrlit.interrupt import SIGNALS
-from cxrlit.ranks import n_node_ranks, n_ranks, rank
+from cxrlit.data.store.open_stores import open_data_store
+from cxrlit.data.store.reader import Store
 
 
 class Batch(TypedDict):

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.errors import DataError, name_some, say_count
-from cxrlit.files import hash_value
-from cxrlit.labels import FIXED_COLUMNS
+from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.files import hash_value
+from cxrlit.core.labels import FIXED_COLUMNS
 
 MAX_AGE = 120
 

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import torch
 from torch.utils.data import DataLoader
 
-from cxrlit.errors import DataError
+from cxrlit.core.errors import DataError
 
 T = TypeVar("T", covariant=True)
 

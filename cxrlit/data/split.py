@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
+from cxrlit.core.errors import DataError, LeakageError, name_some, say_count
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.cells import check_unique
-from cxrlit.data.sources.tables import read_table
-from cxrlit.errors import DataError, LeakageError, name_some, say_count
+from cxrlit.data.tables.text_table import read_table
+from cxrlit.data.tables.validate_cells import check_unique
 
 SPLITS = ("train", "val", "test")
 

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxrlit.collective import after_rank_0, from_rank_0, join_ranks
 from cxrlit.config import EvaluateConfig, HomeData
-from cxrlit.console import say
-from cxrlit.data.load import LoadedData, load_data
+from cxrlit.core.console import say
+from cxrlit.core.distributed import after_rank_0, from_rank_0, join_ranks
+from cxrlit.core.files import hash_file
+from cxrlit.core.labels import LABELS
+from cxrlit.core.ranks import rank
+from cxrlit.data.dataset import LoadedData, load_data
 from cxrlit.data.split import hash_split
-from cxrlit.evaluation.assess import EXTERNAL, HOME, assess
-from cxrlit.evaluation.external import assess_elsewhere, name_other_folder
 from cxrlit.evaluation.finish import Further, finish
-from cxrlit.evaluation.foreign import read_foreign
-from cxrlit.evaluation.home import load_home
+from cxrlit.evaluation.measure.assessment import EXTERNAL, HOME, assess
 from cxrlit.evaluation.predict import predict_parts
-from cxrlit.evaluation.report.changes import say_change, show_external, show_recalibration
-from cxrlit.evaluation.screen import print_change
+from cxrlit.evaluation.report.changes_section import say_change, show_external, show_recalibration
+from cxrlit.evaluation.report.terminal import print_change
 from cxrlit.evaluation.subject import Subject, describe_checkpoints, name_folder
-from cxrlit.files import hash_file
-from cxrlit.labels import LABELS
-from cxrlit.ranks import rank
+from cxrlit.evaluation.third_party.read_predictions import read_foreign
+from cxrlit.evaluation.validation.external import assess_elsewhere, name_other_folder
+from cxrlit.evaluation.validation.internal import load_home
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.trainer import quiet_lightning

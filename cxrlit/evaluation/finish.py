@@ -7,29 +7,29 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlit.config import EvaluateConfig, HomeData
-from cxrlit.console import say, show_path, show_steps
-from cxrlit.data.load import LoadedData
-from cxrlit.errors import say_count
-from cxrlit.evaluation.assess import Assessment, clear_evaluation, write_assessment
-from cxrlit.evaluation.gaps import describe_gaps
-from cxrlit.evaluation.home import move_data
+from cxrlit.core.console import say, show_path, show_steps
+from cxrlit.core.errors import say_count
+from cxrlit.core.files import write_csv
+from cxrlit.data.dataset import LoadedData
+from cxrlit.evaluation.compare.command import compare_with_baseline
 from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
 from cxrlit.evaluation.localisation.heatmaps import Method
 from cxrlit.evaluation.localisation.localise import localise, print_localisation
-from cxrlit.evaluation.operating_point import OperatingPoint
+from cxrlit.evaluation.measure.assessment import Assessment, clear_evaluation, write_assessment
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.predictions import PROB
-from cxrlit.evaluation.report.comparison import show_comparison
-from cxrlit.evaluation.report.localisation import show_localisation
+from cxrlit.evaluation.report.comparison_section import show_comparison
+from cxrlit.evaluation.report.localisation_section import show_localisation
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Section
-from cxrlit.evaluation.report.subgroups import show_subgroups
-from cxrlit.evaluation.screen import print_assessment
-from cxrlit.evaluation.subgroups import measure_subgroups
-from cxrlit.evaluation.verdict import compare_with_baseline
-from cxrlit.files import write_csv
+from cxrlit.evaluation.report.subgroups_section import show_subgroups
+from cxrlit.evaluation.report.terminal import print_assessment
+from cxrlit.evaluation.subgroups.gaps import describe_gaps
+from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
+from cxrlit.evaluation.validation.internal import move_data
+from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.training.checkpoint import Checkpoint
-from cxrlit.training.machine import choose_device
+from cxrlit.training.hardware import choose_device
 
 
 @dataclass

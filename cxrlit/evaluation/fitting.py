@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cxrlit.evaluation import Floats
-from cxrlit.evaluation.calibration import Method, apply_calibration, fit_calibration
-from cxrlit.evaluation.operating_point import OperatingPoint, Rule
-from cxrlit.evaluation.thresholds import tune_thresholds
+from cxrlit.evaluation.measure.tune_thresholds import tune_thresholds
+from cxrlit.metrics.calibration import Method, apply_calibration, fit_calibration
+from cxrlit.metrics.operating_point import OperatingPoint, Rule
+from cxrlit.metrics.types import Floats
 
 
 def fit_operating_point(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, name_some, say_count
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, split_arrays
 
 

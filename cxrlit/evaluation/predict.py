@@ -14,17 +14,17 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.collective import after_rank_0, device_options, gather_over_ranks
 from cxrlit.config import MachineConfig
+from cxrlit.core.distributed import after_rank_0, device_options, gather_over_ranks
+from cxrlit.core.errors import DataError, name_some
+from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.load import LoadedData
-from cxrlit.errors import DataError, name_some
+from cxrlit.data.dataset import LoadedData
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
-from cxrlit.ranks import n_ranks, rank
 from cxrlit.training.checkpoint import Checkpoint
-from cxrlit.training.machine import choose_precision
+from cxrlit.training.hardware import choose_precision
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 Average = Literal["probs", "logits"]

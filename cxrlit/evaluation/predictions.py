@@ -18,17 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from cxrlit.config.commands import Labels
 from cxrlit.config.data import View
+from cxrlit.config.train import Labels
+from cxrlit.core.errors import DataError, name_some
+from cxrlit.core.files import write_csv
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.cells import check_unique, read_marks, refuse_cells
-from cxrlit.data.sources.patients import read_patients, refuse_unseen
 from cxrlit.data.sources.table import SEXES, read_ages
-from cxrlit.data.sources.tables import check_cells, read_header, read_table, show
-from cxrlit.errors import DataError, name_some
-from cxrlit.evaluation import Floats
-from cxrlit.evaluation.scores import narrow_probs, read_scores
-from cxrlit.files import write_csv
+from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
+from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells
+from cxrlit.evaluation.third_party.read_scores import narrow_probs, read_scores
+from cxrlit.metrics.types import Floats
 
 PROB, TARGET = "prob_", "target_"
 """What the columns of a label begin with."""

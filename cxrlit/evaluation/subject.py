@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrlit.config import EvaluateConfig
-from cxrlit.data.load import LoadedData
-from cxrlit.files import hash_value
+from cxrlit.core.files import hash_value
+from cxrlit.data.dataset import LoadedData
 from cxrlit.training.checkpoint import Checkpoint
 
 

@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.errors import BundleError, ConfigError, first_line
-from cxrlit.evaluation.calibration import sigmoid
+from cxrlit.core.errors import BundleError, ConfigError, first_line
 from cxrlit.handoff.bundle import GRAPH, WEIGHTS, Bundle
-from cxrlit.handoff.graph import FEATURES, IMAGES, LOGITS, check_graph
+from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
+from cxrlit.metrics.calibration import sigmoid
 
 BackendName = Literal["torch", "onnx"]
 Precision = Literal["bf16", "fp32"]
@@ -107,7 +107,7 @@ class TorchBackend:
 
         from cxrlit.model.densenet import build_network
         from cxrlit.model.weights import check_finite
-        from cxrlit.training.machine import choose_precision
+        from cxrlit.training.hardware import choose_precision
 
         path, config = bundle.folder / WEIGHTS, bundle.config
         self._torch: Any = torch

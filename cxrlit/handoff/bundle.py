@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cxrlit.data.decode import PREPROCESSING_VERSION, Resize
-from cxrlit.errors import BundleError, DataError
-from cxrlit.evaluation.operating_point import KeyTwiceError, OperatingPoint, parse_operating_point, refuse_twice
-from cxrlit.files import NotAFileError, open_regular
-from cxrlit.handoff.likeness import Reference
-from cxrlit.labels import NAME_LENGTH, NAME_PATTERN
+from cxrlit.core.errors import BundleError, DataError
+from cxrlit.core.files import NotAFileError, open_regular
+from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
+from cxrlit.handoff.ood_check import Reference
+from cxrlit.metrics.operating_point import KeyTwiceError, OperatingPoint, parse_operating_point, refuse_twice
 
 FORMAT = 1
 CONFIG, WEIGHTS, GRAPH, CARD, SUMS = "config.json", "model.safetensors", "model.onnx", "README.md", "SHA256SUMS"
@@ -44,7 +44,7 @@ class Preprocessing(_Plain):
     """From a file to what the network is given: (1, S, S) uint8.
 
     Attributes:
-        version: Of ``cxrlit.data.decode``.
+        version: Of ``cxrlit.data.image_io.decode``.
         img_size: S, pixels.
         resize: How an image that is not square becomes square.
         normalize: Mean and standard deviation that the network applies itself.
@@ -117,7 +117,7 @@ class BundleConfig(_Plain):
         preprocessing: From a file to the network's input.
         precision: In which the network was trained and evaluated.
         batch_size: With which it was evaluated.
-        operating_point: Calibration and thresholds (``cxrlit.evaluation.operating_point``).
+        operating_point: Calibration and thresholds (``cxrlit.metrics.operating_point``).
         input_check: What a radiograph like those of the training looks like.
         phases: The training, first to last.
         epoch: Of the last phase, from 1; 0: the weights that it started from.

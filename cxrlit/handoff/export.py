@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxrlit.commands.hydra_main import compose_defaults
 from cxrlit.config import EvaluateConfig, ExportConfig
-from cxrlit.console import say, show_path, show_steps
+from cxrlit.core.console import say, show_path, show_steps
+from cxrlit.core.errors import BundleError
+from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.decode import PREPROCESSING_VERSION
-from cxrlit.data.load import LoadedData
-from cxrlit.errors import BundleError
-from cxrlit.evaluation.home import load_home
-from cxrlit.evaluation.operating_point import OperatingPoint, read_operating_point
+from cxrlit.data.dataset import LoadedData
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.subject import name_checkpoint, name_folder
-from cxrlit.files import hash_value, replace_folder
+from cxrlit.evaluation.validation.internal import load_home
 from cxrlit.handoff.bundle import (
     CARD,
     CONFIG,
@@ -35,11 +35,11 @@ from cxrlit.handoff.bundle import (
     Preprocessing,
     format_sums,
 )
-from cxrlit.handoff.card import write_card
-from cxrlit.handoff.graph import make_graph
-from cxrlit.handoff.likeness import MAX_IMAGES, make_reference
-from cxrlit.handoff.weights import pack_weights
-from cxrlit.launch import compose_defaults
+from cxrlit.handoff.model_card import write_card
+from cxrlit.handoff.onnx_export import make_graph
+from cxrlit.handoff.ood_check import MAX_IMAGES, make_reference
+from cxrlit.handoff.safetensors_file import pack_weights
+from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.trainer import quiet_lightning

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.errors import BundleError
+from cxrlit.core.errors import BundleError
 from cxrlit.handoff.backends import Backend, BackendName, Precision, open_backend
 from cxrlit.handoff.bundle import WEIGHTS, Bundle, read_bundle
-from cxrlit.handoff.inputs import Listed, Seen, list_files, read_inputs
-from cxrlit.handoff.weights import read_head
+from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_inputs
+from cxrlit.handoff.safetensors_file import read_head
 
 
 @dataclass(frozen=True)

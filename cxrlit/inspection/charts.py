@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.html.text import show_count, show_share
 from cxrlit.inspection.counts import Counts, Numbers
-from cxrlit.inspection.figures import show_part
-from cxrlit.pages.text import show_count, show_share
+from cxrlit.inspection.number_lists import show_part
 
 HEAT_STEPS = 10
 """Steps of colour of a matrix; the style sheet has a class for each, and one for 0."""

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
 
+from cxrlit.data.image_io.memory_budget import keep_freed
 from cxrlit.data.index import read_targets
-from cxrlit.data.memory import keep_freed
-from cxrlit.inspection.images import LEVELS, ImageFacts, ReadImage, read_image
+from cxrlit.inspection.image_check import LEVELS, ImageFacts, ReadImage, read_image
 
 N_EXAMPLES = 6
 """Images shown for each label, and of those with none present."""

@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
-from cxrlit.data.load import DataTables, LoadedData, ReadData, check_dropped, split_data
-from cxrlit.data.sources.tables import show
-from cxrlit.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.data.dataset import DataTables, LoadedData, ReadData, check_dropped, split_data
+from cxrlit.data.tables.text_table import show
 from cxrlit.inspection.counts import Counts, count_parts
 from cxrlit.inspection.sample import Sample
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from cxrlit.collective import gather_over_ranks, sum_over_ranks
+from cxrlit.core.distributed import gather_over_ranks, sum_over_ranks
+from cxrlit.core.errors import DivergenceError
+from cxrlit.core.labels import LABELS
+from cxrlit.core.ranks import rank
 from cxrlit.data.datamodule import Batch
-from cxrlit.errors import DivergenceError
-from cxrlit.evaluation.metrics import LabelAUROC, macro
-from cxrlit.labels import LABELS
+from cxrlit.metrics.classification import LabelAUROC, macro
 from cxrlit.model.densenet import CXRNet
-from cxrlit.model.loss import masked_bce, share_loss
-from cxrlit.ranks import rank
+from cxrlit.model.losses import masked_bce, share_loss
 
 MONITOR = "val/auroc_macro"
 

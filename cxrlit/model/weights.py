@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import DenseNet121_Weights
 
-from cxrlit.errors import CheckpointError, first_line
-from cxrlit.files import hash_file
+from cxrlit.core.errors import CheckpointError, first_line
+from cxrlit.core.files import hash_file
 
 if TYPE_CHECKING:
     from cxrlit.model.densenet import CXRNet

@@ -11,11 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cxrlit.config import SweepConfig, TrainConfig, read_config
-from cxrlit.console import say
-from cxrlit.errors import first_line
-from cxrlit.faults import name_fault
-from cxrlit.files import hold_lock
-from cxrlit.interrupt import Interrupted
+from cxrlit.core.console import say
+from cxrlit.core.errors import first_line
+from cxrlit.core.faults import name_fault
+from cxrlit.core.files import hold_lock
+from cxrlit.core.signals import Interrupted
 from cxrlit.sweeps.ranking import update_ranking
 from cxrlit.sweeps.record import Point, Record, name_record, write_record
 from cxrlit.training.checkpoint import START_EPOCH

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from cxrlit.files import replace_file
+from cxrlit.core.files import replace_file
 
 LOG_SPAN = 10
 """Positive numbers that span more than this are drawn by their logarithm."""

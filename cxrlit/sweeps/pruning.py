@@ -6,7 +6,7 @@ import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.config import SweepConfig
-from cxrlit.evaluation.metrics import macro
+from cxrlit.metrics.classification import macro
 from cxrlit.model.module import CXRModule
 from cxrlit.sweeps.job import Pruned
 from cxrlit.sweeps.study import open_study, open_trial

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from cxrlit.console import print_table, say, show_path
-from cxrlit.files import hold_lock, write_csv
+from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.files import hold_lock, write_csv
 from cxrlit.sweeps.picture import draw_ranking
 from cxrlit.sweeps.record import Record, read_records
 

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cxrlit.errors import ConfigError
+from cxrlit.core.errors import ConfigError
 
 
 class RayLauncher(Launcher):

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cxrlit.errors import CXRLitError
-from cxrlit.files import write_text
+from cxrlit.core.errors import CXRLitError
+from cxrlit.core.files import write_text
 
 
 class Point(NamedTuple):

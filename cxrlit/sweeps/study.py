@@ -13,10 +13,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from cxrlit.commands.hydra_main import name_key
 from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
-from cxrlit.console import say, show_path
-from cxrlit.files import hash_value, write_bytes
-from cxrlit.launch import name_key
+from cxrlit.core.console import say, show_path
+from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.sweeps.record import Point, read_record
 from cxrlit.sweeps.sweep import Plan
 

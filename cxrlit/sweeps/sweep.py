@@ -18,11 +18,11 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
+from cxrlit.commands.hydra_main import compose_config, expand_sweep, list_swept, name_key
 from cxrlit.config import SweepConfig, TrainConfig, quote, read_config, read_sweep
-from cxrlit.console import say, show_path
-from cxrlit.errors import ConfigError, CXRLitError, first_line
-from cxrlit.files import hold_lock
-from cxrlit.launch import compose_config, expand_sweep, list_swept, name_key
+from cxrlit.core.console import say, show_path
+from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+from cxrlit.core.files import hold_lock
 from cxrlit.sweeps.job import Job
 from cxrlit.sweeps.ranking import print_ranking, update_ranking
 from cxrlit.sweeps.record import Point, Record, name_record, read_record, write_record

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from cxrlit.errors import CheckpointError, first_line
-from cxrlit.files import open_regular, replace_file
+from cxrlit.core.errors import CheckpointError, first_line
+from cxrlit.core.files import open_regular, replace_file
 
 MARK = b"sha256="
 COMMENT_BYTES = len(MARK) + 64

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.weights import check_finite
 from cxrlit.training.archive import read_archive, write_archive

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from cxrlit.config import TrainConfig, quote
-from cxrlit.console import say
+from cxrlit.core.console import say
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.core.ranks import n_ranks
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import read_targets
-from cxrlit.data.load import LoadedData
-from cxrlit.data.open import find_data_store
-from cxrlit.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
-from cxrlit.evaluation.metrics import auroc, macro, per_label
-from cxrlit.ranks import n_ranks
+from cxrlit.data.store.open_stores import find_data_store
+from cxrlit.metrics.classification import auroc, macro, per_label
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
-from cxrlit.training.folder import read_record
+from cxrlit.training.phase_folder import read_record
 from cxrlit.training.plan import PlannedPhase
 
 TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that the checkpoint was trained on are")

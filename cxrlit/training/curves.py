@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cxrlit.files import replace_file
+from cxrlit.core.files import replace_file
 
 
 def draw_curves(metrics: pd.DataFrame, path: Path) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from cxrlit.collective import device_options
 from cxrlit.config import Precision, TrainConfig
+from cxrlit.core.distributed import device_options
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.evaluation.metrics import macro
+from cxrlit.metrics.classification import macro
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import LIGHTNING_PRECISION

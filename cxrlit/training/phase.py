@@ -10,29 +10,29 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from rich import get_console
 
-from cxrlit.collective import after_rank_0, from_rank_0
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.console import say
+from cxrlit.core.console import say
+from cxrlit.core.distributed import after_rank_0, from_rank_0
+from cxrlit.core.errors import CheckpointError
+from cxrlit.core.files import hash_file, sweep_staged, write_json
+from cxrlit.core.ranks import n_ranks
+from cxrlit.core.signals import hold_signals
+from cxrlit.data.augment import build_augment
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import hash_rows, read_targets
-from cxrlit.data.load import LoadedData
-from cxrlit.data.transforms import build_augment
-from cxrlit.errors import CheckpointError
-from cxrlit.evaluation.metrics import macro
-from cxrlit.files import hash_file, sweep_staged, write_json
-from cxrlit.interrupt import hold_signals
-from cxrlit.model.batch_norm import sync_batch_norms
+from cxrlit.metrics.classification import macro
 from cxrlit.model.densenet import CXRNet, build_network
-from cxrlit.model.loss import capped_pos_weight
+from cxrlit.model.losses import capped_pos_weight
 from cxrlit.model.module import CXRModule
-from cxrlit.ranks import n_ranks
+from cxrlit.model.sync_batch_norm import sync_batch_norms
 from cxrlit.training.callbacks import BestCheckpoint
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, START_EPOCH, read_checkpoint, write_checkpoint
 from cxrlit.training.checks import check_trainable
-from cxrlit.training.features import open_features
-from cxrlit.training.folder import RECORD, begin_folder, read_record
+from cxrlit.training.feature_cache import open_features
+from cxrlit.training.hardware import compare_versions, compile_network, use_threads
 from cxrlit.training.improvement import measure_start
-from cxrlit.training.machine import compare_versions, compile_network, use_threads
+from cxrlit.training.phase_folder import RECORD, begin_folder, read_record
 from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, find_resume, list_states, seed_all
 from cxrlit.training.trainer import build_trainer

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, Target, TrainConfig
-from cxrlit.data.decode import PREPROCESSING_VERSION
-from cxrlit.data.load import LoadedData
-from cxrlit.errors import CheckpointError
-from cxrlit.files import hash_file, hash_value
+from cxrlit.core.errors import CheckpointError
+from cxrlit.core.files import hash_file, hash_value
+from cxrlit.data.dataset import LoadedData
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.model.weights import IMAGENET_FILE
-from cxrlit.training.folder import read_done, read_record
-from cxrlit.training.machine import choose_precision
+from cxrlit.training.hardware import choose_precision
+from cxrlit.training.instantiate import REQUIRED_CALLBACKS, check_targets, merge_callbacks
+from cxrlit.training.phase_folder import read_done, read_record
 from cxrlit.training.resume import Position, find_resume
-from cxrlit.training.targets import REQUIRED_CALLBACKS, check_targets, merge_callbacks
 
 TRAINING_VERSION = 5
 """Part of every phase's id. Rises when the same config would train to another result."""

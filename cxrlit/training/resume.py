@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cxrlit.errors import CheckpointError
+from cxrlit.core.errors import CheckpointError
 from cxrlit.training.archive import read_archive
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
 

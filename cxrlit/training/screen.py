@@ -3,10 +3,10 @@
 from rich.table import Table
 
 from cxrlit.config import Precision
-from cxrlit.console import print_table, say, show_path
-from cxrlit.data.load import LoadedData
+from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.errors import say_count
+from cxrlit.data.dataset import LoadedData
 from cxrlit.data.split import SPLITS
-from cxrlit.errors import say_count
 from cxrlit.training.plan import PlannedPhase
 
 HIGHRES_LAYERS = 50

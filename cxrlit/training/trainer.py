@@ -11,9 +11,9 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
-from cxrlit.collective import device_options
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.errors import ConfigError
+from cxrlit.core.distributed import device_options
+from cxrlit.core.errors import ConfigError
 from cxrlit.model.module import build_optimizer
 from cxrlit.training.callbacks import FreezeBatchNorm, ResumeCheckpoint
 from cxrlit.training.checkpoint import DurableCheckpointIO

@@ -18,10 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrlit.data import build, shards
-from cxrlit.data.build import prepare_stores
-from cxrlit.data.decode import resize_square
-from cxrlit.data.store import Store
+from cxrlit.data.image_io.decode import resize_square
+from cxrlit.data.store import builder as build
+from cxrlit.data.store import shard_writer as shards
+from cxrlit.data.store.builder import prepare_stores
+from cxrlit.data.store.reader import Store
 
 SIDE = 24
 SMALL_SHARD = 10 * SIDE**2

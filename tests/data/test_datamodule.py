@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxrlit.config import AugmentConfig
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import LABELS
+from cxrlit.data.augment import Augment
 from cxrlit.data.datamodule import Batch, CXRDataModule
+from cxrlit.data.dataset import LoadedData, load_data
 from cxrlit.data.index import read_targets
-from cxrlit.data.load import LoadedData, load_data
 from cxrlit.data.sampler import BatchShares, EpochSampler
-from cxrlit.data.transforms import Augment
-from cxrlit.errors import DataError
-from cxrlit.labels import LABELS
 
 SIZE = 48  # that of the tree's images: a batch holds the pixels of the files
 PARTS = ("train", "val", "test")

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import FIXED_COLUMNS, LABELS
 from cxrlit.data.index import check_index, hash_index, read_targets
-from cxrlit.errors import DataError
-from cxrlit.labels import FIXED_COLUMNS, LABELS
 
 COLUMNS = (*FIXED_COLUMNS, *LABELS)
 

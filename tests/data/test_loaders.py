@@ -11,8 +11,8 @@ from multiprocessing import active_children
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from cxrlit.core.errors import DataError
 from cxrlit.data.loaders import N_AHEAD, AheadLoader, ProcessLoader
-from cxrlit.errors import DataError
 
 
 class Numbers(Dataset[int]):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxrlit.core.errors import DataError, LeakageError
+from cxrlit.core.labels import LABELS
 from cxrlit.data.split import SPLITS, check_patients_apart, check_split, hash_split, split_by_patient
-from cxrlit.errors import DataError, LeakageError
-from cxrlit.labels import LABELS
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 

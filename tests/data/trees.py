@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cxrlit.config import Section
+from cxrlit.data.image_files import FoundFile
 from cxrlit.data.sources.chexpert import FINDINGS as CHEXPERT_FINDINGS
-from cxrlit.data.sources.files import FoundFile
 
 SIDE = 32
 SectionT = TypeVar("SectionT", bound=Section)

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from cxrlit.evaluation.operating_point import OperatingPoint, Thresholds
 from cxrlit.evaluation.predictions import write_predictions
+from cxrlit.metrics.operating_point import OperatingPoint, Thresholds
 
 LABELS = ("Mass", "Nodule", "Pneumonia")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.operating_point import OperatingPoint, Thresholds
+from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.labels import LABELS
+from cxrlit.metrics.operating_point import OperatingPoint, Thresholds
 
 Floats = NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from cxrlit.errors import DataError
-from cxrlit.evaluation import Floats
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.predictions import (
     list_labels,
     make_predictions,
@@ -20,7 +20,7 @@ from cxrlit.evaluation.predictions import (
     split_arrays,
     write_predictions,
 )
-from cxrlit.labels import LABELS
+from cxrlit.metrics.types import Floats
 
 COLUMNS = ["image", "patient", *(f"prob_{label}" for label in LABELS), *(f"target_{label}" for label in LABELS)]
 TARGETS = arrays.arrays(np.float32, (3, 8), elements=st.sampled_from([0.0, 1.0, np.nan]))

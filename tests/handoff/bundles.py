@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cxrlit.data.decode import PREPROCESSING_VERSION
+from cxrlit.core.labels import LABELS
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums
-from cxrlit.handoff.graph import make_graph
-from cxrlit.handoff.likeness import make_reference
-from cxrlit.handoff.weights import pack_weights
-from cxrlit.labels import LABELS
+from cxrlit.handoff.onnx_export import make_graph
+from cxrlit.handoff.ood_check import make_reference
+from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.model.densenet import CXRNet, build_network
 
 SIZE = 32

@@ -15,11 +15,11 @@ from hostile import Payload
 from safetensors.torch import load, save
 
 from cxrlit import Predictor
-from cxrlit.errors import BundleError, CXRLitError
+from cxrlit.core.errors import BundleError, CXRLitError
+from cxrlit.core.labels import LABELS
 from cxrlit.handoff.bundle import SIZES, SUMS, format_sums, read_bundle
-from cxrlit.handoff.graph import make_graph
-from cxrlit.handoff.weights import pack_weights
-from cxrlit.labels import LABELS
+from cxrlit.handoff.onnx_export import make_graph
+from cxrlit.handoff.safetensors_file import pack_weights
 
 
 @pytest.fixture

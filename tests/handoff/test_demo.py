@@ -333,7 +333,7 @@ def test_a_refusal_leaves_nothing_of_another_file(bundle: Path, tmp_path: Path) 
 
 def run(bundle: Path, *options: str, missing: str = "") -> "subprocess.CompletedProcess[str]":
     """The command, where a package is missing."""
-    program = f"import sys; sys.modules[{missing!r}] = None; from cxrlit.cli import main; main()"
+    program = f"import sys; sys.modules[{missing!r}] = None; from cxrlit.commands.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "demo", str(bundle), *options], capture_output=True, text=True, timeout=120
     )

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from hostile import Payload, write_member, write_pickle, write_sealed
 
-from cxrlit.cli import main
+from cxrlit.commands.cli import main
+from cxrlit.core.labels import LABELS
 from cxrlit.handoff.bundle import SIZES, TABLES, read_bundle
-from cxrlit.labels import LABELS
 
 
 @pytest.fixture(scope="session")

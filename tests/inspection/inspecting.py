@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.config import InspectConfig
-from cxrlit.data.load import ReadData, read_data
+from cxrlit.data.dataset import ReadData, read_data
 from cxrlit.inspection.sample import Sample, take_sample
 from cxrlit.inspection.survey import Survey, survey_data
 

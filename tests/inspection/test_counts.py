@@ -12,10 +12,10 @@ import pytest
 from inspecting import read
 
 from cxrlit.config import InspectConfig
+from cxrlit.core.labels import LABELS
 from cxrlit.inspection.charts import chart_bins, chart_n_findings, draw_levels, heat_matrix
 from cxrlit.inspection.counts import Counts, compare_prevalence, count_parts, count_rows
 from cxrlit.inspection.survey import survey_data
-from cxrlit.labels import LABELS
 
 
 def make_index(n: int = 400, unknown: float = 0.2, seed: int = 0) -> pd.DataFrame:

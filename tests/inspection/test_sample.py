@@ -9,7 +9,7 @@ import pytest
 from inspecting import Row, encode, fill, look, noise
 
 from cxrlit.config import InspectConfig
-from cxrlit.data.decode import resize_square
+from cxrlit.data.image_io.decode import resize_square
 from cxrlit.inspection.sample import N_EXAMPLES, key_images, take_sample
 from cxrlit.inspection.survey import name_image_concerns
 

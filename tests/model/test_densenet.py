@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import densenet121
 
 from cxrlit.config import N_LAYERS
-from cxrlit.labels import LABELS
+from cxrlit.core.labels import LABELS
 from cxrlit.model.densenet import (
     IMAGES_A_THREAD,
     NORMALIZE,

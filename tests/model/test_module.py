@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tiny import RandomImages, fit, make_loader, make_module
 from torch import Tensor
 
-from cxrlit.errors import DivergenceError
+from cxrlit.core.errors import DivergenceError
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import EpochReport, FreezeBatchNorm, PhasedUnfreezing
 

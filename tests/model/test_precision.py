@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cxrlit.evaluation.metrics import auroc
-from cxrlit.labels import LABELS
+from cxrlit.core.labels import LABELS
+from cxrlit.metrics.classification import auroc
 from cxrlit.model.densenet import build_network
 from cxrlit.model.module import to_probs
-from cxrlit.training.machine import choose_precision
+from cxrlit.training.hardware import choose_precision
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import densenet121, resnet18
 
-from cxrlit.errors import CheckpointError
-from cxrlit.files import hash_file
-from cxrlit.labels import LABELS
+from cxrlit.core.errors import CheckpointError
+from cxrlit.core.files import hash_file
+from cxrlit.core.labels import LABELS
 from cxrlit.model import weights
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import IMAGENET_FILE, load_features, load_plain

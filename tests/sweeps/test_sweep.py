@@ -10,10 +10,10 @@ from cutting import Cut, ask, before_call, cut
 from lab import Lab
 from tiny import Outcome, run_command
 
+from cxrlit.commands.hydra_main import check_command_line
 from cxrlit.config import TrainConfig
-from cxrlit.errors import ConfigError
-from cxrlit.labels import LABELS
-from cxrlit.launch import check_command_line
+from cxrlit.core.errors import ConfigError
+from cxrlit.core.labels import LABELS
 from cxrlit.sweeps import job
 from cxrlit.training.callbacks import EpochReport
 

@@ -14,7 +14,7 @@ import torch
 from hostile import Payload, write_member, write_old_torch, write_pickle, write_sealed
 from test_files import limit_file_size, list_names
 
-from cxrlit.errors import CheckpointError
+from cxrlit.core.errors import CheckpointError
 from cxrlit.training.archive import read_archive, write_archive
 
 CONTENT: dict[str, Any] = {

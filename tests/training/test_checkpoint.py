@@ -9,7 +9,7 @@ from hostile import Payload, write_old_torch, write_pickle, write_sealed
 from lab import Lab
 from tiny import run_command
 
-from cxrlit.errors import CheckpointError
+from cxrlit.core.errors import CheckpointError
 from cxrlit.training.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint, write_checkpoint
 
 

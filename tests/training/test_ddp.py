@@ -16,8 +16,8 @@ from several import read_outcomes, run_ranks, start_ranks, wait_for
 from sklearn.metrics import roc_auc_score
 from tiny import REPO, plain_environment, run_command, write_tree
 
-from cxrlit.interrupt import REQUEUE_EXIT_CODE
-from cxrlit.labels import LABELS
+from cxrlit.core.labels import LABELS
+from cxrlit.core.signals import REQUEUE_EXIT_CODE
 from cxrlit.model.module import CXRModule
 from cxrlit.training.archive import read_archive
 from cxrlit.training.resume import list_states

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tiny import fit, list_changes, make_module, snapshot
 from torch import Tensor, nn
 
-from cxrlit.errors import ConfigError
+from cxrlit.core.errors import ConfigError
 from cxrlit.model.densenet import CXRNet, list_layers
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import FreezeBatchNorm, PhasedUnfreezing

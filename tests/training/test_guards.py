@@ -13,7 +13,7 @@ from lab import Lab, evaluate
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tiny import fit, make_module, same_weights, snapshot
 
-from cxrlit.errors import DivergenceError
+from cxrlit.core.errors import DivergenceError
 from cxrlit.model.module import CXRModule
 from cxrlit.training import phase as phase_module
 from cxrlit.training.archive import read_archive, write_archive

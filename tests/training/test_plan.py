@@ -7,14 +7,14 @@ import pytest
 from hydra import initialize_config_dir
 from tiny import REPO, write_tree
 
+from cxrlit.commands.hydra_main import compose_config
 from cxrlit.config import TrainConfig, read_config
-from cxrlit.data.load import load_data
-from cxrlit.errors import ConfigError
-from cxrlit.files import write_json
-from cxrlit.launch import compose_config
-from cxrlit.training.machine import choose_precision
+from cxrlit.core.errors import ConfigError
+from cxrlit.core.files import write_json
+from cxrlit.data.dataset import load_data
+from cxrlit.training.hardware import choose_precision
+from cxrlit.training.instantiate import REQUIRED_CALLBACKS, merge_callbacks
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, plan_phases
-from cxrlit.training.targets import REQUIRED_CALLBACKS, merge_callbacks
 
 Planner = Callable[..., list[PlannedPhase]]
 

@@ -25,8 +25,8 @@ from cxrlit.model.module import CXRModule
 from cxrlit.training import phase as phase_module
 from cxrlit.training.archive import read_archive
 from cxrlit.training.callbacks import epoch_report
-from cxrlit.training.folder import read_versions
-from cxrlit.training.machine import compare_versions
+from cxrlit.training.hardware import compare_versions
+from cxrlit.training.phase_folder import read_versions
 from cxrlit.training.resume import find_resume, list_states, read_rng, restore_rng
 
 

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from cxrlit.config import CheXpertConfig
 from cxrlit.config.data import MinedConfig
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import match_findings
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique, read_marks, settle_uncertain
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import find_table, read_table, say_lines, show
-from cxrlit.errors import DataError
-from cxrlit.labels import match_findings
+from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
 
 TRAIN, VALID, TEST = ("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv")
 

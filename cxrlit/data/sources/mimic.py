@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.config import MIMICConfig
+from cxrlit.core.errors import DataError
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique
 from cxrlit.data.sources.chexpert import find_columns, read_mentions
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import find_table, read_table, say_lines, show
-from cxrlit.errors import DataError
+from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.validate_cells import check_unique
 
 LABELERS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv")
 METADATA = ("mimic-cxr-2.0.0-metadata.csv",)

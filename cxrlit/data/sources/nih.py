@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.labels import match_findings
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import find_table, read_table, say_lines
-from cxrlit.errors import DataError, name_some, say_count
-from cxrlit.labels import match_findings
+from cxrlit.data.tables.text_table import find_table, read_table, say_lines
+from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"

@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.config import PadChestConfig
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import match_findings, simplify_name
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.patients import refuse_spellings
-from cxrlit.data.sources.tables import find_table, read_table, say_lines, show
-from cxrlit.errors import DataError
-from cxrlit.labels import match_findings, simplify_name
+from cxrlit.data.tables.patient_ids import refuse_spellings
+from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",)
 NEEDED = ("ImageID", "PatientID", "Labels")

@@ -13,14 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import TableConfig
+from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.core.labels import match_findings, simplify_name
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique, read_marks, refuse_cells, settle_uncertain
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.patients import read_patients, refuse_unseen
-from cxrlit.data.sources.tables import check_cells, read_header, read_table, show
-from cxrlit.errors import ConfigError, DataError, name_some
-from cxrlit.labels import match_findings, simplify_name
+from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
+from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells, settle_uncertain
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 NUMBER = re.compile(r"-?\d+(\.\d*)?", re.ASCII)

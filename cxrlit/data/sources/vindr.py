@@ -25,13 +25,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import VinDrConfig
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import match_findings
+from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.cells import check_unique, read_marks
-from cxrlit.data.sources.files import ImageFiles, attach_files
-from cxrlit.data.sources.tables import find_table, read_header, read_table, say_lines, show
-from cxrlit.errors import DataError
-from cxrlit.labels import match_findings
+from cxrlit.data.tables.text_table import find_table, read_header, read_table, say_lines, show
+from cxrlit.data.tables.validate_cells import check_unique, read_marks
 
 PHYSIONET_TRAIN, PHYSIONET_TEST = "annotations/image_labels_train.csv", "annotations/image_labels_test.csv"
 KAGGLE_TRAIN = "train.csv"

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cxrlit.config import DataConfig, NIHConfig, SeveralData, SyntheticConfig
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.decode import Resize
+from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.sources.nih import BOX_LIST, BOX_PX, read_boxes
-from cxrlit.data.sources.read import find_root
+from cxrlit.data.sources.registry import find_root
 
 SIDES = ("left", "top", "right", "bottom")
 

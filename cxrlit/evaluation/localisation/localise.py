@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
 
-from cxrlit.console import print_table
+from cxrlit.core.console import print_table
+from cxrlit.core.errors import DataError, name_some
+from cxrlit.core.files import write_csv
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.errors import DataError, name_some
-from cxrlit.evaluation.bootstrap import N_REPLICATES
+from cxrlit.evaluation.localisation.box_scores import COLUMNS, Floats, detect, score
 from cxrlit.evaluation.localisation.boxes import SIDES, Boxes
-from cxrlit.evaluation.localisation.examples import choose_examples
 from cxrlit.evaluation.localisation.heatmaps import Method, make_heatmaps
+from cxrlit.evaluation.localisation.localisation_table import PRIORS, tabulate_localisation
 from cxrlit.evaluation.localisation.overlays import Picture, Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
-from cxrlit.evaluation.localisation.scores import COLUMNS, Floats, detect, score
-from cxrlit.evaluation.localisation.tables import PRIORS, tabulate_localisation
-from cxrlit.evaluation.operating_point import Thresholds
+from cxrlit.evaluation.localisation.shown_images import choose_examples
 from cxrlit.evaluation.predictions import list_labels
-from cxrlit.files import write_csv
+from cxrlit.metrics.bootstrap import N_REPLICATES
+from cxrlit.metrics.operating_point import Thresholds
 from cxrlit.model.densenet import CXRNet
 
 TABLE, FOLDER = "eval_localisation.csv", "heatmaps"

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cxrlit.evaluation import Floats
-from cxrlit.evaluation.localisation.examples import KINDS, Example
-from cxrlit.files import replace_file
+from cxrlit.core.files import replace_file
+from cxrlit.evaluation.localisation.shown_images import KINDS, Example
+from cxrlit.metrics.types import Floats
 
 COLORS = "inferno"
 """A colour map that is perceptually uniform, also in gray and to the colour-blind."""

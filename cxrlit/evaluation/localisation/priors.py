@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.localisation.scores import COLUMNS, Detections, Floats, detect, score
+from cxrlit.evaluation.localisation.box_scores import COLUMNS, Detections, Floats, detect, score
 
 N_RANDOM = 1000
 

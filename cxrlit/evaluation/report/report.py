@@ -5,22 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrlit.console import show_steps
-from cxrlit.evaluation.assess import Assessment
-from cxrlit.evaluation.curves import N_REPLICATES, make_curves
+from cxrlit.core.console import show_steps
+from cxrlit.core.files import write_bytes, write_text
+from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.measure.roc_pr_curves import N_REPLICATES, make_curves
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.cells import Grid, make_grid
-from cxrlit.evaluation.report.decisions import show_decisions
-from cxrlit.evaluation.report.discrimination import show_discrimination
-from cxrlit.evaluation.report.making import show_data, show_making
-from cxrlit.evaluation.report.reliability import show_calibration
+from cxrlit.evaluation.report.decisions_section import show_decisions
+from cxrlit.evaluation.report.discrimination_section import show_discrimination
+from cxrlit.evaluation.report.provenance_section import show_data, show_making
+from cxrlit.evaluation.report.reliability_section import show_calibration
 from cxrlit.evaluation.report.section import Picture, Section
-from cxrlit.evaluation.report.summary import DISCLAIMER, summarise
-from cxrlit.evaluation.report.thresholds import show_thresholds
-from cxrlit.evaluation.report.tiles import TILE
-from cxrlit.files import write_bytes, write_text
-from cxrlit.pages.page import render_page
-from cxrlit.pages.pictures import drawing, embed, encode_png, encode_svg
+from cxrlit.evaluation.report.small_plots import TILE
+from cxrlit.evaluation.report.summary_section import DISCLAIMER, summarise
+from cxrlit.evaluation.report.table_cells import Grid, make_grid
+from cxrlit.evaluation.report.thresholds_section import show_thresholds
+from cxrlit.html.figures import drawing, embed, encode_png, encode_svg
+from cxrlit.html.page import render_page
 
 FOLDER = Path(__file__).parent
 NAME = re.compile("[a-z0-9][a-z0-9_-]*")

@@ -3,7 +3,7 @@
 import html
 import re
 
-from cxrlit.handoff.card import LIMITS, MISUSES
+from cxrlit.handoff.model_card import LIMITS, MISUSES
 
 SECTIONS = {"What it must not be used for": MISUSES, "Limits": LIMITS}
 """What the page shows of a card, and what it shows where a card of other hands has no such section."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import cv2
 
-from cxrlit.data.drawing.radiograph import draw_radiograph
-from cxrlit.data.sources.synthetic import sample_patient
+from cxrlit.data.synthetic.drawn_set import sample_patient
+from cxrlit.data.synthetic.radiograph import draw_radiograph
 
 FINDINGS = ("", "Cardiomegaly", "Effusion", "Pneumothorax")
 """What each of them shows, and nothing beside."""

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
-from cxrlit.errors import DataError
+from cxrlit.core.errors import DataError
 from cxrlit.handoff.demo.asking import Events
 from cxrlit.handoff.demo.examples import Example
 from cxrlit.handoff.demo.gate import MAX_BYTES

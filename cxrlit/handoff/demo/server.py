@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cxrlit.console import say
-from cxrlit.errors import ConfigError
+from cxrlit.core.console import say
+from cxrlit.core.errors import ConfigError
 from cxrlit.handoff.backends import BackendName
 from cxrlit.handoff.predictor import Predictor
 

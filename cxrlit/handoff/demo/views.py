@@ -13,8 +13,8 @@ from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.demo.card_text import read_sections
 from cxrlit.handoff.digits import count_digits
 from cxrlit.handoff.predictor import Prediction
-from cxrlit.pages.page import make_environment
-from cxrlit.pages.pictures import embed
+from cxrlit.html.figures import embed
+from cxrlit.html.page import make_environment
 
 FOLDER = Path(__file__).parent
 SIDE = 512

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cxrlit.console import say
-from cxrlit.evaluation.metrics import macro
-from cxrlit.files import write_csv
+from cxrlit.core.console import say
+from cxrlit.core.files import write_csv
+from cxrlit.metrics.classification import macro
 from cxrlit.model.module import CXRModule
 from cxrlit.training.curves import draw_curves
 

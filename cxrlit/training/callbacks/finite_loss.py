@@ -6,9 +6,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cxrlit.collective import gather_over_ranks
+from cxrlit.core.distributed import gather_over_ranks
+from cxrlit.core.errors import DivergenceError, name_some
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.errors import DivergenceError, name_some
 
 MAX_NAMES = 64
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cxrlit.errors import ConfigError
+from cxrlit.core.errors import ConfigError
 from cxrlit.model.densenet import CXRNet, list_trainable, unfreeze_last
 from cxrlit.model.module import CXRModule
 

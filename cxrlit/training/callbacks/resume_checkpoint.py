@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cxrlit.collective import max_over_ranks
-from cxrlit.errors import DivergenceError
-from cxrlit.interrupt import Interrupted, asked_to_stop, set_handlers
+from cxrlit.core.distributed import max_over_ranks
+from cxrlit.core.errors import DivergenceError
+from cxrlit.core.signals import Interrupted, asked_to_stop, set_handlers
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.resume import KEPT, drop_states, name_state, read_rng, restore_rng

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrlit.config import DataConfig, NIHData, PrepareConfig, read_config
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.decode import Resize, resize_square
-from cxrlit.data.load import load_data
+from cxrlit.data.dataset import load_data
+from cxrlit.data.image_io.decode import Resize, resize_square
 from cxrlit.data.sources.nih import BOX_LIST
-from cxrlit.errors import DataError
 from cxrlit.evaluation.localisation.boxes import SIDES, collect_boxes, find_box_lists, place_boxes
-from cxrlit.labels import LABELS
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 RESIZES: tuple[Resize, ...] = ("pad", "crop", "stretch")

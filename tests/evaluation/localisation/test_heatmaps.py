@@ -12,6 +12,7 @@ from planted import make_bright_network
 from tiny import make_module, snapshot
 from torch import Tensor, nn
 
+from cxrlit.evaluation.localisation.box_scores import detect
 from cxrlit.evaluation.localisation.heatmaps import (
     Method,
     evaluating,
@@ -20,7 +21,6 @@ from cxrlit.evaluation.localisation.heatmaps import (
     weigh_features,
 )
 from cxrlit.evaluation.localisation.overlays import enlarge
-from cxrlit.evaluation.localisation.scores import detect
 from cxrlit.model.densenet import build_network, set_batch_norm_modes, unfreeze_last
 
 METHODS: tuple[Method, ...] = ("gradcam", "gradcam++")

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from cxrlit.evaluation.bootstrap import draw_weights
-from cxrlit.evaluation.intervals import interval
-from cxrlit.evaluation.localisation.scores import COLUMNS, SHARES
-from cxrlit.evaluation.localisation.tables import (
+from cxrlit.evaluation.localisation.box_scores import COLUMNS, SHARES
+from cxrlit.evaluation.localisation.localisation_table import (
     PRIORS,
     resample_means,
     share_interval,
     tabulate_localisation,
 )
+from cxrlit.metrics.bootstrap import draw_weights
+from cxrlit.metrics.intervals import interval
 
 LABELS = ("Mass", "Nodule", "Effusion")
 

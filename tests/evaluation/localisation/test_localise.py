@@ -13,19 +13,19 @@ from planted import make_bright_network
 from tiny import list_changes, snapshot
 
 from cxrlit.config import NIHData
+from cxrlit.core.errors import DataError
+from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.dataset import load_data
 from cxrlit.data.index import read_targets
-from cxrlit.data.load import load_data
 from cxrlit.data.sources.nih import BOX_LIST
-from cxrlit.errors import DataError
+from cxrlit.evaluation.localisation.box_scores import detect, score
 from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes, find_box_lists
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
 from cxrlit.evaluation.localisation.localise import FOLDER, TABLE, Localisation, localise, print_localisation
-from cxrlit.evaluation.localisation.scores import detect, score
-from cxrlit.evaluation.operating_point import Thresholds
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.report.localisation import show_localisation
-from cxrlit.labels import LABELS
+from cxrlit.evaluation.report.localisation_section import show_localisation
+from cxrlit.metrics.operating_point import Thresholds
 from cxrlit.model.densenet import CXRNet, build_network
 
 CHOSEN = ("Mass", "Nodule", "Effusion")

@@ -7,7 +7,6 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.localisation.examples import Example
 from cxrlit.evaluation.localisation.overlays import (
     BOX_COLOR,
     GAP_PX,
@@ -19,6 +18,7 @@ from cxrlit.evaluation.localisation.overlays import (
     draw_overlays,
     name_file,
 )
+from cxrlit.evaluation.localisation.shown_images import Example
 
 
 def make_example(label: str = "Mass", kind: str = "true_positive", rank: int = 1, **changes: object) -> Example:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxrlit.evaluation.localisation.box_scores import COLUMNS, detect, find_maxima, score
 from cxrlit.evaluation.localisation.priors import (
     cover,
     draw_centre,
@@ -12,7 +13,6 @@ from cxrlit.evaluation.localisation.priors import (
     score_elsewhere,
     score_random,
 )
-from cxrlit.evaluation.localisation.scores import COLUMNS, detect, find_maxima, score
 
 SIZE = 64
 

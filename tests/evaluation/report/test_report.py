@@ -17,14 +17,14 @@ from browsing import CHROMIUM, Page, browse, find_wide_tables, measure_width, ru
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
-from cxrlit.evaluation.assess import Assessment, write_assessment
-from cxrlit.evaluation.measure import measure
-from cxrlit.evaluation.report.cells import make_grid
-from cxrlit.evaluation.report.reliability import show_calibration
+from cxrlit.evaluation.measure.assessment import Assessment, write_assessment
+from cxrlit.evaluation.measure.measure import measure
+from cxrlit.evaluation.report.reliability_section import show_calibration
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Table
-from cxrlit.evaluation.report.summary import summarise
-from cxrlit.evaluation.screen import print_assessment
+from cxrlit.evaluation.report.summary_section import summarise
+from cxrlit.evaluation.report.table_cells import make_grid
+from cxrlit.evaluation.report.terminal import print_assessment
 from cxrlit.evaluation.subject import Subject
 
 HOSTILE = (

@@ -1,0 +1,70 @@
+"""Commands that run a bundle: ``cxrlit predict`` and ``cxrlit demo``."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """The arguments of a command."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that cxrlit export wrote")
+    parser.add_argument(
+        "--backend", choices=("torch", "onnx"), default="torch",
+        help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=_positive, help="default: one a core")
+    if name == "demo":
+        parser.add_argument("--port", type=_port, default=7860, help="of this machine, 7860 by default; 0: any")
+        return
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
+    parser.add_argument(
+        "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 16"
+    )
+    parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
+    parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
+
+
+def run(options: argparse.Namespace) -> None:
+    """The command that was named."""
+    {"predict": _predict, "demo": _demo}[options.command](options)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from cxrlit.handoff.demo.server import DemoOptions, serve_demo
+
+    serve_demo(DemoOptions(options.bundle, options.port, options.backend, options.threads))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from cxrlit.handoff.predict_files import PredictOptions, predict_files
+
+    predict_files(
+        PredictOptions(
+            bundle=options.bundle,
+            files=options.files,
+            out=options.out,
+            backend=options.backend,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            n_threads=options.threads,
+            heatmaps=options.heatmaps,
+            as_json=options.json,
+        )
+    )
+
+
+def _positive(text: str) -> int:
+    return _read_number(text, 1, 4096)
+
+
+def _port(text: str) -> int:
+    return _read_number(text, 0, 65535)
+
+
+def _read_number(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"it is a number from {low} to {high}, not {text[:40]!r}")
+    return int(text)

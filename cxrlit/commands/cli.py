@@ -1,0 +1,91 @@
+"""The command ``cxrlit``: what is done to data before they are trained on, and to models after.
+
+What a command needs is imported when it is the one that runs: a prediction needs no Hydra, and ``--help`` nothing.
+"""
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cxrlit.core.faults import FAULT_EXIT_CODE, name_fault, stop
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        module: Of ``cxrlit.commands``, with ``add_arguments`` and ``run``.
+        text: What it does.
+    """
+
+    module: str
+    text: str
+
+
+COMMANDS = {
+    "prepare": Command("composed", "decode the images of a data set once, for all sizes that training will use"),
+    "inspect": Command("composed", "show what is in a data set, on the screen and as an HTML page"),
+    "compare": Command("composed", "say what changed between two models, and whether it is what was asked for"),
+    "export": Command("composed", "write a trained and evaluated model as one folder that others can check and run"),
+    "predict": Command("bundled", "run a bundle on radiographs: PNG, JPEG or DICOM, files or folders"),
+    "demo": Command("bundled", "serve a page on this machine to try a bundle with a radiograph"),
+}
+
+COMPARE_FAULT = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a fault that the user can mend is one line and exit code 2.
+
+    ``compare`` answers with exit codes 0, 1 and 2, so that its faults, those of the program among them, are 3.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] != ["compare"]:
+        _run(arguments)
+        return
+    try:
+        code = _run(arguments)
+    except SystemExit as end:
+        raise SystemExit(COMPARE_FAULT if end.code == FAULT_EXIT_CODE else end.code) from None
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(COMPARE_FAULT) from None
+    if code:
+        raise SystemExit(code)
+
+
+def _run(arguments: Sequence[str]) -> Any:
+    """What the command returns."""
+    options = _parse(arguments)
+    try:
+        return _import(options.command).run(options)
+    except Exception as error:
+        fault = name_fault(error)
+        if fault is None:
+            raise
+        stop(fault)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cxrlit", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in arguments[:1]:
+            _import(name).add_arguments(command, name)
+    options, rest = parser.parse_known_args(list(arguments))
+    if rest and (not hasattr(options, "settings") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # settings that come after an option, which argparse leaves over
+        options.settings += rest
+    return options
+
+
+def _import(name: str) -> Any:
+    return importlib.import_module(f"cxrlit.commands.{COMMANDS[name].module}")

@@ -1,0 +1,108 @@
+"""Commands that compose a config: ``cxrlit prepare | inspect | compare | export``."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from cxrlit.commands.hydra_main import compose_config, expand_sweep, run_task
+from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section
+from cxrlit.core.errors import ConfigError, say_count
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
+
+SCHEMAS: dict[str, type[Section]] = {
+    "prepare": PrepareConfig,
+    "inspect": InspectConfig,
+    "compare": CompareConfig,
+    "export": ExportConfig,
+}
+
+PATHS: dict[str, dict[str, str]] = {
+    "compare": {
+        "baseline": "a phase folder, the folder of an evaluation, or a file of predictions",
+        "candidate": "the same of the model that is asked about",
+    },
+    "export": {"ckpt": "a checkpoint or a phase folder that was evaluated"},
+}
+"""What comes before the settings: keys of the config whose values are taken as they are, in no grammar."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """The arguments of a command."""
+    paths = PATHS.get(name, {})
+    for path, meaning in paths.items():
+        parser.add_argument(path, metavar=path.upper(), help=meaning)
+    parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for train.py")
+    parser.add_argument("--cfg", action="store_true", help="show the settings and do nothing")
+    if name == "prepare":
+        parser.add_argument("--verify", action="store_true", help="check every byte of what is prepared")
+    if name == "export":
+        parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle, which is not there yet")
+    keys = [key for key in SCHEMAS[name].model_fields if key not in paths and (key != "out" or name == "compare")]
+    parser.epilog = f"keys: {', '.join(keys)}; cxrlit/config says what each means and may be"
+
+
+def run(options: argparse.Namespace) -> Any:
+    """Compose and check the config, then do it; returns what the command returns."""
+    if not CONFIG_DIR.is_dir():
+        raise ConfigError(f"{CONFIG_DIR} is not there: install cxrlit from its repository with pip install -e .")
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        [settings] = expand_sweep(options.settings, multirun=False)
+        composed = compose_config(options.command, settings)
+    given = {name: getattr(options, name) for name in PATHS.get(options.command, {})}
+    if options.command == "export":
+        given["out"] = options.out
+    if given:
+        composed = OmegaConf.create({**given, **cast(dict[str, Any], OmegaConf.to_container(composed))})
+    if options.cfg:
+        print(OmegaConf.to_yaml(composed), end="")
+        return None
+    return run_task(_find_task(options), composed, SCHEMAS[options.command])
+
+
+def prepare(config: PrepareConfig, verify: bool) -> None:
+    """``cxrlit prepare``: build or complete the stores, or check every byte of them."""
+    from cxrlit.core.console import say
+    from cxrlit.data.dataset import read_data
+    from cxrlit.data.store.open_stores import open_data_stores, verify_data_stores
+
+    data = read_data(config.data, config.labels, Path(config.cache_dir))
+    resize = config.data.resize
+    if verify:
+        verify_data_stores(data, resize, Path(config.cache_dir))
+        return
+    stores = open_data_stores(data, config.sizes, resize, Path(config.cache_dir), config.num_workers)
+    n_images = int((stores[0].positions >= 0).sum())
+    say(f"{data.name} is prepared: {say_count(n_images, 'image')} at {', '.join(map(str, config.sizes))} px")
+
+
+def inspect(config: InspectConfig) -> None:
+    """``cxrlit inspect``: the tables on the screen and the page."""
+    from cxrlit.inspection.inspect_data import inspect_data
+
+    inspect_data(config)
+
+
+def compare(config: CompareConfig) -> int:
+    """``cxrlit compare``: the changes, the answer and its exit code."""
+    from cxrlit.evaluation.compare.command import compare_models
+
+    return compare_models(config)
+
+
+def export(config: ExportConfig) -> None:
+    """``cxrlit export``: the bundle."""
+    from cxrlit.handoff.export import export_bundle
+
+    export_bundle(config, CONFIG_DIR)
+
+
+def _find_task(options: argparse.Namespace) -> Callable[[Any], Any]:
+    if options.command == "prepare":
+        return lambda config: prepare(config, options.verify)
+    tasks: dict[str, Callable[[Any], Any]] = {"compare": compare, "export": export, "inspect": inspect}
+    return tasks[options.command]

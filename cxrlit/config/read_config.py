@@ -1,0 +1,113 @@
+"""From what Hydra composed to a checked config, or to one line that names the key."""
+
+import difflib
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from cxrlit.config.sweep import SweepCommand, SweepConfig
+from cxrlit.config.train import FLAT_KEYS, TrainConfig
+from cxrlit.config.types import Section
+from cxrlit.core.errors import ConfigError, first_line
+
+SHOW_KEYS = {
+    "train": "python train.py --cfg job",
+    "evaluate": "python evaluate.py --cfg job",
+    "prepare": "cxrlit prepare --cfg",
+    "inspect": "cxrlit inspect --cfg",
+    "compare": "cxrlit compare --help",
+    "export": "cxrlit export --help",
+}
+"""What shows all keys of a command."""
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -> SectionT:
+    """Check a composed config and give it types.
+
+    Args:
+        composed: What Hydra composed, or the dict that was saved with a checkpoint.
+        schema: ``TrainConfig`` or ``EvaluateConfig``.
+
+    Raises:
+        ConfigError: A key is unknown or missing, a value is of the wrong type or out of range, or two keys
+            contradict each other. The message is one line.
+    """
+    if isinstance(composed, DictConfig):
+        try:
+            missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
+            values: Any = OmegaConf.to_container(composed, resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
+        if missing:
+            raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
+    else:
+        values = dict(composed)
+    if schema is TrainConfig:
+        values = _apply_flat_keys({key: value for key, value in values.items() if key != "sweep"})
+    try:
+        config = schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_say_first_fault(error, values, schema.command)) from None
+    return config.settle() if isinstance(config, TrainConfig) else config
+
+
+def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
+    """What a composed config of ``train.py`` says of a sweep: a part that no single training has.
+
+    Raises:
+        ConfigError: As for ``read_config``.
+    """
+    values: Any = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
+    return read_config({"sweep": values.get("sweep")}, SweepCommand).sweep
+
+
+def suggest_key(key: str, known: list[str], command: str) -> str:
+    """What an unknown key of a command may have meant: the end of a message."""
+    last = key.rpartition(".")[2]
+    same = [other for other in known if other.rpartition(".")[2] == last]
+    close = difflib.get_close_matches(key, same, n=1, cutoff=0.7) or [other for other in same if other == last]
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    return f"did you mean {close[0]}?" if close else f"the keys are: {SHOW_KEYS[command]}"
+
+
+def list_keys(values: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all keys of nested dicts that hold a value."""
+    if not isinstance(values, dict) or not values:
+        return [prefix.removesuffix(".")] if prefix else []
+    return [name for key, value in values.items() for name in list_keys(value, prefix=f"{prefix}{key}.")]
+
+
+def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Let each flat key that is set stand in for the goal's own, after checking it under its own name."""
+    phase, phases = values.get("phase"), values.get("phases")
+    if not isinstance(phase, str) or not isinstance(phases, dict) or not isinstance(phases.get(phase), dict):
+        return values  # validation says what is wrong
+    flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
+    return {**values, "phases": {**phases, phase: {**phases[phase], **flat}}}
+
+
+def _say_first_fault(error: ValidationError, values: dict[str, Any], command: str) -> str:
+    faults = error.errors(include_url=False)
+    # A flat key is checked under its own name and in the phase that it went to: the shorter name is the user's.
+    fault = min(faults, key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"])))
+    parts = [str(part) for part in fault["loc"]]
+    if parts[:1] == ["data"] and len(parts) > 2:
+        del parts[1]  # the name of the union's member
+    if parts[:2] == ["sweep", "space"] and len(parts) > 3:
+        del parts[3]  # the same
+    key, kind = ".".join(parts), fault["type"]
+    if kind == "extra_forbidden":
+        known = [name for name in list_keys(values) if name != key]
+        return f"{key}: there is no such key; {suggest_key(key, known, command)}"
+    if kind == "missing":
+        return f"{key}: the key is missing"
+    if kind == "union_tag_invalid":
+        return f"{key}.source={fault['ctx']['tag']}: it may be {fault['ctx']['expected_tags']}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if not key or kind == "value_error":
+        return f"{key}: {message}" if key in {"optimizer"} else message
+    return f"{key}={fault['input']}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, whole files, the console, signals, ranks. It imports nothing of cxrlit."""

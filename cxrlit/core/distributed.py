@@ -1,0 +1,169 @@
+"""Processes that compute together: how they meet, agree and share. With one process all of it is nothing."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from rich import get_console
+from torch import Tensor
+
+from cxrlit.config import MachineConfig
+from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.core.ranks import RankZeroError, n_ranks, rank, set_ranks
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""How long rank 0 may take: it prepares images, or waits for a lock. A process that dies is noticed at once."""
+
+
+class _Met:
+    """What ``join_ranks`` has set.
+
+    Attributes:
+        environment: What started the processes.
+        waiting: Their group as they wait for rank 0, on the CPU.
+    """
+
+    environment: ClusterEnvironment | None = None
+    waiting: Any = None
+
+
+def join_ranks(machine: MachineConfig) -> None:
+    """Meet the other processes, once; only rank 0 prints from then on.
+
+    Raises:
+        ConfigError: There are not as many processes as devices.
+    """
+    if n_ranks() > 1:
+        return
+    wanted = machine.devices * machine.num_nodes
+    environment = find_environment(wanted)
+    found = environment.world_size() if environment is not None else 1
+    if found != wanted:
+        raise ConfigError(
+            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: a process a device is needed, "
+            f"and {found} {'was' if found == 1 else 'were'} started: torchrun --nproc-per-node={machine.devices} "
+            f"{f'--nnodes={machine.num_nodes} ' if machine.num_nodes > 1 else ''}SCRIPT ..., or srun with as many tasks"
+        )
+    if wanted == 1 or environment is None:
+        return
+    on_cuda = machine.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    if on_cuda:
+        if environment.local_rank() >= torch.cuda.device_count():
+            raise ConfigError(f"trainer.devices={machine.devices}: this node has {torch.cuda.device_count()} GPUs")
+        torch.cuda.set_device(environment.local_rank())
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_cuda else "gloo", rank=environment.global_rank(), world_size=wanted
+    )
+    _Met.environment, _Met.waiting = environment, dist.new_group(backend="gloo", timeout=PATIENCE)
+    set_ranks(environment.global_rank(), wanted, machine.devices)
+    get_console().quiet = rank() > 0
+
+
+def find_environment(n_wanted: int) -> ClusterEnvironment | None:
+    """What started this process as one of several: torchrun, or Slurm where several are wanted; None: nothing did.
+
+    Raises:
+        ConfigError: Slurm's settings are not such that processes can meet.
+    """
+    if TorchElasticEnvironment.detect():  # first: it may have been started inside a job of Slurm
+        return TorchElasticEnvironment()
+    try:
+        return SLURMEnvironment() if n_wanted > 1 and SLURMEnvironment.detect() else None
+    except RuntimeError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def device_options(machine: MachineConfig, find_unused_parameters: bool = False) -> dict[str, Any]:
+    """Where a Trainer computes, as its arguments.
+
+    Args:
+        machine: The devices.
+        find_unused_parameters: Some of the parameters that will train do not yet.
+    """
+    options: dict[str, Any] = {
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+        "num_nodes": machine.num_nodes,
+        "use_distributed_sampler": False,
+    }
+    if n_ranks() > 1:  # the buffers of all are the same already
+        options["strategy"] = DDPStrategy(
+            cluster_environment=_Met.environment,
+            broadcast_buffers=False,
+            find_unused_parameters=find_unused_parameters,
+        )
+    return options
+
+
+def from_rank_0(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 alone; all get what it returns, plain data.
+
+    Raises:
+        RankZeroError: On the others, where it raises on rank 0.
+    """
+    if n_ranks() == 1:
+        return function()
+    answer: list[Any] = [None, False]
+    if rank() > 0:
+        dist.broadcast_object_list(answer, group=_Met.waiting)
+        if not answer[1]:
+            raise RankZeroError("rank 0 has failed, and says why")
+        value: T = answer[0]
+        return value
+    try:
+        answer = [function(), True]
+    except BaseException:
+        with suppress(RuntimeError):  # the others may be gone
+            dist.broadcast_object_list(answer, group=_Met.waiting)
+        raise
+    dist.broadcast_object_list(answer, group=_Met.waiting)
+    value = answer[0]
+    return value
+
+
+def after_rank_0(function: Callable[[], T]) -> T:
+    """Call a function on every rank, on rank 0 first: the others find what it has made on the disk.
+
+    Raises:
+        RankZeroError: On the others, where it raises on rank 0.
+    """
+    made: list[T] = []
+    from_rank_0(lambda: made.append(function()))
+    return made[0] if made else function()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, without autograd."""
+    total = tensor.detach().clone()
+    if n_ranks() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def max_over_ranks(number: int) -> int:
+    """The largest of the numbers that the ranks have."""
+    if n_ranks() == 1:
+        return number
+    largest = torch.tensor(number)
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group=_Met.waiting)
+    return int(largest)
+
+
+def gather_over_ranks(value: T) -> list[T]:
+    """Plain data of every rank, in the order of their numbers."""
+    if n_ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * n_ranks()
+    dist.all_gather_object(values, value, group=_Met.waiting)
+    return values

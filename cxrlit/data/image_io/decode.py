@@ -1,0 +1,151 @@
+"""From an image file to a square of gray values: read, decode by what is in it, resize.
+
+Whatever a file holds, it becomes pixels or a ``ValueError`` whose text is the reason why it cannot be used. Nothing
+here changes the state of the process, so that many threads can decode at once.
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrlit.core.errors import DataError
+from cxrlit.core.files import NotAFileError, open_regular
+from cxrlit.data.image_io import jpeg, png
+from cxrlit.data.image_io.sizes import Pixels
+
+PREPROCESSING_VERSION = 3
+"""Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
+
+MAX_FILE_BYTES = 192 * 2**20
+"""A larger file is refused unread."""
+
+COLOUR_PX = 256
+"""Side at which colour is looked for."""
+
+Resize = Literal["pad", "crop", "stretch"]
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ValueError: It is something else (a folder, a pipe, a device), or larger than ``MAX_FILE_BYTES``.
+        DataError: It cannot be read, which may pass.
+    """
+    try:
+        with open_regular(path) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > MAX_FILE_BYTES:
+                raise ValueError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+            return file.read(n_bytes)
+    except NotAFileError as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; mend that and start again") from None
+
+
+def decode_pixels(content: bytes) -> Pixels:
+    """The gray values of a PNG, JPEG or DICOM image, whatever its file is called.
+
+    Returns:
+        (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, spread over 0 to
+        65535 so that ``resize_square`` makes them 8 bits without knowing where they came from.
+
+    Raises:
+        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
+        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+    """
+    if content.startswith(png.SIGNATURE):
+        return png.decode_png(content)
+    if content.startswith(jpeg.SIGNATURE):
+        return jpeg.decode_jpeg(content)
+    if content[128:132] == b"DICM":
+        from cxrlit.data.image_io.dicom import decode_dicom
+
+        return decode_dicom(content)
+    raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
+
+
+def describe_image(content: bytes) -> tuple[int, int, str]:
+    """Width, height and mode of an image by its header, nothing decoded.
+
+    Returns:
+        Pixels, pixels, and what a pixel is: ``L``, ``RGBA``, ``I;16``, ``DICOM MONOCHROME1 12 bit``, ...
+
+    Raises:
+        ValueError: It is no image, damaged or too large.
+    """
+    if content.startswith(png.SIGNATURE):
+        header: png.PNGHeader | jpeg.JPEGHeader = png.read_png_header(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        header = jpeg.read_jpeg_header(content)
+    elif content[128:132] == b"DICM":
+        from cxrlit.data.image_io.dicom import describe_dicom
+
+        return describe_dicom(content)
+    else:
+        raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
+    return header.width, header.height, header.mode
+
+
+def read_view(content: bytes) -> str:
+    """View position of an image that can be decoded, as its file has it; empty where it says none."""
+    if content[128:132] != b"DICM":
+        return ""
+    from cxrlit.data.image_io.dicom import read_dicom_view
+
+    return read_dicom_view(content)
+
+
+def measure_colour(content: bytes) -> float:
+    """How much colour is in an image that can be decoded: the mean distance between the channels, in grays.
+
+    Returns:
+        0 where the file has no colour channels; of a gray image in them, at most what rounding makes.
+    """
+    if content.startswith(png.SIGNATURE):
+        is_gray, strip, name = png.read_png_header(content).colour in {0, 4}, png.strip_png, "PNG"
+    elif content.startswith(jpeg.SIGNATURE):
+        is_gray, strip, name = jpeg.read_jpeg_header(content).n_components == 1, jpeg.strip_jpeg, "JPEG"
+    else:
+        return 0.0  # a DICOM image that has colour cannot be decoded
+    if is_gray:
+        return 0.0
+    with Image.open(io.BytesIO(strip(content)), formats=[name]) as image:
+        image.draft("RGB", (COLOUR_PX, COLOUR_PX))
+        seen = np.asarray(image.convert("RGB").resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX), np.int16)
+    return float((seen.max(axis=2) - seen.min(axis=2)).mean())
+
+
+def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Resize to a square with area interpolation, then to 8 bits.
+
+    Args:
+        pixels: (H, W) uint8 or uint16.
+        size: Side of the result, pixels.
+        resize: ``pad`` puts black beside the image, ``crop`` keeps its centre, ``stretch`` changes its aspect.
+
+    Returns:
+        (size, size) uint8.
+    """
+    height, width = pixels.shape
+    if resize == "crop" and height != width:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    elif resize == "pad" and height != width:
+        side = max(height, width)
+        square = np.zeros((side, side), pixels.dtype)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        pixels = square
+    scaled = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    if scaled.dtype == np.uint16:
+        scaled = np.round(scaled / 257.0)
+    return scaled.astype(np.uint8)

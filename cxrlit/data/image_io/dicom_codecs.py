@@ -1,0 +1,176 @@
+"""The compressed pixels in a DICOM file: JPEG, JPEG-LS, JPEG 2000, RLE. What their own headers say is checked first.
+
+The decoders are those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG), which each take one image in and give one
+out. A codestream names a size of its own, whatever the file around it says, and they allocate for that one.
+
+Source: ITU-T T.81, T.87 and T.800, annex A of each; DICOM PS3.5, annex G.
+"""
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.core.errors import ConfigError
+from cxrlit.data.image_io import jpeg
+from cxrlit.data.image_io.sizes import check_size
+
+MAX_TILES = 10_000
+MIN_PRECINCT_EXPONENT = 4
+"""16 pixels. A decoder does bookkeeping for each precinct: those of 1 x 1 pixel take gigabytes."""
+
+RLE_SLACK = 2**16
+"""Bytes that a segment may unpack to beyond its pixels: what fills it up at its end is taken for pixels too."""
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """One compressed image of one component, cut out of what is around it.
+
+    Attributes:
+        content: The codestream.
+        width: Pixels, as the codestream says.
+        height: Pixels, as the codestream says.
+        precision: Bits of a sample, as the codestream says.
+    """
+
+    content: bytes
+    width: int
+    height: int
+    precision: int
+
+
+def read_jpeg(content: bytes) -> Codestream:
+    """A JPEG codestream of a process that DICOM uses, 8 to 16 bits.
+
+    Raises:
+        ValueError: It is damaged, cut off, in colour, or too large.
+    """
+    allowed = {jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS}
+    return _read_jpeg(content, allowed)
+
+
+def read_jpeg_ls(content: bytes) -> Codestream:
+    """A JPEG-LS codestream.
+
+    Raises:
+        ValueError: It is damaged, cut off, in colour, or too large.
+    """
+    return _read_jpeg(content, {jpeg.JPEG_LS})
+
+
+def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
+    content = content.rstrip(b"\0\xff")  # what fills up the last fragment
+    if not content.startswith(jpeg.SIGNATURE):
+        raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
+    if not content.endswith(b"\xff\xd9"):  # without it the decoder fills up with gray, and says nothing
+        raise ValueError("damaged: the end is missing")
+    header = jpeg.read_jpeg_header(content)
+    if header.process not in processes:
+        raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
+    if header.n_components != 1:
+        raise ValueError("compressed pixels in colour are not supported")
+    return Codestream(content, header.width, header.height, header.precision)
+
+
+def read_jpeg_2000(content: bytes) -> Codestream:
+    """A JPEG 2000 codestream; a JP2 file around it, which should not be there, is taken off.
+
+    Raises:
+        ValueError: It is damaged, in colour, too large, or made to exhaust memory.
+    """
+    if content[4:8] == b"jP  ":
+        content = content[max(content.find(b"\xff\x4f\xff\x51"), 0) :]
+    if not content.startswith(b"\xff\x4f\xff\x51") or len(content) < 45:
+        raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
+    x_stop, y_stop, left, top, tile_width, tile_height, tile_left, tile_top, n_components, depth, step_x, step_y = (
+        struct.unpack(">8IH3B", content[8:45])
+    )
+    check_size(x_stop, y_stop)
+    check_size(x_stop - left, y_stop - top)
+    if n_components != 1 or (step_x, step_y) != (1, 1):
+        raise ValueError("compressed pixels in colour are not supported")
+    if not tile_width or not tile_height or tile_left > left or tile_top > top:
+        raise ValueError("damaged: a header that no JPEG 2000 image has")
+    if -(-(x_stop - tile_left) // tile_width) * -(-(y_stop - tile_top) // tile_height) > MAX_TILES:
+        raise ValueError(f"more than {MAX_TILES} tiles")
+    _check_precincts(content)
+    return Codestream(content, x_stop - left, y_stop - top, (depth & 0x7F) + 1)
+
+
+def _check_precincts(content: bytes) -> None:
+    """No small precincts, neither in the header of the image nor in that of a tile."""
+    position, tile_stop = 2, 0
+    while True:
+        marker, length = struct.unpack(">HH", content[position : position + 4].ljust(4, b"\0"))
+        body = content[position + 4 : position + 2 + length]
+        if marker == 0xFF93 and tile_stop > position:  # the pixels of a tile follow
+            position = tile_stop
+            continue
+        if marker == 0xFFD9 or (tile_stop and position >= len(content)):
+            return
+        if marker < 0xFF4F or marker == 0xFF93 or length < 2:
+            raise ValueError("damaged: a header that no JPEG 2000 image has")
+        if marker == 0xFF90:  # the header of a tile, which says where the next one is
+            (tile_length,) = struct.unpack(">I", body[2:6].ljust(4, b"\0"))
+            tile_stop = position + tile_length if tile_length else len(content)
+            if tile_stop < position + 2 + length:
+                raise ValueError("damaged: a header that no JPEG 2000 image has")
+        if marker == 0xFF53 or (marker == 0xFF52 and tile_stop):
+            raise ValueError("JPEG 2000 with settings of its own for a tile is not supported")
+        sizes = body[10:] if marker == 0xFF52 and body[:1] and body[0] & 1 else b""
+        if any(size & 0x0F < MIN_PRECINCT_EXPONENT or size >> 4 < MIN_PRECINCT_EXPONENT for size in sizes):
+            raise ValueError("JPEG 2000 with precincts below 16 x 16 pixels is not supported")
+        position += 2 + length
+
+
+def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
+    """(H, W) unsigned integers of 1 or 2 bytes; a sign is among their bits, as it is.
+
+    Args:
+        codestream: What one of the functions above has checked.
+        kind: ``jpeg``, ``jpeg_ls`` or ``jpeg_2000``.
+
+    Raises:
+        ValueError: It is damaged.
+        ConfigError: imagecodecs is not installed.
+    """
+    functions = {"jpeg": "jpeg8_decode", "jpeg_ls": "jpegls_decode", "jpeg_2000": "jpeg2k_decode"}
+    values: NDArray[Any] = _run_codec(functions[kind], codestream.content)
+    if values.shape != (codestream.height, codestream.width):
+        raise ValueError("damaged: the compressed pixels are not what their header says")
+    return values.astype(np.int16).view(np.uint16) if values.dtype.kind == "i" else values
+
+
+def decode_rle(content: bytes, width: int, height: int, n_bytes: int) -> NDArray[Any]:
+    """(H, W) unsigned integers of 1 or 2 bytes: a segment for each byte of a pixel, the high one first.
+
+    Raises:
+        ValueError: It is damaged.
+        ConfigError: imagecodecs is not installed.
+    """
+    n_segments, *offsets = struct.unpack("<16I", content[:64].ljust(64, b"\0"))
+    starts = [*offsets[:n_bytes], len(content)]
+    if n_segments != n_bytes or starts[0] < 64 or starts != sorted(starts):
+        raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
+    planes = []
+    for start, stop in pairwise(starts):
+        plane = _run_codec("packbits_decode", content[start:stop], out=width * height + RLE_SLACK)
+        if len(plane) < width * height:
+            raise ValueError("fewer pixels than its header says")
+        planes.append(np.frombuffer(plane, np.uint8, width * height).reshape(height, width))
+    return planes[0] if n_bytes == 1 else planes[0].astype(np.uint16) << 8 | planes[1]
+
+
+def _run_codec(name: str, content: bytes, **options: Any) -> Any:
+    try:
+        import imagecodecs
+
+        return getattr(imagecodecs, name)(content, **options)
+    except ImportError:  # of all of it, or of this codec in a build that lacks it
+        raise ConfigError("a compressed DICOM image needs imagecodecs: pip install 'cxrlit[dicom]'") from None
+    except (RuntimeError, ValueError, TypeError, OverflowError):  # their messages are those of native libraries
+        raise ValueError("damaged: the compressed pixels cannot be decoded") from None

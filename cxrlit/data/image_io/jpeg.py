@@ -1,0 +1,172 @@
+"""JPEG: the header, by hand, so that nothing is decoded before its size is known; the pixels, by Pillow.
+
+Pillow gets a file without its comments and without what cameras add (EXIF, thumbnails, colour profiles).
+
+Source: ITU-T T.81, annex B; EXIF 2.3 (CIPA DC-008), section 4.6, for the orientation.
+"""
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.sizes import Pixels, check_size
+
+SIGNATURE = b"\xff\xd8\xff"
+BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
+FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS} - {0xC4, 0xC8, 0xCC})
+"""Markers of a frame header: what kind of JPEG it is, and its size."""
+START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, APP15, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+MARKER = re.compile(rb"\xff[^\0\xff]")
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers without a segment."""
+MAX_SCANS = 100
+"""A progressive image has about 10. Each one more costs a pass over all pixels."""
+MAX_SEGMENTS = 10_000
+MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
+
+
+@dataclass(frozen=True)
+class JPEGHeader:
+    """What comes before the pixels.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        precision: Bits of a sample.
+        n_components: 1 for gray, 3 for colour, 4 for print colours.
+        process: Marker of the frame header: ``BASELINE``, ...
+        orientation: 1 to 8, of EXIF; 1 is upright.
+        segments: First and last byte of each segment that decoding needs, up to the first scan.
+    """
+
+    width: int
+    height: int
+    precision: int
+    n_components: int
+    process: int
+    orientation: int
+    segments: list[tuple[int, int]]
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the mode."""
+        mode = MODES.get(self.n_components, f"{self.n_components} components")
+        return mode if self.precision == 8 else f"{mode} {self.precision} bit"
+
+
+def read_jpeg_header(content: bytes) -> JPEGHeader:
+    """The header of a JPEG or JPEG-LS file.
+
+    Raises:
+        ValueError: It is damaged, or of an image that is too large or would take too long.
+    """
+    frame: tuple[int, int, int, int, int] | None = None
+    orientation = 1
+    segments: list[tuple[int, int]] = []
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        # A decoder skips what stands between two segments.
+        found = MARKER.search(content, position)
+        position = found.start() if found else len(content)
+        if position + 4 > len(content) or content[position + 1] == END_OF_IMAGE:
+            raise ValueError("damaged: no pixels")
+        marker = content[position + 1]
+        if marker in ALONE:
+            position += 2
+            continue
+        stop = position + 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+        body = content[position + 4 : stop]
+        if stop > len(content) or stop < position + 4:
+            raise ValueError("damaged: the end is missing")
+        if marker in FRAMES:
+            if frame is not None or len(body) < 6:
+                raise ValueError("damaged: two headers" if frame else "damaged: no header")
+            frame = (marker, *struct.unpack(">BHHB", body[:6]))
+        if marker == APP1 and orientation == 1:  # other programs use the same marker for what is no EXIF
+            orientation = _read_orientation(body)
+        if marker in {APP0, APP14} or not (APP0 <= marker <= APP15 or marker == COMMENT):
+            segments.append((position, stop))
+        if marker == START_OF_SCAN:
+            break
+        position = stop
+    else:
+        raise ValueError("damaged: too many segments")
+    if frame is None:
+        raise ValueError("damaged: no header")
+    process, precision, height, width, n_components = frame
+    check_size(width, height)
+    if content.count(b"\xff\xda", stop) >= MAX_SCANS:
+        raise ValueError(f"more than {MAX_SCANS} scans")
+    return JPEGHeader(width, height, precision, n_components, process, orientation, segments)
+
+
+def decode_jpeg(content: bytes) -> Pixels:
+    """The gray values of a JPEG, upright: turned as its EXIF orientation says.
+
+    Colour becomes luminance.
+
+    Raises:
+        ValueError: It is damaged, cut off, too large, or of a kind that is not supported.
+    """
+    header = read_jpeg_header(content)
+    if header.process not in {BASELINE, EXTENDED, PROGRESSIVE} or header.precision != 8:
+        raise ValueError(f"JPEG of process {header.process - BASELINE} with {header.precision} bits is not supported")
+    if header.n_components not in {1, 3}:
+        raise ValueError(f"JPEG with {header.n_components} components (CMYK) is not supported")
+    try:
+        with Image.open(io.BytesIO(_strip(content, header)), formats=["JPEG"]) as image:
+            gray = image.convert("L")
+            if header.orientation in TURNS:
+                gray = gray.transpose(TURNS[header.orientation])
+            return np.asarray(gray)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged pixels can raise nearly anything in Pillow
+        raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def strip_jpeg(content: bytes) -> bytes:
+    """The same JPEG without comments and what cameras add.
+
+    Raises:
+        ValueError: As for ``read_jpeg_header``.
+    """
+    return _strip(content, read_jpeg_header(content))
+
+
+def _strip(content: bytes, header: JPEGHeader) -> bytes:
+    view = memoryview(content)
+    return b"".join(
+        [content[:2], *(view[start:stop] for start, stop in header.segments), view[header.segments[-1][1] :]]
+    )
+
+
+def _read_orientation(body: bytes) -> int:
+    """The orientation of an EXIF segment; 1 where it says none."""
+    tiff = body[6:]
+    orders = {b"II*\0": "<", b"MM\0*": ">"}
+    if body[:6] != b"Exif\0\0" or tiff[:4] not in orders or len(tiff) < 8:
+        return 1
+    order = orders[tiff[:4]]
+    (start,) = struct.unpack(f"{order}I", tiff[4:8])
+    n_entries = int.from_bytes(tiff[start : start + 2], "little" if order == "<" else "big")
+    for entry in range(start + 2, min(start + 2 + 12 * n_entries, len(tiff) - 11), 12):
+        tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+        if (tag, kind, count) == (0x0112, 3, 1):
+            return value if 1 <= value <= 8 else 1
+    return 1

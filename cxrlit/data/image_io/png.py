@@ -1,0 +1,194 @@
+"""PNG: checksums, size and completeness of the pixels.
+
+Pillow gets a file that holds nothing but header, palette and pixels. What it would unpack or warn of besides (texts,
+colour profiles, frames of an animation) is not looked at.
+
+Source: PNG specification, third edition, https://www.w3.org/TR/png-3/.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.sizes import Pixels, check_size
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+MAX_CHUNKS = 100_000
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
+DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+GRAY_BITS = (8, 10, 12, 14, 16)
+"""Bits that the values of a 16-bit gray image may have."""
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced image: first column, first row, step between columns, step between rows."""
+
+
+@dataclass(frozen=True)
+class PNGHeader:
+    """What the first chunk says: pixels, bits of a sample, colour type."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the mode."""
+        if self.colour == 0 and self.depth in {1, 16}:
+            return "1" if self.depth == 1 else "I;16"
+        return MODES[self.colour] + (" 16 bit" if self.depth == 16 else "")
+
+    def count_bytes(self) -> int:
+        """Bytes of the unpacked pixels: each row has one for its filter, and is filled up to a byte."""
+        passes = ADAM7 if self.interlaced else ((0, 0, 1, 1),)
+        n_bytes = 0
+        for left, top, step_x, step_y in passes:
+            columns = -(-max(self.width - left, 0) // step_x)
+            rows = -(-max(self.height - top, 0) // step_y)
+            if columns:
+                n_bytes += rows * (1 + -(-columns * self.depth * CHANNELS[self.colour] // 8))
+        return n_bytes
+
+
+def read_png_header(content: bytes) -> PNGHeader:
+    """The header of a file that starts with the signature of PNG.
+
+    Raises:
+        ValueError: It is damaged, says what cannot be, or is of an image that is too large.
+    """
+    if len(content) < 33 or content[8:16] != b"\0\0\0\x0dIHDR":
+        raise ValueError("damaged: no header")
+    if zlib.crc32(content[12:29]) != int.from_bytes(content[29:33], "big"):
+        raise ValueError("damaged: wrong checksum in IHDR")
+    width, height, depth, colour, packing, filtering, interlacing = struct.unpack(">IIBBBBB", content[16:29])
+    if depth not in DEPTHS.get(colour, ()) or packing or filtering or interlacing > 1:
+        raise ValueError("damaged: a header that no PNG has")
+    check_size(width, height)
+    return PNGHeader(width, height, depth, colour, interlacing == 1)
+
+
+def decode_png(content: bytes) -> Pixels:
+    """The gray values of a PNG, of the first image where it is an animation.
+
+    Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
+    spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
+    10, 12 or 14 bits are often stored as they are; 16 bits of colour become 8.
+
+    Raises:
+        ValueError: It is damaged, too large, has fewer pixels than its header says, or has colour or transparency of
+            16 bits of which it uses no more than 14.
+    """
+    header, chunks = _check(content)
+    plain = _join(chunks)
+    try:
+        with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
+            image.load()
+            # Pillow leaves black what a whole but short stream of pixels does not reach. Counting costs as much as
+            # decoding, so that only an image is counted that may be short.
+            last_row = image.crop((0, header.height - 1, header.width, header.height))
+            if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
+                raise ValueError("fewer pixels than its header says")
+            if header.colour == 0 and header.depth == 16:
+                return _spread(np.asarray(image).astype(np.uint16))
+            grays = np.asarray(image if image.mode == "L" else image.convert("L"))
+            if header.depth == 16 and int(grays.max()) < 2**6:
+                raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
+            return grays
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # damaged pixels can raise nearly anything in Pillow
+        raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    top = next(2**bits - 1 for bits in GRAY_BITS if int(values.max()) < 2**bits)
+    if top == 2**16 - 1:
+        return values
+    table = np.rint(np.arange(top + 1) * ((2**16 - 1) / top)).astype(np.uint16)
+    for row in values:  # all at once, the table's rows would be counted in 8 bytes a pixel
+        row[:] = table[row]
+    return values
+
+
+def strip_png(content: bytes) -> bytes:
+    """The same PNG with nothing in it but header, palette and pixels.
+
+    Raises:
+        ValueError: As for ``decode_png``, but for what only the pixels show.
+    """
+    return _join(_check(content)[1])
+
+
+def _check(content: bytes) -> tuple[PNGHeader, list[tuple[bytes, memoryview]]]:
+    header = read_png_header(content)
+    chunks = _check_chunks(content)
+    if header.colour == 3 and next((kind for kind, _ in chunks if kind in {b"PLTE", b"IDAT"}), b"") != b"PLTE":
+        raise ValueError("damaged: no palette")
+    return header, chunks
+
+
+def _join(chunks: list[tuple[bytes, memoryview]]) -> bytes:
+    return b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
+
+
+def _check_chunks(content: bytes) -> list[tuple[bytes, memoryview]]:
+    """The kind and the whole of each chunk, checksums verified, up to the end that the file must have."""
+    view = memoryview(content)
+    chunks: list[tuple[bytes, memoryview]] = []
+    start = len(SIGNATURE)
+    while len(chunks) < MAX_CHUNKS:
+        head = content[start : start + 8]
+        stop = start + 12 + int.from_bytes(head[:4], "big")
+        if len(head) < 8 or stop > len(content):
+            raise ValueError("damaged: the end is missing")
+        kind = head[4:]
+        if zlib.crc32(view[start + 4 : stop - 4]) != int.from_bytes(content[stop - 4 : stop], "big"):
+            raise ValueError("damaged: wrong checksum")
+        if kind == b"IEND":
+            return chunks
+        if kind == b"IHDR" and chunks:
+            raise ValueError("damaged: two headers")
+        if kind[0] & 32 == 0 and kind not in KEPT_CHUNKS:  # by the case of its first letter: cannot be ignored
+            raise ValueError("damaged: a chunk that no PNG has")
+        chunks.append((kind, view[start:stop]))
+        start = stop
+    raise ValueError("damaged: too many chunks")
+
+
+def _end_chunk() -> bytes:
+    return b"\0\0\0\0IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
+
+
+def _is_complete(header: PNGHeader, chunks: list[tuple[bytes, memoryview]]) -> bool:
+    missing = header.count_bytes()
+    stream = zlib.decompressobj()
+    try:
+        for piece in _cut_pieces(chunks):
+            while piece and missing > 0 and not stream.eof:
+                missing -= len(stream.decompress(piece, 2**20))
+                piece = stream.unconsumed_tail
+            if missing <= 0 or stream.eof:
+                break
+    except zlib.error:
+        return False
+    return missing <= 0
+
+
+def _cut_pieces(chunks: list[tuple[bytes, memoryview]]) -> Iterator[bytes]:
+    """The packed pixels in pieces: what zlib leaves of one is copied each time."""
+    for kind, chunk in chunks:
+        if kind == b"IDAT":
+            for start in range(8, len(chunk) - 4, 2**16):
+                yield bytes(chunk[start : min(start + 2**16, len(chunk) - 4)])

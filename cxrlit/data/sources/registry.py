@@ -1,0 +1,97 @@
+"""One data set, read as its section of the config says."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.config import (
+    AnySource,
+    CheXpertConfig,
+    MIMICConfig,
+    NIHConfig,
+    PadChestConfig,
+    SyntheticConfig,
+    TableConfig,
+    VinDrConfig,
+)
+from cxrlit.core.console import say
+from cxrlit.core.errors import ConfigError, DataError
+from cxrlit.core.files import hash_value, hold_lock
+from cxrlit.data.image_files import DiskFiles, ImageFiles
+from cxrlit.data.sources import Source
+from cxrlit.data.sources.chexpert import read_chexpert
+from cxrlit.data.sources.mimic import read_mimic
+from cxrlit.data.sources.nih import read_nih
+from cxrlit.data.sources.padchest import read_padchest
+from cxrlit.data.sources.table import read_any_table
+from cxrlit.data.sources.vindr import read_vindr
+from cxrlit.data.store.remote import read_stored_files
+from cxrlit.data.synthetic.drawn_set import SYNTHETIC_VERSION, write_synthetic
+
+
+def find_root(config: AnySource, cache_dir: Path) -> Path:
+    """The folder of a data set's tables; the synthetic one is drawn on first use.
+
+    Raises:
+        ConfigError: The config does not say where it is.
+    """
+    if isinstance(config, SyntheticConfig):
+        return _draw_synthetic(config, cache_dir)
+    if isinstance(config, TableConfig) and config.root is None and config.table is not None:
+        return Path(config.table).parent
+    if config.root is None:
+        raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
+    return Path(config.root)
+
+
+def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
+    """Read one data set; the synthetic one is drawn on first use."""
+    root = find_root(config, cache_dir)
+    if isinstance(config, SyntheticConfig):
+        return read_nih(root, DiskFiles(root), labels, name="synthetic")
+    config = config.model_copy(update={"root": str(root)})
+    files: ImageFiles = DiskFiles(root) if config.store is None else read_stored_files(config.store, cache_dir)
+    match config:
+        case NIHConfig():
+            return read_nih(root, files, labels)
+        case CheXpertConfig():
+            return read_chexpert(config, files, labels)
+        case MIMICConfig():
+            return read_mimic(config, files, labels)
+        case PadChestConfig():
+            return read_padchest(config, files, labels)
+        case VinDrConfig():
+            return read_vindr(config, files, labels)
+        case TableConfig():
+            return read_any_table(config, files, labels)
+
+
+def choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
+    """The source without the images of other views, and those."""
+    if views is None:
+        return source, source.index.loc[[], ["image", "path"]].assign(reason="")
+    wanted = source.index["view"].isin(views).to_numpy()
+    if not wanted.any():
+        there = sorted(source.index["view"].fillna("unknown").unique())
+        raise DataError(f"data.views={list(views)}: {source.name} has no such image; its views are {', '.join(there)}")
+    unwanted = source.index[~wanted]
+    reasons = "view " + unwanted["view"].fillna("unknown").astype(str) + ", which data.views leaves out"
+    kept = replace(
+        source,
+        index=source.index[wanted].reset_index(drop=True),
+        official=None if source.official is None else source.official[wanted],
+    )
+    return kept, unwanted[["image", "path"]].assign(reason=reasons)
+
+
+def _draw_synthetic(config: SyntheticConfig, cache_dir: Path) -> Path:
+    drawing = {"version": SYNTHETIC_VERSION, **config.model_dump(include={"n_patients", "image_px", "seed"})}
+    root = cache_dir / f"synthetic-{hash_value(drawing)}"
+    if not root.is_dir():
+        with hold_lock(root, f"waiting for another process that draws {root}"):
+            if not root.is_dir():
+                say(f"Drawing the synthetic data set into {root}, once")
+                write_synthetic(root, n_patients=config.n_patients, seed=config.seed, image_px=config.image_px)
+    return root

@@ -1,0 +1,271 @@
+"""Building stores: each file is decoded once for all sizes, and only where earlier work does not have it.
+
+``find_store.py`` says which store an index needs, and whether it is there.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.progress import track
+
+from cxrlit.core.console import say, show_path
+from cxrlit.core.errors import DataError, say_count
+from cxrlit.core.files import hold_lock, replace_file, write_json
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
+from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
+from cxrlit.data.store.find_store import Wanted, find_sizes, open_sizes
+from cxrlit.data.store.manifest import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord
+from cxrlit.data.store.reader import Store
+from cxrlit.data.store.reuse import find_known
+from cxrlit.data.store.shard_writer import Outcome, SizeBuild, order_files
+
+AHEAD = 8
+"""Images for each thread that are being decoded or wait for their turn, at most."""
+
+AHEAD_BYTES = 64 * 2**20
+"""Bytes of those that wait, at most."""
+
+
+def prepare_stores(
+    index: pd.DataFrame, source: str, sizes: Sequence[int], resize: Resize, cache_dir: Path, workers: int | None = None
+) -> list[Store]:
+    """Open the stores of an index at several sizes; build first what is not there or out of date.
+
+    Args:
+        index: The index: ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
+        source: The data set's name, for the folder and the messages.
+        sizes: Sides of the square images, pixels.
+        resize: How an image that is not square becomes square.
+        cache_dir: Folder of all stores.
+        workers: Threads that decode; None: one for each core. Changes no byte.
+
+    Raises:
+        DataError: Not a single image could be decoded, a file cannot be read, or the disk has not the space.
+    """
+    wanted = Wanted(index, source, resize)
+    folder = wanted.locate(cache_dir)
+    stores, faults = find_sizes(folder, sizes, wanted)
+    if not faults:
+        return [stores[size] for size in sizes]
+    try:
+        with hold_lock(folder, f"waiting for another process that prepares {show_path(folder)}"):
+            stores, faults = find_sizes(folder, sizes, wanted)  # that process may have built it
+            for size, fault in faults.items():
+                if (folder / str(size) / MANIFEST_FILE).is_file():
+                    say(f"{show_path(folder / str(size))}: {fault}: what is not as it was is prepared anew")
+            if faults:
+                build_store(folder, sorted(faults), wanted, workers or os.cpu_count() or 1)
+                built, faults = open_sizes(folder, sorted(faults), wanted)
+                stores |= built
+    except OSError as error:
+        raise DataError(_explain(folder, error)) from None
+    if faults:
+        fault = next(iter(faults.values()))
+        raise DataError(f"{folder}: {fault}, although it was just written: is the disk damaged?")
+    return [stores[size] for size in sizes]
+
+
+def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int) -> None:
+    """Build or complete a store at several sizes. The caller holds its lock.
+
+    Raises:
+        DataError: As for ``prepare_stores``.
+        OSError: It cannot be written.
+    """
+    start = time.perf_counter()
+    cv2.setNumThreads(0)  # the threads below are the parallelism
+    source, resize = wanted.source, wanted.resize
+    files, keys = order_files(wanted.index)
+    _sweep(folder)
+    _write_head(folder, wanted)
+    builds = [
+        SizeBuild(folder / str(size), size, files, keys, find_known(folder, size, source, resize, files))
+        for size in sizes
+    ]
+    with keep_freed(workers), _open_pool(workers) as pool:
+        _compare_files(builds, files, source, pool)
+        for build in builds:
+            build.adopt_shards(pool)
+        needed = np.logical_or.reduce([build.needs_decoding for build in builds])
+        _check_space(folder, builds)
+        try:
+            _fill(builds, files, needed, source, resize, pool, AHEAD * workers)
+        finally:
+            for build in builds:
+                build.discard()
+    reasons = builds[0].reasons
+    if (reasons != "").all():
+        first = int(files["image"].argmin())
+        raise DataError(
+            f"{source}: none of the {len(files):,} images can be decoded; {files['image'][first]}: {reasons[first]}"
+        )
+    for build in builds:
+        build.publish(source, resize)
+    n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
+    say(
+        f"{show_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
+        f"at {' and '.join(f'{size} px' for size in sizes)}, "
+        f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left under way."""
+    for leftover in folder.rglob(".*") if folder.is_dir() else ():
+        if leftover.is_file():
+            leftover.unlink()
+
+
+def _write_head(folder: Path, wanted: Wanted) -> None:
+    """Write what the store is made of. It is the same for every build of this folder."""
+    with replace_file(folder / FILES_TABLE) as staged:
+        staged.write_bytes(wanted.files)
+    record = StoreRecord(
+        version=PREPROCESSING_VERSION,
+        source=wanted.source,
+        resize=wanted.resize,
+        n_files=len(wanted.index),
+        files_sha256=wanted.files_sha256,
+    )
+    write_json(folder / STORE_FILE, record.model_dump())
+
+
+def _compare_files(builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, pool: Executor) -> None:
+    """Files that were written since, and are the same: an earlier store has them all the same."""
+    written = np.logical_or.reduce([(build.known.mtime_ns >= 0) & ~build.is_fresh for build in builds])
+    rows = np.flatnonzero(written).tolist()
+    paths = files["path"].to_numpy(object)[written]
+    digests = track(pool.map(_hash_source, paths), f"Comparing {source}", total=len(rows), disable=not rows)
+    for row, digest in zip(rows, digests, strict=True):
+        for build in builds:
+            build.is_fresh[row] |= build.known.mtime_ns[row] >= 0 and build.known.sha256[row] == digest
+
+
+def _hash_source(path: str) -> str:
+    try:
+        with hold_file(Path(path)) as content:
+            return hashlib.sha256(content).hexdigest()
+    except ValueError:
+        return ""
+
+
+def _fill(
+    builds: Sequence[SizeBuild],
+    files: pd.DataFrame,
+    needed: NDArray[np.bool_],
+    source: str,
+    resize: Resize,
+    pool: Executor,
+    n_ahead: int,
+) -> None:
+    """Write every shard that is not taken over. Decoding goes on while one is made durable."""
+    rows = np.flatnonzero(np.logical_or.reduce([build.is_open for build in builds])).tolist()
+    n_ahead = min(n_ahead, max(2, AHEAD_BYTES // sum(build.size**2 for build in builds)))
+    ahead = _decode_ahead(builds, files, needed, rows, resize, pool, n_ahead)
+    with ThreadPoolExecutor(1) as finisher:  # what it has begun it ends, also where something else fails
+        finishing: deque[Future[None]] = deque()
+        for row, outcome in track(ahead, f"Preparing {source}", total=len(rows), disable=not rows):
+            for build in builds:
+                if build.is_open[row]:
+                    shard = build.add(row, outcome, finisher)
+                    if shard is not None:
+                        finishing.append(shard)
+            while finishing and (finishing[0].done() or len(finishing) > len(builds)):
+                finishing.popleft().result()
+        for shard in finishing:
+            shard.result()
+
+
+def _decode_ahead(
+    builds: Sequence[SizeBuild],
+    files: pd.DataFrame,
+    needed: NDArray[np.bool_],
+    rows: Sequence[int],
+    resize: Resize,
+    pool: Executor,
+    n_ahead: int,
+) -> Iterator[tuple[int, Outcome | None]]:
+    """What becomes of each row, in their order; None where it is not decoded."""
+    paths, n_bytes = files["path"].to_numpy(object), files["n_bytes"].to_numpy()
+    wanted = {build.size: build.needs_decoding for build in builds}
+    ahead: deque[tuple[int, Future[Outcome] | None]] = deque()
+    for row in rows:
+        future = None
+        if needed[row]:
+            sizes = [size for size, wants in wanted.items() if wants[row]]
+            future = pool.submit(_process_file, paths[row], int(n_bytes[row]), sizes, resize)
+        ahead.append((row, future))
+        if len(ahead) > n_ahead:
+            done, future = ahead.popleft()
+            yield done, None if future is None else future.result()
+    for done, future in ahead:
+        yield done, None if future is None else future.result()
+
+
+def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize) -> Outcome:
+    """Read, decode and resize a file.
+
+    Raises:
+        DataError: It cannot be read, which may pass, or is not the one that the index has.
+    """
+    digest = ""
+    try:
+        with hold_file(Path(path)) as content:
+            if len(content) != n_bytes:
+                raise DataError(f"{path}: it was written while the images were prepared: start again")
+            digest = hashlib.sha256(content).hexdigest()
+            with hold_pixels(content):
+                pixels = decode_pixels(content)
+                return Outcome(digest, "", {size: resize_square(pixels, size, resize) for size in sizes})
+    except ValueError as error:
+        return Outcome(digest, _to_line(error), {})
+
+
+def _to_line(error: ValueError) -> str:
+    """A reason as it stands in a table: one line, and never empty."""
+    text = "".join(character if character.isprintable() else " " for character in str(error))
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def _open_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that stop at the first fault, and not when all is done."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_space(folder: Path, builds: Sequence[SizeBuild]) -> None:
+    """The disk has the space for what is to be written.
+
+    Raises:
+        DataError: It has not.
+    """
+    needed = sum(int((build.is_open & (build.reasons == "")).sum()) * build.size**2 for build in builds)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: the store needs {needed / 2**30:.1f} GiB more and the disk has {free / 2**30:.1f} GiB left: "
+            "make room, or set cache_dir to another disk"
+        )
+
+
+def _explain(folder: Path, error: OSError) -> str:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    remedy = "make room, or set cache_dir to another disk; what is finished is kept" if full else "mend that"
+    return f"{error.filename or folder}: {error.strerror or error}: {remedy}, and start again"

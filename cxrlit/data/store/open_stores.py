@@ -1,0 +1,113 @@
+"""The prepared images of loaded data: of one source or of several, from the cache or from elsewhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.core.console import say, show_path
+from cxrlit.core.errors import DataError, say_count
+from cxrlit.data.dataset import DataTables
+from cxrlit.data.image_io.decode import Resize
+from cxrlit.data.store.builder import prepare_stores
+from cxrlit.data.store.find_store import list_stores
+from cxrlit.data.store.manifest import list_sizes
+from cxrlit.data.store.reader import Store, join_stores, verify_store
+from cxrlit.data.store.remote import find_local, open_remote_store
+
+
+def open_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store:
+    """The images at one size; they are prepared first where they are not."""
+    return open_data_stores(data, [size], resize, cache_dir)[0]
+
+
+def open_data_stores(
+    data: DataTables, sizes: Sequence[int], resize: Resize, cache_dir: Path, workers: int | None = None
+) -> list[Store]:
+    """A store for each size over all rows of the index; each file is decoded once for all sizes.
+
+    Args:
+        data: The index, of one source or of several.
+        sizes: Sides of the square images, pixels.
+        resize: How an image that is not square becomes square.
+        cache_dir: Folder of all stores.
+        workers: Threads that decode; None: one for each core.
+
+    Raises:
+        DataError: Images cannot be prepared or fetched.
+    """
+    by_source, places = [], []
+    for source, rows, index in list_sources(data):
+        address = data.stores.get(source)
+        if address is None:
+            stores = prepare_stores(index, source, sizes, resize, cache_dir, workers)
+        else:
+            stores = [open_remote_store(address, index, size, resize, cache_dir) for size in sizes]
+        if data.is_joined:
+            for store in stores:
+                store.dropped["image"] = f"{source}/" + store.dropped["image"].astype(str)
+        by_source.append(stores)
+        places.append(rows)
+    if len(by_source) == 1:
+        return by_source[0]
+    return [join_stores(list(stores), places) for stores in zip(*by_source, strict=True)]
+
+
+def find_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store | None:
+    """The images at one size where they are prepared in the cache; files that were written since are looked at again.
+
+    None where they are not, and for images that come from an address.
+    """
+    for source, _, index in list_sources(data):
+        served = [size for _, sizes in list_stores(index, source, resize, cache_dir) for size in sizes]
+        if source in data.stores or size not in served:
+            return None
+    return open_data_store(data, size, resize, cache_dir)
+
+
+def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> None:
+    """Check every byte of the stores of loaded data, at all sizes that they have.
+
+    Damage is removed from the cache, so that it is built anew; a folder that ``data.store`` names is only read.
+
+    Raises:
+        DataError: One is damaged or not there; the message names the first fault, all are printed.
+    """
+    for source, address in data.stores.items():
+        if find_local(address) is None:
+            raise DataError(
+                f"data.store={address}: what comes from there is compared with its hashes as it is fetched: verify "
+                f"{source} where it was prepared"
+            )
+    faults, remedy = [], "run the same command without --verify"
+    for source, _, index in list_sources(data):
+        own = find_local(data.stores[source]) if source in data.stores else None
+        served = list_stores(index, source, resize, cache_dir) if own is None else [(own, list_sizes(own))]
+        if not served:
+            raise DataError(f"{source}: it is not prepared: run cxrlit prepare without --verify")
+        for folder, sizes in served:
+            found = verify_store(folder, sizes, removes=own is None)
+            for fault in found:
+                say(fault, style="red")
+            if not found:
+                names = ", ".join(map(str, sizes))
+                say(f"{show_path(folder)}: every byte of the images at {names} px is as it was written")
+            elif own is not None:
+                remedy = f"prepare {source} anew where data.store={own} came from"
+            faults += found
+    if faults:
+        raise DataError(f"{say_count(len(faults), 'fault')}, the first: {faults[0]}; {remedy}")
+
+
+def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:
+    """Each source of loaded data: its name, its rows of the index, and its own index."""
+    sources = []
+    for source in data.sources:
+        rows = np.flatnonzero((data.index["source"] == source).to_numpy())
+        index = data.index.iloc[rows].reset_index(drop=True)
+        if data.is_joined:  # the names that the source alone gives them: the same store serves both
+            index["image"] = index["image"].str.removeprefix(f"{source}/")
+        sources.append((source, rows, index))
+    return sources

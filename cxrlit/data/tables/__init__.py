@@ -1,0 +1,1 @@
+"""From the text cells of a label table to values."""

@@ -1,0 +1,99 @@
+"""Patients from a column of text: one who is spelled in two ways would be two, and could train and test at once."""
+
+import re
+import sys
+import unicodedata
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.core.errors import DataError
+from cxrlit.data.tables.text_table import say_lines, show
+from cxrlit.data.tables.validate_cells import refuse_cells
+
+NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.ASCII | re.MULTILINE)
+"""A line that is a decimal number, and not digits alone."""
+
+POINT = "\x00"
+"""Stands for a decimal point in a key: zeros that follow it count."""
+
+SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])0+(?=\d)", re.ASCII)
+
+
+def read_patients(cells: pd.Series, path: Path) -> pd.Series:
+    """The patients as they are written.
+
+    Raises:
+        DataError: One is blank, cannot be seen, or is spelled in two ways; the message names the lines.
+    """
+    refuse_cells(cells == "", cells, "is blank: every image needs a patient", path)
+    refuse_unseen(cells, path)
+    refuse_spellings(cells, path)
+    return cells
+
+
+def refuse_unseen(cells: pd.Series, path: Path) -> None:
+    """No name holds a character that cannot be seen, or that looks like a space and is another.
+
+    Raises:
+        DataError: One does; the message names the lines and the character.
+    """
+    if "".join(cells.unique().tolist()).isprintable():
+        return
+    odd = ~cells.map(str.isprintable).astype(bool)
+    unseen = next(character for character in cells[odd].iloc[0] if not character.isprintable())
+    name = unicodedata.name(unseen, "a control character").lower()
+    refuse_cells(odd, cells, f"holds U+{ord(unseen):04X} ({name}): take it out", path)
+
+
+def refuse_spellings(cells: pd.Series, path: Path) -> None:
+    """No two names that differ are the same patient's, as far as ``key_patients`` can tell.
+
+    Raises:
+        DataError: Two are; the message names both, and a line of each.
+    """
+    names = pd.Series(cells.unique())
+    keys = pd.Series(key_patients(names.tolist()))
+    again = keys.duplicated(keep=False)
+    if not again.any():
+        return
+    both = names[keys == keys[again].iloc[0]].tolist()[:2]
+    rows = [int((cells == name).to_numpy().argmax()) for name in both]
+    raise DataError(
+        f"{path}, {say_lines(path, rows)}: {show(str(cells.name))} is {' and '.join(map(show, both))}: write each "
+        "patient in one way, so that none can stand in two parts of a split"
+    )
+
+
+def key_patients(names: list[str]) -> list[str]:
+    """What spellings of one name have in common: two names with the same key are one patient's.
+
+    Letters by Unicode's compatibility forms and without case, each dash as ``-``, white space as one space, digits
+    without leading zeros, a decimal number by its value.
+
+    Args:
+        names: Names without line breaks.
+
+    >>> key_patients(["A 007", "a  7", "+1.0", "1e4", "1.05"])
+    ['a 7', 'a 7', '1', '10000', '1\\x0005']
+    """
+    # All names at once: a call for each would take longer than reading the table.
+    text = unicodedata.normalize("NFKC", "\n".join(names)).casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(_list_dashes())
+    text = NUMBER.sub(lambda found: _write_plainly(found[0]), SPACES.sub(" ", text))
+    return ZEROS.sub("", text).split("\n")
+
+
+def _write_plainly(number: str) -> str:
+    whole, _, fraction = format(Decimal(number), "f").partition(".")
+    fraction = fraction.rstrip("0")
+    plain = whole if not fraction else f"{whole}{POINT}{fraction}"
+    return plain if plain != "-0" else "0"
+
+
+@cache
+def _list_dashes() -> dict[int, str]:
+    return {code: "-" for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Pd"}

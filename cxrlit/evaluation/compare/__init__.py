@@ -1,0 +1,1 @@
+"""``cxrlit compare``: two models on the same images."""

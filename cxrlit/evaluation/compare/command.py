@@ -1,0 +1,213 @@
+"""``cxrlit compare``: what changed from one model to another, and whether it is what was asked for."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from cxrlit.config import CompareConfig
+from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.errors import ConfigError, say_count
+from cxrlit.core.files import write_bytes, write_csv, write_json
+from cxrlit.evaluation.compare.changes import Change, Comparison
+from cxrlit.evaluation.compare.inputs import Side, find_concerns, read_history, read_side
+from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, compare_predictions
+from cxrlit.evaluation.compare.noninferiority import Question, Verdict, describe_answer, describe_question
+from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.report.comparison_section import draw_changes
+from cxrlit.html.figures import drawing, encode_png
+from cxrlit.html.text import show_p
+
+EXIT_CODES: dict[Verdict, int] = {"yes": 0, "no": 1, "undecided": 2}
+"""And 3 is an error."""
+
+
+def compare_models(config: CompareConfig) -> int:
+    """Compare two models, print the changes and the answer, and write both.
+
+    Returns:
+        The exit code of ``EXIT_CODES``.
+
+    Raises:
+        CXRLitError: The two cannot be read, or are not of the same images; nothing is written then.
+    """
+    given = config.thresholds
+    baseline, candidate = (
+        read_side(Path(path), config.split, Path(thresholds) if thresholds else None)
+        for path, thresholds in ((config.baseline, given.baseline), (config.candidate, given.candidate))
+    )
+    found = None if given.candidate else candidate.thresholds
+    if found is not None and found == baseline.thresholds and baseline.path != candidate.path:
+        raise ConfigError(f"{found} lies beside both: say thresholds.baseline=PATH and thresholds.candidate=PATH")
+    concerns = find_concerns(baseline, candidate, config.split)
+    result = compare_predictions(
+        baseline.predictions,
+        candidate.predictions,
+        (baseline.point, candidate.point),
+        Question(tuple(config.must_improve), config.margin, config.macro_must_rise),
+        config.metric,
+        _name_apart(baseline, candidate),
+        config.n_replicates,
+        config.seed,
+    )
+    assert result.answer
+    out = Path(config.out) if config.out else name_folder(baseline, candidate, config.split)
+    print_result(result, candidate, concerns, config)
+    write_result(out, result, (baseline, candidate), concerns, config)
+    say(f"Tables and pictures are in {show_path(out)}")
+    return EXIT_CODES[result.answer.verdict]
+
+
+def compare_with_baseline(
+    assessment: Assessment, out: Path, baseline: Path, question: Question | None, n_replicates: int, seed: int
+) -> tuple[ComparisonResult, list[str]]:
+    """The part of an assessment that counts, beside the same part of a baseline.
+
+    Args:
+        assessment: Of the candidate.
+        out: The folder of its results.
+        baseline: A phase folder, the folder of an evaluation, or a file of predictions.
+        question: What is asked of the candidate's AUROC.
+        n_replicates: Of the patient bootstrap.
+        seed: Of it.
+
+    Returns:
+        What changed, and what a reader must know of the two.
+
+    Raises:
+        CXRLitError: See ``compare_models``.
+    """
+    final, subject = assessment.final, assessment.subject
+    before = read_side(baseline, final.part)
+    after = Side(
+        path=out / f"predictions_{final.part}.csv",
+        name=subject.name,
+        predictions=final.predictions,
+        is_evaluation=True,
+        thresholds=None,
+        point=assessment.point,
+        split_name=subject.split_name,
+        split_hash=subject.split_hash,
+        predicted=subject.predicted or None,
+        history=read_history(out.parent / Path(subject.name).name),
+    )
+    concerns = find_concerns(before, after, final.part)
+    result = compare_predictions(
+        before.predictions,
+        after.predictions,
+        (before.point, after.point),
+        question,
+        names=_name_apart(before, after),
+        n_replicates=n_replicates,
+        seed=seed,
+    )
+    return result, concerns
+
+
+def _name_apart(baseline: Side, candidate: Side) -> tuple[str, str]:
+    """What the two are called: their names, or their files where those are the same."""
+    names = baseline.name, candidate.name
+    return names if len(set(names)) == 2 else (show_path(baseline.path), show_path(candidate.path))
+
+
+def name_folder(baseline: Side, candidate: Side, part: str) -> Path:
+    """Where the results go unless ``out`` says."""
+    name = baseline.slug if candidate.is_evaluation else f"{candidate.slug}-against-{baseline.slug}"
+    return candidate.path.parent / "comparison" / (name if part == "test" else f"{name}-{part}")
+
+
+def print_result(result: ComparisonResult, candidate: Side, concerns: list[str], config: CompareConfig) -> None:
+    """The changes of every label, what to know of them, and the answer."""
+    assert result.answer
+    split = f", {candidate.split_name or 'a'} split {candidate.split_hash}" if candidate.split_hash else ""
+    say(
+        f"From {result.names[0]} to {result.names[1]}: {say_count(result.n_images, 'image')} of "
+        f"{say_count(result.n_patients, 'patient')}{split}"
+    )
+    for metric, comparison in result.comparisons.items():
+        print_changes(NAMES[metric], comparison)
+    for metric, reason in result.left_out.items():
+        say(f"{NAMES[metric]} is left out: {reason}")
+    for concern in concerns:
+        say(f"warning: {concern}", style="yellow")
+    say(describe_question(result.answer.question, NAMES[result.metric]))
+    for criterion in result.answer.criteria:
+        say(f"  {criterion.verdict}: {criterion.label} {criterion.asks}: {criterion.why}")
+    say(describe_answer(result.answer), style="bold")
+
+
+def print_changes(name: str, comparison: Comparison) -> None:
+    """A row a label; in brackets the 95 % interval."""
+    table = Table()
+    tested = any(not np.isnan(row.p_delong) for row in comparison.labels)
+    for column in (name, "baseline", "candidate", "change", "p (Holm)", *(["p, DeLong (Holm)"] if tested else [])):
+        table.add_column(column, justify="left" if column == name else "right", no_wrap=True)
+    for row in (*comparison.labels, comparison.macro):
+        style = "bold" if row is comparison.macro else None
+        if row is comparison.macro:
+            table.add_section()
+        cells = [row.label, _say(row.baseline), _say(row.candidate), _say_change(row), _say_p(row.p_holm)]
+        table.add_row(*cells, *([_say_p(row.p_delong_holm)] if tested else []), style=style)
+    print_table(table)
+    for row in (*comparison.labels, comparison.macro):
+        if row.reason:
+            say(f"{name} of {row.label} has no interval: {row.reason}")
+
+
+def _say(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4f}"
+
+
+def _say_change(row: Change) -> str:
+    if np.isnan(row.change):
+        return ""
+    return f"{row.change:+.4f}" + ("" if np.isnan(row.low) else f" [{row.low:+.4f}, {row.high:+.4f}]")
+
+
+def _say_p(p: float) -> str:
+    return "" if np.isnan(p) else show_p(p)
+
+
+def write_result(
+    out: Path, result: ComparisonResult, sides: tuple[Side, Side], concerns: list[str], config: CompareConfig
+) -> None:
+    """Write ``comparison.json``, ``changes.csv`` and a picture of each metric into a folder."""
+    assert result.answer
+    table = result.tabulate()
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    write_json(
+        out / "comparison.json",
+        {
+            "verdict": result.answer.verdict,
+            "answer": describe_answer(result.answer),
+            "question": {"metric": result.metric, **asdict(result.answer.question)},
+            "criteria": [asdict(criterion) for criterion in result.answer.criteria],
+            "warnings": concerns,
+            **{name: _describe(side) for name, side in zip(("baseline", "candidate"), sides, strict=True)},
+            "n_images": result.n_images,
+            "n_patients": result.n_patients,
+            "n_replicates": config.n_replicates,
+            "seed": config.seed,
+            "left_out": result.left_out,
+            "changes": rows,
+        },
+    )
+    write_csv(out / "changes.csv", table)
+    for metric, comparison in result.comparisons.items():
+        with drawing():
+            write_bytes(
+                out / f"changes_{metric}.png", encode_png(draw_changes(comparison, result.question_about(metric)))
+            )
+
+
+def _describe(side: Side) -> dict[str, Any]:
+    return {
+        "name": side.name,
+        "predictions": str(side.path.resolve()),
+        "thresholds": None if side.thresholds is None else str(side.thresholds.resolve()),
+        "split_name": side.split_name,
+        "split_hash": side.split_hash,
+        "predicted": side.predicted,
+    }

@@ -1,0 +1,192 @@
+"""One side of a comparison: what a path names, be it a phase folder, an evaluation or a file of predictions."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.core.errors import CheckpointError, DataError, first_line
+from cxrlit.data.tables.text_table import read_header
+from cxrlit.evaluation.predictions import read_predictions
+from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
+from cxrlit.training.checkpoint import read_checkpoint
+
+PREDICTIONS, THRESHOLDS, SUMMARY = "predictions_", "thresholds.json", "eval_summary.csv"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model's predictions of one part, and what stands behind them.
+
+    Attributes:
+        path: The predictions.
+        name: Of the model: ``finetune-1a2b3c4d/best.ckpt``, or that of the file.
+        predictions: The table.
+        is_evaluation: Whether they are of an evaluation, which is of one model.
+        thresholds: Where ``point`` was read.
+        point: What turns its probs into decisions, or why there is none.
+        split_name, split_hash: Of the split, where they are known.
+        predicted: How its probs came about (``Subject``); None where it is not known.
+        history: Phases that came before the model, ``name-id``; None where they are not known.
+    """
+
+    path: Path
+    name: str
+    predictions: pd.DataFrame
+    is_evaluation: bool
+    thresholds: Path | None
+    point: OperatingPoint | str
+    split_name: str | None
+    split_hash: str | None
+    predicted: str | None
+    history: tuple[str, ...] | None
+
+    @property
+    def phase(self) -> str:
+        """Its phase, ``name-id``, if it is one."""
+        return Path(self.name).parent.name
+
+    @property
+    def slug(self) -> str:
+        """The name as that of a folder."""
+        name = self.name.removesuffix("/best.ckpt") if self.is_evaluation else self.path.stem
+        return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "model"
+
+
+def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
+    """Read what a path names.
+
+    Args:
+        path: A phase folder, the folder of an evaluation, or a file of predictions.
+        part: Of folders: which predictions, such as test.
+        thresholds: In place of ``thresholds.json`` beside the predictions.
+
+    Raises:
+        DataError: There is nothing of that kind, or it cannot be read.
+    """
+    file = _find_predictions(path.expanduser(), part)
+    if "split" in read_header(file):
+        raise DataError(f"{file}: it has a column split: run python evaluate.py predictions={file}, and compare that")
+    origin = _read_origin(file)
+    is_evaluation = origin is not None
+    beside = file.parent / THRESHOLDS
+    if thresholds is None and is_evaluation and beside.is_file():
+        thresholds = beside
+    point: OperatingPoint | str = f"there is no {THRESHOLDS} beside {file.name}"
+    if thresholds is not None:
+        point = read_operating_point(thresholds)
+        if is_evaluation and not origin and thresholds == beside:
+            origin = {name: value for name, value in point.origin.items() if value}
+    origin = origin or {}
+    name = origin.get("checkpoint")
+    return Side(
+        path=file,
+        name=name or file.name,
+        predictions=read_predictions(file),
+        is_evaluation=is_evaluation,
+        thresholds=thresholds,
+        point=point,
+        split_name=origin.get("split_name"),
+        split_hash=origin.get("split_hash"),
+        predicted=origin.get("predicted"),
+        history=read_history(file.parent.parent / Path(name).name) if name else None,
+    )
+
+
+def _find_predictions(path: Path, part: str) -> Path:
+    if path.is_file():
+        if path.suffix == ".ckpt":
+            raise DataError(f"{path}: a checkpoint: name its phase folder, or the folder of its evaluation")
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such folder or file")
+    is_phase = (path / "phase.json").is_file() or (path / "best.ckpt").is_file()
+    folder = path / "eval" if is_phase else path
+    file = folder / f"{PREDICTIONS}{part}.csv"
+    if file.is_file():
+        return file
+    others = sorted(other.stem.removeprefix(PREDICTIONS) for other in folder.glob(f"{PREDICTIONS}*.csv"))
+    if others:
+        raise DataError(f"{folder}: there is no {file.name} in it: say split={' or split='.join(others)}")
+    remedy = f": run python evaluate.py ckpt={path}" if is_phase else ": name a phase folder or that of an evaluation"
+    if is_phase and (other := next(iter(sorted(path.glob(f"eval-*/{PREDICTIONS}{part}.csv"))), None)):
+        remedy += f", or name one that is there as it is: {other.parent}"
+    raise DataError(f"{folder}: there are no predictions in it{remedy}")
+
+
+def _read_origin(file: Path) -> dict[str, str] | None:
+    """Split and model behind a file, as the summary beside it has them; None: it is not of an evaluation.
+
+    Where there is no summary, ``predictions_<part>`` is taken to be of one all the same.
+    """
+    if not file.name.startswith(PREDICTIONS):
+        return None
+    path = file.with_name(SUMMARY)
+    try:
+        summary = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = summary[summary["split"] == file.stem.removeprefix(PREDICTIONS)]
+        rows = rows[["split_name", "split_hash", "checkpoint", *(["predicted"] if "predicted" in rows else [])]]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not the summary of an evaluation: {first_line(error)}") from None
+    return {str(name): value for name, value in rows.iloc[0].items() if value} if len(rows) else None
+
+
+def read_history(checkpoint: Path) -> tuple[str, ...] | None:
+    """The phases before a checkpoint, ``name-id``; None where it is not there or cannot be read."""
+    if not checkpoint.is_file():
+        return None
+    try:
+        return tuple(read_checkpoint(checkpoint).facts.history)
+    except CheckpointError:
+        return None
+
+
+def find_concerns(baseline: Side, candidate: Side, part: str) -> list[str]:
+    """What a reader of the comparison must know, a sentence each.
+
+    Raises:
+        DataError: The two are of other splits.
+    """
+    if baseline.split_hash and candidate.split_hash and baseline.split_hash != candidate.split_hash:
+        raise DataError(
+            f"the split of {baseline.path} is {baseline.split_hash}, that of {candidate.path} is "
+            f"{candidate.split_hash}: models are compared on one split"
+        )
+    concerns = []
+    if baseline.predictions.equals(candidate.predictions):
+        concerns.append("the two have the same predictions")
+    if candidate.phase and candidate.phase in (baseline.history or ()):
+        concerns.append("the baseline started from the candidate: name the earlier of the two first")
+    if baseline.phase and baseline.phase in (candidate.history or ()):
+        concerns.append("the candidate started from the baseline: the change is what its further training made of it")
+    if baseline.predicted and candidate.predicted and baseline.predicted != candidate.predicted:
+        concerns.append(
+            f"the two were predicted in different ways: the baseline by {baseline.predicted}, the candidate by "
+            f"{candidate.predicted}: the change is of both the model and the way"
+        )
+    if part == "val":
+        concerns.append("epochs and thresholds were chosen on these images: the numbers flatter both")
+    return [*concerns, *_compare_points(baseline, candidate)]
+
+
+def _compare_points(baseline: Side, candidate: Side) -> list[str]:
+    """What sets the operating points apart."""
+    concerns, said = [], []
+    for side in (baseline, candidate):
+        point = side.point
+        if isinstance(point, str):
+            return []
+        origin, thresholds = point.origin, point.thresholds
+        of = origin.get("checkpoint")
+        if of and of != side.name:
+            concerns.append(f"the thresholds of {side.name} were tuned for {of}")
+        wanted = "" if thresholds.wanted is None else f" {thresholds.wanted:g}"
+        calibration = point.calibration.method if point.calibration else "no"
+        where = f"on {origin.get('tuned_on') or 'images unknown'} of split {origin.get('split_hash') or 'unknown'}"
+        said.append(f"by {thresholds.rule or 'hand'}{wanted} after {calibration} calibration, {where}")
+    if said[0] != said[1]:
+        concerns.append(f"F1: the thresholds of the baseline were tuned {said[0]}; those of the candidate {said[1]}")
+    return concerns

@@ -1,0 +1,163 @@
+"""Two models on the same images: every change, and the answer to what was asked of the candidate."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.core.errors import ConfigError, name_some
+from cxrlit.evaluation.compare.changes import Change, Comparison, compare_auroc, compare_f1
+from cxrlit.evaluation.compare.noninferiority import Answer, Question, answer
+from cxrlit.evaluation.pairing import pair_rows
+from cxrlit.evaluation.predictions import list_labels, split_arrays
+from cxrlit.metrics.bootstrap import N_REPLICATES
+from cxrlit.metrics.intervals import UNDEFINED
+from cxrlit.metrics.operating_point import OperatingPoint
+from cxrlit.metrics.types import Floats
+
+Metric = Literal["auroc", "f1"]
+NAMES: dict[Metric, str] = {"auroc": "AUROC", "f1": "F1"}
+
+COLUMNS = ("metric", *Change.__annotations__, "n_labels")
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What changed from a baseline to a candidate.
+
+    Attributes:
+        names: What the two are called.
+        comparisons: AUROC, and F1 at each model's own operating point.
+        left_out: Why a metric is not compared.
+        metric: Of the question.
+        answer: None where nothing was asked.
+        n_images: Of both.
+        n_patients: Of both.
+    """
+
+    names: tuple[str, str]
+    comparisons: dict[Metric, Comparison]
+    left_out: dict[Metric, str]
+    metric: Metric
+    answer: Answer | None
+    n_images: int
+    n_patients: int
+
+    def question_about(self, metric: Metric) -> Question | None:
+        """What was asked of a metric, if it was."""
+        return self.answer.question if self.answer and metric == self.metric else None
+
+    def tabulate(self) -> pd.DataFrame:
+        """A row for each metric and label, and for ``macro``: ``metric``, the fields of ``Change``, ``n_labels``."""
+        rows = [
+            {"metric": metric, **asdict(row), "n_labels": comparison.n_labels if row is comparison.macro else None}
+            for metric, comparison in self.comparisons.items()
+            for row in (*comparison.labels, comparison.macro)
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_labels": "Int64"})
+
+
+def compare_predictions(
+    baseline: pd.DataFrame,
+    candidate: pd.DataFrame,
+    points: tuple[OperatingPoint | str, OperatingPoint | str],
+    question: Question | None = None,
+    metric: Metric = "auroc",
+    names: tuple[str, str] = ("baseline", "candidate"),
+    n_replicates: int = N_REPLICATES,
+    seed: int = 0,
+) -> ComparisonResult:
+    """Compare two models on the same images.
+
+    AUROC is that of the probs as they are, F1 that of the calibrated ones at the fixed thresholds.
+
+    Args:
+        baseline: A predictions table.
+        candidate: Another, of the same images, patients, labels and targets, in any order.
+        points: What turns the probs of each into decisions, or why there is none: then F1 is left out.
+        question: What is asked of the candidate.
+        metric: What the question is about.
+        names: What messages and results call the two.
+        n_replicates: Resamples of the patients, the same for both.
+        seed: Of them.
+
+    Raises:
+        DataError: The two tables do not agree, or an operating point lacks a label.
+        ConfigError: The question is about a label that there is not, or about F1, which is left out.
+    """
+    baseline = pair_rows(baseline, candidate, names)
+    labels = list_labels(candidate)
+    if question is not None:
+        unknown = [label for label in question.must_improve if label not in labels]
+        if unknown:
+            raise ConfigError(
+                f"must_improve: {unknown[0]} is none of the labels; they are {name_some(labels, limit=20)}"
+            )
+    (before, targets), (after, _) = split_arrays(baseline), split_arrays(candidate)
+    patients = candidate["patient"].to_numpy()
+    left_out = _say_left_out(points, names)
+    if metric in left_out and question is not None:
+        raise ConfigError(f"metric={metric}: {left_out[metric]}; give thresholds, or ask about metric=auroc")
+    areas = compare_auroc(before, after, targets, patients, labels, n_replicates, seed)
+    missing = _say_missing(targets, labels)
+    comparisons: dict[Metric, Comparison] = {"auroc": _explain(areas, missing)}
+    first, second = (point.only(labels) if isinstance(point, OperatingPoint) else None for point in points)
+    if first and second and "f1" not in left_out:
+        scores = compare_f1(
+            first.calibrate(before),
+            second.calibrate(after),
+            targets,
+            patients,
+            labels,
+            (first.thresholds.values, second.thresholds.values),
+            n_replicates,
+            seed,
+        )
+        for point, name in ((second, names[1]), (first, names[0])):
+            missing |= {label: f"{name}: no threshold: {why}" for label, why in point.thresholds.reasons.items()}
+        comparisons["f1"] = _explain(scores, missing)
+    return ComparisonResult(
+        names,
+        comparisons,
+        left_out,
+        metric,
+        None if question is None else answer(comparisons[metric], question),
+        len(candidate),
+        len(np.unique(patients)),
+    )
+
+
+def _say_left_out(
+    points: tuple[OperatingPoint | str, OperatingPoint | str], names: tuple[str, str]
+) -> dict[Metric, str]:
+    reasons = []
+    for point, name in zip(points, names, strict=True):
+        if isinstance(point, str):
+            reasons.append(f"{name} has no thresholds: {point}")
+        elif np.isnan(point.thresholds.values).all():
+            reasons.append(
+                f"{name} has no thresholds: {next(iter(point.thresholds.reasons.values()), 'none is given')}"
+            )
+    return {"f1": "; ".join(reasons)} if reasons else {}
+
+
+def _say_missing(targets: Floats, labels: Sequence[str]) -> dict[str, str]:
+    """Of each label the class that it lacks, if it lacks one."""
+    lacks = {"no negative": targets == 0, "no positive": targets == 1, "no known target": ~np.isnan(targets)}
+    return {
+        label: reason
+        for reason, there in lacks.items()
+        for label, any_there in zip(labels, there.any(axis=0), strict=True)
+        if not any_there
+    }
+
+
+def _explain(comparison: Comparison, reasons: dict[str, str]) -> Comparison:
+    """What is undefined says why."""
+    rows = tuple(
+        replace(row, reason=reasons.get(row.label, row.reason)) if row.reason == UNDEFINED else row
+        for row in comparison.labels
+    )
+    return replace(comparison, labels=rows)

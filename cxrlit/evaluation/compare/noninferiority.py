@@ -1,0 +1,164 @@
+"""Whether what changed between two models is what was asked for: yes, no, or not decided by these data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cxrlit.evaluation.compare.changes import Change, Comparison, find_holm_levels
+from cxrlit.metrics.intervals import interval_of_change, p_of_change
+
+Verdict = Literal["yes", "no", "undecided"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the candidate is asked.
+
+    Attributes:
+        must_improve: Labels that must each improve.
+        margin: How far any other label may fall and not be harmed (the non-inferiority margin), >= 0.
+        macro_must_rise: Whether the macro must.
+    """
+
+    must_improve: tuple[str, ...]
+    margin: float = 0.01
+    macro_must_rise: bool = True
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing that the answer rests on.
+
+    Attributes:
+        label: The label, or ``macro``.
+        asks: ``improved``, ``not harmed`` or ``rose``.
+        verdict: Whether it is so.
+        why: The numbers, in words.
+    """
+
+    label: str
+    asks: str
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict, and all that it rests on, the labels in order and then the macro."""
+
+    verdict: Verdict
+    question: Question
+    criteria: tuple[Criterion, ...]
+
+
+def answer(comparison: Comparison, question: Question) -> Answer:
+    """Whether the labels that must improve did, no other was harmed, and the macro rose.
+
+    Each criterion is held against a paired interval of the change, at 95 %:
+
+    - **improved**: yes where the interval lies above 0, no where it does not reach above 0, else undecided. The
+      interval is Holm's over all labels, because "Nodule improved" is a claim of its own, made of whichever labels show
+      it, and one of 8 labels shows it by chance more often than one in 40 times.
+    - **not harmed**: yes where the plain interval lies above ``-margin``; no where the interval of Holm over the labels
+      that may not be harmed lies below ``-margin``; else undecided. The two differ on purpose. "None was harmed" needs
+      all of them, and a claim that needs all its parts keeps its error without correction (an intersection-union test);
+      "one was harmed" needs any, and does not.
+    - **rose**: yes where the plain interval of the macro lies above 0, no where it does not reach above 0. It is one.
+
+    The answer is **no** where any criterion is no, **yes** where all are yes, else **undecided**: too few patients can
+    make neither a yes nor a no. A criterion without an interval is undecided, with the reason. By intersection-union a
+    candidate that falls short in any criterion gets a yes with a chance of at most 2.5 %.
+
+    Args:
+        comparison: Of AUROC, or of F1.
+        question: What is asked.
+
+    Raises:
+        ValueError: A label that must improve is not among those compared, or the margin is negative.
+
+    Source: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982
+        (intersection-union); Piaggio et al., "Reporting of noninferiority and equivalence randomized trials", JAMA 2012
+        (yes, no and undecided from the interval and the margin).
+    """
+    missing = [label for label in question.must_improve if label not in {row.label for row in comparison.labels}]
+    if missing:
+        raise ValueError(f"{missing[0]} must improve and is not among the labels compared")
+    if question.margin < 0:
+        raise ValueError(f"a margin of {question.margin} is negative")
+    others = [column for column, row in enumerate(comparison.labels) if row.label not in question.must_improve]
+    guarded = comparison.replicates.only(others)
+    levels = find_holm_levels(p_of_change(guarded, -question.margin))
+    highest = dict(zip(others, interval_of_change(guarded, levels).high.tolist(), strict=True))
+    criteria = [
+        _judge_harm(row, highest[column], question.margin)
+        if column in highest
+        else _judge_rise(row, "improved", row.low_holm, row.high_holm)
+        for column, row in enumerate(comparison.labels)
+    ]
+    if question.macro_must_rise:
+        criteria.append(_judge_rise(comparison.macro, "rose", comparison.macro.low, comparison.macro.high))
+    verdicts = {criterion.verdict for criterion in criteria}
+    verdict: Verdict = "no" if "no" in verdicts else "undecided" if "undecided" in verdicts else "yes"
+    return Answer(verdict, question, tuple(criteria))
+
+
+def describe_question(question: Question, metric: str) -> str:
+    """The question as a sentence.
+
+    >>> describe_question(Question(("Nodule", "Mass"), macro_must_rise=False), "AUROC")
+    'By AUROC: did Nodule and Mass improve and was no other label harmed (a fall by more than 0.01)?'
+    """
+    parts = [
+        f"did {_list(question.must_improve)} improve" if question.must_improve else "",
+        f"was no {'other ' if question.must_improve else ''}label harmed (a fall by more than {question.margin:g})",
+        "did the macro rise" if question.macro_must_rise else "",
+    ]
+    return f"By {metric}: {_list([part for part in parts if part])}?"
+
+
+def describe_answer(answer: Answer) -> str:
+    """The answer as a sentence: what holds, or what does not, or what is not decided.
+
+    >>> asked = Question(("Nodule",))
+    >>> describe_answer(Answer("no", asked, (Criterion("Nodule", "improved", "no", ""),)))
+    'no: Nodule did not improve'
+    """
+    found = [criterion for criterion in answer.criteria if criterion.verdict == answer.verdict]
+    improved, harmed, rose = (
+        [criterion.label for criterion in found if criterion.asks == asks]
+        for asks in ("improved", "not harmed", "rose")
+    )
+    were, other = "were" if len(harmed) > 1 else "was", "other " if improved else ""
+    start, *sentences = {
+        "yes": ("yes", f"{_list(improved)} improved", f"no {other}label was harmed", "the macro rose"),
+        "no": ("no", f"{_list(improved)} did not improve", f"{_list(harmed)} {were} harmed", "the macro did not rise"),
+        "undecided": (
+            "not decided by these data",
+            f"whether {_list(improved)} improved",
+            f"whether {_list(harmed)} {were} harmed",
+            "whether the macro rose",
+        ),
+    }[answer.verdict]
+    said = [text for text, about in zip(sentences, (improved, harmed, rose), strict=True) if about]
+    return f"{start}: {_list(said)}"
+
+
+def _list(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _judge_rise(row: Change, asks: str, low: float, high: float) -> Criterion:
+    if row.reason:
+        return Criterion(row.label, asks, "undecided", f"no interval: {row.reason}")
+    verdict: Verdict = "yes" if low > 0 else "no" if high <= 0 else "undecided"
+    over = "" if row.label == "macro" else " for all labels at once"
+    return Criterion(row.label, asks, verdict, f"changed by {row.change:+.4f}, [{low:+.4f}, {high:+.4f}]{over}")
+
+
+def _judge_harm(row: Change, highest: float, margin: float) -> Criterion:
+    if row.reason:
+        return Criterion(row.label, "not harmed", "undecided", f"no interval: {row.reason}")
+    verdict: Verdict = "yes" if row.low > -margin else "no" if highest < -margin else "undecided"
+    why = f"changed by {row.change:+.4f}, [{row.low:+.4f}, {row.high:+.4f}]; {-margin:+.4f} is tolerated"
+    return Criterion(row.label, "not harmed", verdict, why)

@@ -1,0 +1,1 @@
+"""The metrics, thresholds and curves of a predictions table."""

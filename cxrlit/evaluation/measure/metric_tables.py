@@ -1,0 +1,170 @@
+"""The tables of an evaluation, each a function of what was measured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured
+from cxrlit.evaluation.measure.tune_thresholds import Stability
+from cxrlit.evaluation.predictions import split_arrays
+from cxrlit.metrics.classification import count_decisions
+from cxrlit.metrics.operating_point import OperatingPoint
+
+
+def tabulate_labels(parts: Sequence[Measured]) -> pd.DataFrame:
+    """``eval_per_label_auroc.csv``: all metrics of each label.
+
+    Returns:
+        A row for each ``split`` and ``label``: ``auroc``, ``average_precision``, ``positives``, ``images`` with a known
+        target, ``reason``, why cells are blank; then ``auroc_low``, ``auroc_high``, and so for every other metric its
+        value and interval.
+    """
+    tables = []
+    for measured in parts:
+        metrics = measured.metrics[measured.metrics["label"].isin(measured.labels)]
+        wide = widen(metrics).reindex(measured.labels)
+        counts = measured.counts.set_index("label")
+        first = ["auroc", "average_precision"]
+        tables.append(
+            pd.concat(
+                [
+                    pd.Series(measured.part, index=wide.index, name="split"),
+                    wide[first],
+                    counts[["positives", "images"]],
+                    join_reasons(metrics).reindex(measured.labels),
+                    wide.drop(columns=first),
+                ],
+                axis=1,
+            )
+            .rename_axis("label")
+            .reset_index()
+            .pipe(lambda table: table[["split", "label", *table.columns[2:]]])
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def tabulate_summary(parts: Sequence[Measured], origin: Mapping[str, Any]) -> pd.DataFrame:
+    """``eval_summary.csv``: a row for each split.
+
+    Args:
+        parts: What was measured.
+        origin: Columns that say where the numbers come from: split hash, checkpoint, how it predicted.
+
+    Returns:
+        ``split``, ``auroc_macro``, ``n_labels`` it is over, ``f1_macro`` over ``n_labels_f1`` labels, ``f1_micro``,
+        ``f1_weighted`` (by positives), ``n_images``, ``n_patients``, the columns of ``origin``; then the intervals of
+        those, and every other macro with its own; ``reason``, why cells are blank.
+    """
+    rows = []
+    for measured in parts:
+        over = measured.metrics[~measured.metrics["label"].isin(measured.labels)]
+        over = over.assign(metric=over["metric"] + "_" + over["label"]).assign(label="all")
+        wide: dict[str, Any] = widen(over, over["metric"].tolist()).iloc[0].to_dict()  # type: ignore[assignment]
+        n_labels = over.set_index("metric")["n_labels"]
+        first = {
+            "split": measured.part,
+            "auroc_macro": wide.pop("auroc_macro"),
+            "n_labels": int(n_labels["auroc_macro"]),
+            "f1_macro": wide.pop("f1_macro"),
+            "n_labels_f1": int(n_labels["f1_macro"]),
+            "f1_micro": wide.pop("f1_micro"),
+            "f1_weighted": wide.pop("f1_weighted"),
+            "n_images": len(measured.predictions),
+            "n_patients": measured.predictions["patient"].nunique(),
+        }
+        rows.append({**first, **origin, **wide, "reason": join_reasons(over)["all"]})
+    return pd.DataFrame(rows)
+
+
+def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFrame:
+    """``confusion_template.csv``: decisions of one split at the fixed thresholds, a row for each label.
+
+    Returns:
+        ``label``, ``threshold`` of the calibrated probs, ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``,
+        ``specificity``, ``F1``, ``reason``, why cells are blank; then ``balanced_accuracy``, and the intervals.
+    """
+    _, targets = split_arrays(measured.predictions)
+    values = point.thresholds.values
+    counts = count_decisions(measured.calibrated, targets, np.nan_to_num(values))
+    metrics = measured.metrics[
+        measured.metrics["label"].isin(measured.labels) & measured.metrics["metric"].isin(AT_THRESHOLD)
+    ]
+    wide = widen(metrics, AT_THRESHOLD).reindex(measured.labels).reset_index(drop=True)
+    wide = wide.rename(columns=lambda name: name.replace("f1", "F1"))
+    first = ["precision", "recall", "specificity", "F1"]
+    numbers = pd.DataFrame({name: pd.array(getattr(counts, name), dtype="Int64") for name in counts._fields})
+    numbers.loc[np.isnan(values)] = pd.NA
+    return pd.concat(
+        [
+            pd.DataFrame({"label": measured.labels, "threshold": values}),
+            numbers,
+            wide[first],
+            join_reasons(metrics).reindex(measured.labels).reset_index(drop=True),
+            wide.drop(columns=first),
+        ],
+        axis=1,
+    )
+
+
+def tabulate_thresholds(point: OperatingPoint, stability: Stability | None) -> pd.DataFrame:
+    """``eval_thresholds.csv``: each threshold, the calibration before it, and how far it depends on chance.
+
+    Returns:
+        ``label``, ``threshold``, ``slope`` and ``intercept`` of the calibration, ``f1_val`` at the threshold; then the
+        fields of ``Stability``: ``threshold_low``, ``threshold_high``, ``f1_val_low``, ``f1_val_high``,
+        ``f1_val_elsewhere``; ``reason``, why cells are blank.
+    """
+    calibration, thresholds = point.calibration, point.thresholds
+    blank = np.full(len(point.labels), np.nan)
+    reasons = []
+    for row, label in enumerate(point.labels):
+        unstable = stability.reasons[row] if stability else "the thresholds were given"
+        why = {
+            "no threshold": thresholds.reasons.get(label),
+            "no calibration": calibration.reasons.get(label) if calibration else None,
+            "no stability": None if np.isnan(thresholds.values[row]) else unstable,
+        }
+        reasons.append("; ".join(f"{what}: {reason}" for what, reason in why.items() if reason))
+    return pd.DataFrame(
+        {
+            "label": point.labels,
+            "threshold": thresholds.values,
+            "slope": calibration.slope if calibration else blank,
+            "intercept": calibration.intercept if calibration else blank,
+            "f1_val": thresholds.f1,
+            "threshold_low": stability.low if stability else blank,
+            "threshold_high": stability.high if stability else blank,
+            "f1_val_low": stability.f1_low if stability else blank,
+            "f1_val_high": stability.f1_high if stability else blank,
+            "f1_val_elsewhere": stability.f1_elsewhere if stability else blank,
+            "reason": reasons,
+        }
+    )
+
+
+def widen(metrics: pd.DataFrame, names: Sequence[str] = METRICS) -> pd.DataFrame:
+    """Rows of ``Measured.metrics`` as a row a label: each metric, its ``_low`` and its ``_high``.
+
+    ``auroc_delong`` is the same AUROC again: its interval alone.
+    """
+    cells = metrics.set_index(["metric", "label"])
+    labels = pd.Index(metrics["label"].unique(), name="label")
+    columns = {}
+    for name in dict.fromkeys(names):
+        for kind, end in (("value", ""), ("low", "_low"), ("high", "_high")):
+            if not (name == "auroc_delong" and kind == "value"):
+                columns[name + end] = cells[kind].loc[name].reindex(labels)
+    return pd.DataFrame(columns)
+
+
+def join_reasons(metrics: pd.DataFrame) -> pd.Series:
+    """Why cells of each label are blank, in one text: first those without a value, then those without an interval."""
+    texts = {}
+    for label, rows in metrics.groupby("label", sort=False):
+        undefined = rows.loc[rows["value"].isna(), "reason"].unique().tolist()
+        bare = rows[rows["value"].notna() & rows["reason"].ne("")]
+        without = [f"no interval of {', '.join(group['metric'])}: {why}" for why, group in bare.groupby("reason")]
+        texts[label] = "; ".join([*undefined, *without])
+    return pd.Series(texts, name="reason", dtype=object)

@@ -1,0 +1,104 @@
+"""What changed from a baseline, and whether it is what was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cxrlit.core.errors import say_count
+from cxrlit.evaluation.compare.changes import Comparison
+from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
+from cxrlit.evaluation.compare.noninferiority import Question, describe_answer, describe_question
+from cxrlit.evaluation.report.forest_plot import Series, draw_forest
+from cxrlit.evaluation.report.section import Column, Picture, Section, Table
+from cxrlit.evaluation.report.wording import say_span
+from cxrlit.html.figures import BLUE, FAINT, drawing
+
+
+def show_comparison(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:
+    """The change of every label, with its tests, and the answer.
+
+    Args:
+        result: The baseline is the first of its names.
+        concerns: What a reader must know of the two.
+    """
+    changes = result.tabulate()
+    return Section(
+        f"Change from {result.names[0]}",
+        "comparison",
+        paragraphs=[
+            *([describe_question(result.answer.question, NAMES[result.metric])] if result.answer else []),
+            *([f"The answer is {describe_answer(result.answer)}."] if result.answer else []),
+            f"Both models on the same {say_count(result.n_images, 'image')} of "
+            f"{say_count(result.n_patients, 'patient')}, resampled together. "
+            "Where the interval of a change does not hold 0, the change is more than chance; for a look at all labels "
+            "at once, where p (Holm) is at most 0.05. DeLong's test takes images for independent, as publications "
+            "print it.",
+        ],
+        concerns=concerns,
+        tables=[
+            *([_tabulate_criteria(result)] if result.answer else []),
+            *(_tabulate(changes[changes["metric"] == metric], metric) for metric in result.comparisons),
+        ],
+        pictures=[_draw(result, metric) for metric in result.comparisons],
+        notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.left_out.items()],
+    )
+
+
+def draw_changes(comparison: Comparison, question: Question | None) -> Figure:
+    """The change of each label with its interval, and with that of a look at all labels at once.
+
+    Args:
+        comparison: Of one metric.
+        question: What was asked of it.
+    """
+    rows = pd.DataFrame([asdict(row) for row in (*comparison.labels, comparison.macro)])
+    alone = rows[["change", "low", "high"]].set_axis(["value", "low", "high"], axis=1)
+    together = rows[["change", "low_holm", "high_holm"]].set_axis(["value", "low", "high"], axis=1)
+    name = NAMES["f1" if comparison.metric == "f1" else "auroc"]
+    must = question.must_improve if question else ()
+    return draw_forest(
+        [f"{label} *" if label in must else label for label in rows["label"]],
+        [Series("95 %", alone, BLUE), Series("all labels at once (Holm)", together, FAINT)],
+        f"Change of {name}{'; * must improve' if must else ''}",
+        zero=True,
+        tolerated=-question.margin if question else None,
+    )
+
+
+def _draw(result: ComparisonResult, metric: Metric) -> Picture:
+    comparison, name = result.comparisons[metric], NAMES[metric]
+    with drawing():
+        figure = draw_changes(comparison, result.question_about(metric))
+    macro = comparison.macro
+    clear = [row.label for row in comparison.labels if row.p_holm <= 0.05]
+    found = f"more than chance for {', '.join(clear)}" if clear else "more than chance for no label"
+    return Picture(
+        figure,
+        f"comparison-{metric}",
+        f"Change of {name} of each label: macro {say_span(macro.change, macro.low, macro.high)}, {found}",
+        f"Change of {name}, with 95 % intervals"
+        + ("; dotted: the fall that is tolerated." if result.question_about(metric) else "."),
+    )
+
+
+def _tabulate(changes: pd.DataFrame, metric: Metric) -> Table:
+    columns = [
+        Column("label"), Column("baseline"), Column("candidate"), Column("change", low="low", high="high", signed=True),
+        Column("p_holm", "p (Holm)", is_p=True),
+    ]  # fmt: skip
+    if metric == "auroc":
+        columns.append(Column("p_delong_holm", "p, DeLong (Holm)", is_p=True))
+    return Table(f"Change of {NAMES[metric]}", changes.reset_index(drop=True), columns, n_totals=1)
+
+
+def _tabulate_criteria(result: ComparisonResult) -> Table:
+    assert result.answer
+    rows = pd.DataFrame([asdict(criterion) for criterion in result.answer.criteria])
+    return Table(
+        "What was asked",
+        rows,
+        [Column("label"), Column("asks", "asked"), Column("verdict", "answer"), Column("why")],
+        folded=True,
+    )

@@ -1,0 +1,86 @@
+"""What is decided at the fixed thresholds."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD
+from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
+from cxrlit.evaluation.report.wording import MACRO, name_part, say_metric, tabulate
+from cxrlit.html.figures import BLUE, GRAY, INK, ORANGE, make_axes, wrap_name
+from cxrlit.html.text import show_count
+
+KINDS = {"TP": ("found (TP)", BLUE), "FN": ("missed (FN)", GRAY), "FP": ("false alarm (FP)", ORANGE)}
+
+
+def show_decisions(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+    """Counts of decisions, and what is said about them.
+
+    Args:
+        assessment: What was found.
+        tables: Its tables.
+    """
+    final, confusion = assessment.final, tables["confusion_template.csv"]
+    part, decided = name_part(final.part), bool(confusion["TP"].notna().any())
+    frame = pd.concat(
+        [tabulate(final, AT_THRESHOLD, [*final.labels, MACRO]), tabulate(final, ["f1"], ["micro", "weighted"])],
+        ignore_index=True,
+    )
+    reasons = assessment.point.thresholds.reasons
+    heads = [span(name, name.replace("f1", "F1").replace("_", " ")) for name in AT_THRESHOLD]
+    return Section(
+        "Decisions",
+        "decisions",
+        paragraphs=[
+            f"A finding is decided present where its calibrated prob is at or above its threshold. On {part}, F1 is "
+            f"{say_metric(final, 'f1')} macro."
+            if decided
+            else "There are none, since no label has a threshold."
+        ],
+        pictures=[_draw(confusion, part)] if decided else [],
+        tables=[
+            Table(
+                f"Decisions of each label, {part}",
+                confusion.assign(reason=[reasons.get(label, "") for label in confusion["label"]]),
+                [Column("label"), Column("threshold"), *(Column(kind) for kind in ("TP", "FP", "TN", "FN"))],
+            ),
+            Table(
+                f"Metrics at the thresholds, {part}",
+                frame,
+                [Column("label"), *heads],
+                n_totals=3,
+            ),
+        ],
+        notes=["TP: present and decided so; FP: decided present, and is not; TN: neither; FN: present, and missed."],
+    )
+
+
+def _draw(confusion: pd.DataFrame, part: str) -> Picture:
+    """What is present or decided present; the rest, mostly the most, is left out."""
+    rows = confusion[confusion["TP"].notna()]
+    figure, axes = make_axes(5.0, 0.9 + 0.33 * len(rows), left=1.45, right=0.2, top=0.1, bottom=0.8)
+    places, left = np.arange(len(rows)), np.zeros(len(rows))
+    for kind, (name, color) in KINDS.items():
+        numbers = rows[kind].to_numpy(float)
+        axes.barh(places, numbers, 0.7, left, color=color, label=name)
+        left += numbers
+    axes.set_yticks(places, [wrap_name(label, 21) for label in rows["label"]])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.xaxis.set_major_formatter(lambda value, _: show_count(round(value)))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("images")
+    figure.legend(loc="lower center", ncols=len(KINDS), frameon=False, handlelength=1, columnspacing=1.2)
+    words = "; ".join(
+        f"{row.label} found {row.TP}, missed {row.FN}, false alarms {row.FP}" for row in rows.itertuples()
+    )
+    return Picture(
+        figure,
+        "decisions",
+        f"Decisions on {part}: {words}",
+        "Images with the finding, found or missed, and false alarms; images rightly decided absent are left out.",
+    )

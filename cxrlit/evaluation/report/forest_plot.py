@@ -1,0 +1,74 @@
+"""Values with their intervals, a row for each label: of one series or of several beside each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cxrlit.html.figures import BLUE, FAINT, INK, make_axes, wrap_name
+
+MARKERS = "osD^v<>pX*"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One dot in every row.
+
+    Attributes:
+        name: In the legend.
+        rows: ``value``, ``low``, ``high``, in the order of the names; NaN: none.
+        color: Of the dots.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    color: str = BLUE
+
+
+def draw_forest(
+    names: Sequence[str],
+    series: Sequence[Series],
+    x_label: str,
+    *,
+    chance: float | None = None,
+    zero: bool = False,
+    tolerated: float | None = None,
+) -> Figure:
+    """Dots with their intervals.
+
+    Args:
+        names: Of the rows, from the top; the last one stands for all others.
+        series: What stands in each row.
+        x_label: What the values are.
+        chance: Marked where it is near.
+        zero: Mark 0, which stands for no change.
+        tolerated: Mark a change that is still tolerated.
+    """
+    inches = 0.22 + 0.09 * len(series)
+    n_lines = -(-len(series) // 3)
+    bottom = 0.57 + 0.18 * n_lines
+    figure, axes = make_axes(5.0, 0.1 + bottom + inches * len(names), left=1.45, top=0.1, bottom=bottom)
+    shift = 0.7 / len(series)
+    for number, one in enumerate(series):
+        values, low, high = (one.rows[key].to_numpy(float) for key in ("value", "low", "high"))
+        heights = np.arange(len(names)) + shift * (number - (len(series) - 1) / 2)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.hlines(heights, low, high, color=one.color, linewidth=1.3)  # an interval need not hold its value
+        axes.plot(values, heights, marker, color=one.color, markersize=4.5, label=one.name)
+    axes.axhline(len(names) - 1.5, color=FAINT, linewidth=0.7)
+    axes.set_yticks(range(len(names)), [wrap_name(name, 21) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    if zero:
+        axes.axvline(0, color=FAINT, linewidth=1)
+    if tolerated is not None:
+        axes.axvline(tolerated, color=FAINT, linewidth=1, linestyle=":")
+    if chance is not None and axes.get_xlim()[0] < chance + 0.05:
+        axes.axvline(chance, color=FAINT, linewidth=1, linestyle=":")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_xlabel(x_label)
+    if len(series) > 1:
+        figure.legend(loc="lower center", ncols=min(len(series), 3), frameon=False)
+    return figure

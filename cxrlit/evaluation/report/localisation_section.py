@@ -1,0 +1,66 @@
+"""Heatmaps: how well they hit boxes, and those of the most certain right and wrong images."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cxrlit.evaluation.localisation.localise import Localisation
+from cxrlit.evaluation.report.section import Column, Image, Section, Table
+from cxrlit.evaluation.report.small_plots import name_files
+from cxrlit.evaluation.report.wording import MACRO
+
+NAMES = {"pointing": "pointing game", "iou": "IoU", "iobb": "IoBB"}
+METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
+
+
+def show_localisation(found: Localisation, labels: Sequence[str], method: str, part: str) -> Section:
+    """The scores against boxes, where there are some, and a sheet of examples for each label.
+
+    Args:
+        found: Table and pictures.
+        labels: The labels.
+        method: ``gradcam`` or ``gradcam++``.
+        part: Whose images.
+    """
+    table = found.table
+    reasons = table.loc[table["label"] == MACRO, "reason"].unique()
+    is_scored = bool(table["value"].notna().any())
+    sheets = {sheet.label: sheet for sheet in found.sheets}
+    anchors = dict(zip(labels, name_files(labels), strict=True))
+    pointing = table[(table["label"] == MACRO) & (table["metric"] == "pointing")]
+    score = (
+        f"The maximum of the map lies in a box in {pointing['value'].iloc[0]:.3f} of the cases (mean over labels); a "
+        f"random map reaches {pointing['random'].iloc[0]:.3f}, one that always points to the centre "
+        f"{pointing['centre'].iloc[0]:.3f}."
+        if is_scored
+        else f"They are not scored: {reasons[0]}."
+    )
+    return Section(
+        "Heatmaps",
+        "heatmaps",
+        paragraphs=[
+            f"{METHODS[method]} at the last dense block shows which places raise the score of a label. It is coarse (a "
+            "place is 32 pixels wide), and it shows what the model looks at, not where the finding is.",
+            score,
+        ],
+        tables=[_tabulate(table)] if is_scored else [],
+        sections=[
+            Section(
+                f"Heatmaps of {label}, {part}",
+                f"heatmaps-{anchors[label]}",
+                images=[Image(sheets[label].path, sheets[label].caption, sheets[label].caption)],
+            )
+            for label in labels
+            if label in sheets
+        ],
+    )
+
+
+def _tabulate(table: pd.DataFrame) -> Table:
+    rows = table[table["metric"].isin(NAMES)].reset_index(drop=True)
+    columns = [
+        Column("label"), Column("metric"), Column("threshold", "T"), Column("value", low="low", high="high"),
+        Column("random", "random map"), Column("centre", "centre map"), Column("elsewhere", "boxes of other patients"),
+        Column("n_boxes", "boxes"), Column("n_images", "images"),
+    ]  # fmt: skip
+    return Table("Heatmaps against boxes", rows, columns, n_heads=3, folded=True)

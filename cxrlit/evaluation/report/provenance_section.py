@@ -1,0 +1,112 @@
+"""The data behind the numbers, every number, and what made them."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.report.section import Column, Section, Table
+from cxrlit.evaluation.report.wording import name_part
+from cxrlit.html.text import count_reasons, hide_secrets
+
+PACKAGES = ("cxrlit", "torch", "pytorch-lightning", "numpy", "scipy", "pandas", "matplotlib")
+
+
+def show_data(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+    """Images, patients and positives of each part, and what was left out.
+
+    Args:
+        assessment: What was found.
+        tables: Its tables.
+    """
+    subject, dropped = assessment.subject, assessment.dropped
+    counts = pd.DataFrame({"label": list(assessment.labels)})
+    columns = [Column("label")]
+    for part, measured in assessment.parts.items():
+        names = {name: f"{name}_{part}" for name in ("positives", "images", "patients")}
+        counts = counts.merge(measured.counts.rename(columns=names), on="label")
+        columns += [Column(column, f"{name} {name_part(part)}") for name, column in names.items()]
+    groups = [
+        {"why": reason, "images": number, "such as": ", ".join(names)}
+        for reason, number, names in count_reasons(dropped)
+    ]
+    shown = [Column("why", "reason"), Column("images"), Column("such as")]
+    return Section(
+        "Data",
+        "data",
+        paragraphs=[] if groups else ["No image was dropped."],
+        facts={
+            "data": subject.data,
+            "split": subject.split_name or "none",
+            "split hash": subject.split_hash or "none",
+        },
+        facts_caption="Where the images come from",
+        tables=[
+            Table(
+                "Images and patients of each part",
+                tables["eval_summary.csv"],
+                [Column("split", "part"), Column("n_images", "images"), Column("n_patients", "patients")],
+            ),
+            Table("Positives, images and patients of each label", counts, columns),
+            *([Table("Images that could not be evaluated", pd.DataFrame(groups), shown)] if groups else []),
+        ],
+        notes=["Images and patients of a label are those of which it is known."],
+    )
+
+
+def show_making(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+    """Every number, the settings, and the versions.
+
+    Args:
+        assessment: What was found.
+        tables: Its tables.
+    """
+    metrics = tables["eval_metrics.csv"]
+    config = assessment.subject.config
+    listings = {}
+    if config is not None:
+        listings["Settings of the training"] = yaml.safe_dump(_hide(config), sort_keys=False, allow_unicode=True)
+    return Section(
+        "All numbers, settings and versions",
+        "making",
+        paragraphs=[
+            "The numbers of this page are those of the CSV files beside it, rounded; each is in the page in full, as "
+            "the value of its data element."
+        ],
+        facts={
+            **{f"version of {name}": version(name) for name in PACKAGES},
+            "version of Python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
+        facts_caption="What made this page",
+        tables=[
+            Table(
+                f"Every metric, {name_part(part)}",
+                metrics[metrics["part"] == part].drop(columns="part").reset_index(drop=True),
+                [Column("metric"), Column("label"), Column("value", None, "low", "high"), Column("n_labels", "labels")],
+                n_heads=2,
+                folded=True,
+            )
+            for part in assessment.parts
+        ],
+        listings=listings,
+        notes=[] if config is not None else ["The settings of the training are not known."],
+    )
+
+
+def _hide(value: Any) -> Any:
+    """Settings as plain types, without what stands for a password in an address; of a local path the last part."""
+    if isinstance(value, Mapping):
+        return {str(key): _hide(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide(item) for item in value]
+    if isinstance(value, str):
+        if value.startswith(("/", "~", "file://")):
+            return PurePosixPath(value).name
+        return hide_secrets(value) if "://" in value else value
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -1,0 +1,130 @@
+"""The metrics of groups of patients, and the gaps between them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.core.errors import say_count
+from cxrlit.evaluation.report.forest_plot import Series, draw_forest
+from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
+from cxrlit.evaluation.report.wording import MACRO, list_names, say_span
+from cxrlit.evaluation.subgroups.gaps import describe_gaps
+from cxrlit.evaluation.subgroups.groups import UNKNOWN
+from cxrlit.evaluation.subgroups.subgroup_metrics import Subgroups
+from cxrlit.html.figures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
+
+COLORS = (BLUE, ORANGE, GREEN, RED)
+
+
+def show_subgroups(subgroups: Subgroups, labels: list[str]) -> Section:
+    """AUROC, recall and specificity of each group, and which gaps are more than chance.
+
+    Args:
+        subgroups: What was measured.
+        labels: The labels.
+    """
+    flagged = subgroups.gaps[subgroups.gaps["flagged"].astype(bool)]
+    sections = []
+    for attribute in dict.fromkeys(subgroups.metrics["attribute"]):
+        rows = subgroups.metrics[subgroups.metrics["attribute"] == attribute]
+        sections.append(
+            Section(
+                f"By {attribute}",
+                f"by-{attribute}",
+                pictures=[_draw(rows, labels, attribute)],
+                tables=[
+                    _tabulate(rows, subgroups.counts, labels, attribute),
+                    _tabulate_gaps(subgroups.gaps[subgroups.gaps["attribute"] == attribute], attribute),
+                ],
+            )
+        )
+    return Section(
+        "Subgroups",
+        "subgroups",
+        paragraphs=[
+            "The same model at the same thresholds, for groups of the patients. A gap is what a group has above or "
+            "below the other groups together; it is called more than chance where its p, corrected for all gaps of the "
+            "attribute and metric (Holm), is at most 0.05; its interval is corrected likewise. A group that is small "
+            "or unlike in its diseases can have a gap that is no fault of the model, and a real one that these data "
+            "cannot show.",
+            *describe_gaps(subgroups.gaps),
+        ],
+        concerns=[f"{say_count(len(flagged), 'gap between groups is', 'gaps between groups are')} more than chance."]
+        if len(flagged)
+        else [],
+        notes=[f"Not measured by {name}: {reason}." for name, reason in subgroups.left_out.items()],
+        sections=sections,
+    )
+
+
+def _tabulate(rows: pd.DataFrame, counts: pd.DataFrame, labels: list[str], attribute: str) -> Table:
+    shown = rows[rows["label"].isin([*labels, MACRO])]
+    frames = []
+    metrics = ("auroc", "recall", "specificity")
+    for group, of_group in shown.groupby("group", sort=False):
+        wide = of_group[of_group["metric"] == "auroc"][["group", "label", "value", "low", "high", "reason"]]
+        wide = wide.rename(columns={"value": "auroc", "low": "auroc_low", "high": "auroc_high"})
+        for metric in metrics[1:]:
+            part = of_group[of_group["metric"] == metric][["label", "value", "low", "high", "reason"]]
+            part = part.rename(
+                columns={"value": metric, "low": f"{metric}_low", "high": f"{metric}_high", "reason": f"why_{metric}"}
+            )
+            wide = wide.merge(part, on="label", how="left")
+        reasons = wide[["reason", "why_recall", "why_specificity"]].fillna("")
+        wide["reason"] = ["; ".join(dict.fromkeys(filter(None, row))) for row in reasons.to_numpy()]
+        n_labels = of_group[of_group["label"] == MACRO].set_index("metric")["n_labels"]
+        wide["label"] = wide["label"].replace(MACRO, _name_macro([n_labels[metric] for metric in metrics]))
+        of_counts = counts[(counts["attribute"] == attribute) & (counts["group"] == group)]
+        frames.append(wide.merge(of_counts[["label", "positives", "images"]], on="label", how="left"))
+    frame = pd.concat(frames, ignore_index=True).astype({"positives": "Int64", "images": "Int64"})
+    columns = [Column("group"), Column("label"), span("auroc", "AUROC"), span("recall"), span("specificity")]
+    return Table(
+        f"Metrics by {attribute}",
+        frame,
+        [*columns, Column("positives"), Column("images")],
+        n_heads=2,
+        folded=True,
+    )
+
+
+def _tabulate_gaps(gaps: pd.DataFrame, attribute: str) -> Table:
+    columns = [
+        Column("metric"), Column("group"), Column("against"), Column("label"), Column("value"),
+        Column("value_against", "of the others"),
+        Column("gap", "gap (Holm's interval)", low="low_holm", high="high_holm", signed=True),
+        Column("p_holm", "p (Holm)", is_p=True), Column("flagged", "more than chance"),
+    ]  # fmt: skip
+    return Table(f"Gaps by {attribute}", gaps.reset_index(drop=True), columns, n_heads=4, folded=True)
+
+
+def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:
+    areas = rows[rows["metric"] == "auroc"]
+    names, series, said, n_labels = [*labels, MACRO], [], [], []
+    for number, (group, of_group) in enumerate(areas.groupby("group", sort=False)):
+        values = of_group.set_index("label").reindex(names).reset_index()
+        color = FAINT if group == UNKNOWN else COLORS[number % len(COLORS)]
+        series.append(Series(str(group), values, color))
+        n_labels.append(values["n_labels"].iloc[-1])
+        said.append(
+            f"{group} {say_span(values['value'].iloc[-1], np.nan, np.nan)} over {say_count(n_labels[-1], 'label')}"
+        )
+    with drawing():
+        figure = draw_forest([*labels, _name_macro(n_labels)], series, "AUROC", chance=0.5)
+    return Picture(
+        figure,
+        f"subgroups-{attribute}",
+        f"AUROC of each label by {attribute}; macro: {', '.join(said)}",
+        f"AUROC by {attribute}, with 95 % intervals over patients; macro: {', '.join(said)}.",
+    )
+
+
+def _name_macro(n_labels: Sequence[int]) -> str:
+    """What the row of several macros is called: over how many labels each is, once where that is the same.
+
+    >>> _name_macro([1, 1]), _name_macro([8, 7, 8])
+    ('macro over 1 label', 'macro over 8, 7 and 8 labels')
+    """
+    if len(set(n_labels)) == 1:
+        return f"{MACRO} over {say_count(n_labels[0], 'label')}"
+    return f"{MACRO} over {list_names([str(number) for number in n_labels])} labels"

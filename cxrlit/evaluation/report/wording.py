@@ -1,0 +1,116 @@
+"""Numbers of an assessment inside sentences and pictures, and the tables that sections share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.evaluation.measure.measure import RAW, Measured
+from cxrlit.evaluation.measure.metric_tables import widen
+from cxrlit.evaluation.report.table_cells import count_digits, show_number
+from cxrlit.html.text import NOTHING
+
+MACRO = "macro"
+
+
+def name_part(part: str) -> str:
+    """What a part is called in a sentence.
+
+    >>> name_part("val"), name_part("external")
+    ('validation', 'external')
+    """
+    return "validation" if part == "val" else part
+
+
+def say_span(value: float, low: float, high: float) -> str:
+    """A number and its interval.
+
+    >>> say_span(0.81234, 0.79, 0.834), say_span(0.5, np.nan, np.nan), say_span(np.nan, np.nan, np.nan)
+    ('0.812 [0.790, 0.834]', '0.500', 'undefined')
+    """
+    if np.isnan(value):
+        return "undefined"
+    digits = count_digits(value)
+    number, *bounds = (show_number(part, digits) for part in (value, low, high))
+    return number if np.isnan(low) else f"{number} [{', '.join(bounds)}]"
+
+
+def say_metric(measured: Measured, metric: str, label: str = MACRO) -> str:
+    """A metric and its interval."""
+    row = find_row(measured, metric, label)
+    return say_span(float(row["value"]), float(row["low"]), float(row["high"]))
+
+
+def say_below_chance(measured: Measured) -> str:
+    """The labels and the macro whose whole interval of AUROC lies below 0.5; empty where none does."""
+    rows = measured.metrics
+    found = rows.loc[(rows["metric"] == "auroc") & (rows["high"] < 0.5), "label"]
+    said = [f"{label} {say_metric(measured, 'auroc', label)}" for label in found]
+    return (
+        f"AUROC is below chance on {name_part(measured.part)}, with its whole interval: {list_names(said)}; are scores "
+        "or targets turned around?"
+        if said
+        else ""
+    )
+
+
+def say_worse_calibrated(measured: Measured) -> str:
+    """The labels whose calibration error is, interval against interval, worse with calibration than without; empty
+    where none is.
+    """
+    after, before = (
+        measured.metrics[measured.metrics["metric"] == name].set_index("label") for name in ("ece", f"ece{RAW}")
+    )
+    said = [
+        f"{label} {say_metric(measured, 'ece', label)} from {say_metric(measured, f'ece{RAW}', label)}"
+        for label in measured.labels
+        if after["low"][label] > before["high"][label]
+    ]
+    return (
+        f"Calibration makes the calibration error on {name_part(measured.part)} worse, by more than chance: "
+        f"{list_names(said)}; the images that it was fitted on are too few, or others: calibration=none goes without"
+        if said
+        else ""
+    )
+
+
+def find_row(measured: Measured, metric: str, label: str = MACRO) -> pd.Series:
+    """The row of ``Measured.metrics``."""
+    rows = measured.metrics
+    return rows[(rows["metric"] == metric) & (rows["label"] == label)].iloc[0]
+
+
+def tabulate(measured: Measured, metrics: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Some metrics of some labels, a row each.
+
+    Returns:
+        ``label``; each metric, its ``_low``, ``_high`` and ``_reason``, why it is blank.
+    """
+    rows = measured.metrics
+    rows = rows[rows["metric"].isin(metrics) & rows["label"].isin(labels)]
+    reasons = {f"{metric}_reason": of.set_index("label")["reason"] for metric, of in rows.groupby("metric")}
+    wide = pd.concat([widen(rows, metrics), pd.DataFrame(reasons)], axis=1).reindex(list(labels))
+    return wide.rename_axis("label").reset_index()
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> list_names(["Mass"]), list_names(["Mass", "Nodule", "Hernia"])
+    ('Mass', 'Mass, Nodule and Hernia')
+    """
+    *first, last = names or [NOTHING]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def group_by_reason(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of the same reason in one text each.
+
+    >>> group_by_reason([("Mass", "no positive"), ("Nodule", ""), ("Hernia", "no positive")])
+    ['Mass and Hernia (no positive)']
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        if reason:
+            groups.setdefault(reason, []).append(name)
+    return [f"{list_names(names)} ({reason})" for reason, names in groups.items()]

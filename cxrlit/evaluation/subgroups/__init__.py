@@ -1,0 +1,1 @@
+"""Metrics by sex, age and view, and the gaps between groups."""

@@ -1,0 +1,1 @@
+"""Predictions of other programs, read from tables."""

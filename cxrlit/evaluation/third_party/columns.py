@@ -1,0 +1,258 @@
+"""Which columns of the tables of another program hold what: as the config says, else by name. Nothing is guessed."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from cxrlit.config.predictions import PredictionColumnsConfig
+from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.core.labels import FIXED_COLUMNS, LABELS, simplify_name
+from cxrlit.data.tables.text_table import show
+from cxrlit.evaluation.predictions import PROB, TARGET, check_labels
+
+ROLES = ("image", "patient", "split", "view", "age", "sex")
+NO_LABELS = {simplify_name(name) for name in (*FIXED_COLUMNS, "split", "index", "row", "unnamed 0")}
+"""Names of columns that are no labels, whether or not they are read."""
+
+SURE = {simplify_name(label) for label in LABELS}
+"""Names of columns that are labels, wherever they stand."""
+
+CLOSE = 0.8
+"""How alike two names are, of 1, that may be one name."""
+
+MAX_COMPARED = 200
+"""Names of each table that are compared with those of the other."""
+
+
+class LabelColumns(NamedTuple):
+    """Where the labels are.
+
+    Attributes:
+        scores: The column of the scores of each label, in the predictions.
+        targets: The column of the targets of a label; a label that is not in it has none.
+        in_labels: Whether the targets are those of ``labels``, and not the predictions' own.
+        is_told: Whether the names, or the config, tell scores from targets.
+        notes: What is not used, in words.
+    """
+
+    scores: dict[str, str]
+    targets: dict[str, str]
+    in_labels: bool
+    is_told: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Columns that may be labels: by the name that the label would have, and whether they are labels for sure."""
+
+    columns: Mapping[str, str]
+    are_sure: bool
+
+    @cached_property
+    def by_name(self) -> dict[str, list[str]]:
+        """The columns of each name, whatever its case, underscores and spaces."""
+        found: dict[str, list[str]] = {}
+        for name, column in self.columns.items():
+            found.setdefault(simplify_name(name), []).append(column)
+        return found
+
+    def find(self, label: str, path: Path, key: str) -> str | None:
+        """The column of a label.
+
+        Raises:
+            DataError: There are two.
+        """
+        found = self.by_name.get(simplify_name(label), [])
+        if len(found) > 1:
+            raise DataError(f"{path}: the columns {name_some(found)} may both be {show(label)}: say columns.{key}")
+        return found[0] if found else None
+
+    def is_sure(self, name: str) -> bool:
+        return self.are_sure or simplify_name(name) in SURE
+
+
+def find_roles(headers: Mapping[Path, Sequence[str]], columns: PredictionColumnsConfig) -> dict[Path, dict[str, str]]:
+    """The columns of image, patient, split, view, age and sex that each table has.
+
+    Raises:
+        DataError: A table has no column of images, or none has a column that the config names.
+    """
+    found: dict[Path, dict[str, str]] = {path: {} for path in headers}
+    for role in ROLES:
+        names = getattr(columns, role)
+        for path, header in headers.items():
+            there = [name for name in ([role] if names is None else names) if name in header]
+            if there:
+                found[path][role] = there[0]
+        without = [path for path in headers if role not in found[path]]
+        if without and (role == "image" or (names and len(without) == len(headers))):
+            header = name_some([show(name) for name in headers[without[0]] if name], limit=12)
+            wanted = " or ".join([role] if names is None else names)
+            both = "" if len(headers) == 1 else ", or [NAME,NAME] where the two tables differ"
+            raise DataError(
+                f"{without[0]}: there is no column {wanted}: name it with columns.{role}=NAME{both}; the columns are "
+                f"{header}"
+            )
+    return found
+
+
+def find_labels(
+    predictions: Path,
+    header: Sequence[str],
+    labels: Path | None,
+    names: Sequence[str],
+    columns: PredictionColumnsConfig,
+) -> LabelColumns:
+    """The labels and their columns.
+
+    Args:
+        predictions: The table of the scores.
+        header: Its columns, without those of ``find_roles``.
+        labels: The table of the targets, if there is one.
+        names: Its columns, without those of ``find_roles``; without a table, the labels of a data source, or none.
+        columns: What the config says.
+
+    Raises:
+        DataError: No label has scores and targets; two columns may be one label, or one column is two; or a label
+            without targets and one without scores may be one.
+        ConfigError: ``columns.targets`` names a label without scores, or goes with a data source.
+    """
+    of_source = labels is None and bool(names)
+    if of_source and columns.targets is not None:
+        raise ConfigError("columns.targets goes with a table; a data source has targets of its own")
+    own = _list_candidates(header, TARGET)
+    truth = Candidates({name: name for name in names}, True) if labels is None else _list_candidates(names, TARGET)
+    if columns.targets is not None:
+        known, wanted = Candidates(columns.targets, True), set(columns.targets.values())
+        in_labels = labels is not None and (wanted <= set(names) or not wanted <= set(header))
+    else:  # in one table with the scores, the name of a label alone would not say that these are targets
+        in_labels = bool(names) and (
+            not own.are_sure or truth.are_sure or not own.by_name.keys().isdisjoint(truth.by_name)
+        )
+        known = truth if in_labels else own if own.are_sure else Candidates({}, True)
+
+    candidates = _list_candidates([name for name in header if not name.startswith(TARGET)], PROB)
+    scores = _find_scores(candidates, known, predictions) if columns.probs is None else columns.probs
+    if of_source and columns.probs is None:
+        scores = _spell_and_order(scores, names)
+    where = labels if labels is not None and in_labels else predictions
+    targets = {label: column for label in scores if (column := known.find(label, where, "targets")) is not None}
+    used = set(targets.values())
+    unscored = [name for name, column in known.columns.items() if column not in used]
+    if columns.targets is not None and unscored:
+        there = name_some([show(label) for label in scores], limit=14)
+        raise ConfigError(f"columns.targets: {show(unscored[0])} has no scores; the labels with scores are {there}")
+    if columns.probs is None:
+        read = set(scores.values())
+        unread = {name: column for name, column in candidates.columns.items() if column not in read}
+        untold = {label: column for label, column in scores.items() if label not in targets}
+        _refuse_near_misses(Candidates({**unread, **untold}, candidates.are_sure), known, unscored, predictions)
+    if not targets:
+        raise DataError(_say_nothing_pairs(predictions, header, scores, known))
+    check_labels(list(scores), predictions)
+    _check_apart(list(scores.values()), list(targets.values()), in_labels, predictions)
+    return LabelColumns(
+        dict(scores),
+        targets,
+        in_labels,
+        is_told=columns.probs is not None or candidates.are_sure or known.are_sure,
+        notes=[
+            *_say_unused(scores, targets, [name for name in unscored if known.is_sure(name)]),
+            *_say_source(labels is not None or of_source, in_labels, own.are_sure),
+        ],
+    )
+
+
+def _list_candidates(header: Sequence[str], prefix: str) -> Candidates:
+    """Where a name has the prefix, those that have it are labels for sure; else all columns may be."""
+    prefixed = {name.removeprefix(prefix): name for name in header if name.startswith(prefix)}
+    others = {name: name for name in header if name and simplify_name(name) not in NO_LABELS}
+    return Candidates(prefixed, True) if prefixed else Candidates(others, False)
+
+
+def _find_scores(candidates: Candidates, known: Candidates, path: Path) -> dict[str, str]:
+    """The column of each label: all that have the prefix, else those that are called as a label is."""
+    found = {}
+    for name, column in candidates.columns.items():
+        if candidates.is_sure(name) or simplify_name(name) in known.by_name:
+            candidates.find(name, path, "probs")
+            found[name] = column
+    return found
+
+
+def _spell_and_order(scores: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
+    """Scores by label, spelled and in the order of these labels; others follow."""
+    spelled = {simplify_name(label): label for label in labels}
+    named = {spelled.get(simplify_name(label), label): column for label, column in scores.items()}
+    return {label: named[label] for label in dict.fromkeys([*labels, *named]) if label in named}
+
+
+def _check_apart(scores: Sequence[str], targets: Sequence[str], in_labels: bool, path: Path) -> None:
+    """No column is two things."""
+    for columns in (scores, targets, scores if in_labels else [*scores, *targets]):
+        twice = [column for column, count in Counter(columns).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{path}: the column {show(twice[0])} would be two things: say once what it is, with columns.probs and "
+                "columns.targets"
+            )
+
+
+def _refuse_near_misses(left: Candidates, known: Candidates, unscored: Sequence[str], path: Path) -> None:
+    """Stop where a name without targets and one without scores may be the same label."""
+    for name in list(left.columns)[:MAX_COMPARED]:
+        for other in unscored[:MAX_COMPARED]:
+            if (left.is_sure(name) or known.is_sure(other)) and _is_close(name, other):
+                example = f"{{{show(other)}: {show(left.columns[name])}, ...}}"
+                raise DataError(
+                    f"{path}: {show(name)} has no targets and {show(other)} no scores: are they one label? Name the "
+                    f"columns of all labels that count, columns.probs={example}"
+                )
+
+
+def _is_close(name: str, other: str) -> bool:
+    """Whether two names may be one: all words of one are in the other, or a few letters differ."""
+    first, second = simplify_name(name), simplify_name(other)
+    words, others = set(first.split()), set(second.split())
+    if not words or not others:
+        return False
+    matcher = difflib.SequenceMatcher(None, first[:60], second[:60])
+    return words <= others or others <= words or (matcher.quick_ratio() >= CLOSE and matcher.ratio() >= CLOSE)
+
+
+def _say_nothing_pairs(path: Path, header: Sequence[str], scores: Mapping[str, str], known: Candidates) -> str:
+    if not known.columns:
+        return (
+            f"{path}: there are no targets: say labels=TABLE, a table with a column of them for each label, or name "
+            f"the columns that hold them with columns.targets (by default {TARGET}<label>)"
+        )
+    there = name_some([show(name) for name in header if name], limit=12)
+    scored = name_some([show(name) for name in scores], limit=12)
+    what = f"the labels with scores are {scored}" if scores else "no label has scores"
+    return (
+        f"{path}: {what}, those with targets are {name_some([show(name) for name in known.columns], limit=12)}: name "
+        f"the column of each label with columns.probs={{LABEL: COLUMN, ...}}; the columns are {there}"
+    )
+
+
+def _say_unused(scores: Mapping[str, str], targets: Mapping[str, str], unscored: Sequence[str]) -> list[str]:
+    notes = []
+    untold = [show(label) for label in scores if label not in targets]
+    if untold:
+        notes.append(f"no targets for {name_some(untold, 14)}: the metrics stay blank")
+    if unscored:
+        notes.append(f"no scores for {name_some([show(name) for name in unscored], 14)}: left out")
+    return notes
+
+
+def _say_source(are_labels_given: bool, in_labels: bool, has_own: bool) -> list[str]:
+    if in_labels and has_own:
+        return [f"the targets are those of labels; the {TARGET} columns of the predictions are not read"]
+    if are_labels_given and not in_labels:
+        return ["the targets are those of the predictions; labels has none of them"]
+    return []

@@ -1,0 +1,182 @@
+"""Predictions of any program, and what is true of their images, read from tables. ``join.py`` joins the two."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.data.dataset import LoadedData
+from cxrlit.data.index import read_targets
+from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_names, read_parts
+from cxrlit.data.tables.patient_ids import read_patients
+from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.validate_cells import read_marks
+from cxrlit.evaluation.predictions import PEOPLE, read_images, split_arrays
+from cxrlit.evaluation.third_party.columns import find_labels, find_roles
+from cxrlit.evaluation.third_party.join import Facts, JoinedPredictions, join_predictions
+from cxrlit.evaluation.third_party.read_scores import read_scores
+
+
+def read_foreign(predictions: Path, labels: Path | LoadedData | None, config: PredictionsConfig) -> JoinedPredictions:
+    """Read predictions of any program.
+
+    Args:
+        predictions: CSV, TSV or Parquet, a row an image. A table of ours needs no settings.
+        labels: A table of targets, patients and the split, or a data source; None: the predictions have all of it.
+        config: Names of columns, and what the scores are.
+
+    Raises:
+        DataError: A table cannot be read, a cell cannot be understood, an image stands in a table twice or is not
+            predicted, or nothing says who the patients are or what is true. The message names rows, images or labels.
+        LeakageError: A patient stands in two parts.
+        ConfigError: The config contradicts itself or the tables.
+    """
+    table = labels if isinstance(labels, Path) else None
+    headers = {path: read_header(path) for path in (predictions, table) if path is not None}
+    roles = find_roles(headers, config.columns)
+    others = {path: [name for name in header if name not in roles[path].values()] for path, header in headers.items()}
+    of_source = labels.labels if isinstance(labels, LoadedData) else ()
+    found = find_labels(
+        predictions, others[predictions], table, others[table] if table is not None else of_source, config.columns
+    )
+    _check_patients(headers, roles, labels, config)
+    notes = list(found.notes)
+    own_targets, true_targets = ({}, found.targets) if found.in_labels else (found.targets, {})
+    scores = list(found.scores.values())
+    cells = _read_cells(predictions, [*roles[predictions].values(), *scores, *own_targets.values()])
+    own = _read_people(cells, roles[predictions], predictions, notes)
+    with _explain(found.is_told):
+        probs = read_scores(cells, scores, predictions, config.scores)
+        own = own.join(_read_marks(cells, own_targets, predictions, notes))
+    truth = None
+    if isinstance(labels, LoadedData):
+        truth = _take_facts(labels, true_targets)
+    elif table is not None:
+        cells = _read_cells(table, [*roles[table].values(), *true_targets.values()])
+        people = _read_people(cells, roles[table], table, notes)
+        with _explain(found.is_told):
+            truth = Facts(str(table), people.join(_read_marks(cells, true_targets, table, notes)).set_index("image"))
+    own_facts = Facts(str(predictions), own.set_index("image"))
+    joined = join_predictions(own_facts, probs, list(found.scores), truth, config)
+    if not found.is_told:
+        _check_not_targets(joined, list(found.scores), predictions)
+    return JoinedPredictions(joined.parts, joined.split, joined.dropped, [*notes, *joined.notes])
+
+
+@contextmanager
+def _explain(is_told: bool) -> Iterator[None]:
+    """Add to a fault in a column that two tables have, and that may be no label at all, what to do about it."""
+    try:
+        yield
+    except DataError as error:
+        if is_told:
+            raise
+        raise DataError(f"{error}; if the column is no label, name those of the labels with columns.probs") from None
+
+
+def _check_patients(
+    headers: Mapping[Path, Sequence[str]],
+    roles: Mapping[Path, Mapping[str, str]],
+    labels: Path | LoadedData | None,
+    config: PredictionsConfig,
+) -> None:
+    """Something says who the patients are, and one thing alone."""
+    sayers = [str(path) for path in roles if "patient" in roles[path]]
+    if isinstance(labels, LoadedData):
+        sayers.append(labels.name)
+    if sayers and config.patient is not None:
+        raise ConfigError(f"patient=image, and {sayers[0]} says who the patients are: drop one of them")
+    if not sayers and config.patient is None:
+        path, header = list(headers.items())[-1]
+        there = name_some([show(name) for name in header if name], limit=12)
+        raise DataError(
+            f"{path}: no column says which images are of the same patient, so nothing can keep patients apart: name it "
+            f"with columns.patient (the columns are {there}), or say patient=image to take every image for a patient "
+            "of its own"
+        )
+
+
+def _read_cells(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_table(path, columns)
+    check_cells(path)
+    return table
+
+
+def _read_people(table: pd.DataFrame, roles: Mapping[str, str], path: Path, notes: list[str]) -> pd.DataFrame:
+    """``image`` and what the table has of patient, split, view, age and sex."""
+    people = read_images(table[roles["image"]], path).to_frame()
+    if "patient" in roles:
+        people["patient"] = read_patients(table[roles["patient"]], path)
+    if "split" in roles:  # where no row validates, validation is not carved out of what another program trained on
+        parts = read_parts(table[roles["split"]], path)
+        people["split"] = ["train" if part == "train_val" else part for part in parts]
+    for role, known in (("view", VIEWS), ("sex", SEXES)):
+        if role in roles:
+            cells = table[roles[role]]
+            people[role] = read_names(cells, known, path)
+            n_unknown = int((people[role].isna() & (cells != "")).sum())
+            if n_unknown:
+                notes.append(f"{path}: {n_unknown} cells of {show(roles[role])} are not understood: {role} unknown")
+    if "age" in roles:
+        people["age"] = read_ages(table[roles["age"]], path)
+    return people
+
+
+def _read_marks(table: pd.DataFrame, columns: Mapping[str, str], path: Path, notes: list[str]) -> pd.DataFrame:
+    """The targets of each label, from cells of 1, 0, blank and -1, however the numbers are written.
+
+    Raises:
+        DataError: There is another cell, or targets are 1 and -1 alone: is -1 absent, or uncertain?
+    """
+    marks = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "-1": -1.0, "": np.nan}
+    cells = pd.DataFrame({column: _simplify_marks(table[column]) for column in columns.values()}, index=table.index)
+    values = read_marks(cells, [str(name) for name in cells], marks, path)
+    n_uncertain = np.count_nonzero(values == -1)
+    if n_uncertain and not (values == 0).any():
+        raise DataError(f"{path}: {n_uncertain} targets are -1 and none is 0: if -1 means absent, write 0")
+    if n_uncertain:
+        notes.append(f"{path}: {n_uncertain} targets are -1, which is uncertain: they are taken for unknown")
+    values[values == -1] = np.nan
+    return pd.DataFrame(values, columns=list(columns), index=table.index)
+
+
+def _simplify_marks(cells: pd.Series) -> pd.Series:
+    """Lower case, and 1, 0 and -1 without decimals: ``True`` -> ``true``, ``1.00e+00`` -> ``1``."""
+    simple = {}
+    for text in cells.unique():
+        try:
+            number = float(text)
+        except ValueError:
+            simple[text] = text.lower()
+        else:
+            simple[text] = f"{number:g}" if number in {-1, 0, 1} else text
+    return cells.map(simple)
+
+
+def _take_facts(data: LoadedData, targets: Mapping[str, str]) -> Facts:
+    """What a data source says of its images."""
+    people = data.index[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
+    marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))
+    unused = pd.concat([data.dropped, data.left_out])
+    reasons = dict(zip(unused["image"], unused["reason"], strict=True))
+    return Facts(data.name, people.dropna(axis=1, how="all").join(marks).set_index("image"), reasons)
+
+
+def _check_not_targets(joined: JoinedPredictions, labels: Sequence[str], path: Path) -> None:
+    """The scores are not the targets themselves, in two tables whose columns are called the same.
+
+    Raises:
+        DataError: They are.
+    """
+    pairs = [split_arrays(part) for part in joined.parts.values()]
+    probs, targets = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    for column, label in enumerate(labels):
+        known = ~np.isnan(targets[:, column])
+        if len(np.unique(targets[known, column])) == 2 and (probs == targets)[known, column].all():
+            raise DataError(
+                f"{path}: the scores of {show(label)} are its targets: name the columns of scores with columns.probs"
+            )

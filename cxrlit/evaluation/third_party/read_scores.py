@@ -1,0 +1,114 @@
+"""Cells of scores as probs: every number as it is written, or a message that names the line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from cxrlit.config.predictions import Scores
+from cxrlit.core.errors import DataError
+from cxrlit.data.tables.text_table import say_lines, show
+from cxrlit.data.tables.validate_cells import refuse_cells
+from cxrlit.metrics.types import Floats
+
+ROUNDING = 0.01
+"""How far beyond 0 or 1 a number may be the rounding of a prob; it is refused all the same."""
+
+
+def read_scores(table: pd.DataFrame, columns: Sequence[str], path: Path, kind: Scores = "probs") -> NDArray[np.float64]:
+    """Columns of scores as probs.
+
+    Args:
+        table: What ``read_table`` gave.
+        columns: The L columns.
+        path: The table's file, for messages.
+        kind: What the file has: probs, logits, or percent.
+
+    Returns:
+        (N, L) in [0, 1], in the order of the scores: what differs in the file differs here.
+
+    Raises:
+        DataError: A cell is blank or no finite number, or the scores are not of that kind; the message names the
+            column, the lines, and the setting that would do.
+    """
+    scores = np.stack([_read_numbers(table[column], path) for column in columns], axis=1)
+    _check_kind(scores, columns, path, kind)
+    if kind == "probs":
+        return scores
+    probs = np.empty_like(scores)
+    for column in range(scores.shape[1]):
+        values, places = np.unique(scores[:, column], return_inverse=True)
+        probs[:, column] = _separate(expit(values) if kind == "logits" else values / 100)[places]
+    return probs
+
+
+def narrow_probs(probs: NDArray[np.float64]) -> Floats:
+    """The same probs as float32, where they were float32 when they were written, with 9 digits or with all.
+
+    A table that this program wrote comes back to the bit, and no two numbers of another become one.
+
+    >>> narrow_probs(np.array([0.349999994, 1.0])).dtype, narrow_probs(np.array([0.35, 1.0])).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    narrow = probs.astype(np.float32)
+    if (narrow == probs).all():
+        return narrow
+    pairs = zip(narrow.ravel().tolist(), probs.ravel().tolist(), strict=True)
+    return narrow if all(float(f"{rounded:.9g}") == prob for rounded, prob in pairs) else probs
+
+
+def _read_numbers(cells: pd.Series, path: Path) -> NDArray[np.float64]:
+    """Correctly rounded, as Python reads them: a reader that is off by a bit would make ties, or undo them."""
+    fault = "is blank: every image needs a score of every label; predict it, or take out the row and say missing=drop"
+    refuse_cells(cells == "", cells, fault, path)
+    texts = cells.tolist()
+    numbers = np.array([_to_number(text) for text in texts])
+    refuse_cells(~np.isfinite(numbers), cells, "is no finite number; decimals are written with a point", path)
+    return numbers
+
+
+def _to_number(text: str) -> float:
+    try:
+        return float(text) if text.isascii() and "_" not in text else np.nan
+    except ValueError:
+        return np.nan
+
+
+def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], path: Path, kind: Scores) -> None:
+    """The scores may be what they are said to be.
+
+    Raises:
+        DataError: They may not.
+    """
+    highest = 100 if kind == "percent" else 1
+    outside = (scores < 0) | (scores > highest)
+    if kind != "probs" and not ((scores < 0) | (scores > 1)).any():
+        raise DataError(f"{path}: scores={kind}, and all of them are in [0, 1]: these are probs, drop scores={kind}")
+    if kind == "logits" or not outside.any():
+        return
+    column = int(np.flatnonzero(outside.any(axis=0))[0])
+    rows = np.flatnonzero(outside[:, column])
+    low, high = scores.min(), scores.max()
+    if kind == "probs" and low >= -ROUNDING and high <= 1 + ROUNDING:
+        remedy = "if it was rounded, write 0 and 1"
+    elif kind == "probs" and low >= 0 and high <= 100:
+        remedy = f"all are in [0, {high:g}]: scores=percent, if they are percent, scores=logits, if they are logits"
+    else:
+        remedy = f"all are in [{low:g}, {high:g}]: if they are logits, say scores=logits"
+    raise DataError(
+        f"{path}, {say_lines(path, rows)}: {show(columns[column])} is {scores[rows[0], column]:.9g}, outside "
+        f"[0, {highest}]; {remedy}"
+    )
+
+
+def _separate(probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K,) probs of ascending scores, made strictly ascending: a logit of 50 is above one of 40, and so is its prob.
+
+    What float64 cannot tell apart moves to the next number that it has, away from 0 and from 1.
+    """
+    steps, places = np.maximum.accumulate(probs).view(np.int64), np.arange(len(probs))  # in the order of the numbers
+    falling = np.minimum.accumulate((steps - places)[::-1])[::-1] + places
+    return np.maximum(falling, places).view(np.float64)

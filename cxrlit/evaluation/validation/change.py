@@ -1,0 +1,70 @@
+"""Two measurements beside each other: of the same patients, or of others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxrlit.evaluation.measure.measure import OVER_LABELS, Measured
+from cxrlit.metrics.bootstrap import Replicates
+from cxrlit.metrics.intervals import interval, interval_of_change
+
+
+def compare_parts(
+    first: Measured, second: Measured, names: tuple[str, str], same_patients: bool, why_no_interval: str = ""
+) -> pd.DataFrame:
+    """Every metric of two measurements, and the change from the first to the second.
+
+    A macro is over the labels that both have.
+
+    Args:
+        first: Such as the test at home.
+        second: Such as the external images.
+        names: What to call the two in the columns.
+        same_patients: They are of the same images, and the resamples are paired; else they are resampled apart.
+        why_no_interval: Of the changes: such as patients who are in both, while others are not.
+
+    Returns:
+        A row for each metric and label: ``metric``, ``label``; for both names the value, ``_low`` and ``_high``;
+        ``change``, ``change_low``, ``change_high``; ``n_labels`` of a macro; ``reason``, why cells are blank.
+    """
+    rows = []
+    for metric, before in first.replicates.items():
+        after = second.replicates[metric]
+        change = after.minus(before) if same_patients else after.minus_other_patients(before)
+        labels = [OVER_LABELS[metric]] if metric in OVER_LABELS else first.labels
+        rows.append(_tabulate(metric, labels, before, after, change, names, why_no_interval))
+        if metric not in OVER_LABELS:
+            both = np.flatnonzero(~np.isnan(change.estimate))
+            before, after = before.only(both).macro(), after.only(both).macro()
+            change = after.minus(before) if same_patients else after.minus_other_patients(before)
+            of_macro = _tabulate(metric, ["macro"], before, after, change, names, why_no_interval)
+            rows.append(of_macro.assign(n_labels=len(both)))
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(
+        n_labels=table["n_labels"].astype("Int64"), metric=table["metric"].replace(dict.fromkeys(OVER_LABELS, "f1"))
+    )
+
+
+def _tabulate(
+    metric: str,
+    labels: Sequence[str],
+    before: Replicates,
+    after: Replicates,
+    change: Replicates,
+    names: tuple[str, str],
+    why_no_interval: str,
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"metric": metric, "label": list(labels)}
+    reasons = []
+    for name, replicates in zip(names, (before, after), strict=True):
+        found = interval(replicates)
+        columns |= {name: replicates.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+        reasons.append([f"{name}: {reason}" if reason else "" for reason in found.reasons])
+    found = interval_of_change(change)
+    low, high = (np.nan, np.nan) if why_no_interval else (found.low, found.high)
+    columns |= {"change": change.estimate, "change_low": low, "change_high": high, "n_labels": None}
+    reasons.append([f"change: {why_no_interval}" if why_no_interval else ""] * len(columns["label"]))
+    columns["reason"] = ["; ".join(filter(None, pair)) for pair in zip(*reasons, strict=True)]
+    return pd.DataFrame(columns)

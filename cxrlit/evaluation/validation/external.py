@@ -1,0 +1,256 @@
+"""External validation: a checkpoint on other data than its own, with the operating point that was fixed at home."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
+from cxrlit.core.console import show_steps
+from cxrlit.core.distributed import after_rank_0
+from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.core.ranks import rank
+from cxrlit.data.dataset import LoadedData, load_data, read_data
+from cxrlit.data.split import split_by_patient
+from cxrlit.evaluation.measure.assessment import EXTERNAL, HOME, Assessment, tune_operating_point
+from cxrlit.evaluation.measure.measure import measure
+from cxrlit.evaluation.predict import predict_parts
+from cxrlit.evaluation.predictions import read_predictions
+from cxrlit.evaluation.subject import describe_checkpoints, name_folder
+from cxrlit.evaluation.validation.change import compare_parts
+from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
+from cxrlit.training.checkpoint import Checkpoint
+
+RECALIBRATION = "recalibration"
+
+
+@dataclass(frozen=True)
+class External:
+    """Checkpoints on other data.
+
+    Attributes:
+        assessment: With the parts ``home``, the test of the training's own split, and ``external``.
+        data: The other data.
+        changes: From the one to the other, see ``compare_parts``: ``home``, ``external``, ``change``.
+        shared: How many external patients are home test patients, in words, else empty.
+        refitted: The operating point that ``recalibrate`` fitted on a share of the external patients.
+        gains: What it changes on the rest: ``before``, ``after``, ``change``.
+        fitted_on: What it was fitted on, in words.
+    """
+
+    assessment: Assessment
+    data: LoadedData
+    changes: pd.DataFrame
+    shared: str = ""
+    refitted: OperatingPoint | None = None
+    gains: pd.DataFrame | None = None
+    fitted_on: str = ""
+
+
+def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External | None:
+    """Measure checkpoints on other data beside their test at home. None on other ranks than 0.
+
+    Raises:
+        DataError: There is no evaluation at home, or the other data cannot be read or are the home test.
+        LeakageError: A patient of the other data is one that the checkpoint was trained or tuned on.
+        ConfigError: Settings say otherwise than what is fixed at home.
+    """
+    home_folder = name_folder(checkpoints, config)
+    point, home_table = after_rank_0(lambda: read_home(home_folder, checkpoints, config))
+    data = after_rank_0(lambda: load_other(checkpoints, config))
+    predictions, dropped = predict_parts(
+        checkpoints,
+        data,
+        list(dict.fromkeys(data.split["split"])),
+        tta=config.tta,
+        average=config.average,
+        machine=config.trainer,
+        cache_dir=Path(config.cache_dir),
+    )
+    if rank() > 0:
+        return None
+    subject = describe_checkpoints(checkpoints, data, config)
+    facts = {
+        **subject.facts,
+        "fixed at home": f"calibration and thresholds, on the validation of {point.origin['split_name']} split "
+        f"{point.origin['split_hash']}",
+        "external images": f"{config.part} of {data.name}",
+    }
+    fitted_on = ""
+    if config.recalibrate:
+        table = predictions[RECALIBRATION]
+        fitted_on = (
+            f"calibration and thresholds fitted on {say_count(len(table), 'image')} of "
+            f"{say_count(table['patient'].nunique(), 'patient')} of "
+            f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
+        )
+        n_images = len(predictions[EXTERNAL])
+        facts["external images"] = (
+            f"{n_images:,} of {say_count(n_images + len(table), 'image')} ({facts['external images']}): the others "
+            "fitted the recalibration"
+        )
+        facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
+    shared = describe_shared(data, checkpoints)
+    if shared:
+        facts["home test patients"] = shared
+    subject = replace(subject, split_name=data.split_name, split_hash=data.split_hash, facts=facts)
+
+    with show_steps(3) as step:
+        step("metrics at home")
+        home = measure(HOME, home_table, point, config.n_replicates, config.seed)
+        step(f"metrics on {data.name}")
+        # Other draws than those at home: the two are of different patients.
+        away = measure(EXTERNAL, predictions[EXTERNAL], point, config.n_replicates, config.seed + 1)
+        changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False, why_no_interval=shared)
+        assessment = Assessment(subject, point, None, {HOME: home, EXTERNAL: away}, dropped)
+        if not config.recalibrate:
+            return External(assessment, data, changes, shared)
+        step("recalibration")
+        origin = {"tuned_on": RECALIBRATION, **subject.origin}
+        refitted = tune_operating_point(predictions[RECALIBRATION], origin, config)
+        again = measure(EXTERNAL, predictions[EXTERNAL], refitted, config.n_replicates, config.seed + 1)
+        gains = compare_parts(away, again, ("before", "after"), same_patients=True)
+    return External(assessment, data, changes, shared, refitted, gains, fitted_on)
+
+
+def name_other_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
+    """Where the results go unless ``out`` says: beside those of home, by the data's name."""
+    home = name_folder(checkpoints, config)
+    part = "" if config.part == "all" else f"-{config.part}"
+    return home.with_name(f"{home.name}-on-{data_name}{part}{'-recalibrated' if config.recalibrate else ''}")
+
+
+def read_home(
+    folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig
+) -> tuple[OperatingPoint, pd.DataFrame]:
+    """The operating point and the test predictions of the evaluation at home.
+
+    Raises:
+        DataError: There is none, or it is of another checkpoint or split.
+        ConfigError: ``calibration`` or ``threshold_rule`` are other than its own, and nothing is fitted anew.
+    """
+    if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
+        how = "" if config.tta == "none" else f" tta={config.tta}"
+        raise DataError(
+            f"{folder}: thresholds and calibration are those of home, and it has not been evaluated there: first run "
+            f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}{how}"
+        )
+    at_home = read_operating_point(folder / "thresholds.json")
+    first = checkpoints[0].facts
+    if at_home.origin["split_hash"] != first.split_hash:
+        raise DataError(f"{folder}: its evaluation is of split {at_home.origin['split_hash']}, not {first.split_hash}")
+    labels = first.labels
+    if config.thresholds is not None:
+        return read_operating_point(Path(config.thresholds)).only(labels), read_predictions(
+            folder / "predictions_test.csv"
+        )
+    if not config.recalibrate:
+        fixed = {
+            "threshold_rule": at_home.thresholds.rule or "given",
+            "calibration": at_home.calibration.method if at_home.calibration else "none",
+        }
+        for key, value in fixed.items():
+            if getattr(config, key) != value:
+                raise ConfigError(
+                    f"{key}={getattr(config, key)}: at home it is {value}, and stays so on other data: say {key}="
+                    f"{value}, evaluate at home anew, or say recalibrate=true"
+                )
+    return at_home.only(labels), read_predictions(folder / "predictions_test.csv")
+
+
+def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> LoadedData:
+    """The other data, as one part ``external`` or, with ``recalibrate``, as two that share no patient.
+
+    Raises:
+        LeakageError: A patient is one that a checkpoint was trained on, or that its thresholds were tuned on.
+        DataError: All patients are those of the home test.
+        ConfigError: The images would be made square in another way than during training.
+    """
+    first = checkpoints[0]
+    assert not isinstance(config.data, HomeData)
+    if config.data.resize != first.config.data.resize:
+        raise ConfigError(
+            f"data.resize={config.data.resize}: the checkpoint was trained with {first.config.data.resize}: say "
+            f"data.resize={first.config.data.resize}"
+        )
+    labels, cache_dir = first.facts.labels, Path(config.cache_dir)
+    if config.part == "all":
+        read = read_data(config.data, labels, cache_dir)
+        data = LoadedData(
+            **{name: getattr(read, name) for name in ("name", "labels", "dropped", "left_out", "stores")},
+            index=read.index.sort_values("image", kind="stable", ignore_index=True),
+            split=read.index[["image", "patient"]].sort_values("image", kind="stable", ignore_index=True),
+            split_name="all images",
+            max_dropped=config.data.max_dropped,
+        )
+        data = replace(data, split=data.split.assign(split=EXTERNAL))
+    else:
+        data = load_data(config.data, labels, cache_dir)
+        wanted = (data.split["split"] == config.part).to_numpy()
+        data = replace(
+            data,
+            index=data.index[wanted].reset_index(drop=True),
+            split=data.split[wanted].reset_index(drop=True).assign(split=EXTERNAL),
+            split_name=f"{config.part} of the {data.split_name}",
+        )
+    refuse_known(data, checkpoints)
+    if config.recalibrate:
+        share = {RECALIBRATION: config.recalibrate_fraction, EXTERNAL: 1 - config.recalibrate_fraction}
+        parts = split_by_patient(data.index, data.labels, share, config.seed)
+        data = replace(data, split=data.split.assign(split=parts))
+    return data
+
+
+def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
+    """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's.
+
+    Raises:
+        LeakageError: One is; patients are known by the name of their data set and their own.
+        DataError: All are those of the home test.
+    """
+    known: set[str] = set()
+    for member in checkpoints:
+        known |= set(member.facts.trained_patients) | name_home_patients(member, "val")
+    patients = data.name_patients(EXTERNAL)
+    shared = sorted(known & patients)
+    alone = f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}"
+    are_home = patients <= known | name_home_patients(checkpoints[0], "test")
+    if shared:
+        remedy = (
+            f"the others are those of the home test, which {alone} evaluates"
+            if are_home
+            else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
+        )
+        raise LeakageError(
+            f"{say_count(len(shared), f'patient of {data.name} is one', f'patients of {data.name} are ones')} "
+            "that the checkpoint was trained or tuned on "
+            f"({name_some(shared)}): {remedy}"
+        )
+    if are_home:
+        raise DataError(
+            f"all {len(patients)} patients of {data.name} are those of the home test, so this is no external "
+            f"validation: {alone} evaluates them"
+        )
+
+
+def describe_shared(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> str:
+    """How many external patients are home test patients, in words; empty where none is."""
+    patients = data.name_patients(EXTERNAL)
+    shared = len(patients & name_home_patients(checkpoints[0], "test"))
+    are = "is a home test patient" if shared == 1 else "are home test patients"
+    return f"{shared} of {len(patients)} external patients {are}: the two are not independent samples" if shared else ""
+
+
+def name_home_patients(checkpoint: Checkpoint, part: str) -> set[str]:
+    """Patients of a part of the checkpoint's own split, as ``LoadedData.name_patients`` names them."""
+    split, prefix = checkpoint.facts.read_split(), prefix_of(checkpoint)
+    return {f"{prefix}{patient}" for patient in split.loc[split["split"] == part, "patient"]}
+
+
+def prefix_of(checkpoint: Checkpoint) -> str:
+    """What ``LoadedData.name_patients`` put before the patients of the checkpoint's data."""
+    data = checkpoint.config.data
+    if isinstance(data, SeveralData):
+        return ""
+    return f"{data.name if isinstance(data, TableData) else data.source}/"

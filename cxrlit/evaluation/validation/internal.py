@@ -1,0 +1,92 @@
+"""The data that checkpoints were trained with, divided as they were then."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxrlit.config import EvaluateConfig, HomeData, SeveralData, SyntheticData, TrainConfig
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.data.dataset import LoadedData, check_dropped, read_data
+from cxrlit.data.index import hash_rows
+from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.training.checks import check_ancestors
+
+
+def load_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> LoadedData:
+    """The data and the split that all checkpoints share.
+
+    Raises:
+        CheckpointError: They have other labels, or other data.
+        LeakageError: They have other splits, or one was trained on a patient who validates or tests.
+        DataError: An image has another file, patient or target now, or too many of the images are gone.
+    """
+    check_members(checkpoints)
+    assert isinstance(config.data, HomeData)
+    data = load_split(checkpoints[0], move_data(checkpoints[0].config, config.data, config.cache_dir))
+    check_ancestors(data, {patient for member in checkpoints for patient in member.facts.trained_patients})
+    return data
+
+
+def check_members(checkpoints: Sequence[Checkpoint]) -> None:
+    """All members of an ensemble have the labels, the images and the split of the first."""
+    first = checkpoints[0]
+    for member in checkpoints[1:]:
+        if member.facts.labels != first.facts.labels:
+            raise CheckpointError(f"{member.path}: its labels are other than those of {first.path}")
+        if member.facts.split_hash != first.facts.split_hash:
+            raise LeakageError(
+                f"{member.path}: its split is {member.facts.split_hash}, that of {first.path} is "
+                f"{first.facts.split_hash}: a patient that one tests may have trained the other"
+            )
+        if member.facts.rows != first.facts.rows or member.config.data.resize != first.config.data.resize:
+            raise CheckpointError(f"{member.path}: its data are other than those of {first.path}")
+
+
+def move_data(config: TrainConfig, moved: HomeData, cache_dir: str) -> TrainConfig:
+    """The config of the training with the folders of this machine."""
+    data, roots = config.data, moved.roots or {}
+    places = {key: value for key in ("root", "store") if (value := getattr(moved, key)) is not None}
+    if isinstance(data, SeveralData):
+        unknown = [*places, *(f"roots.{name}" for name in roots if name not in data.sources)]
+        if unknown:
+            raise ConfigError(
+                f"data.{unknown[0]}: the checkpoint was trained on {', '.join(data.sources)}: set data.roots"
+            )
+        sections = {name: getattr(data, name).model_copy(update={"root": root}) for name, root in roots.items()}
+        data = data.model_copy(update=sections)
+    elif roots or (places and isinstance(data, SyntheticData)):
+        raise ConfigError(f"data.{next(iter(places), 'roots')}: the checkpoint was trained on {data.source} data alone")
+    else:
+        data = data.model_copy(update=places)
+    return config.model_copy(update={"data": data, "cache_dir": cache_dir})
+
+
+def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
+    """The data that a checkpoint was trained with, divided as it was then.
+
+    Raises:
+        DataError: An image has another file, patient or target now, or too many of the images are gone.
+    """
+    read = read_data(config.data, config.labels, Path(config.cache_dir))
+    split = checkpoint.facts.read_split()
+    now = split["image"].map(dict(zip(read.index["image"], hash_rows(read.index, read.labels), strict=True)))
+    changed = split.loc[now.notna() & (now != checkpoint.facts.rows), "image"].tolist()
+    if changed:
+        raise DataError(
+            f"{read.name}: {say_count(len(changed), 'image has', 'images have')} "
+            f"another file, patient or target than during training "
+            f"({name_some(changed)}): these are other data"
+        )
+    gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")
+    check_dropped(gone, len(split) - len(gone), config.data.max_dropped)
+    index = read.index[read.index["image"].isin(split["image"])].sort_values("image", kind="stable", ignore_index=True)
+    return LoadedData(
+        name=read.name,
+        labels=read.labels,
+        index=index,
+        dropped=gone,
+        left_out=read.left_out.iloc[:0],
+        stores=read.stores,
+        split=split[split["image"].isin(index["image"])].reset_index(drop=True),
+        split_name=checkpoint.facts.split_name,
+        max_dropped=config.data.max_dropped,
+    )

@@ -1,0 +1,193 @@
+"""``model.onnx``: the network as a graph of standard operators, made from its weights, and the check of a graph read.
+
+The graph is written here node by node and not traced: the same weights give the same bytes, whatever exporter, with no
+path, time or version in them. A BatchNorm that follows a convolution is folded into it, which is exact but for rounding
+(in float64, rounded once); one that follows a concatenation, which a ReLU comes after, cannot be, and stays. A
+transition pools before its 1 x 1 convolution and not after it, which is the same sum with a quarter of the products.
+
+    images (batch, 1, S, S) uint8 -> logits (batch, L) float32, features (batch, 1024, S / 32, S / 32) float32
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.core.errors import BundleError, ConfigError, first_line
+
+if TYPE_CHECKING:
+    from cxrlit.model.densenet import CXRNet
+
+OPSET, IR_VERSION = 18, 9
+IMAGES, LOGITS, FEATURES = "images", "logits", "features"
+STRUCTURE = "51f61095f35968f99935ec0f8d9796dd617a5c4fb694b0dfe1f9af744eaed44d"
+"""SHA-256 of all that a graph is beside its numbers: ``_digest_structure``. It changes with what ``_Writer`` writes."""
+
+
+def import_onnx() -> Any:
+    """The package onnx.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ConfigError("onnx is not installed: pip install 'cxrlit[onnx]'") from None
+    return onnx
+
+
+def make_graph(network: "CXRNet", img_size: int) -> bytes:
+    """The network as the bytes of an ONNX model.
+
+    Args:
+        network: Its weights; nothing of it changes.
+        img_size: S, pixels.
+    """
+    return _Writer(network).write(img_size)
+
+
+class _Writer:
+    """Collects nodes and weights; each node is named after what it makes."""
+
+    def __init__(self, network: "CXRNet") -> None:
+        self.onnx = import_onnx()
+        self.network = network
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def write(self, img_size: int) -> bytes:
+        from torchvision.models.densenet import _DenseLayer, _Transition
+
+        helper, types = self.onnx.helper, self.onnx.TensorProto
+        network, features = self.network, self.network.features
+        maps = self.add("Cast", "pixels", [IMAGES], to=types.FLOAT)
+        maps = self.add("Div", "scaled", [maps, self.keep("white", np.array(255, np.float32))])
+        maps = self.add("Concat", "channels", [maps] * 3, axis=1)
+        for operator, name in (("Sub", "mean"), ("Div", "std")):
+            maps = self.add(operator, f"normalize.{name}", [maps, self.keep(name, getattr(network, name).numpy())])
+        maps = self.convolve("conv0", maps, features.conv0, features.norm0)
+        maps = self.add("Relu", "relu0", [maps])
+        maps = self.add("MaxPool", "pool0", [maps], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        for name, module in features.named_modules():
+            if isinstance(module, _DenseLayer):
+                made = self.normalize(f"{name}.norm1", maps, module.norm1)
+                made = self.convolve(
+                    f"{name}.conv1", self.add("Relu", f"{name}.relu1", [made]), module.conv1, module.norm2
+                )
+                made = self.convolve(f"{name}.conv2", self.add("Relu", f"{name}.relu2", [made]), module.conv2)
+                maps = self.add("Concat", name, [maps, made], axis=1)
+            elif isinstance(module, _Transition):
+                maps = self.add("Relu", f"{name}.relu", [self.normalize(f"{name}.norm", maps, module.norm)])
+                maps = self.add("AveragePool", f"{name}.pool", [maps], kernel_shape=[2, 2], strides=[2, 2])
+                maps = self.convolve(f"{name}.conv", maps, module.conv)
+        maps = self.add("Relu", FEATURES, [self.normalize("norm5", maps, features.norm5)])
+        axes = self.keep("axes", np.array([2, 3], np.int64))
+        means = self.add("ReduceMean", "means", [maps, axes], keepdims=0)
+        head = [self.keep(f"head.{name}", tensor.detach().numpy()) for name, tensor in network.head.named_parameters()]
+        self.add("Gemm", LOGITS, [means, *head], transB=1)
+        n_labels, cells = len(network.head.bias), img_size // 32
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "cxrlit",
+            [value(IMAGES, types.UINT8, ["batch", 1, img_size, img_size])],
+            [value(LOGITS, types.FLOAT, ["batch", n_labels]),
+             value(FEATURES, types.FLOAT, ["batch", features.norm5.num_features, cells, cells])],
+            self.weights,
+        )  # fmt: skip
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cxrlit"
+        )
+        self.onnx.checker.check_model(model, full_check=True)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+    def add(self, operator: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """A node; returns the name of what it makes."""
+        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def keep(self, name: str, values: NDArray[Any]) -> str:
+        """A weight; returns its name."""
+        self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def normalize(self, name: str, maps: str, norm: Any) -> str:
+        tensors = {"weight": norm.weight, "bias": norm.bias, "mean": norm.running_mean, "var": norm.running_var}
+        kept = [self.keep(f"{name}.{part}", tensor.detach().numpy()) for part, tensor in tensors.items()]
+        return self.add("BatchNormalization", name, [maps, *kept], epsilon=norm.eps)
+
+    def convolve(self, name: str, maps: str, conv: Any, norm: Any = None) -> str:
+        """A convolution, with the BatchNorm that follows it folded in."""
+        weight, kept = conv.weight.detach().numpy(), []
+        if norm is not None:
+            scale = (norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()).detach().numpy()
+            bias = norm.bias.detach().double().numpy() - norm.running_mean.double().numpy() * scale
+            weight = (weight * scale[:, None, None, None]).astype(np.float32)
+            kept = [self.keep(f"{name}.bias", bias.astype(np.float32))]
+        kept.insert(0, self.keep(f"{name}.weight", weight))
+        (rows, columns), (step, _) = conv.padding, conv.stride
+        pads = [rows, columns, rows, columns]
+        return self.add(
+            "Conv", name, [maps, *kept], kernel_shape=list(conv.kernel_size), pads=pads, strides=[step, step]
+        )
+
+
+def check_graph(content: bytes, n_labels: int, img_size: int, path: Any) -> None:
+    """Refuse a graph that is not, node by node, the one that is written here: any other may do anything.
+
+    Args:
+        content: The bytes of an ONNX model.
+        n_labels: L.
+        img_size: S, pixels.
+        path: Where they are from, for messages.
+
+    Raises:
+        BundleError: It is refused, no ONNX model, of other labels or images than the bundle's, or a weight is not a
+            finite number.
+    """
+    onnx = import_onnx()
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own kinds of error
+        raise BundleError(f"{path}: no ONNX model: {first_line(error)[:160]}") from None
+    graph = model.graph
+    if any(weight.external_data or weight.data_location for weight in graph.initializer):
+        raise BundleError(f"{path}: refused: its weights lie in another file")
+    if model.functions or graph.sparse_initializer or model.training_info:
+        raise BundleError(f"{path}: refused: it holds more than a network")
+    if _digest_structure(model) != STRUCTURE:
+        raise BundleError(f"{path}: refused: it is not the graph that this version of cxrlit writes")
+    found = [
+        (value.name, value.type.tensor_type.elem_type, [size.dim_value for size in value.type.tensor_type.shape.dim])
+        for value in (*graph.input, *graph.output)
+    ]
+    wanted = [
+        (IMAGES, onnx.TensorProto.UINT8, [0, 1, img_size, img_size]),
+        (LOGITS, onnx.TensorProto.FLOAT, [0, n_labels]),
+        (FEATURES, onnx.TensorProto.FLOAT, [0, 1024, img_size // 32, img_size // 32]),
+    ]
+    if found != wanted:
+        raise BundleError(f"{path}: it is not of {n_labels} labels and {img_size} px, as the bundle's config says")
+    for weight in graph.initializer:
+        try:
+            values = onnx.numpy_helper.to_array(weight)
+        except Exception as error:  # of whatever kind: the bytes are not those of its shape
+            raise BundleError(f"{path}: {weight.name}: {first_line(error)[:160]}") from None
+        if not np.isfinite(values).all():
+            raise BundleError(f"{path}: {weight.name} has values that are not finite numbers")
+
+
+def _digest_structure(model: Any) -> str:
+    """Hash of the nodes, the versions of their operators, and names, types and shapes of the weights.
+
+    The number of labels counts as 0: it is checked with the outputs.
+    """
+    parts = [entry.SerializeToString(deterministic=True) for entry in (*model.opset_import, *model.graph.node)]
+    for weight in model.graph.initializer:
+        shape = [0, *weight.dims[1:]] if weight.name.startswith("head.") else list(weight.dims)
+        parts.append(f"{weight.name} {weight.data_type} {shape}".encode())
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()

@@ -1,0 +1,108 @@
+"""Files and folders on a command line to images: the files listed, decoded on all cores, each fault a reason."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.core.errors import CXRLitError, DataError
+from cxrlit.data.image_io.decode import decode_pixels, measure_colour, read_view, resize_square
+from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
+from cxrlit.handoff.bundle import BundleConfig
+from cxrlit.handoff.ood_check import find_oddities
+
+
+class Seen(NamedTuple):
+    """A file as the network is given it.
+
+    Attributes:
+        path: The file.
+        image: (S, S) uint8; None where it cannot be used.
+        reason: Why it cannot be used; empty where it can.
+        warnings: Why it may be no radiograph that the model was made for.
+    """
+
+    path: str
+    image: NDArray[np.uint8] | None
+    reason: str
+    warnings: tuple[str, ...]
+
+
+class Listed(NamedTuple):
+    """A file to predict, and why it is refused unread, where it is."""
+
+    path: str
+    reason: str
+
+
+def list_files(paths: Sequence[Path]) -> list[Listed]:
+    """The files that are named, and all files below the folders that are, in the order of their names; each once.
+
+    Hidden files and folders are left out. In a folder a link to what lies outside of it is refused: whoever made the
+    folder would choose what of this machine is read.
+
+    Raises:
+        DataError: A name is neither a file nor a folder.
+    """
+    listed: dict[str, Listed] = {}
+    for path in paths:
+        path = path.expanduser()
+        if path.is_dir():
+            for found in _walk(path):
+                listed.setdefault(found.path, found)
+        elif os.path.lexists(path):
+            listed.setdefault(str(path), Listed(str(path), ""))
+        else:
+            raise DataError(f"{path}: there is no such file or folder")
+    return list(listed.values())
+
+
+def _walk(root: Path) -> Iterator[Listed]:
+    home = root.resolve()
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # which os.walk does not go into
+        for name in sorted(links + [name for name in names if not name.startswith(".")]):
+            path = Path(folder, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                yield Listed(str(path), "a link to what lies outside of the folder")
+            elif name not in links:
+                yield Listed(str(path), "")
+
+
+def read_input(path: str, config: BundleConfig) -> Seen:
+    """Read one file as the training read its images, and look whether it is like them."""
+    preprocessing = config.preprocessing
+    try:
+        with hold_file(Path(path)) as content, hold_pixels(content):
+            pixels = decode_pixels(content)
+            image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
+            height, width = pixels.shape
+            del pixels
+            colour, view = measure_colour(content), read_view(content)
+    except (ValueError, CXRLitError) as error:
+        return Seen(path, None, " ".join(str(error).removeprefix(f"{path}: ").split())[:300], ())
+    except MemoryError:
+        return Seen(path, None, "not enough memory to decode it", ())
+    return Seen(path, image, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
+
+
+def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -> Iterator[Seen]:
+    """Read files on all cores, so many at once, in their order.
+
+    The next are read when they are asked for, and not beside the network: it has all cores too, and threads of both on
+    the same cores slow each other down many times.
+    """
+    cv2.setNumThreads(0)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(files), n_at_once):
+            yield from pool.map(lambda file: _read_listed(file, config), files[start : start + n_at_once])
+
+
+def _read_listed(file: Listed, config: BundleConfig) -> Seen:
+    return Seen(file.path, None, file.reason, ()) if file.reason else read_input(file.path, config)

@@ -1,0 +1,90 @@
+"""One image file, read whole: whether it can be decoded, and how its pixels are spread."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlit.core.errors import DataError
+from cxrlit.data.image_io.decode import decode_pixels, describe_image, resize_square
+from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
+from cxrlit.data.image_io.sizes import Pixels
+
+THUMBNAIL_PX = 128
+
+LEVELS = 256
+"""Gray levels that pixels are counted by; level k is k / 255 of the range."""
+
+
+class ImageFacts(NamedTuple):
+    """What one file holds. Where it cannot be decoded, only the first three count.
+
+    Attributes:
+        row: Its row of the index.
+        image: Its name.
+        reason: Why it cannot be decoded, or empty.
+        width, height: Pixels.
+        mode: What a pixel is.
+        digest: Of the bytes of the file.
+        mean, std: Of the pixels, as shares of their range.
+    """
+
+    row: int
+    image: str
+    reason: str
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    digest: bytes = b""
+    mean: float = 0.0
+    std: float = 0.0
+
+
+class ReadImage(NamedTuple):
+    """An image, read.
+
+    Attributes:
+        facts: What the file holds.
+        levels: (256,) share of its pixels by gray level; None where it could not be decoded.
+        thumbnail: It as a PNG of ``THUMBNAIL_PX``, where that was asked for.
+    """
+
+    facts: ImageFacts
+    levels: NDArray[np.float64] | None = None
+    thumbnail: bytes | None = None
+
+
+def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadImage:
+    """Read and measure one file; why it cannot be used is a finding and no error.
+
+    Raises:
+        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+    """
+    try:
+        with hold_file(path) as content, hold_pixels(content):
+            width, height, mode = describe_image(content)
+            pixels = decode_pixels(content)
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            counts, thumbnail = count_levels(pixels), None
+            if with_thumbnail:
+                thumbnail = cv2.imencode(".png", resize_square(pixels, THUMBNAIL_PX, "pad"))[1].tobytes()
+    except ValueError as error:
+        return ReadImage(ImageFacts(row, image, str(error)))
+    except DataError as error:  # its advice is for those who cannot go on without the file
+        return ReadImage(ImageFacts(row, image, str(error).removeprefix(f"{path}: ").partition(";")[0]))
+    values = np.arange(len(counts)) / (len(counts) - 1)
+    mean = float(counts @ values / counts.sum())
+    std = float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
+    levels = np.bincount(np.rint(values * (LEVELS - 1)).astype(np.int64), weights=counts, minlength=LEVELS)
+    facts = ImageFacts(row, image, "", width, height, mode, digest, mean, std)
+    return ReadImage(facts, levels / counts.sum(), thumbnail)
+
+
+def count_levels(pixels: Pixels) -> NDArray[np.float64]:
+    """(256,) or (65536,) pixels of each gray value."""
+    n_values = int(np.iinfo(pixels.dtype).max) + 1
+    counts = cv2.calcHist([pixels], [0], None, [n_values], [0, n_values])
+    return counts.ravel().astype(np.float64)

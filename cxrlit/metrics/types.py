@@ -1,0 +1,8 @@
+"""Array types that the metrics share."""
+
+from typing import Any
+
+from numpy import floating
+from numpy.typing import NDArray
+
+Floats = NDArray[floating[Any]]

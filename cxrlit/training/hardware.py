@@ -1,0 +1,92 @@
+"""What of a machine may change a result: settled when a phase begins, and kept when it goes on elsewhere."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cxrlit.config import Precision, PrecisionChoice
+from cxrlit.core.console import say
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.densenet import CXRNet
+from cxrlit.training.phase_folder import read_versions
+
+
+@contextmanager
+def use_threads(n_threads: int) -> Iterator[None]:
+    """Compute with so many threads inside the block: sums depend on how they are divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.get_num_threads() != n_threads:
+        say(
+            f"warning: the phase was begun with {n_threads} threads, and this machine gives {torch.get_num_threads()}: "
+            "the last digits may differ",
+            style="yellow",
+        )
+    elif n_threads > n_cores:
+        say(f"warning: {n_threads} threads, as it was begun with, share {n_cores} cores: it is slow", style="yellow")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compile_network(network: CXRNet) -> None:
+    """Let both parts of a network, what is frozen and the rest, be compiled at their first batch of each shape.
+
+    Raises:
+        ConfigError: There is no C++ compiler.
+    """
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ConfigError("trainer.compile=true: torch.compile needs a C++ compiler, such as g++; there is none")
+    for name in ("begin_few", "finish"):
+        setattr(network, name, torch.compile(getattr(network, name), dynamic=False))
+
+
+def compare_versions(record: Mapping[str, Any]) -> None:
+    """Say where a phase goes on with other versions than it was begun with."""
+    then, now = record["versions"], read_versions()
+    changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
+    if changed:
+        say(f"warning: it was begun with {', '.join(changed)}: the last digits may differ", style="yellow")
+
+
+def find_accelerators() -> dict[str, bool]:
+    """Which of the accelerators that a config may name are there, in the order in which ``auto`` takes them."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse one that is not there.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    if not find_accelerators().get(accelerator, True):
+        raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
+
+
+def choose_device(accelerator: str) -> str:
+    """What a trainer with that accelerator computes on."""
+    return next(name for name, is_there in find_accelerators().items() if is_there and accelerator in ("auto", name))
+
+
+def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
+    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    check_accelerator(accelerator)
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if accelerator in {"auto", "mps"} and torch.backends.mps.is_available():
+        return "fp32"
+    in_bf16: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if in_bf16 else "fp32"

@@ -1,0 +1,91 @@
+"""What a config names to be built: optimizer, schedulers, callbacks, logger. All of it is there before any work."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+
+from hydra.utils import get_class
+
+from cxrlit.config import PhaseName, Target, TrainConfig
+from cxrlit.core.errors import ConfigError, first_line
+
+REQUIRED_CALLBACKS = {
+    "resume_checkpoint": "cxrlit.training.callbacks.ResumeCheckpoint",
+    "phased_unfreezing": "cxrlit.training.callbacks.PhasedUnfreezing",
+    "freeze_batch_norm": "cxrlit.training.callbacks.FreezeBatchNorm",
+    "finite_loss": "cxrlit.training.callbacks.FiniteLoss",
+    "epoch_report": "cxrlit.training.callbacks.EpochReport",
+    "best_checkpoint": "cxrlit.training.callbacks.BestCheckpoint",
+}
+"""Callbacks that make a phase what it is. Their settings are the phase's: a run cannot change them."""
+
+
+def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Target | None]) -> dict[str, Target]:
+    """The callbacks of a phase: those of all phases, with its own keys over them, without those that are null.
+
+    Raises:
+        ConfigError: One that makes a phase what it is is null or changed.
+    """
+    merged: dict[str, Target] = {}
+    for name in [*shared, *(name for name in own if name not in shared)]:
+        base, change = shared.get(name), own.get(name, {})
+        if change is None or (base is None and not change):
+            continue
+        merged[name] = {**(base or {}), **change}
+    for name, target in REQUIRED_CALLBACKS.items():
+        if merged.get(name) != {"_target_": target}:
+            raise ConfigError(f"callbacks.{name}: it makes a phase what it is: it stays, and takes no settings")
+    return merged
+
+
+def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, Target]) -> None:
+    """Everything that is to be built exists and takes the arguments it is given.
+
+    Raises:
+        ConfigError: A ``_target_`` cannot be found, or an argument is not one of its own.
+    """
+    phase = config.phases.get(name)
+    check_target("optimizer", config.optimizer, positional=1)
+    if phase.scheduler is not None:
+        check_target(f"phases.{name}.scheduler", phase.scheduler, positional=1)
+    for key, spec in callbacks.items():
+        if key not in REQUIRED_CALLBACKS:
+            check_target(f"callbacks.{key}", spec)
+    if config.logger is not None:
+        check_target("logger", config.logger)
+    elif any(spec["_target_"].endswith("LearningRateMonitor") for spec in callbacks.values()):
+        raise ConfigError("logger=null: callbacks.lr_monitor has nothing to write to; add callbacks.lr_monitor=null")
+
+
+def check_target(key: str, spec: Target, positional: int = 0) -> None:
+    """One ``_target_`` with its arguments.
+
+    Args:
+        key: Its name in the config.
+        spec: The dict.
+        positional: Leading arguments that the program itself gives.
+
+    Raises:
+        ConfigError: As for ``check_targets``.
+    """
+    name = spec.get("_target_")
+    if not isinstance(name, str):
+        raise ConfigError(f"{key}._target_: it must be the dotted name of a class")
+    try:
+        parameters = list(inspect.signature(get_class(name)).parameters.values())[positional:]
+    except Exception as error:  # importing a user's own module may raise anything
+        raise ConfigError(f"{key}._target_={name}: {_say_import_fault(name, error)}") from None
+    names = [parameter.name for parameter in parameters]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for argument in spec:
+        if argument not in names and not argument.startswith("_") and not takes_any:
+            raise ConfigError(f"{key}.{argument}: {name} has no such argument; it takes {', '.join(names)}")
+
+
+def _say_import_fault(name: str, error: Exception) -> str:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as fault:
+        return first_line(fault)
+    return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"

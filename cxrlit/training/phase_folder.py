@@ -1,0 +1,100 @@
+"""The folder of a phase: what is written when it begins, and what it says of itself in ``phase.json``."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from cxrlit.config import TrainConfig
+from cxrlit.core.errors import CheckpointError
+from cxrlit.core.files import hash_file, write_csv, write_json, write_text
+from cxrlit.data.datamodule import CXRDataModule
+
+RECORD = "phase.json"
+PACKAGES = ("cxrlit", "torch", "torchvision", "pytorch-lightning")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a phase says of itself; None where it has not begun.
+
+    Raises:
+        CheckpointError: The record is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise CheckpointError(f"{path}: it is damaged: remove {folder}, the phase is trained anew") from None
+    return record if isinstance(record, dict) else None
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """What a finished phase says of itself; None where it is not finished.
+
+    Raises:
+        CheckpointError: Its best checkpoint is not the file that training wrote.
+    """
+    record = read_record(folder)
+    if record is None or record.get("status") != "done":
+        return None
+    if type(record.get("best_epoch")) is not int or type(record.get("best_val_auroc_macro")) is not float:
+        raise CheckpointError(f"{folder / RECORD}: it is damaged: remove {folder}, the phase is trained anew")
+    best = folder / "best.ckpt"
+    if not best.is_file() or hash_file(best) != record.get("best_sha256"):
+        raise CheckpointError(f"{best}: it is not the file that training wrote: remove {folder} to train it anew")
+    return record
+
+
+def begin_folder(
+    folder: Path,
+    facts: Mapping[str, Any],
+    config: TrainConfig,
+    datamodule: CXRDataModule,
+    pos_weight: pd.DataFrame,
+) -> dict[str, Any]:
+    """Write what is known before the first step.
+
+    Args:
+        folder: The phase folder. What an earlier try left there is removed: it has the same id, so all is this phase's.
+        facts: What its checkpoints say of their origin.
+        config: The resolved config of the chain.
+        datamodule: The data.
+        pos_weight: The table of ``pos_weight.csv``.
+
+    Returns:
+        The record.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    data = datamodule.data
+    record = {
+        "status": "running",
+        "phase": facts["phase"],
+        "id": facts["phase_id"],
+        "split": data.split_name,
+        "split_hash": data.split_hash,
+        "files_sha256": datamodule.store.files_sha256,
+        "precision": facts["precision"],
+        "precision_choice": config.trainer.precision,
+        "threads": torch.get_num_threads(),
+        "versions": read_versions(),
+    }
+    write_json(folder / RECORD, record)
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    write_csv(folder / "split.csv", data.split)
+    write_csv(folder / "dropped.csv", datamodule.dropped)
+    write_csv(folder / "pos_weight.csv", pos_weight, float_format="%.9g")
+    return record
+
+
+def read_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {name: version(name) for name in PACKAGES}

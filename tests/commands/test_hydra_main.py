@@ -1,0 +1,472 @@
+"""Every fault of a command line is one line, known before any work, and leaves nothing behind."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import REPO, Outcome, plain_environment, run_command, write_tree
+from torchvision.models import densenet121
+
+from cxrlit.commands.cli import main
+from cxrlit.commands.hydra_main import check_command_line, expand_sweep
+from cxrlit.config import EvaluateConfig, TrainConfig
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.weights import IMAGENET_FILE
+
+CONF = REPO / "conf"
+
+
+def test_prepare_says_what_is_there_also_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["data=nih", f"data.root={write_tree(tmp_path / 'nih')}", f"cache_dir={tmp_path}", "sizes=[32,48]"]
+    for decoded in (True, False):
+        main(["prepare", *arguments])
+        out = capsys.readouterr().out
+        assert ("50 of 50 were new or changed" in " ".join(out.split())) == decoded
+        assert out.splitlines()[-1] == "nih is prepared: 50 images at 32, 48 px"
+
+
+TRAIN = [
+    # keys that are not there
+    ("imgsize=320", "imgsize: there is no such key; did you mean img_size?"),
+    ("+imgsize=320", "imgsize: there is no such key; did you mean img_size?"),
+    ("++imgsize=320", "imgsize: there is no such key; did you mean img_size?"),
+    ("model.weight=none", "model.weight: there is no such key; did you mean model.weights?"),
+    ("weights=none", "weights: there is no such key; did you mean model.weights?"),
+    ("data=nih data.rot=a", "data.rot: there is no such key; did you mean data.root?"),
+    ("data=several data.synthetic.n_patients=9", "n_patients: there is no such key; the keys are: python train.py"),
+    ("phases.finetune.foo=1", "phases.finetune.foo: there is no such key"),
+    ("foo.bar.baz=1", "foo.bar.baz: there is no such key; the keys are: python train.py --cfg job"),
+    ("img_size.foo=1", "img_size.foo: there is no such key"),
+    ("data=nih data.n_patients=30", "data.n_patients: there is no such key"),
+    ("optimizer.lr=1", "optimizer.lr: there is no such key; did you mean lr?"),
+    ("phases.finetun.lr=1e-4", "phases.finetun.lr: there is no such key; did you mean phases.finetune.lr?"),
+    ("phase.finetune.lr=1e-4", "did you mean phases.finetune.lr?"),
+    ("data=several data.x=1", "the keys are: python train.py --cfg job"),
+    ("scheduler=constant", "scheduler: there is no such group; there are scheduler@phases.finetune.scheduler, "),
+    ("phases=frozen", "phases: there is no such key"),
+    ("phases=frozen data/source=nih", "there is no such key"),
+    ("labels.x=1", "labels.x=1: a place in a list is a number"),
+    ("hydra.foo=1", "hydra.foo"),
+    ("~nope", "nope"),
+    ("~seed", "seed: the key is missing"),
+    ("+phase=finetune", "+phase: the key is there already: drop the +"),
+    # choices that are not there
+    ("phase=hires", "phase=hires: input should be 'scratch', 'frozen', 'finetune' or 'highres'"),
+    ("phase=[frozen]", "phase=['frozen']: input should be 'scratch'"),
+    ("phase=null", "phase=None: input should be 'scratch'"),
+    ("data=radiographs", "data=radiographs: there is no such choice; it may be chexpert, home, mimic, nih, padchest"),
+    ("experiment=nope", "experiment=nope: there is no such choice; it may be smoke"),
+    ("optimizer=sgd", "optimizer=sgd: there is no such choice"),
+    ("logger=null", "logger=null: it may be csv, none, tensorboard"),
+    ("callbacks=null", "callbacks=null: it may be default"),
+    ("data=[nih,chexpert]", "this group takes one choice: data=several data.sources=[nih,chexpert]"),
+    ("data=nih data.fold=7", "data.fold=7: the last of data.n_folds=5 is 4"),
+    ("data=nih data.split=kfold", "data.split=kfold needs data.fold"),
+    ("data=nih data.split=official data.fold=0", "data.split=kfold needs data.fold"),
+    ("data=nih data.split=file", "data.split=file and data.split_file=PATH go together"),
+    ("data=nih data.views=[]", "data.views names each view once"),
+    ("data=nih data.views=[PA,PA]", "data.views names each view once"),
+    ("data=nih data.store='http://me:secret@host/nih'", "data.store takes no password"),
+    ("data=nih data.store='http://host/nih?token=secret'", "data.store takes no password"),
+    ("data=nih data.store='simplecache::http://me:secret@host/nih'", "data.store takes no password"),
+    ("labels=[Mass,mass]", "labels names each label once"),
+    ("labels=[Mass,image]", "labels: image is the name of another column"),
+    ("labels=[Mass,a/b]", "labels.1=a/b: string should match"),
+    ("sampler.labels=[Mass]", "go with sampler=oversample"),
+    ("data.source=foo", "data.source=foo: it may be 'synthetic', 'nih', 'chexpert'"),
+    ("data={source:foo}", "data.source=foo: it may be 'synthetic', 'nih', 'chexpert'"),
+    ("scheduler@phases.finetune.scheduler=nope", "it may be constant, one_cycle, reduce_on_plateau"),
+    # types and ranges
+    ("img_size=-1", "img_size=-1: input should be greater than or equal to 32"),
+    ("img_size=224.0", "img_size=224.0: input should be a valid integer"),
+    ("n_unfreeze=500", "n_unfreeze=500: input should be less than or equal to 427"),
+    ("n_unfreeze=-1", "n_unfreeze=-1: input should be greater than or equal to 0"),
+    ("lr=abc", "lr=abc: input should be a valid number"),
+    ("lr=", "lr=: input should be a valid number"),
+    ("lr=true", "lr=True: input should be a valid number"),
+    ("lr=0", "lr=0: input should be greater than 0"),
+    ("lr=nan", "lr=nan: input should be"),
+    ("lr=inf", "lr=inf: input should be"),
+    ("batch_size=0", "batch_size=0: input should be greater than or equal to 1"),
+    ("max_epochs=0", "max_epochs=0: input should be greater than or equal to 1"),
+    ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
+    ("seed=1.5", "seed=1.5: input should be a valid integer"),
+    ("evaluate=1", "evaluate=1: input should be a valid boolean"),
+    ("freeze_bn=maybe", "freeze_bn=maybe: input should be a valid boolean"),
+    ("trainer.precision=fp16", "trainer.precision=fp16: input should be 'auto', 'bf16' or 'fp32'"),
+    ("trainer.num_workers=-1", "trainer.num_workers=-1: input should be greater than or equal to 0"),
+    ("phases.highres.img_size=0", "phases.highres.img_size=0: input should be greater than or equal to 32"),
+    ("data.val_fraction=1", "data.val_fraction=1: input should be less than 1"),
+    ("augment.zoom=0.7", "augment.zoom=0.7: input should be less than 0.5"),
+    ("phases.finetune=null", "phases.finetune=None: input should be a valid dictionary"),
+    ("run=..", "run=..: string should match"),
+    ("run=.", "run=.: string should match"),
+    ("run=a/b", "run=a/b: string should match"),
+    ("runs_dir=", "runs_dir=: string should have at least 1 character"),
+    ("runs_dir=???", "runs_dir has no value: say runs_dir=VALUE"),
+    ("runs_dir=${nope}", "runs_dir: Interpolation key 'nope' not found"),
+    ("runs_dir=${oc.env:NOT_SET_AT_ALL}", "runs_dir: KeyError raised while resolving"),
+    # contradictions
+    ("n_unfreeze=10 phase=frozen", "the frozen phase trains the head alone"),
+    ("freeze_bn=false phase=frozen", "the frozen phase trains the head alone"),
+    ("n_unfreeze=10 phase=scratch", "the scratch phase trains everything"),
+    ("freeze_bn=true phase=scratch", "the scratch phase trains everything"),
+    ("phase=scratch model.weights=imagenet", "phase=scratch starts from random weights"),
+    ("phase=scratch data=nih", "phase=scratch starts from random weights"),
+    ("init_from=a.ckpt model.weights=imagenet", "init_from and model.weights both say what to start from"),
+    ("model.weights=null", "model.weights must be imagenet, none or a file"),
+    ("loss=bce loss.pos_weight_cap=3", "loss.pos_weight_cap is a number with loss=weighted_bce"),
+    ("loss.pos_weight_cap=null", "loss.pos_weight_cap is a number with loss=weighted_bce"),
+    # no settings at all
+    ("--foo", "--foo: there is no such option; settings are given as KEY=VALUE"),
+    ("-x", "-x: there is no such option"),
+    ("--cfg foo", "argument --cfg/-c: invalid choice"),
+    ("--cfg", "argument --cfg/-c: expected one argument"),
+    ("--cfg job imgsize=3", "imgsize: there is no such key"),
+    ("-m --cfg job", "--cfg shows one config: drop -m"),
+    ("--config-name nope", "--config-name: there is no such option"),
+    ("--config-dir /tmp", "--config-dir: there is no such option"),
+    ("--config-path /tmp", "--config-path: there is no such option"),
+    ("--experimental-rerun a.pickle", "--experimental-rerun: there is no such option"),
+    ("lr", "lr: it cannot be understood; settings are given as KEY=VALUE"),
+    ("=3", "=3: settings are given as KEY=VALUE"),
+    ("lr=[1", "lr=[1: it cannot be understood"),
+    ("lr={", "lr={: it cannot be understood"),
+    ("lr='", "lr=': it cannot be understood"),
+    ("init_from=epoch=3.ckpt", "init_from=epoch=3.ckpt: it cannot be understood"),
+    # sweeps, whole before anything runs
+    ("lr=1,2", "lr=1,2: several values are a sweep: python train.py -m ..."),
+    ("experiment=glob(*)", "experiment=glob(*): several values are a sweep"),
+    ("-m lr=1e-3,abc", "lr=abc: input should be a valid number"),
+    ("-m phase=highres n_unfreeze=25,50,500 lr=1e-5", "n_unfreeze=500: input should be less than or equal to 427"),
+    ("-m phase=frozen,hires", "phase=hires: input should be"),
+    ("-m +foo=1,2", "foo: there is no such key"),
+    ("-m lr=interval(1,2)", "lr=interval(1,2): these are no values to sweep over"),
+    ("-m phase=glob(*)", "phase=glob(*): these are no values to sweep over"),
+    ("-m lr=choice(1e-3,1e-4),1", "these are no values to sweep over"),
+    ("sweep=optuna", "sweep=optuna: many trainings are a sweep: python train.py -m sweep=optuna"),
+    ("-m sweep=grid", "sweep=grid: there is no such choice; it may be optuna"),
+    ("-m sweep.n_trials=3", "sweep.n_trials: there is no such key"),
+    ("-m sweep=optuna sweep.n_trials=0", "sweep.n_trials=0: input should be greater than or equal to 1"),
+    ("-m sweep=optuna sweep.trials=3", "sweep.trials: there is no such key"),
+    ("-m sweep=optuna sweep.pruner=best", "sweep.pruner=best: input should be 'median' or 'none'"),
+    ("-m sweep=optuna lr=1e-4", "lr=1e-4: sweep.space searches lr: drop it here, or set sweep.space.lr=null"),
+    ("-m sweep=optuna seed=0,1", "seed=0,1: sweep=optuna searches a space: +sweep.space.seed.choices=[0,1]"),
+    ("-m sweep=optuna phase=highres sweep.space.lr.low=1", "low=1 must be below high=0.001"),
+    ("-m sweep=optuna sweep.space.lr.low=0", "low=0 has no logarithm"),
+    ("-m sweep=optuna +sweep.space.lr.step=2", "step goes with whole numbers"),
+    ("-m sweep=optuna sweep.space.lr.low=abc", "sweep.space.lr.low=abc: input should be a number"),
+    ("-m sweep=optuna sweep.space.lr=3", "sweep.space.lr=3: it must be {low: A, high: B} or {choices: [A, B]}"),
+    ("-m sweep=optuna sweep.space.n_unfreeze.high=500", "sweep.space: n_unfreeze=500: input should be less than"),
+    ("-m sweep=optuna phase=frozen", "sweep.space: the frozen phase trains the head alone"),
+    ("-m sweep=optuna loss=bce", "sweep.space: loss.pos_weight_cap is a number with loss=weighted_bce"),
+    ("-m sweep=optuna +sweep.space.imgsize.choices=[32]", "sweep.space: imgsize: there is no such key"),
+    ("-m hydra/launcher=slurm lr=1,2", "hydra/launcher=slurm: there is no such choice; it may be basic"),
+]
+
+EVALUATE = [
+    ("", "say what to evaluate: ckpt=PATH or predictions=FILE"),
+    ("ckpt=a predictions=b", "say what to evaluate: ckpt=PATH or predictions=FILE, one of the two"),
+    ("ckpt=", "ckpt.0=: string should have at least 1 character"),
+    ("ckpt=[]", "ckpt names each checkpoint once"),
+    ("ckpt=[a,a]", "ckpt names each checkpoint once"),
+    ("ckpt=3", "ckpt=3: input should be a valid list"),
+    ("ckpt=a labels=b", "labels goes with predictions=FILE"),
+    ("ckpt=a patient=image", "patient goes with predictions=FILE"),
+    ("ckpt=a scores=logits", "scores goes with predictions=FILE"),
+    ("ckpt=a columns.image=b", "columns goes with predictions=FILE"),
+    ("ckpt=a average=logits", "average goes with several checkpoints, or with tta=flip"),
+    ("predictions=a tta=flip", "tta goes with ckpt=PATH"),
+    ("predictions=a labels=b data=nih", "labels and data both say where the targets are"),
+    ("predictions=a data.root=b", "data.root goes with a data set"),
+    ("ckpt=a part=test", "part goes with other data"),
+    ("ckpt=a recalibrate=true", "recalibrate goes with a checkpoint on other data"),
+    ("ckpt=a data=nih baseline=b", "baseline: on other data the home test is what is compared with"),
+    ("ckpt=a data=nihh", "data=nihh: there is no such choice; it may be "),
+    ("ckpt=a data=nih data.foot=b", "data.foot: there is no such key; did you mean data.root?"),
+    ("ckpt=a tta=mirror", "tta=mirror: input should be 'none' or 'flip'"),
+    ("ckpt=a threshold_rule=sensitivity", "wanted=0.9 goes with threshold_rule=sensitivity or specificity"),
+    ("ckpt=a wanted=0.9", "wanted=0.9 goes with threshold_rule=sensitivity or specificity"),
+    ("ckpt=a threshold_rule=sensitivity wanted=1.1", "wanted=1.1: input should be less than or equal to 1"),
+    ("ckpt=a age_bands=[60,40]", "age_bands rises from band to band"),
+    ("ckpt=a subgroups=[sex,sex]", "subgroups names each attribute once"),
+    ("ckpt=a n_replicates=10", "n_replicates=10: input should be greater than or equal to 100"),
+    ("ckpt=a localise=cam", "localise=cam: input should be 'none', 'gradcam' or 'gradcam++'"),
+    ("ckpt=a out=", "out=: string should have at least 1 character"),
+    ("ckpt=a lr=3", "lr: there is no such key"),
+    ("ckpt=a trainer=ddp", "trainer: there is no such key"),
+    ("ckpt=a +x=1", "x: there is no such key; the keys are: python evaluate.py --cfg job"),
+    ("ckpt=a zzz=1", "zzz: there is no such key; the keys are: python evaluate.py --cfg job"),
+    ("ckpt=a,b", "ckpt=a,b: several values are a sweep"),
+    ("-m ckpt=a,b", "-m: only train.py sweeps"),
+    ("ckpt=a trainer.num_workers=x", "trainer.num_workers=x: input should be a valid integer"),
+]
+
+
+def check(line: str, name: str = "train") -> None:
+    check_command_line(line.split(), CONF, name, {"train": TrainConfig, "evaluate": EvaluateConfig}[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "expected"),
+    [("train", *case) for case in TRAIN] + [("evaluate", *case) for case in EVALUATE],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_fault_is_one_line_that_names_it(
+    name: str, line: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as fault:
+        check(line, name)
+    assert expected in str(fault.value)
+    assert "\n" not in str(fault.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "phase=highres img_size=320 phases.finetune.n_unfreeze=200",
+        "lr=1",
+        "phases.finetune.n_unfreeze_schedule={0:10,1:100}",
+        "experiment=smoke",
+        "data=nih data.root=/somewhere",
+        "-m phase=highres n_unfreeze=25,50 lr=1e-5,5e-6",
+        "-m seed=range(3)",
+        "-m experiment=glob(*)",
+        "-m sweep=optuna phase=highres",
+        "-m sweep=optuna loss=bce sweep.space.loss=null",
+        "-m sweep=optuna +sweep.space.batch_size.choices=[8,16] sweep.space.lr=null lr=1e-3",
+        "-m hydra/launcher=ray lr=1,2",
+        "logger=none",
+        "callbacks.early_stopping=null",
+        "scheduler@phases.finetune.scheduler=constant",
+        "phases.finetune.scheduler=null",
+        "hydra.verbose=true",
+        "--cfg job",
+        "--help",
+    ],
+)
+def test_what_is_allowed_passes(line: str) -> None:
+    check(line)
+
+
+def test_a_sweep_is_every_combination() -> None:
+    jobs = expand_sweep(["phase=highres", "n_unfreeze=25,50", "lr=1e-5,5e-6"], multirun=True)
+    assert jobs == [
+        ["phase=highres", f"n_unfreeze={n_unfreeze}", f"lr={lr}"]
+        for n_unfreeze in (25, 50)
+        for lr in ("1e-05", "5e-06")
+    ]
+    assert expand_sweep(["a=1", "b=[1,2]"], multirun=False) == [["a=1", "b=[1,2]"]]
+
+
+def assert_one_line(outcome: Outcome, *parts: str) -> None:
+    assert outcome.code != 0
+    assert outcome.err.startswith("error: "), outcome.err
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert "Traceback" not in outcome.out + outcome.err
+    for part in parts:
+        assert part in outcome.err
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, without a network."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["imgsize=320"], "did you mean img_size?"),
+        (["-m", "phase=highres", "n_unfreeze=25,500"], "n_unfreeze=500"),
+        (["--cfg", "foo"], "invalid choice"),
+        (["data=nih", "data.root=nope"], "nope: there is no such folder"),
+        (["data=nih"], "data=nih needs data.root=PATH"),
+        (["init_from=nope.ckpt"], "nope.ckpt: there is no such checkpoint"),
+        (["init_from=."], "there is no best.ckpt in it"),
+        (["model.weights=nope.pth", "phase=frozen"], "nope.pth: there is no such file"),
+        (["trainer.accelerator=cuda"], "trainer.accelerator=cuda: this machine has none"),
+    ],
+)
+def test_a_command_with_a_fault_writes_nothing(in_folder: Path, arguments: list[str], part: str) -> None:
+    if "trainer.accelerator=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert_one_line(run_command("train.py", *arguments), part)
+    assert not list(in_folder.iterdir())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "nih")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "densenet.pth"
+    torch.save(densenet121(weights=None).state_dict(), path)
+    return path
+
+
+def train_on(tree: Path, *arguments: str) -> Outcome:
+    small = ("phase=frozen", "img_size=32", "batch_size=8", "max_epochs=1", "trainer.num_workers=0")
+    return run_command("train.py", "data=nih", f"data.root={tree}", *small, *arguments)
+
+
+def remove_images(tree: Path) -> None:
+    for path in (tree / "images").iterdir():
+        path.unlink()
+
+
+def remove_table(tree: Path) -> None:
+    (tree / "Data_Entry_2017_v2020.csv").unlink()
+
+
+def damage_table(tree: Path) -> None:
+    (tree / "Data_Entry_2017_v2020.csv").write_bytes(bytes(range(256)))
+
+
+def remove_half(tree: Path) -> None:
+    for path in sorted((tree / "images").iterdir())[::2]:
+        path.unlink()
+
+
+def leak(tree: Path) -> None:
+    images = sorted(path.name for path in (tree / "images").iterdir())
+    table = tree / "Data_Entry_2017_v2020.csv"
+    table.write_text(table.read_text().replace(",0\n", ",1\n"))
+    (tree / "train_val_list.txt").write_text("\n".join(images[:1] + images[2:]))
+    (tree / "test_list.txt").write_text(images[1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (remove_images, "there are no PNG images"),
+        (remove_table, "there is no label table"),
+        (damage_table, "Data_Entry_2017_v2020.csv"),
+        (remove_half, "25 of 50 images cannot be used (25 not on disk"),
+        (leak, "1 patient stands in two parts of the split (1)"),
+    ],
+)
+def test_data_that_cannot_be_used(
+    in_folder: Path, tree: Path, weights: Path, damage: Callable[[Path], None], part: str
+) -> None:
+    damage(tree)
+    assert_one_line(train_on(tree, f"model.weights={weights}"), part)
+    assert not (in_folder / "runs").exists()
+
+
+def test_imagenet_without_network(in_folder: Path, tree: Path) -> None:
+    outcome = train_on(tree)
+    assert_one_line(outcome, IMAGENET_FILE, str(in_folder.parent / "torch" / "hub" / "checkpoints"))
+    assert not (in_folder / "runs").exists()
+
+
+class Payload:
+    """Pickled, it makes a file when it is loaded by what runs pickles."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.canary,)
+
+
+@pytest.mark.parametrize("key", ["model.weights", "init_from", "ckpt"])
+@pytest.mark.parametrize("content", ["payload", "text", "tensors"])
+def test_a_file_that_is_none_of_ours(in_folder: Path, tree: Path, key: str, content: str) -> None:
+    canary, path = in_folder.parent / "canary", in_folder.parent / "a.ckpt"
+    if content == "payload":
+        path.write_bytes(pickle.dumps(Payload(canary)))
+    elif content == "text":
+        path.write_text("hello")
+    else:
+        torch.save({"weight": torch.zeros(3)}, path)
+    outcome = run_command("evaluate.py", f"ckpt={path}") if key == "ckpt" else train_on(tree, f"{key}={path}")
+    assert_one_line(outcome, str(path))
+    assert not canary.exists()
+    assert not (in_folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["optimizer.weight_decay=-1"], "Invalid weight_decay value: -1"),
+        (["optimizer.weight_decay=abc"], "phases.frozen: "),
+        (["+optimizer.foo=1"], "optimizer.foo: torch.optim.AdamW has no such argument"),
+        (["optimizer._target_=nope.Adam"], "optimizer._target_=nope.Adam: No module named 'nope'"),
+        (["optimizer._target_=torch.optim.Nope"], "torch.optim has no Nope"),
+        (["phases.frozen.scheduler.factor=2"], "Factor should be < 1.0"),
+        (["+phases.frozen.scheduler.foo=2"], "phases.frozen.scheduler.foo: "),
+        (["+callbacks.best_checkpoint.mode=min"], "callbacks.best_checkpoint: it makes a phase what it is: it stays"),
+        (["+callbacks.best_checkpoint.filename=best"], "callbacks.best_checkpoint: it makes a phase what it is"),
+        (["callbacks.freeze_batch_norm._target_=cxrlit.training.callbacks.PhasedUnfreezing"], "takes no settings"),
+        (["callbacks.epoch_report=null"], "callbacks.epoch_report: it makes a phase what it is: it stays"),
+        (["callbacks.early_stopping.mode=foo"], "`mode` can be"),
+        (["~callbacks.freeze_batch_norm"], "callbacks.freeze_batch_norm"),
+        (["+callbacks.foo={_target_:torch.nn.Identity}"], "callbacks: Identity is not a callback"),
+        (["+callbacks.foo={a:1}"], "callbacks.foo._target_: it must be the dotted name of a class"),
+        (["data.val_fraction=0.001"], "the val part has no image"),
+        (["data.split=official"], "nih has no split of its own in its folder"),
+    ],
+)
+def test_what_cannot_be_built_is_known_before_anything_is_written(
+    in_folder: Path, tree: Path, weights: Path, arguments: list[str], part: str
+) -> None:
+    assert_one_line(train_on(tree, f"model.weights={weights}", *arguments), part)
+    assert not (in_folder / "runs").exists()
+
+
+def test_batches_of_one_image_are_refused_where_batch_norm_trains(in_folder: Path, tree: Path) -> None:
+    arguments = ("phase=scratch", "model.weights=none", "batch_size=1")
+    assert_one_line(train_on(tree, *arguments), "too few for a BatchNorm that trains")
+
+
+def test_a_folder_that_cannot_be_written(in_folder: Path, tree: Path, weights: Path) -> None:
+    (in_folder / "file").write_text("")
+    outcome = train_on(tree, f"model.weights={weights}", "runs_dir=file/runs")
+    assert_one_line(outcome, "file")
+
+
+@pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"]])
+def test_help_and_config_are_shown_and_nothing_runs(in_folder: Path, option: list[str]) -> None:
+    for script in ("train.py", "evaluate.py"):
+        outcome = run_command(script, *option)
+        assert outcome.code == 0
+        assert outcome.err == ""
+        assert "ckpt" in outcome.out or "phase" in outcome.out
+    assert not list(in_folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "part"),
+    [
+        ("train.py", ["+imgsize=320"], "imgsize: there is no such key; did you mean img_size?"),
+        ("train.py", ["data=radiographs"], "it may be chexpert, home, mimic, nih"),
+        ("train.py", ["-m", "lr=1e-3,abc"], "lr=abc"),
+        ("train.py", ["data=nih", "data.root=nope"], "there is no such folder"),
+        ("evaluate.py", ["ckpt=nope"], "there is no such checkpoint"),
+    ],
+)
+def test_the_same_in_a_process_of_its_own(tmp_path: Path, script: str, arguments: list[str], part: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(REPO / script), *arguments],
+        cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert_one_line(Outcome(done.returncode, done.stdout, done.stderr), part)
+    assert not list(tmp_path.iterdir())

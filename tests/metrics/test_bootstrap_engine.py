@@ -1,0 +1,164 @@
+"""Metrics of resampled patients: those of the rows repeated as often as the patient is drawn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cxrlit.metrics import bootstrap_engine as weighted
+from cxrlit.metrics.bootstrap_engine import WeightedDecisions, WeightedErrors, WeightedRanking
+from cxrlit.metrics.classification import (
+    auroc,
+    average_precision,
+    count_decisions,
+    decision_metrics,
+    f1_over_labels,
+    per_label,
+)
+from cxrlit.metrics.reliability import assign_bins, brier_score, find_edges
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def draw_case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], int]:
+    """(N, 3) probs with ties, (N, 3) targets with NaN, the patient of each image, and the number of patients."""
+    rng = np.random.default_rng(seed)
+    n, n_patients = int(rng.integers(1, 60)), int(rng.integers(1, 12))
+    decimals = int(rng.choice([0, 1, 7]))
+    probs = np.round(rng.random((n, 3)), decimals).astype(np.float32)
+    targets = rng.choice([0, 1, np.nan], (n, 3), p=[0.6, 0.3, 0.1]).astype(np.float32)
+    return probs, targets, rng.integers(0, n_patients, n), n_patients
+
+
+def draw_weights(seed: int, n_patients: int) -> NDArray[np.float64]:
+    weights = np.random.default_rng([seed, 1]).integers(0, 4, (n_patients, 5)).astype(float)
+    weights[:, 0] = 1
+    return weights
+
+
+def repeat(codes: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.intp]:
+    return np.repeat(np.arange(len(codes)), weights[codes].astype(int))
+
+
+@given(seeds)
+@settings(max_examples=200, deadline=None)
+def test_ranking_is_that_of_the_repeated_rows(seed: int) -> None:
+    probs, targets, codes, n_patients = draw_case(seed)
+    weights = draw_weights(seed, n_patients)
+    values = WeightedRanking(weighted.RANKING, probs, targets, codes, n_patients).values(weights)
+    for column in range(weights.shape[1]):
+        rows = repeat(codes, weights[:, column])
+        for name, metric in (("auroc", auroc), ("average_precision", average_precision)):
+            wanted = per_label(metric, probs[rows], targets[rows])
+            np.testing.assert_allclose(values[name][:, column], wanted, rtol=0, atol=1e-12)
+    alone = WeightedRanking(["auroc"], probs, targets, codes, n_patients).values(weights)
+    assert list(alone) == ["auroc"]
+    np.testing.assert_array_equal(alone["auroc"], values["auroc"])
+
+
+@given(seeds)
+@settings(max_examples=100, deadline=None)
+def test_decisions_are_those_of_the_repeated_rows(seed: int) -> None:
+    probs, targets, codes, n_patients = draw_case(seed)
+    weights, thresholds = draw_weights(seed, n_patients), np.array([0.5, 0.3, np.nan])
+    decisions = WeightedDecisions(probs, targets, codes, n_patients, thresholds)
+    values = decisions.values(weights)
+    assert set(values) == set(weighted.DECISIONS)
+    for column in range(weights.shape[1]):
+        rows = repeat(codes, weights[:, column])
+        counts = count_decisions(probs[rows, :2], targets[rows, :2], thresholds[:2])
+        for name, wanted in decision_metrics(counts).items():
+            np.testing.assert_allclose(values[name][:2, column], wanted, rtol=0, atol=1e-12)
+            assert np.isnan(values[name][2, column])
+        for name, wanted in f1_over_labels(counts).items():
+            np.testing.assert_allclose(values[name][0, column], wanted, rtol=0, atol=1e-12)
+
+
+@given(seeds)
+@settings(max_examples=100, deadline=None)
+def test_errors_are_those_of_the_repeated_rows_in_the_bins_of_all(seed: int) -> None:
+    probs, targets, codes, n_patients = draw_case(seed)
+    weights = draw_weights(seed, n_patients)
+    errors = WeightedErrors(probs, targets, codes, n_patients)
+    values, noise = errors.values(weights), errors.noise(weights)
+    for label in range(3):
+        known = ~np.isnan(targets[:, label])
+        edges = find_edges(probs[known, label])
+
+        def gaps_of(rows: NDArray[np.intp], edges: NDArray[np.float32] = edges, label: int = label) -> NDArray[float]:
+            rows = rows[~np.isnan(targets[rows, label])]
+            bins, error = (
+                assign_bins(probs[rows, label], edges),
+                probs[rows, label].astype(float) - targets[rows, label],
+            )
+            return np.array([error[bins == which].sum() for which in range(len(edges) + 1)]) / max(len(rows), 1)
+
+        whole = gaps_of(np.arange(len(codes)))
+        for column in range(weights.shape[1]):
+            rows = repeat(codes, weights[:, column])
+            wanted = brier_score(probs[rows, label], targets[rows, label])
+            np.testing.assert_allclose(values["brier"][label, column], wanted, rtol=0, atol=1e-12)
+            if np.isnan(wanted):
+                assert np.isnan(values["ece"][label, column])
+                continue
+            gaps = gaps_of(rows)
+            np.testing.assert_allclose(values["ece"][label, column], np.abs(gaps).sum(), rtol=0, atol=1e-12)
+            np.testing.assert_allclose(noise[label, column], np.abs(gaps - whole).sum(), rtol=0, atol=1e-12)
+
+
+@given(seeds)
+@settings(max_examples=100, deadline=None)
+def test_influence_on_ranking_is_the_derivative(seed: int) -> None:
+    probs, targets, codes, n_patients = draw_case(seed)
+    ranking = WeightedRanking(weighted.RANKING, probs, targets, codes, n_patients)
+    values, influence = ranking.values(np.ones((n_patients, 1))), ranking.influence()
+    nudged = ranking.values(1 + 1e-6 * np.eye(n_patients))
+    for name in weighted.RANKING:
+        for label in range(3):
+            if not np.isnan(values[name][label, 0]):
+                wanted = (nudged[name][label] - values[name][label]) / 1e-6
+                np.testing.assert_allclose(influence[name][:, label], wanted, rtol=1e-4, atol=1e-5)
+
+
+@given(seeds)
+@settings(max_examples=50, deadline=None)
+def test_influence_on_decisions_and_errors_is_what_leaving_out_changes(seed: int) -> None:
+    probs, targets, codes, n_patients = draw_case(seed)
+    others = 1 - np.eye(n_patients)
+    for source in (
+        WeightedDecisions(probs, targets, codes, n_patients, np.full(3, 0.5)),
+        WeightedErrors(probs, targets, codes, n_patients),
+    ):
+        influence = source.influence()
+        for name, values in source.values(others).items():
+            wanted = values.mean(axis=1, keepdims=True) - values
+            np.testing.assert_allclose(influence[name], wanted.T, rtol=0, atol=1e-12)
+
+
+def test_support_counts_patients_not_images() -> None:
+    probs = np.array([0.9, 0.8, 0.7, 0.1, 0.2, 0.9], np.float32)[:, None]
+    targets = np.array([1, 1, 0, 0, 0, np.nan], np.float32)[:, None]
+    codes = np.array([0, 0, 0, 1, 2, 3])
+    assert WeightedRanking(["auroc"], probs, targets, codes, 4).support()["auroc"].tolist() == [1]
+    decided = WeightedDecisions(probs, targets, codes, 4, np.array([0.5])).support()
+    assert {name: value.tolist() for name, value in decided.items()} == {
+        "f1": [1],
+        "precision": [1],
+        "recall": [1],
+        "specificity": [3],
+        "balanced_accuracy": [1],
+        "f1_micro": [1],
+        "f1_weighted": [1],
+    }
+    assert WeightedErrors(probs, targets, codes, 4).support()["brier"].tolist() == [3]
+    turned = WeightedDecisions(probs, 1 - targets, codes, 4, np.array([0.5])).support()
+    assert [turned[name].tolist() for name in ("f1", "specificity", "balanced_accuracy")] == [[3], [1], [1]]
+
+
+def test_a_score_that_is_nan_is_an_error_unless_its_target_is_unknown() -> None:
+    probs, codes = np.array([[0.1], [np.nan], [0.8]]), np.arange(3)
+    ranking = WeightedRanking(["auroc"], probs, np.array([[0.0], [np.nan], [1.0]]), codes, 3)
+    assert ranking.values(np.ones((3, 1)))["auroc"] == 1
+    with pytest.raises(ValueError, match="NaN"):
+        WeightedRanking(["auroc"], probs, np.array([[0.0], [0.0], [1.0]]), codes, 3)
