@@ -1,10 +1,10 @@
-"""Processes that compute together: how they meet, agree and share. With one process all of it is nothing."""
+"""Helpers for distributed runs; no-ops with a single process."""
 
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,6 @@ from pytorch_lightning.strategies import DDPStrategy
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.config import MachineConfig
 from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.core.ranks import RankZeroError, n_ranks, rank, set_ranks
 
@@ -23,6 +22,17 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
 """How long rank 0 may take: it prepares images, or waits for a lock. A process that dies is noticed at once."""
+
+
+class Devices(Protocol):
+    """What a config says of the devices: ``MachineConfig`` is one."""
+
+    @property
+    def accelerator(self) -> str: ...
+    @property
+    def devices(self) -> int: ...
+    @property
+    def num_nodes(self) -> int: ...
 
 
 class _Met:
@@ -37,7 +47,7 @@ class _Met:
     waiting: Any = None
 
 
-def join_ranks(machine: MachineConfig) -> None:
+def join_ranks(machine: Devices) -> None:
     """Meet the other processes, once; only rank 0 prints from then on.
 
     Raises:
@@ -84,7 +94,7 @@ def find_environment(n_wanted: int) -> ClusterEnvironment | None:
         raise ConfigError(first_line(error)) from None
 
 
-def device_options(machine: MachineConfig, find_unused_parameters: bool = False) -> dict[str, Any]:
+def device_options(machine: Devices, find_unused_parameters: bool = False) -> dict[str, Any]:
     """Where a Trainer computes, as its arguments.
 
     Args:

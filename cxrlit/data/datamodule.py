@@ -22,10 +22,9 @@ from cxrlit.core.signals import SIGNALS
 from cxrlit.data.augment import Augment, key_names, seed_of
 from cxrlit.data.dataset import LoadedData, check_dropped
 from cxrlit.data.feature_dataset import Features, TrainFeatures, ValFeatures
-from cxrlit.data.handover import PREFETCH_FACTOR, Slots
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
-from cxrlit.data.loaders import AheadLoader, ProcessLoader
+from cxrlit.data.loaders import PREFETCH_FACTOR, AheadLoader, ProcessLoader, Slots
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store

@@ -1,27 +1,53 @@
 """``python evaluate.py``: a checkpoint or several on their own split or on other data, or anybody's predictions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from cxrlit.config import EvaluateConfig, HomeData
-from cxrlit.core.console import say
+from cxrlit.core.console import say, show_path, show_steps
 from cxrlit.core.distributed import after_rank_0, from_rank_0, join_ranks
-from cxrlit.core.files import hash_file
+from cxrlit.core.errors import say_count
+from cxrlit.core.files import hash_file, write_csv
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import rank
 from cxrlit.data.dataset import LoadedData, load_data
 from cxrlit.data.split import hash_split
-from cxrlit.evaluation.finish import Further, finish
-from cxrlit.evaluation.measure.assessment import EXTERNAL, HOME, assess
-from cxrlit.evaluation.predict import predict_parts
+from cxrlit.evaluation.compare.command import compare_with_baseline
+from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
+from cxrlit.evaluation.localisation.heatmaps import Method
+from cxrlit.evaluation.localisation.localise import localise, print_localisation
+from cxrlit.evaluation.measure.assessment import (
+    EXTERNAL,
+    HOME,
+    Assessment,
+    Subject,
+    assess,
+    clear_evaluation,
+    describe_checkpoints,
+    name_folder,
+    write_assessment,
+)
+from cxrlit.evaluation.predict import load_network, open_images, predict_parts
+from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import say_change, show_external, show_recalibration
-from cxrlit.evaluation.report.terminal import print_change
-from cxrlit.evaluation.subject import Subject, describe_checkpoints, name_folder
+from cxrlit.evaluation.report.comparison_section import show_comparison
+from cxrlit.evaluation.report.localisation_section import show_localisation
+from cxrlit.evaluation.report.report import write_report
+from cxrlit.evaluation.report.section import Section
+from cxrlit.evaluation.report.subgroups_section import show_subgroups
+from cxrlit.evaluation.report.terminal import print_assessment, print_change
+from cxrlit.evaluation.subgroups.gaps import describe_gaps
+from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
 from cxrlit.evaluation.third_party.read_predictions import read_foreign
 from cxrlit.evaluation.validation.external import assess_elsewhere, name_other_folder
-from cxrlit.evaluation.validation.internal import load_home
+from cxrlit.evaluation.validation.internal import load_home, move_data
+from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
+from cxrlit.training.hardware import choose_device
 from cxrlit.training.trainer import quiet_lightning
 
 
@@ -106,3 +132,137 @@ def evaluate_predictions(config: EvaluateConfig) -> Path:
     )
     out = Path(config.out) if config.out else path.parent / f"{path.name.partition('.')[0]}-eval"
     return finish(assess(joined.parts, subject, joined.dropped, config), out, config, Further())
+
+
+@dataclass
+class Further:
+    """What an evaluation says beside its metrics.
+
+    Attributes:
+        tables: By file name.
+        sections: Of the report, in order.
+        points: Further operating points, by file name.
+        headline: The sentence that the summary begins with.
+    """
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    points: dict[str, OperatingPoint] = field(default_factory=dict)
+    headline: str = ""
+
+
+def finish(
+    assessment: Assessment,
+    out: Path,
+    config: EvaluateConfig,
+    further: Further,
+    checkpoints: Sequence[Checkpoint] = (),
+    data: LoadedData | None = None,
+) -> Path:
+    """Measure what else is wanted, write everything into a folder, and print it.
+
+    Args:
+        assessment: From ``assess``.
+        out: The folder.
+        config: What is wanted.
+        further: What goes with it already.
+        checkpoints: What made the predictions, where that is known.
+        data: The images behind them.
+    """
+    gaps: list[str] = []
+    if config.baseline is not None:
+        add_comparison(further, assessment, out, config)
+    if config.subgroups:
+        with show_steps(1) as step:
+            step("subgroups")
+            gaps = add_subgroups(further, assessment, config)
+    clear_evaluation(out)
+    write_assessment(assessment, out)
+    for name, table in further.tables.items():
+        write_csv(out / name, table)
+    for name, point in further.points.items():
+        point.write(out / name)
+    if config.localise != "none":
+        if len(checkpoints) == 1 and data is not None:
+            add_heatmaps(further, assessment, checkpoints[0], data, out, config)
+        else:
+            what = "these predictions are a table" if not checkpoints else f"these are {len(checkpoints)}"
+            further.sections.append(Section("Heatmaps", "heatmaps", [f"None: they are of one checkpoint, and {what}."]))
+    if config.report:
+        write_report(assessment, out, further.sections, config.seed, further.headline)
+    print_assessment(assessment)
+    for line in gaps:
+        say(line)
+    if len(assessment.dropped):
+        say(
+            f"warning: {say_count(len(assessment.dropped), 'image')} "
+            f"could not be evaluated: {show_path(out / 'dropped.csv')}",
+            style="yellow",
+        )
+    say(f"The results are in {show_path(out / 'report.html' if config.report else out)}")
+    return out
+
+
+def add_heatmaps(
+    further: Further,
+    assessment: Assessment,
+    checkpoint: Checkpoint,
+    data: LoadedData,
+    out: Path,
+    config: EvaluateConfig,
+) -> None:
+    """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn."""
+    final, cache_dir = assessment.final, Path(config.cache_dir)
+    source = config.data
+    if isinstance(source, HomeData):
+        source = move_data(checkpoint.config, source, config.cache_dir).data
+    datamodule = open_images(checkpoint, data, config.trainer, cache_dir)
+    method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
+    calibrated = {f"{PROB}{label}": final.calibrated[:, column] for column, label in enumerate(final.labels)}
+    found = localise(
+        load_network(checkpoint),
+        datamodule,
+        final.part,
+        final.predictions.assign(**calibrated),
+        assessment.point.thresholds,
+        collect_boxes(find_box_lists(source, cache_dir), datamodule, final.part),
+        out,
+        method=method,
+        n_replicates=config.n_replicates,
+        seed=config.seed,
+        device=choose_device(config.trainer.accelerator),
+    )
+    further.sections.append(show_localisation(found, final.labels, method, final.part))
+    if found.table["value"].notna().any():
+        print_localisation(found.table)
+
+
+def add_comparison(further: Further, assessment: Assessment, out: Path, config: EvaluateConfig) -> None:
+    """Compare with the baseline, on the same images.
+
+    Raises:
+        CXRLitError: The baseline cannot be read, or is of other images or another split.
+    """
+    baseline = Path(str(config.baseline))
+    result, concerns = compare_with_baseline(assessment, out, baseline, None, config.n_replicates, config.seed)
+    further.tables["eval_comparison.csv"] = result.tabulate()
+    further.sections.append(show_comparison(result, concerns))
+
+
+def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConfig) -> list[str]:
+    """Measure subgroups of the part that counts; returns what the gaps say in words."""
+    subgroups = measure_subgroups(
+        assessment.final.predictions,
+        assessment.point,
+        config.subgroups,
+        config.age_bands,
+        config.n_replicates,
+        config.seed,
+    )
+    further.tables |= {
+        "eval_subgroups.csv": subgroups.metrics,
+        "eval_subgroup_counts.csv": subgroups.counts,
+        "eval_gaps.csv": subgroups.gaps,
+    }
+    further.sections.append(show_subgroups(subgroups, list(assessment.labels)))
+    return describe_gaps(subgroups.gaps)

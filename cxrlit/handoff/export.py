@@ -16,8 +16,8 @@ from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
+from cxrlit.evaluation.measure.assessment import name_checkpoint, name_folder
 from cxrlit.evaluation.predict import load_network, open_images
-from cxrlit.evaluation.subject import name_checkpoint, name_folder
 from cxrlit.evaluation.validation.internal import load_home
 from cxrlit.handoff.bundle import (
     CARD,

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from cxrlit.core.console import make_printable
 from cxrlit.core.files import replace_file
 from cxrlit.evaluation.localisation.overlays import enlarge_image, overlay
-from cxrlit.handoff.digits import count_digits
-from cxrlit.handoff.predictor import Prediction
+from cxrlit.handoff.predictor import Prediction, count_digits
 
 PANEL_PX, HEAD_PX, GAP_PX, DPI = 256, 40, 6, 100
 N_COLUMNS = 3

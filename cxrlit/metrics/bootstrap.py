@@ -121,8 +121,8 @@ def bootstrap(
     the order of the rows nor on the machine.
 
     Args:
-        metrics: Of ``RANKING``, ``ERRORS`` and ``DECISIONS`` in ``bootstrap_engine.py``. A macro one is ``Replicates.macro()``
-            of that of the labels; ``f1_micro`` and ``f1_weighted`` are K = 1.
+        metrics: Of ``RANKING``, ``ERRORS`` and ``DECISIONS`` in ``bootstrap_engine.py``. A macro one is
+            ``Replicates.macro()`` of that of the labels; ``f1_micro`` and ``f1_weighted`` are K = 1.
         scores: (N, L); probs, unless all metrics are of ``RANKING``.
         targets: (N, L), NaN unknown: left out.
         patients: (N,) the name of each image's patient, or a code that does not depend on the rows' order.

@@ -17,24 +17,11 @@ from cxrlit.core.faults import name_fault
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
 from cxrlit.sweeps.ranking import update_ranking
-from cxrlit.sweeps.record import Point, Record, name_record, write_record
+from cxrlit.sweeps.record import Point, Pruned, Record, name_record, write_record
 from cxrlit.training.checkpoint import START_EPOCH
 
 if TYPE_CHECKING:
     from cxrlit.training.phase import Result
-
-
-class Pruned(Exception):
-    """A training was stopped since it was worse than the others.
-
-    Args:
-        folder: Its phase folder, which stays unfinished.
-        epoch: The epoch that decided, from 0.
-    """
-
-    def __init__(self, folder: Path, epoch: int) -> None:
-        self.folder, self.epoch = folder, epoch
-        super().__init__(f"below the median of the trials before it at epoch {epoch + 1}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,7 @@ class Job:
     def _train(self, point: Point, config: TrainConfig) -> Record:
         callbacks: list[Any] = []
         if self.sweep is not None and self.sweep.pruner != "none":
-            from cxrlit.sweeps.pruning import PruneTrial
+            from cxrlit.sweeps.study import PruneTrial
 
             callbacks = [PruneTrial(self.folder, point.job - 1, self.sweep)]
         status: Literal["done", "pruned"]

@@ -1,13 +1,18 @@
 """The jobs of a sweep by validation macro AUROC: a table, and a picture of it by parameter."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 from rich.table import Table
 
 from cxrlit.core.console import print_table, say, show_path
-from cxrlit.core.files import hold_lock, write_csv
-from cxrlit.sweeps.picture import draw_ranking
+from cxrlit.core.files import hold_lock, replace_file, write_csv
 from cxrlit.sweeps.record import Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
@@ -88,3 +93,85 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
     print_table(table)
     more = f"; {len(ranking) - N_SHOWN} more are there" if len(ranking) > N_SHOWN else ""
     say(f"Ranking: {show_path(folder / 'ranking.csv')} and ranking.png{more}")
+
+
+LOG_SPAN = 10
+"""Positive numbers that span more than this are drawn by their logarithm."""
+LETTER = 0.026
+"""Width of a letter of a tick's text, as a share of a panel's."""
+LOG_KEYS = ("lr", "weight_decay")
+
+
+def draw_ranking(ranking: pd.DataFrame, keys: list[str], path: Path) -> None:
+    """A panel for each key that a sweep varies; nothing where no job has a score.
+
+    Args:
+        ranking: The table of ``ranking.csv``.
+        keys: Its columns that are keys.
+        path: PNG to write.
+    """
+    scored = ranking[ranking["auroc_macro"].notna()]
+    if scored.empty or not keys:
+        return
+    n_columns = min(len(keys), 4)
+    n_rows = -(-len(keys) // n_columns)
+    figure = Figure(figsize=(1 + 3.6 * n_columns, 0.6 + 3.2 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    for axes in panels.flat[len(keys) :]:
+        axes.set_visible(False)
+    for key, axes in zip(keys, panels.flat, strict=False):
+        _draw_panel(axes, scored, key)
+    for row in panels:
+        row[0].set_ylabel("validation macro AUROC")
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+    with replace_file(path) as staged:
+        figure.savefig(staged, dpi=110)
+
+
+def is_log(key: str, values: "pd.Series[float]") -> bool:
+    """Whether a parameter is drawn by its logarithm."""
+    lowest, highest = values.min(), values.max()
+    return bool(lowest > 0 and (key.rpartition(".")[2] in LOG_KEYS or highest > LOG_SPAN * lowest))
+
+
+def has_room(ticks: NDArray[Any], log: bool) -> bool:
+    """Whether each of some numbers, in order, can have a tick with its text of its own.
+
+    >>> has_room(np.array([1e-5, 1e-4, 1e-3]), log=True), has_room(np.array([1e-5, 1.2e-5, 1e-3]), log=True)
+    (True, False)
+    """
+    places = np.log(ticks) if log else ticks
+    letters = max(len(f"{tick:g}") for tick in ticks)
+    return bool(np.all(np.diff(places) >= LETTER * letters * (places[-1] - places[0])))
+
+
+def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
+    numbers = pd.to_numeric(scored[key], errors="coerce")
+    is_number = bool(numbers.notna().all())
+    names = sorted(scored[key].fillna("").unique())
+    x = numbers if is_number else scored[key].fillna("").map(names.index)
+    if is_number and is_log(key, numbers):
+        axes.set_xscale("log")
+    if not is_number:
+        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 8 else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    elif has_room(ticks := np.unique(numbers), log=axes.get_xscale() == "log"):
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    elif axes.get_xscale() == "log":
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if ticks[-1] < 100 * ticks[0] else (1,)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    done, pruned = (scored["status"] == status for status in ("done", "pruned"))
+    axes.scatter(x[done], scored["auroc_macro"][done], color="C0", alpha=0.8, label="done")
+    if pruned.any():
+        axes.scatter(
+            x[pruned], scored["auroc_macro"][pruned], facecolors="none", edgecolors="gray", label="pruned, best so far"
+        )
+    if done.any():
+        axes.scatter(
+            x[done].iloc[0], scored["auroc_macro"][done].iloc[0], marker="*", s=180, color="C3", zorder=3, label="best"
+        )
+    axes.set_xlabel(key)
+    axes.grid(alpha=0.3)

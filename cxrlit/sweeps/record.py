@@ -1,10 +1,12 @@
-"""What each job of a sweep leaves behind, whatever process it ran in: a file of its own."""
+"""The points of a sweep, and the file that the job of each leaves behind, whatever process it ran in."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cxrlit.config import SweepConfig
 from cxrlit.core.errors import CXRLitError
 from cxrlit.core.files import write_text
 
@@ -24,6 +26,35 @@ class Point(NamedTuple):
 
     def describe(self) -> str:
         return " ".join(f"{key}={value}" for key, value in self.values.items())
+
+
+class Plan(NamedTuple):
+    """The points of a sweep.
+
+    Attributes:
+        folder: Where the sweep leaves its files.
+        n_jobs: Its points in all.
+        batches: The points that are launched together. The next are asked for when these have ended.
+        sweep: How they are searched; None: they are a grid.
+    """
+
+    folder: Path
+    n_jobs: int
+    batches: Iterable[list[Point]]
+    sweep: SweepConfig | None = None
+
+
+class Pruned(Exception):
+    """A training was stopped since it was worse than the others.
+
+    Args:
+        folder: Its phase folder, which stays unfinished.
+        epoch: The epoch that decided, from 0.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self.folder, self.epoch = folder, epoch
+        super().__init__(f"below the median of the trials before it at epoch {epoch + 1}")
 
 
 class Record(BaseModel):

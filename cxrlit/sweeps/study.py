@@ -12,13 +12,15 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.commands.hydra_main import name_key
 from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
 from cxrlit.core.console import say, show_path
 from cxrlit.core.files import hash_value, write_bytes
-from cxrlit.sweeps.record import Point, read_record
-from cxrlit.sweeps.sweep import Plan
+from cxrlit.metrics.classification import macro
+from cxrlit.model.module import CXRModule
+from cxrlit.sweeps.record import Plan, Point, Pruned, read_record
 
 JOURNAL = "study.log"
 STUDY_VERSION = 1
@@ -123,3 +125,32 @@ def mend_journal(path: Path) -> None:
     content = path.read_bytes() if path.is_file() else b""
     if not content.endswith(b"\n") and content:
         write_bytes(path, content[: content.rfind(b"\n") + 1])
+
+
+class PruneTrial(Callback):
+    """Reports the validation macro AUROC of each epoch of the goal, and asks whether to go on.
+
+    It has no state and touches nothing: a trial that is not pruned ends as it would have without.
+
+    Args:
+        folder: The folder of the study.
+        number: The number of the trial.
+        sweep: How the study searches.
+    """
+
+    def __init__(self, folder: Path, number: int, sweep: SweepConfig) -> None:
+        self.folder, self.number, self.sweep = folder, number, sweep
+        self.trial: optuna.Trial | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.trial = open_trial(open_study(self.folder, self.sweep), self.number)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CXRModule)
+        assert self.trial is not None
+        epoch = trainer.current_epoch
+        if epoch not in self.trial.study.trials[self.number].intermediate_values:  # an epoch that is done again
+            self.trial.report(macro(pl_module.auroc["val"]).value, epoch)
+        is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
+        if not is_last and self.trial.should_prune():
+            raise Pruned(Path(trainer.default_root_dir), epoch)

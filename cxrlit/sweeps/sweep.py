@@ -4,10 +4,10 @@ Hydra's own sweeper stops at the first job that fails, and leaves no table. Its 
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -19,29 +19,13 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from cxrlit.commands.hydra_main import compose_config, expand_sweep, list_swept, name_key
-from cxrlit.config import SweepConfig, TrainConfig, quote, read_config, read_sweep
+from cxrlit.config import TrainConfig, quote, read_config, read_sweep
 from cxrlit.core.console import say, show_path
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hold_lock
 from cxrlit.sweeps.job import Job
 from cxrlit.sweeps.ranking import print_ranking, update_ranking
-from cxrlit.sweeps.record import Point, Record, name_record, read_record, write_record
-
-
-class Plan(NamedTuple):
-    """The points of a sweep.
-
-    Attributes:
-        folder: Where the sweep leaves its files.
-        n_jobs: Its points in all.
-        batches: The points that are launched together. The next are asked for when these have ended.
-        sweep: How they are searched; None: they are a grid.
-    """
-
-    folder: Path
-    n_jobs: int
-    batches: Iterable[list[Point]]
-    sweep: SweepConfig | None = None
+from cxrlit.sweeps.record import Plan, Point, Record, name_record, read_record, write_record
 
 
 def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[str]) -> None:

@@ -19,9 +19,8 @@ from cxrlit.training.checks import check_ancestors, check_images, check_labels, 
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import Result, run_phase, start_network
 from cxrlit.training.phase_folder import read_done
-from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain
+from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
 from cxrlit.training.resume import drop_states
-from cxrlit.training.screen import print_data, print_plan
 from cxrlit.training.trainer import check_buildable, quiet_lightning
 
 TO_RUN = ("run", "resume", "start over")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxrlit.core.errors import DataError
-from cxrlit.evaluation.fitting import fit_operating_point
+from cxrlit.evaluation.measure.tune_thresholds import fit_operating_point
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
 
 LABELS = ("Mass", "Nodule", "Empty")

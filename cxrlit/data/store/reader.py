@@ -1,7 +1,7 @@
 """The store: the images of an index at one size, decoded and resized once, read in place afterwards.
 
-``manifest.py`` says what lies in its folder, ``find_store.py`` finds it, ``builder.py`` makes it, ``remote.py`` fetches it from
-elsewhere.
+``manifest.py`` says what lies in its folder, ``find_store.py`` finds it, ``builder.py`` makes it, ``remote.py`` fetches
+it from elsewhere.
 """
 
 import hashlib

@@ -9,8 +9,8 @@ import pandas as pd
 
 from cxrlit.core.errors import ConfigError, name_some
 from cxrlit.evaluation.compare.changes import Change, Comparison, compare_auroc, compare_f1
+from cxrlit.evaluation.compare.inputs import pair_rows
 from cxrlit.evaluation.compare.noninferiority import Answer, Question, answer
-from cxrlit.evaluation.pairing import pair_rows
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.metrics.bootstrap import N_REPLICATES
 from cxrlit.metrics.intervals import UNDEFINED

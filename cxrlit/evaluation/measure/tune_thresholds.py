@@ -1,6 +1,6 @@
 """The threshold of each label, tuned on validation and fixed from then on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cxrlit.metrics.bootstrap import N_REPLICATES, bootstrap, draw_weights
-from cxrlit.metrics.calibration import name_missing
+from cxrlit.metrics.calibration import Method, apply_calibration, fit_calibration, name_missing
 from cxrlit.metrics.classification import Counts, count_decisions, f1_score
 from cxrlit.metrics.intervals import LEVEL, NO_VARIATION, interval
-from cxrlit.metrics.operating_point import Rule, Thresholds
+from cxrlit.metrics.operating_point import OperatingPoint, Rule, Thresholds
 from cxrlit.metrics.types import Floats
 
 GRID = np.round(np.arange(5, 96) / 100, 2)
@@ -188,3 +188,29 @@ def _sum_up(groups: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     """Of (T + 1, B) sums: (T, B) those below each candidate, and (B,) all of them."""
     up_to = np.cumsum(groups, axis=0)
     return up_to[:-1], up_to[-1]
+
+
+def fit_operating_point(
+    probs: Floats,
+    targets: Floats,
+    labels: Sequence[str],
+    *,
+    method: Method | None,
+    rule: Rule,
+    wanted: float | None,
+    origin: Mapping[str, str | None],
+) -> OperatingPoint:
+    """Fit the calibration on validation, and tune the thresholds on its calibrated probs.
+
+    Args:
+        probs: (N, L) of the validation images.
+        targets: (N, L), NaN unknown: left out.
+        labels: The L labels.
+        method: Of calibration; None: none.
+        rule: What the thresholds are the best for.
+        wanted: The sensitivity or specificity, for those rules.
+        origin: See ``OperatingPoint``.
+    """
+    calibration = None if method is None else fit_calibration(probs, targets, labels, method)
+    calibrated = probs.astype(np.float64) if calibration is None else apply_calibration(calibration, probs)
+    return OperatingPoint(calibration, tune_thresholds(calibrated, targets, labels, rule, wanted), origin)

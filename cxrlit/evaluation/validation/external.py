@@ -13,11 +13,17 @@ from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, 
 from cxrlit.core.ranks import rank
 from cxrlit.data.dataset import LoadedData, load_data, read_data
 from cxrlit.data.split import split_by_patient
-from cxrlit.evaluation.measure.assessment import EXTERNAL, HOME, Assessment, tune_operating_point
+from cxrlit.evaluation.measure.assessment import (
+    EXTERNAL,
+    HOME,
+    Assessment,
+    describe_checkpoints,
+    name_folder,
+    tune_operating_point,
+)
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import read_predictions
-from cxrlit.evaluation.subject import describe_checkpoints, name_folder
 from cxrlit.evaluation.validation.change import compare_parts
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
 from cxrlit.training.checkpoint import Checkpoint

@@ -11,8 +11,7 @@ from jinja2 import Environment
 from cxrlit.evaluation.localisation.overlays import enlarge_image, overlay
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.demo.card_text import read_sections
-from cxrlit.handoff.digits import count_digits
-from cxrlit.handoff.predictor import Prediction
+from cxrlit.handoff.predictor import Prediction, count_digits
 from cxrlit.html.figures import embed
 from cxrlit.html.page import make_environment
 

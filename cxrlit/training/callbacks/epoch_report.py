@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cxrlit.core.console import say
-from cxrlit.core.files import write_csv
+from cxrlit.core.files import replace_file, write_csv
 from cxrlit.metrics.classification import macro
 from cxrlit.model.module import CXRModule
-from cxrlit.training.curves import draw_curves
 
 
 class EpochReport(Callback):
@@ -134,3 +136,59 @@ class EpochReport(Callback):
 def _say_change(value: float, best: float) -> str:
     """The change since the best epoch so far; nothing in the first."""
     return "" if np.isnan(best) else f" ({value - best:+.3f})"
+
+
+def draw_curves(metrics: pd.DataFrame, path: Path) -> None:
+    """Loss, learning rate, macro AUROC and the AUROC of each label by epoch.
+
+    Args:
+        metrics: The table of ``metrics.csv``.
+        path: PNG to write.
+    """
+    epochs = metrics["epoch"] + 1
+    scores = metrics["val_auroc_macro"].to_numpy()
+    best = None if np.isnan(scores).all() else int(np.nanargmax(scores))
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    loss, score, labels = figure.subplots(1, 3)
+
+    loss.plot(epochs, metrics["train_loss"], marker="o", label="train")
+    loss.plot(epochs, metrics["val_loss"], marker="o", label="validation")
+    loss.set(title="Loss", ylim=(0, None))
+    rate = loss.twinx()
+    rate.plot(epochs, metrics["lr"], color="gray", linestyle=":", label="learning rate (right)")
+    rate.set_yscale("log")
+    rate.set_ylim(bottom=metrics["lr"].max() * 1e-4)  # one cycle ends at nearly nothing
+    lines = [*loss.get_lines(), *rate.get_lines()]
+    loss.legend(lines, [str(line.get_label()) for line in lines], loc="lower left")
+
+    for part, name in (("train", "train"), ("val", "validation")):
+        if f"{part}_auroc_macro" in metrics:
+            score.plot(epochs, metrics[f"{part}_auroc_macro"], marker="o", color=f"C{part == 'val':d}", label=name)
+    if best is not None:
+        score.axvline(best + 1, color="gray", linestyle=":", label=f"best: {scores[best]:.4f}, epoch {best + 1}")
+    score.set(title="Macro AUROC")
+    score.legend(loc="lower right")
+
+    colors = matplotlib.colormaps["tab10"]
+    columns = [column for column in metrics.columns if column.startswith("val_auroc_") and column != "val_auroc_macro"]
+    for number, column in enumerate(columns):
+        label, values = column.removeprefix("val_auroc_"), metrics[column]
+        name = f"{label} (undefined)" if values.isna().all() else label
+        labels.plot(
+            epochs,
+            values,
+            marker=".",
+            color=colors(number % 10),
+            linestyle=("-", "--", ":")[number // 10 % 3],
+            label=name,
+        )
+    labels.axhline(0.5, color="gray", linewidth=0.8)
+    labels.set(title="Validation AUROC by label")
+    labels.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+    for axes in (loss, score, labels):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    with replace_file(path) as staged:
+        figure.savefig(staged, dpi=110)

@@ -11,9 +11,9 @@ from made_up import LABELS, draw_table, make_point
 
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.evaluation.compare.changes import Change, compare_auroc, compare_f1
+from cxrlit.evaluation.compare.inputs import pair_rows
 from cxrlit.evaluation.compare.models import COLUMNS, ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question, answer
-from cxrlit.evaluation.pairing import pair_rows
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.metrics.calibration import Calibration
 from cxrlit.metrics.operating_point import OperatingPoint

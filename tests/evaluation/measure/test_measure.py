@@ -14,8 +14,8 @@ from sklearn.metrics import (
 )
 
 from cxrlit.core.labels import LABELS
-from cxrlit.evaluation.fitting import fit_operating_point
 from cxrlit.evaluation.measure.measure import METRICS, measure
+from cxrlit.evaluation.measure.tune_thresholds import fit_operating_point
 from cxrlit.metrics.intervals import NO_VARIATION
 from cxrlit.metrics.operating_point import OperatingPoint
 

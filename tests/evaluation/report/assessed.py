@@ -8,9 +8,8 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from cxrlit.config import EvaluateConfig, read_config
-from cxrlit.evaluation.measure.assessment import Assessment, assess
+from cxrlit.evaluation.measure.assessment import Assessment, Subject, assess
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.subject import Subject
 
 CONF = Path(__file__).parents[3] / "conf"
 

@@ -11,12 +11,11 @@ from cxrlit.core.errors import DataError
 from cxrlit.evaluation.compare.command import compare_with_baseline
 from cxrlit.evaluation.compare.models import ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question
-from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.measure.assessment import Assessment, Subject
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.report.comparison_section import draw_changes, show_comparison
 from cxrlit.evaluation.report.section import Section
 from cxrlit.evaluation.report.table_cells import make_grid
-from cxrlit.evaluation.subject import Subject
 from cxrlit.html.figures import drawing, encode_png
 
 BASE, GOOD = draw_table(0, 40), draw_table(0, 40, shift=2.5)

@@ -17,7 +17,7 @@ from browsing import CHROMIUM, Page, browse, find_wide_tables, measure_width, ru
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
-from cxrlit.evaluation.measure.assessment import Assessment, write_assessment
+from cxrlit.evaluation.measure.assessment import Assessment, Subject, write_assessment
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.report.reliability_section import show_calibration
 from cxrlit.evaluation.report.report import write_report
@@ -25,7 +25,6 @@ from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Ta
 from cxrlit.evaluation.report.summary_section import summarise
 from cxrlit.evaluation.report.table_cells import make_grid
 from cxrlit.evaluation.report.terminal import print_assessment
-from cxrlit.evaluation.subject import Subject
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} &lt;b&gt;",
