@@ -13,7 +13,7 @@ from cxrlit.config import EvaluateConfig, MachineConfig, TrainConfig
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
-    from cxrlit.training.phase import Result
+    from cxrlit.training.phase_folder import Result
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 

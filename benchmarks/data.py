@@ -152,6 +152,7 @@ def measure_loading(data: LoadedData, root: Path, cache: Path, workers: int) -> 
             data, img_size=224, batch_size=BATCH_SIZE, resize="pad", cache_dir=cache, augment=augment,
             num_workers=workers,
         )  # fmt: skip
+        module.setup()
         plain = DataLoader(
             PlainFiles(part["path"].tolist(), part[list(LABELS)], augmented), batch_size=BATCH_SIZE, shuffle=True,
             num_workers=workers, persistent_workers=True,
@@ -221,6 +222,7 @@ def load_twice(data: LoadedData, cache: Path) -> float:
     module = CXRDataModule(
         data, img_size=32, batch_size=256, resize="pad", cache_dir=cache, augment=AUGMENT, num_workers=1
     )
+    module.setup()
     loader = module.train_dataloader()
     for _ in range(2):
         for _ in loader:

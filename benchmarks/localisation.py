@@ -48,9 +48,9 @@ def main() -> None:
 
 def make_common_maps(network: CXRNet, images: Tensor) -> Tensor:
     """(B, L, h, w) Grad-CAM as it is mostly written: a backward pass through the network for each label."""
-    features = network.extract(images)
+    features = network.forward_features(images)
     features.retain_grad()
-    logits = network.pool(features)
+    logits = network.forward_head(features)
     maps: list[Tensor] = []
     for label in range(logits.shape[1]):
         network.zero_grad()

@@ -117,7 +117,7 @@ def fit_with_trainer(settings: list[str]) -> None:
     """Our fine-tuning, with every callback that it has, and a clock."""
     from pytorch_lightning import Callback
 
-    from cxrlit.training import phase as phase_module
+    from cxrlit.training.chain import train
 
     clock = Clock()
 
@@ -127,15 +127,8 @@ def fit_with_trainer(settings: list[str]) -> None:
             if trainer.is_last_batch:  # the validation comes next, which the bare loop does not do
                 leave(*clock.read())
 
-    build = getattr(phase_module, "build_trainer")  # noqa: B009
-
-    def build_with_clock(*arguments: Any) -> Any:
-        trainer: Any = build(*arguments)
-        trainer.callbacks.append(Count())
-        return trainer
-
-    setattr(phase_module, "build_trainer", build_with_clock)  # noqa: B010  # mypy knows it as a function
-    run_train(settings)
+    config, _ = load(settings)
+    train(config, [Count()])
 
 
 def fit_bare(settings: list[str]) -> None:
@@ -146,7 +139,8 @@ def fit_bare(settings: list[str]) -> None:
 
     from cxrlit.data.augment import build_augment
     from cxrlit.data.datamodule import CXRDataModule
-    from cxrlit.model.densenet import build_network, list_trainable, unfreeze_last
+    from cxrlit.model.densenet import build_network, list_trainable
+    from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
     from cxrlit.training.hardware import choose_precision
 
     phase = config.phases.finetune
@@ -154,6 +148,7 @@ def fit_bare(settings: list[str]) -> None:
         data, img_size=phase.img_size, batch_size=phase.batch_size, resize=config.data.resize,
         cache_dir=Path(config.cache_dir), augment=build_augment(config.augment), sampler=config.sampler,
     )  # fmt: skip
+    datamodule.setup()
     network = build_network("none", config.model.normalize, len(config.labels), config.seed)
     unfreeze_last(network, phase.n_unfreeze, phase.freeze_bn)
     network.eval()
@@ -247,7 +242,7 @@ def time_first_step(settings: list[str]) -> None:
     stamps.append(time.time())
     stamp(launch, "check_command_line")
     stamp(phases, "load_data")
-    stamp(phase, "build_trainer")
+    stamp(phase.PhaseRun, "build_trainer")
 
     def leave_after_step(*_: Any) -> None:
         leave(*stamps, time.time())

@@ -29,7 +29,9 @@ COMMANDS = {
     "prepare": Command("config_commands", "decode the images of a data set once, for all sizes that training will use"),
     "inspect": Command("config_commands", "show what is in a data set, on the screen and as an HTML page"),
     "compare": Command("config_commands", "say what changed between two models, and whether it is what was asked for"),
-    "export": Command("config_commands", "write a trained and evaluated model as one folder that others can check and run"),
+    "export": Command(
+        "config_commands", "write a trained and evaluated model as one folder that others can check and run"
+    ),
     "predict": Command("bundle_commands", "run a bundle on radiographs: PNG, JPEG or DICOM, files or folders"),
     "demo": Command("bundle_commands", "serve a page on this machine to try a bundle with a radiograph"),
 }

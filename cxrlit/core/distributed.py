@@ -116,14 +116,12 @@ def device_options(machine: Devices, find_unused_parameters: bool = False) -> di
     return options
 
 
-def from_rank_0(function: Callable[[], T]) -> T:
-    """Call a function on rank 0 alone; all get what it returns, plain data.
+def broadcast_result(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 alone, of several; all get what it returns, plain data.
 
     Raises:
         RankZeroError: On the others, where it raises on rank 0.
     """
-    if n_ranks() == 1:
-        return function()
     answer: list[Any] = [None, False]
     if rank() > 0:
         dist.broadcast_object_list(answer, group=_Met.waiting)
@@ -140,17 +138,6 @@ def from_rank_0(function: Callable[[], T]) -> T:
     dist.broadcast_object_list(answer, group=_Met.waiting)
     value = answer[0]
     return value
-
-
-def after_rank_0(function: Callable[[], T]) -> T:
-    """Call a function on every rank, on rank 0 first: the others find what it has made on the disk.
-
-    Raises:
-        RankZeroError: On the others, where it raises on rank 0.
-    """
-    made: list[T] = []
-    from_rank_0(lambda: made.append(function()))
-    return made[0] if made else function()
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -1,8 +1,14 @@
-"""Which of several processes this one is. Rank 0 decides, writes and speaks; the others follow it."""
+"""The ranks of a distributed run. Rank 0 decides, writes and prints; the others follow it. Imports no torch."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from cxrlit.core.errors import CXRLitError, DivergenceError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class RankZeroError(CXRLitError):
@@ -10,11 +16,12 @@ class RankZeroError(CXRLitError):
 
 
 class _Joined:
-    """What ``set_ranks`` has set."""
+    """What ``set_ranks`` has set, and whether this process is inside a function of rank 0 or in turn."""
 
     rank: int | None = None
     n_ranks = 1
     n_node_ranks = 1
+    in_turn = False
 
 
 def set_ranks(rank: int, n_ranks: int, n_node_ranks: int) -> None:
@@ -47,3 +54,50 @@ def is_said_by_rank_0(error: CXRLitError) -> bool:
 def is_lost_peer(error: RuntimeError) -> bool:
     """Whether a process that this one waits for has ended."""
     return n_ranks() > 1 and any(name in str(error) for name in ("gloo", "NCCL", "Connection closed by peer"))
+
+
+def on_rank_0(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that all ranks call: rank 0 alone runs it, and all get what it returns, plain data.
+
+    Raises:
+        RankZeroError: On the others, where it raises on rank 0.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _Joined.n_ranks == 1 or _Joined.in_turn:
+            return function(*args, **kwargs)
+        from cxrlit.core.distributed import broadcast_result
+
+        return broadcast_result(lambda: _take_turn(function, *args, **kwargs))
+
+    return call
+
+
+def rank_0_first(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that all ranks call: rank 0 runs it first, and the others find what it wrote to the disk.
+
+    Raises:
+        RankZeroError: On the others, where it raises on rank 0.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _Joined.n_ranks == 1 or _Joined.in_turn:
+            return function(*args, **kwargs)
+        from cxrlit.core.distributed import broadcast_result
+
+        made: list[T] = []
+        broadcast_result(lambda: made.append(_take_turn(function, *args, **kwargs)))
+        return made[0] if made else _take_turn(function, *args, **kwargs)
+
+    return call
+
+
+def _take_turn(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function inside which no rank waits for another."""
+    _Joined.in_turn = True
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _Joined.in_turn = False

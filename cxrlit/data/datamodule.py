@@ -100,11 +100,19 @@ class CXRDataModule(LightningDataModule):
             Changes no result.
 
     Attributes:
-        parts: The rows of the index of train, val and test that could be decoded.
+        store: The images at ``img_size``, from ``setup`` on.
+        parts: The rows of the index of train, val and test that could be decoded, from ``setup`` on.
+        dropped: Images that are not used: ``image``, ``path``, ``reason``, from ``setup`` on.
+        repeats: (N,) how often an epoch draws each training image, from ``setup`` on.
         first_epoch: The epoch that training begins or goes on in.
-        n_behind: Batches of that epoch that are behind: no image of them is read.
+        n_batches_done: Batches of that epoch that are completed: no image of them is read.
         features: What the loaders of train and val yield in place of images; None: images.
     """
+
+    store: Store
+    parts: dict[str, pd.DataFrame]
+    dropped: pd.DataFrame
+    repeats: NDArray[np.float64]
 
     def __init__(
         self,
@@ -121,21 +129,43 @@ class CXRDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
-        self.augment, self.seed = augment, seed
-        self.first_epoch, self.n_behind = 0, 0
+        self.resize, self.cache_dir = resize, cache_dir
+        self.augment, self.sampler, self.seed = augment, sampler, seed
+        self.first_epoch, self.n_batches_done = 0, 0
         self.features: Features | None = None
         self.num_workers = choose_num_workers() if num_workers is None else num_workers
-        self.store = open_data_store(data, img_size, resize, cache_dir)
+
+    def prepare_data(self) -> None:
+        """Prepare the images on the disk where they are not, and open them. It is done once.
+
+        Rank 0 does it before the others, as Lightning calls it; they find what it wrote.
+
+        Raises:
+            DataError: Images cannot be prepared or fetched.
+        """
+        if not hasattr(self, "store"):
+            self.store = open_data_store(self.data, self.img_size, self.resize, self.cache_dir)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Divide the images that could be decoded into the parts of the split. It is done once, for all stages.
+
+        Raises:
+            DataError: Too many images could not be decoded, or none of a part.
+        """
+        if hasattr(self, "parts"):
+            return
+        self.prepare_data()
+        data = self.data
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(dropped, int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.left_out], ignore_index=True)
-        self.parts = self._take_parts()
-        if sampler is not None:
-            self.repeats = count_repeats(read_targets(self.parts["train"], data.labels), data.labels, sampler)
+        self.parts = self._divide()
+        if self.sampler is not None:
+            self.repeats = count_repeats(read_targets(self.parts["train"], data.labels), data.labels, self.sampler)
         else:
             self.repeats = np.ones(len(self.parts.get("train", ())))
 
-    def _take_parts(self) -> dict[str, pd.DataFrame]:
+    def _divide(self) -> dict[str, pd.DataFrame]:
         """The index rows of each part that could be decoded, with ``row``, their place in the store."""
         index = self.data.index.assign(split=self.data.split["split"], row=self.store.positions)
         usable = index[index["row"] >= 0]
@@ -147,6 +177,10 @@ class CXRDataModule(LightningDataModule):
                 raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
         return parts
 
+    def skip_to(self, epoch: int, n_batches_done: int) -> None:
+        """Let training go on in an epoch after so many of its batches."""
+        self.first_epoch, self.n_batches_done = epoch, n_batches_done
+
     @property
     def n_cached(self) -> int | None:
         """Units of the network behind the ``features`` of a batch; None where it brings images."""
@@ -154,7 +188,7 @@ class CXRDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         sampler = EpochSampler(
-            self.repeats, self.seed, first_epoch=self.first_epoch, n_behind=self.n_behind * self.batch_size
+            self.repeats, self.seed, first_epoch=self.first_epoch, n_done=self.n_batches_done * self.batch_size
         )
         shares = BatchShares(sampler, self.batch_size, rank(), n_ranks())
         if self.features is not None:

@@ -35,12 +35,12 @@ class EpochSampler(Sampler[Draw]):
         repeats: (N,) how often an epoch draws each row on average, >= 0.
         seed: Of the order.
         first_epoch: The epoch that a training goes on in.
-        n_behind: Draws of that epoch that are behind and are not made again.
+        n_done: Draws of that epoch that are completed and are not made again.
     """
 
-    def __init__(self, repeats: NDArray[np.float64], seed: int, first_epoch: int = 0, n_behind: int = 0) -> None:
+    def __init__(self, repeats: NDArray[np.float64], seed: int, first_epoch: int = 0, n_done: int = 0) -> None:
         self.repeats, self.seed = repeats, seed
-        self.first_epoch, self.n_behind = first_epoch, n_behind
+        self.first_epoch, self.n_done = first_epoch, n_done
         self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,9 +49,9 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         rows, copies = draw_epoch(self.repeats, self.seed, self.epoch)
-        n_behind = self.n_behind if self.epoch == self.first_epoch else 0
+        n_done = self.n_done if self.epoch == self.first_epoch else 0
         epoch = self.epoch  # the draws are taken later, and set_epoch may come between
-        left = zip(rows[n_behind:], copies[n_behind:], strict=True)
+        left = zip(rows[n_done:], copies[n_done:], strict=True)
         return (Draw(epoch, int(row), int(copy)) for row, copy in left)
 
     def __len__(self) -> int:

@@ -8,11 +8,11 @@ import pandas as pd
 
 from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.core.console import say, show_path, show_steps
-from cxrlit.core.distributed import after_rank_0, from_rank_0, join_ranks
+from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import say_count
 from cxrlit.core.files import hash_file, write_csv
 from cxrlit.core.labels import LABELS
-from cxrlit.core.ranks import rank
+from cxrlit.core.ranks import on_rank_0, rank, rank_0_first
 from cxrlit.data.dataset import LoadedData, load_data
 from cxrlit.data.split import hash_split
 from cxrlit.evaluation.compare.command import compare_with_baseline
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     quiet_lightning()
     join_ranks(config.trainer)
     if config.predictions is not None:
-        return from_rank_0(lambda: evaluate_predictions(config))
+        return on_rank_0(evaluate_predictions)(config)
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:
@@ -76,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> Path | None:
 def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
     """Evaluate checkpoints on the validation and test images of their own split."""
     out = Path(config.out) if config.out else name_folder(checkpoints, config)
-    data = after_rank_0(lambda: load_home(checkpoints, config))
+    data = rank_0_first(load_home)(checkpoints, config)
     predictions, dropped = predict_parts(
         checkpoints,
         data,

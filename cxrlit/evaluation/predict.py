@@ -1,7 +1,6 @@
 """Checkpoints to probs: of one, or the mean of several; of the images as they are, or with their mirror images."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +14,9 @@ from rich import get_console
 from torch import Tensor
 
 from cxrlit.config import MachineConfig
-from cxrlit.core.distributed import after_rank_0, device_options, gather_over_ranks
+from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
-from cxrlit.core.ranks import n_ranks, rank
+from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.evaluation.predictions import make_predictions
@@ -69,7 +68,7 @@ def predict_parts(
     modules = {"none": (CXRModule,), "flip": (CXRModule, MirroredModule)}[tta]
     seen: CXRDataModule | None = None
     for checkpoint in checkpoints:
-        datamodule = after_rank_0(partial(open_images, checkpoint, data, machine, cache_dir))
+        datamodule = rank_0_first(open_images)(checkpoint, data, machine, cache_dir)
         if seen is not None and (differs := set(seen.dropped["image"]) ^ set(datamodule.dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
         seen = datamodule
@@ -111,7 +110,7 @@ def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.
 def open_images(checkpoint: Checkpoint, data: LoadedData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
     """The images as a checkpoint was trained to see them."""
     phase = checkpoint.config.phases.get(checkpoint.facts.phase)
-    return CXRDataModule(
+    datamodule = CXRDataModule(
         data,
         img_size=phase.img_size,
         batch_size=phase.batch_size,
@@ -119,6 +118,8 @@ def open_images(checkpoint: Checkpoint, data: LoadedData, machine: MachineConfig
         cache_dir=cache_dir,
         num_workers=machine.num_workers,
     )
+    datamodule.setup()
+    return datamodule
 
 
 def load_network(checkpoint: Checkpoint) -> CXRNet:

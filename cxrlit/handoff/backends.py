@@ -130,7 +130,7 @@ class TorchBackend:
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
-            features = self._network.extract(torch.from_numpy(images).unsqueeze(1))
-            logits = self._network.pool(features)
+            features = self._network.forward_features(torch.from_numpy(images).unsqueeze(1))
+            logits = self._network.forward_head(features)
         probs = logits.double().sigmoid().float().numpy()
         return Output(probs, features.numpy() if with_features else None)

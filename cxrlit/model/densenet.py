@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,30 +69,33 @@ class CXRNet(nn.Module):
         Returns:
             (B, L) float32 logits, under autocast too: pooling and head compute in float32.
         """
-        return self.pool(self.extract(images))
+        return self.forward_head(self.forward_features(images))
 
-    def extract(self, images: Tensor) -> Tensor:
+    def forward_features(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, none negative; h is S / 32."""
         n_frozen = count_frozen_units(self.units, set(filter(_trains, self.parameters())))
-        return self.finish(self.begin(images, n_frozen), n_frozen)
+        [maps] = self.forward_frozen(images, [n_frozen])
+        return self.forward_trainable(maps, n_frozen)
 
-    def begin(self, images: Tensor, n_units: int) -> Tensor:
-        """(B, 1, S, S) uint8 images to what the first units make of them, without autograd: nothing there trains.
+    def forward_frozen(self, images: Tensor, stops: Sequence[int]) -> list[Tensor]:
+        """The output of the first units, without autograd, since nothing there trains.
 
-        On a CPU a few images at a time: it is about a fifth faster.
+        On a CPU a few images are computed at a time, so that their maps stay in its caches: about a fifth faster.
+
+        Args:
+            images: (B, 1, S, S) uint8 gray values.
+            stops: Numbers of units, rising. One pass computes them all.
+
+        Returns:
+            For each stop the (B, C, h, w) maps after so many units.
         """
-        return self.begin_with_stops(images, [n_units])[0]
-
-    def begin_with_stops(self, images: Tensor, stops: Sequence[int]) -> list[Tensor]:
-        """What ``begin`` makes for each of some numbers of units, in rising order, on one way through them."""
         on_cpu = images.device.type == "cpu"
         n_few = IMAGES_A_THREAD * torch.get_num_threads() if on_cpu else max(len(images), 1)
         with torch.no_grad():
-            parts = [self.begin_few(few, stops) for few in torch.split(images, n_few)]
+            parts = [self._forward_frozen_few(few, stops) for few in torch.split(images, n_few)]
         return [torch.cat(made) for made in zip(*parts, strict=True)]
 
-    def begin_few(self, images: Tensor, stops: Sequence[int]) -> list[Tensor]:
-        """What ``begin_with_stops`` does, for all images at once."""
+    def _forward_frozen_few(self, images: Tensor, stops: Sequence[int]) -> list[Tensor]:
         pixels = images.to(torch.float32) / 255.0
         pixels = (pixels.expand(-1, 3, -1, -1) - self.mean) / self.std
         maps = pixels.contiguous(memory_format=torch.channels_last)
@@ -101,23 +105,27 @@ class CXRNet(nn.Module):
             made.append(maps)
         return made
 
-    def finish(self, maps: Tensor, n_units: int) -> Tensor:
-        """The rest of the way of ``begin``: to (B, 1024, h, w) float32 feature maps."""
+    def forward_trainable(self, maps: Tensor, n_units: int) -> Tensor:
+        """The units after the first ``n_units``: their input to (B, 1024, h, w) float32 feature maps."""
         return torch.relu(_run(self.units[n_units:], maps).float())
 
-    def resume(self, features: Tensor, n_units: int) -> Tensor:
-        """Logits from what the first units made; where that is all of them, from the (B, 1024) means of their maps."""
-        return self.classify(features) if n_units == len(self.units) else self.pool(self.finish(features, n_units))
+    def forward_from_features(self, features: Tensor, n_units: int) -> Tensor:
+        """(B, L) logits from the output of the first ``n_units``; of all units the (B, 1024) means of their maps."""
+        if n_units < len(self.units):
+            features = self.forward_trainable(features, n_units)
+        return self.forward_head(features)
 
-    def pool(self, features: Tensor) -> Tensor:
-        """(B, 1024, h, w) feature maps to (B, L) logits: the head is linear in the mean of each map."""
-        return self.classify(features.mean(dim=(2, 3)))
-
-    def classify(self, means: Tensor) -> Tensor:
-        """(B, 1024) float32 means of the feature maps to (B, L) logits."""
+    def forward_head(self, features: Tensor) -> Tensor:
+        """(B, 1024, h, w) float32 feature maps, or the (B, 1024) means of them, to (B, L) logits."""
+        means = features.mean(dim=(2, 3)) if features.ndim == 4 else features
         with torch.autocast(means.device.type, enabled=False):
             logits: Tensor = self.head(means)
         return logits
+
+    def compile_parts(self) -> None:
+        """Let both parts, what is frozen and the rest, be compiled at their first batch of each shape."""
+        for name in ("_forward_frozen_few", "forward_trainable"):
+            setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
 
 def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
@@ -142,6 +150,20 @@ def count_frozen_units(units: Sequence[nn.Module], trained: Collection[nn.Parame
         if any(parameter in trained for parameter in unit.parameters()):
             return number
     return len(units)
+
+
+@cache
+def count_cacheable_units(n_unfreeze: int, freeze_bn: bool) -> int:
+    """How many of the first units nothing trains in, when the last ``n_unfreeze`` layers do; 0 to 66.
+
+    Their output is the same in each epoch, so it can be kept.
+
+    >>> count_cacheable_units(0, True), count_cacheable_units(427, False)
+    (66, 0)
+    """
+    with torch.device("meta"):
+        network = CXRNet("unit", n_labels=1)
+    return count_frozen_units(network.units, set(list_trainable(network, n_unfreeze, freeze_bn)))
 
 
 def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXRNet:
@@ -207,27 +229,13 @@ def list_trainable(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> list[nn
     if not 0 <= n_unfreeze <= N_LAYERS:
         raise ValueError(f"n_unfreeze is {n_unfreeze}, not 0 to {N_LAYERS}")
     parameters = list(network.head.parameters())
-    for module in _last_modules(network, n_unfreeze):
+    for module in list_last_modules(network, n_unfreeze):
         if not (freeze_bn and isinstance(module, nn.BatchNorm2d)):
             parameters += module.parameters()
     return parameters
 
 
-def unfreeze_last(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
-    """Set ``requires_grad`` of every parameter so that exactly those of ``list_trainable`` train."""
-    trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze, freeze_bn)}
-    for parameter in network.parameters():
-        parameter.requires_grad_(id(parameter) in trainable)
-
-
-def set_batch_norm_modes(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
-    """BatchNorms of the trained layers use and update the batch's statistics, all others keep theirs."""
-    training = {id(module) for module in _last_modules(network, n_unfreeze)} if not freeze_bn else set()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.train(id(module) in training)
-
-
-def _last_modules(network: CXRNet, n_unfreeze: int) -> list[nn.Module]:
+def list_last_modules(network: CXRNet, n_unfreeze: int) -> list[nn.Module]:
+    """The modules with weights among the last ``n_unfreeze`` layers."""
     layers = list_layers(network)
     return [module for _, module in layers[len(layers) - n_unfreeze :] if module is not None]

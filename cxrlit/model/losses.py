@@ -3,13 +3,18 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from cxrlit.config.train import LossConfig
+from cxrlit.core.console import say
 from cxrlit.core.distributed import sum_over_ranks
 from cxrlit.core.ranks import n_ranks
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.index import read_targets
 
 
 def capped_pos_weight(
@@ -33,6 +38,32 @@ def capped_pos_weight(
     ratio = negatives / np.where(positives == 0, 1, positives)
     weight = np.where(positives == 0, cap, np.minimum(ratio, cap))
     return np.where(positives + negatives == 0, 1, weight).astype(np.float32)
+
+
+def weigh_positives(config: LossConfig, datamodule: CXRDataModule) -> pd.DataFrame:
+    """Counts of the training part and the weight of each label's positives, printed.
+
+    Returns:
+        The table of ``pos_weight.csv``: ``label``, ``positives``, ``negatives``, ``weight``; a row a label.
+    """
+    labels = datamodule.data.labels
+    targets = read_targets(datamodule.parts["train"], labels)
+    cap, repeats = config.pos_weight_cap, datamodule.repeats
+    weight = capped_pos_weight(targets, cap, repeats) if cap is not None else np.ones(len(labels), np.float32)
+    table = pd.DataFrame(
+        {
+            "label": labels,
+            "positives": (targets == 1).sum(axis=0),
+            "negatives": (targets == 0).sum(axis=0),
+            "weight": weight,
+        }
+    )
+    trained = table[table["positives"] + table["negatives"] > 0]
+    shown = ", ".join(f"{row.label} {row.weight:.2f}" for row in trained.itertuples())
+    say(f"Weight of positives ({config.name}): {shown}")
+    for label in trained.loc[trained["positives"] == 0, "label"]:
+        say(f"warning: {label} has no positive in training: it cannot be learned", style="yellow")
+    return table
 
 
 def masked_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:

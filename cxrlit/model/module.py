@@ -83,7 +83,7 @@ class CXRModule(LightningModule):
             logits: Tensor = self(batch["image"])
             return logits
         assert self.n_cached is not None
-        return self.network.resume(batch["features"], self.n_cached)
+        return self.network.forward_from_features(batch["features"], self.n_cached)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Returns ``loss``, to go backward from; ``mean_loss`` and ``n_images`` of the global batch."""

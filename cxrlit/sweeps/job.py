@@ -21,7 +21,7 @@ from cxrlit.sweeps.record import Point, Pruned, Record, name_record, write_recor
 from cxrlit.training.checkpoint import START_EPOCH
 
 if TYPE_CHECKING:
-    from cxrlit.training.phase import Result
+    from cxrlit.training.phase_folder import Result
 
 
 @dataclass(frozen=True)

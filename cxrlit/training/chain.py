@@ -1,29 +1,41 @@
 """Train up to a goal: plan the chain, reuse what is finished, go on with what was cut off, run the rest."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
+from hydra.utils import instantiate
 from pytorch_lightning import Callback
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.console import say, show_path
-from cxrlit.core.distributed import after_rank_0, from_rank_0, join_ranks
-from cxrlit.core.files import hold_lock
-from cxrlit.core.ranks import rank
-from cxrlit.core.signals import catch_signals
+from cxrlit.core.distributed import join_ranks
+from cxrlit.core.errors import ConfigError
+from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import LoadedData, load_data
-from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
+from cxrlit.model.module import build_optimizer
+from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint, start_network
 from cxrlit.training.checks import check_ancestors, check_images, check_labels, check_start
 from cxrlit.training.hardware import check_accelerator
-from cxrlit.training.phase import Result, run_phase, start_network
-from cxrlit.training.phase_folder import read_done
+from cxrlit.training.phase import PhaseRun, build_callbacks
+from cxrlit.training.phase_folder import Result
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
-from cxrlit.training.resume import drop_states
-from cxrlit.training.trainer import check_buildable, quiet_lightning
+from cxrlit.training.trainer import quiet_lightning
 
-TO_RUN = ("run", "resume", "start over")
+
+class Start(NamedTuple):
+    """What the chain starts from.
+
+    Attributes:
+        checkpoint: The checkpoint that ``init_from`` names; None: what ``model.weights`` says.
+        trained_patients: Patients that it was trained on.
+        content: Hash of the weights.
+    """
+
+    checkpoint: Path | None
+    trained_patients: set[str]
+    content: str
 
 
 def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
@@ -42,56 +54,74 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     quiet_lightning()
     check_accelerator(config.trainer.accelerator)
     join_ranks(config.trainer)
-    before: Path | None = None
-    seen: set[str] = set()
-    if config.init_from is not None:
-        before = find_checkpoint(Path(config.init_from)).resolve()
-        config = config.model_copy(update={"init_from": str(before)})
-        seen = from_rank_0(partial(read_start, before, config))
-    start = from_rank_0(partial(hash_start, config))
-    data = after_rank_0(partial(load_data, config.data, config.labels, Path(config.cache_dir)))
-    phases, precision = from_rank_0(partial(plan_work, config, data, seen, start, before))
+    start = read_start(config)
+    if start.checkpoint is not None:
+        config = config.model_copy(update={"init_from": str(start.checkpoint)})
+    data = rank_0_first(load_data)(config.data, config.labels, Path(config.cache_dir))
+    phases, precision = plan_and_check(config, data, start)
 
+    previous, goal = start.checkpoint, phases[-1]
     for number, phase in enumerate(phases, start=1):
-        if phase.status in TO_RUN:
-            later = [other for other in phases[number:] if other.status in TO_RUN]
-            waiting = f"waiting for another process that trains {show_path(phase.folder)}"
-            with catch_signals(), hold_lock(phase.folder, waiting) if rank() == 0 else nullcontext():
-                if from_rank_0(partial(read_done, phase.folder)) is None:
-                    run_phase(phase, config, data, precision, before, later, callbacks if phase is phases[-1] else ())
         if phase.status != "not needed":
-            from_rank_0(partial(drop_states, phase.folder))  # where a kill came between the record and this
-        before = phase.folder
-    facts = from_rank_0(partial(read_done, phases[-1].folder))
-    assert facts is not None
-    result = Result(phases[-1].folder, facts["best_epoch"], facts["best_val_auroc_macro"])
+            later = [other for other in phases[number:] if other.is_to_run]
+            watching = callbacks if phase is goal else ()
+            result = PhaseRun(phase, config, data, precision, previous, later, watching).complete()
+        previous = phase.folder
     say(f"Trained: {show_path(result.folder)} ({result.describe()}, {data.describe_split()})")
     say(f"Evaluate it: python evaluate.py ckpt={show_path(result.folder)}")
     return result
 
 
-def read_start(path: Path, config: TrainConfig) -> set[str]:
-    """Check what ``init_from`` names; the patients that it was trained on."""
+@on_rank_0
+def read_start(config: TrainConfig) -> Start:
+    """Read and check what the chain starts from.
+
+    Raises:
+        CheckpointError: The checkpoint or the file of weights cannot be used.
+        ConfigError: The checkpoint has other labels or another normalization.
+    """
+    if config.init_from is None:
+        return Start(None, set(), hash_start(config))
+    path = find_checkpoint(Path(config.init_from)).resolve()
     checkpoint = read_checkpoint(path)
     check_start(checkpoint, config)
-    return set(checkpoint.facts.trained_patients)
+    content = hash_start(config.model_copy(update={"init_from": str(path)}))
+    return Start(path, set(checkpoint.facts.trained_patients), content)
 
 
-def plan_work(
-    config: TrainConfig, data: LoadedData, seen_patients: set[str], start: str, before: Path | None
-) -> tuple[list[PlannedPhase], Precision]:
+@on_rank_0
+def plan_and_check(config: TrainConfig, data: LoadedData, start: Start) -> tuple[list[PlannedPhase], Precision]:
     """Plan the chain, print the plan, and check it: what can fail does so here, before anything is written."""
-    check_ancestors(data, seen_patients)
-    phases, precision = plan_chain(config, data, start)
+    check_ancestors(data, start.trained_patients)
+    phases, precision = plan_chain(config, data, start.content)
     print_data(data)
     print_plan(phases, precision)
-    if any(phase.status in TO_RUN for phase in phases):
+    if any(phase.is_to_run for phase in phases):
         check_labels(data)
     for phase in phases:
-        if phase.status in TO_RUN:
+        if phase.is_to_run:
             check_buildable(phase, config)
         elif phase.status == "done":
             check_images(phase, config, data)
-    if phases[0].status in TO_RUN:
-        start_network(config, before)
+    if phases[0].is_to_run:
+        start_network(config, start.checkpoint)
     return phases, precision
+
+
+def check_buildable(phase: PlannedPhase, config: TrainConfig) -> None:
+    """Optimizer, scheduler, callbacks and logger take the arguments that they are given.
+
+    Raises:
+        ConfigError: One of them does not, or a callback is none.
+    """
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    try:
+        build_optimizer(weights, phase.config.lr, config.optimizer, phase.config.scheduler, n_steps=1000)
+        callbacks = build_callbacks(phase, config, {})
+        if config.logger is not None:
+            instantiate(config.logger, save_dir=str(phase.folder))
+    except Exception as error:  # any class may be named in the config, and raise anything
+        raise ConfigError(f"phases.{phase.name}: {error}") from None
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: {type(callback).__name__} is not a callback of Lightning")

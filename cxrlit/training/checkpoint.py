@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
+from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.model.densenet import CXRNet
+from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import check_finite
 from cxrlit.training.archive import read_archive, write_archive
 
@@ -200,3 +201,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return Checkpoint(path=path, facts=facts, config=config, weights=weights)
+
+
+@rank_0_first
+def start_network(config: TrainConfig, previous: Path | None) -> tuple[CXRNet, set[str], list[str]]:
+    """The network that a phase starts from, the patients that it was trained on, and the phases behind it.
+
+    Args:
+        config: The resolved config of the chain.
+        previous: A checkpoint or phase folder; None: what ``model.weights`` says.
+    """
+    normalize, n_labels = config.model.normalize, len(config.labels)
+    if previous is None:
+        assert config.model.weights is not None  # read_config sees to it
+        return build_network(config.model.weights, normalize, n_labels, config.seed), set(), []
+    checkpoint = read_checkpoint(previous)
+    network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
+    facts = checkpoint.facts
+    return network, set(facts.trained_patients), [*facts.history, f"{facts.phase}-{facts.phase_id}"]

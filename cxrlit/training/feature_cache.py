@@ -26,10 +26,11 @@ from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.console import say, show_path
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged
+from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.feature_dataset import Features, pack
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
-from cxrlit.model.densenet import CXRNet, count_frozen_units, list_trainable
+from cxrlit.model.densenet import CXRNet
 from cxrlit.training.hardware import choose_device
 from cxrlit.training.phase_folder import read_versions
 from cxrlit.training.plan import TRAINING_VERSION, PlannedPhase
@@ -49,6 +50,7 @@ class Pass(NamedTuple):
     paths: Mapping[int, Path]
 
 
+@rank_0_first
 def open_features(
     network: CXRNet,
     phase: PlannedPhase,
@@ -62,7 +64,7 @@ def open_features(
     Args:
         network: As the phase starts from it.
         phase: What they are for.
-        later: The phases after it that are to be trained: what lies on the way of these features is kept for them.
+        later: The phases after it that are to be trained; features they need are kept in the same pass.
         config: The resolved config of the chain.
         precision: bf16 or fp32.
         datamodule: The images of the phase.
@@ -70,7 +72,7 @@ def open_features(
     Raises:
         ConfigError: The disk has no room for them.
     """
-    n_units, along = _count_units(network, phase), _find_along(network, phase, later)
+    n_units, along = phase.n_cached_units, find_along(phase, later)
     folders = {units: _name_folder(network, units, config, precision, datamodule) for units in {n_units, *along}}
     loaders = {f"train-{view}": partial(datamodule.view_dataloader, view) for view in range(phase.n_views)}
     loaders["val"] = partial(datamodule.plain_dataloader, "val")
@@ -112,22 +114,17 @@ def open_features(
     return Features(n_units, [arrays[f"train-{view}"] for view in range(phase.n_views)], arrays["val"])
 
 
-def _count_units(network: CXRNet, phase: PlannedPhase) -> int:
-    """The first units, those without anything that a phase trains."""
-    trained = list_trainable(network, phase.config.n_unfreeze, phase.config.freeze_bn)
-    return count_frozen_units(network.units, set(trained))
+def find_along(phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, int]:
+    """Units and views of later phases whose features the same pass can keep.
 
-
-def _find_along(network: CXRNet, phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, int]:
-    """Units and views of later phases whose features come about on the way: they see the same images, and no phase
-    before them trains what they take as it is.
+    They see the same images, and no phase before them trains any of those units.
     """
     along: dict[int, int] = {}
-    untouched = _count_units(network, phase)
+    untouched = phase.n_cached_units
     for other in later:
-        n_units = _count_units(network, other)
+        n_units = other.n_cached_units
         same = (phase.config.img_size, phase.config.batch_size) == (other.config.img_size, other.config.batch_size)
-        if other.n_views and same and n_units < untouched:
+        if same and 0 < n_units < untouched:
             along[n_units] = other.n_views
         untouched = min(untouched, n_units)
     return along
@@ -194,9 +191,9 @@ def _write(network: CXRNet, one: Pass, device: str) -> None:
 
 def _make(network: CXRNet, images: Tensor, stops: Sequence[int]) -> list[NDArray[Any]]:
     """What is kept of images at each stop."""
-    made = network.begin_with_stops(images, stops)
+    made = network.forward_frozen(images, stops)
     if stops[-1] == len(network.units):
-        made[-1] = network.finish(made[-1], stops[-1]).mean(dim=(2, 3))
+        made[-1] = network.forward_trainable(made[-1], stops[-1]).mean(dim=(2, 3))
     return [pack(maps) for maps in made]
 
 

@@ -1,4 +1,4 @@
-"""What of a machine may change a result: settled when a phase begins, and kept when it goes on elsewhere."""
+"""Hardware settings that affect results (threads, precision), fixed when a phase starts and kept on resume."""
 
 import os
 import shutil
@@ -11,7 +11,6 @@ import torch
 from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
-from cxrlit.model.densenet import CXRNet
 from cxrlit.training.phase_folder import read_versions
 
 
@@ -35,16 +34,14 @@ def use_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def compile_network(network: CXRNet) -> None:
-    """Let both parts of a network, what is frozen and the rest, be compiled at their first batch of each shape.
+def check_compiler() -> None:
+    """Refuse ``trainer.compile`` without a C++ compiler.
 
     Raises:
-        ConfigError: There is no C++ compiler.
+        ConfigError: There is none.
     """
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise ConfigError("trainer.compile=true: torch.compile needs a C++ compiler, such as g++; there is none")
-    for name in ("begin_few", "finish"):
-        setattr(network, name, torch.compile(getattr(network, name), dynamic=False))
 
 
 def compare_versions(record: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -14,10 +14,31 @@ import yaml
 from cxrlit.config import TrainConfig
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import hash_file, write_csv, write_json, write_text
+from cxrlit.core.ranks import on_rank_0
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.training.checkpoint import START_EPOCH
 
 RECORD = "phase.json"
 PACKAGES = ("cxrlit", "torch", "torchvision", "pytorch-lightning")
+
+
+class Result(NamedTuple):
+    """A finished phase.
+
+    Attributes:
+        folder: Where it lives: ``best.ckpt`` and the tables.
+        best_epoch: Epoch of the best weights, from 0; -1: the weights that the phase started from.
+        best_val_auroc_macro: Validation macro AUROC after it.
+    """
+
+    folder: Path
+    best_epoch: int
+    best_val_auroc_macro: float
+
+    def describe(self) -> str:
+        if self.best_epoch == START_EPOCH:
+            return f"the weights that it started from, validation macro AUROC {self.best_val_auroc_macro:.4f}"
+        return f"best epoch {self.best_epoch + 1}, validation macro AUROC {self.best_val_auroc_macro:.4f}"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -51,6 +72,21 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     if not best.is_file() or hash_file(best) != record.get("best_sha256"):
         raise CheckpointError(f"{best}: it is not the file that training wrote: remove {folder} to train it anew")
     return record
+
+
+@on_rank_0
+def read_result(folder: Path) -> Result | None:
+    """What a finished phase ended with; None where it is not finished."""
+    record = read_done(folder)
+    if record is None:
+        return None
+    return Result(folder, record["best_epoch"], record["best_val_auroc_macro"])
+
+
+@on_rank_0
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``phase.json``."""
+    write_json(folder / RECORD, dict(record))
 
 
 def begin_folder(

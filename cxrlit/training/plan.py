@@ -9,13 +9,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cxrlit.config import N_LAYERS, PHASE_NAMES, PhaseConfig, PhaseName, Precision, Target, TrainConfig
+from cxrlit.config import PHASE_NAMES, PhaseConfig, PhaseName, Precision, Target, TrainConfig
 from cxrlit.core.console import print_table, say, show_path
 from cxrlit.core.errors import CheckpointError, say_count
 from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.split import SPLITS
+from cxrlit.model.densenet import count_cacheable_units
 from cxrlit.model.weights import IMAGENET_FILE
 from cxrlit.training.hardware import choose_precision
 from cxrlit.training.instantiate import REQUIRED_CALLBACKS, check_targets, merge_callbacks
@@ -48,7 +49,8 @@ class PlannedPhase:
         status: ``done``; ``run``; ``resume`` where an earlier try was cut off, or ``start over`` where it left nothing
             to go on from; or ``not needed`` where a later phase is done.
         position: Where a phase to resume goes on.
-        n_views: Augmented views of each image whose features it keeps; 0: it computes every image in every epoch.
+        n_cached_units: The first units of the network, whose output is kept; 0: every epoch computes every image.
+        n_views: Augmented views of each training image whose output is kept.
     """
 
     name: PhaseName
@@ -58,7 +60,13 @@ class PlannedPhase:
     folder: Path
     status: str
     position: Position | None = None
+    n_cached_units: int = 0
     n_views: int = 0
+
+    @property
+    def is_to_run(self) -> bool:
+        """Whether there is work to do for it."""
+        return self.status in ("run", "resume", "start over")
 
 
 def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, start: str) -> list[PlannedPhase]:
@@ -85,7 +93,8 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
             for key, spec in callbacks.items()
             if spec["_target_"] not in DISPLAY_TARGETS and key not in REQUIRED_CALLBACKS
         }
-        n_views = _count_views(config, phase)
+        n_units = count_cacheable_units(phase.n_unfreeze, phase.freeze_bn) if config.cache_features else 0
+        n_views = count_views(config, phase) if n_units else 0
         id_ = hash_value(
             {
                 "version": [TRAINING_VERSION, PREPROCESSING_VERSION],
@@ -109,7 +118,7 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
         )
         folder = Path(config.runs_dir) / config.run / f"{name}-{id_}"
         status, position = _read_status(folder, id_)
-        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, status, position, n_views))
+        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, status, position, n_units, n_views))
         start = id_
     last_done = max((number for number, phase in enumerate(planned) if phase.status == "done"), default=0)
     return [
@@ -134,9 +143,8 @@ def plan_chain(config: TrainConfig, data: LoadedData, start: str) -> tuple[list[
     return phases, precision
 
 
-def _count_views(config: TrainConfig, phase: PhaseConfig) -> int:
-    if not config.cache_features or phase.n_unfreeze > N_LAYERS - 3:  # the first convolution is the third layer
-        return 0
+def count_views(config: TrainConfig, phase: PhaseConfig) -> int:
+    """Augmented views of each training image that a phase with cached features keeps."""
     augmented = any(config.augment.model_dump().values())
     return min(config.feature_views, phase.max_epochs) if augmented else 1
 

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError
+from cxrlit.core.files import sweep_staged
 from cxrlit.training.archive import read_archive
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
+from cxrlit.training.phase_folder import read_record
 
 KEPT = 2
 """States of a phase that are kept: the newest, and one to fall back to."""
@@ -95,6 +98,34 @@ def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[s
             continue
         return point, faults
     return None, faults
+
+
+def choose_resume(folder: Path, name: str, phase_id: str, files_sha256: str) -> ResumePoint | None:
+    """What a phase goes on from, after what cannot be used was removed; None: it starts over.
+
+    Args:
+        folder: The phase folder.
+        name: Name of the phase, for messages.
+        phase_id: Id of the phase.
+        files_sha256: Hash of the image files as they are now.
+    """
+    record = read_record(folder)
+    if record is None:
+        return None
+    if record.get("files_sha256") != files_sha256:
+        say(f"warning: images have changed since {name} was begun: it starts over", style="yellow")
+        return None
+    point, faults = find_resume(folder, phase_id)
+    goes_on = f"{name} starts over" if point is None else f"going on from {point.position.describe()}"
+    for fault in faults:
+        say(f"warning: {fault}; {goes_on}", style="yellow")
+    if point is None:
+        return None
+    for path in list_states(folder)[: len(faults)]:
+        path.unlink()  # or it would be the newest again
+    sweep_staged(folder)
+    say(f"Going on from {point.position.describe()}")
+    return point
 
 
 def read_position(path: Path, phase_id: str) -> Position:

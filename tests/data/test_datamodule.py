@@ -42,7 +42,9 @@ def augment() -> Augment:
 
 def make_datamodule(data: LoadedData, cache_dir: Path, **changes: Any) -> CXRDataModule:
     options = {"img_size": SIZE, "batch_size": 8, "resize": "pad", "num_workers": 0, "seed": 0, **changes}
-    return CXRDataModule(data, cache_dir=cache_dir, **options)
+    datamodule = CXRDataModule(data, cache_dir=cache_dir, **options)
+    datamodule.setup()
+    return datamodule
 
 
 def join(batches: Iterable[Batch]) -> Batch:
@@ -220,7 +222,7 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
 ) -> None:
     options = {"augment": augment if augmented else None, "num_workers": num_workers, "batch_size": 8}
     whole, rest = (make_datamodule(data, tmp_path, **options) for _ in range(2))
-    rest.first_epoch, rest.n_behind = 2, 3
+    rest.first_epoch, rest.n_batches_done = 2, 3
     loaders = [whole.train_dataloader(), rest.train_dataloader()]
     assert len(loaders[0]) == len(loaders[1])
     loaders[0].batch_sampler.sampler.set_epoch(2)
@@ -228,7 +230,7 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
     assert len(left) == len(batches) - 3
     assert equal(join(left), join(batches[3:]))
     assert equal(read_epoch(loaders[0], 3), read_epoch(loaders[1], 3))
-    rest.n_behind = len(batches)
+    rest.n_batches_done = len(batches)
     assert list(rest.train_dataloader()) == []
 
 

@@ -270,6 +270,7 @@ def test_damaged_images_of_several_sources_keep_their_full_names(
     bad.write_bytes(b"damaged")
     data = load_data(make_several(nih_tree, other_table), LABELS, nih_tree)
     datamodule = CXRDataModule(data, img_size=48, batch_size=8, resize="pad", cache_dir=tmp_path)
+    datamodule.setup()
     assert datamodule.dropped["image"].tolist() == [f"table/{bad.name}"]
     assert f"table/{bad.name}" not in pd.concat(datamodule.parts.values())["image"].tolist()
 

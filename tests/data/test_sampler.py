@@ -43,7 +43,7 @@ def test_an_order_that_was_begun_keeps_its_epoch() -> None:
 
 @pytest.mark.parametrize("repeats", [np.ones(50), np.full(40, 1.3)])
 def test_an_epoch_that_goes_on_leaves_out_what_is_behind(repeats: np.ndarray) -> None:
-    whole, rest = EpochSampler(repeats, 5), EpochSampler(repeats, 5, first_epoch=2, n_behind=7)
+    whole, rest = EpochSampler(repeats, 5), EpochSampler(repeats, 5, first_epoch=2, n_done=7)
     whole.set_epoch(2)
     assert list(rest) == list(whole)[7:]  # before anybody told it the epoch
     assert len(rest) == len(whole)
@@ -51,7 +51,7 @@ def test_an_epoch_that_goes_on_leaves_out_what_is_behind(repeats: np.ndarray) ->
         whole.set_epoch(epoch)
         rest.set_epoch(epoch)
         assert list(rest) == list(whole)[7 if epoch == 2 else 0 :]
-    assert list(EpochSampler(repeats, 5, first_epoch=1, n_behind=10_000)) == []
+    assert list(EpochSampler(repeats, 5, first_epoch=1, n_done=10_000)) == []
 
 
 def test_rare_positives_are_repeated_by_the_rule() -> None:

@@ -89,8 +89,8 @@ def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
         images = make_images(n_images, seed=n_images)
         output = predictor.backend.run(images, with_features=True)
         with torch.no_grad():
-            features = network.extract(torch.from_numpy(images).unsqueeze(1))
-            probs = network.pool(features).sigmoid()
+            features = network.forward_features(torch.from_numpy(images).unsqueeze(1))
+            probs = network.forward_head(features).sigmoid()
         assert np.abs(output.probs - probs.numpy()).max() < 1e-5
         assert output.features is not None
         assert np.abs(output.features - features.numpy()).max() < 1e-3 * float(features.max())

@@ -10,16 +10,9 @@ from torchvision.models import densenet121
 
 from cxrlit.config import N_LAYERS
 from cxrlit.core.labels import LABELS
-from cxrlit.model.densenet import (
-    IMAGES_A_THREAD,
-    NORMALIZE,
-    CXRNet,
-    build_network,
-    list_layers,
-    list_trainable,
-    set_batch_norm_modes,
-    unfreeze_last,
-)
+from cxrlit.model.densenet import IMAGES_A_THREAD, NORMALIZE, CXRNet, build_network, list_layers, list_trainable
+from cxrlit.training.callbacks.freeze_batch_norm import set_batch_norm_modes
+from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
 
 # Read off Keras 3: DenseNet121(include_top=False), the last n layers trainable.
 KERAS = {
@@ -137,13 +130,13 @@ def test_logits_are_those_of_torchvision(normalize: str) -> None:
 def test_what_is_frozen_is_computed_a_few_images_at_a_time(network: CXRNet, n_images: int) -> None:
     images = torch.randint(0, 256, (n_images, 1, 64, 64), dtype=torch.uint8)
     network.eval()
-    with patch.object(network, "begin_few", wraps=network.begin_few) as few:
-        made = network.begin(images, 20)
+    with patch.object(network, "_forward_frozen_few", wraps=network._forward_frozen_few) as few:
+        [made] = network.forward_frozen(images, [20])
     numbers = [len(call.args[0]) for call in few.call_args_list]
     assert sum(numbers) == n_images
     assert max(numbers) == min(n_images, IMAGES_A_THREAD * torch.get_num_threads())
     with torch.no_grad():
-        torch.testing.assert_close(made, network.begin_few(images, [20])[0], rtol=0, atol=1e-4)
+        torch.testing.assert_close(made, network._forward_frozen_few(images, [20])[0], rtol=0, atol=1e-4)
 
 
 def test_logits_are_float32_under_autocast(network: CXRNet) -> None:

@@ -17,10 +17,10 @@ from cxrlit.config import PhaseConfig
 from cxrlit.core.errors import ConfigError
 from cxrlit.data.feature_dataset import Features, pack, restore
 from cxrlit.data.sampler import Draw
-from cxrlit.model.densenet import build_network, count_frozen_units, list_trainable, unfreeze_last
+from cxrlit.model.densenet import build_network, count_cacheable_units, count_frozen_units, list_trainable
+from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
 from cxrlit.training.checkpoint import read_checkpoint
-from cxrlit.training.feature_cache import Pass, _compute, _create, _find_along, _open
-from cxrlit.training.hardware import compile_network
+from cxrlit.training.feature_cache import Pass, _compute, _create, _open, find_along
 from cxrlit.training.plan import PlannedPhase
 
 CACHED = ("cache_features=true", "trainer.precision=fp32")
@@ -33,15 +33,16 @@ def test_the_two_parts_of_a_network_are_the_network(n_unfreeze: int) -> None:
     unfreeze_last(network, n_unfreeze, freeze_bn=True)
     trained = set(list_trainable(network, n_unfreeze, freeze_bn=True))
     n_units = count_frozen_units(network.units, trained)
-    made = network.begin(images, n_units)
+    assert n_units == count_cacheable_units(n_unfreeze, freeze_bn=True)
+    [made] = network.forward_frozen(images, [n_units])
     assert not made.requires_grad
     assert not trained & {weight for unit in network.units[:n_units] for weight in unit.parameters()}
     if n_units < len(network.units):
         assert trained & set(network.units[n_units].parameters())
     else:
-        made = network.finish(made, n_units).mean(dim=(2, 3))
+        made = network.forward_trainable(made, n_units).mean(dim=(2, 3))
     kept = restore(pack(made))
-    assert torch.equal(network.resume(kept, n_units), network(images))
+    assert torch.equal(network.forward_from_features(kept, n_units), network(images))
 
 
 def test_what_is_kept_has_its_bits() -> None:
@@ -68,7 +69,8 @@ def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
         img_size=img_size, batch_size=8, n_unfreeze=n_unfreeze, n_unfreeze_schedule=None, freeze_bn=True, lr=1e-3,
         max_epochs=2, scheduler=None, require_improvement=False, callbacks={},
     )  # fmt: skip
-    return PlannedPhase("frozen", config, {}, "id", Path(), "run", n_views=n_views)
+    n_units = count_cacheable_units(n_unfreeze, freeze_bn=True)
+    return PlannedPhase("frozen", config, {}, "id", Path(), "run", n_cached_units=n_units, n_views=n_views)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
     [
         ([plan(100)], {51: 2}),
         ([plan(100, n_views=1)], {51: 1}),
-        ([plan(100, n_views=0)], {}),
+        ([plan(427, n_views=0)], {}),
         ([plan(100, img_size=64)], {}),
         ([plan(50), plan(100)], {58: 2, 51: 2}),
         ([plan(100), plan(50)], {51: 2}),  # what it takes as it is, the first trains
@@ -85,8 +87,7 @@ def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
     ],
 )
 def test_what_lies_on_the_way(later: list[PlannedPhase], along: dict[int, int]) -> None:
-    network = build_network("none", "imagenet", 8, seed=0)
-    assert _find_along(network, plan(0), later) == along
+    assert find_along(plan(0), later) == along
 
 
 def test_a_disk_without_room_is_told_before_anything_is_computed(
@@ -187,7 +188,7 @@ def test_what_an_earlier_phase_trains_is_not_kept_on_the_way(lab: Lab, tmp_path:
 def test_a_compiled_part_is_that_part() -> None:
     network = build_network("none", "imagenet", 8, seed=0).eval()
     images = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    plain = network.begin(images, 5)
-    compile_network(network)
-    assert torch.allclose(network.begin(images, 5), plain, atol=1e-5)
+    [plain] = network.forward_frozen(images, [5])
+    network.compile_parts()
+    assert torch.allclose(network.forward_frozen(images, [5])[0], plain, atol=1e-5)
     assert list(network.state_dict()) == list(build_network("none", "imagenet", 8, seed=0).state_dict())

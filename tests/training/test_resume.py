@@ -26,6 +26,7 @@ from cxrlit.training import phase as phase_module
 from cxrlit.training.archive import read_archive
 from cxrlit.training.callbacks import epoch_report
 from cxrlit.training.hardware import compare_versions
+from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import read_versions
 from cxrlit.training.resume import find_resume, list_states, read_rng, restore_rng
 
@@ -100,7 +101,7 @@ def read_part(folder: Path, part: str) -> pd.DataFrame:
 MOMENTS = {
     "before anything was saved": (CXRModule, "training_step", 2, "start over"),
     "in a validation": (CXRModule, "validation_step", 2, f"resume at epoch 2, step {2 * STEPS_AN_EPOCH}"),
-    "while its files are finished": (phase_module, "keep_best", 1, "resume at epoch"),
+    "while its files are finished": (PhaseRun, "keep_best", 1, "resume at epoch"),
 }
 
 

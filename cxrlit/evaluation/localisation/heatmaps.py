@@ -49,8 +49,8 @@ def make_heatmaps(network: CXRNet, images: Tensor, method: Method = "gradcam") -
     Memory: 1,024 float32 maps of h x w an image.
     """
     with evaluating(network):
-        features = network.extract(images)
-    logits = network.pool(features)
+        features = network.forward_features(images)
+    logits = network.forward_head(features)
     with torch.autocast(images.device.type, enabled=False):
         maps = weigh_features(features, network.head.weight, method)
     if not torch.isfinite(maps).all():

@@ -8,9 +8,8 @@ import pandas as pd
 
 from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
 from cxrlit.core.console import show_steps
-from cxrlit.core.distributed import after_rank_0
 from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, say_count
-from cxrlit.core.ranks import rank
+from cxrlit.core.ranks import rank, rank_0_first
 from cxrlit.data.dataset import LoadedData, load_data, read_data
 from cxrlit.data.split import split_by_patient
 from cxrlit.evaluation.measure.assessment import (
@@ -63,8 +62,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         ConfigError: Settings say otherwise than what is fixed at home.
     """
     home_folder = name_folder(checkpoints, config)
-    point, home_table = after_rank_0(lambda: read_home(home_folder, checkpoints, config))
-    data = after_rank_0(lambda: load_other(checkpoints, config))
+    point, home_table = rank_0_first(read_home)(home_folder, checkpoints, config)
+    data = rank_0_first(load_other)(checkpoints, config)
     predictions, dropped = predict_parts(
         checkpoints,
         data,

@@ -1,4 +1,4 @@
-"""Owns the mode of every BatchNorm."""
+"""Which BatchNorms keep their statistics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from cxrlit.model.densenet import set_batch_norm_modes
+from cxrlit.model.densenet import CXRNet, list_last_modules
 from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule, network_of
 
 
@@ -41,3 +41,11 @@ class FreezeBatchNorm(Callback):
         # A validation, another callback or a user's hook may have called train() since the epoch began.
         for module in self._frozen:
             module.eval()
+
+
+def set_batch_norm_modes(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
+    """BatchNorms of the trained layers use and update the batch's statistics, all others keep theirs."""
+    training = {id(module) for module in list_last_modules(network, n_unfreeze)} if not freeze_bn else set()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(id(module) in training)

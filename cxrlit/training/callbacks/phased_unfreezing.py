@@ -1,4 +1,4 @@
-"""Owns which parameters train."""
+"""Which parameters train: the head and the last layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.core.errors import ConfigError
-from cxrlit.model.densenet import CXRNet, list_trainable, unfreeze_last
+from cxrlit.model.densenet import CXRNet, list_trainable
 from cxrlit.model.module import CXRModule
 
 
@@ -79,9 +79,15 @@ class PhasedUnfreezing(Callback):
                 raise ConfigError(f"{name} is frozen in this phase and has a gradient: something else unfroze it")
 
     def _unfreeze(self, module: LightningModule, n_unfreeze: int) -> None:
-        network = network_of(module)
-        unfreeze_last(network, n_unfreeze, self.freeze_bn)
-        self._trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze, self.freeze_bn)}
+        self._trainable = unfreeze_last(network_of(module), n_unfreeze, self.freeze_bn)
+
+
+def unfreeze_last(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> set[int]:
+    """Set ``requires_grad`` of every parameter so that exactly those of ``list_trainable`` train; returns their ids."""
+    trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze, freeze_bn)}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in trainable)
+    return trainable
 
 
 def network_of(module: LightningModule) -> CXRNet:

@@ -65,7 +65,9 @@ def write_list(root: Path, *rows: str) -> None:
 
 def prepare(config: DataConfig, cache: Path, labels: tuple[str, ...] = LABELS) -> CXRDataModule:
     data = load_data(config, labels, cache)
-    return CXRDataModule(data, img_size=32, batch_size=8, resize="pad", cache_dir=cache, num_workers=0)
+    datamodule = CXRDataModule(data, img_size=32, batch_size=8, resize="pad", cache_dir=cache, num_workers=0)
+    datamodule.setup()
+    return datamodule
 
 
 def test_boxes_of_the_part_and_the_rest_counted(

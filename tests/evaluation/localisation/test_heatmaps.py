@@ -21,7 +21,9 @@ from cxrlit.evaluation.localisation.heatmaps import (
     weigh_features,
 )
 from cxrlit.evaluation.localisation.overlays import enlarge
-from cxrlit.model.densenet import build_network, set_batch_norm_modes, unfreeze_last
+from cxrlit.model.densenet import build_network
+from cxrlit.training.callbacks.freeze_batch_norm import set_batch_norm_modes
+from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
 
 METHODS: tuple[Method, ...] = ("gradcam", "gradcam++")
 
@@ -54,7 +56,7 @@ def test_maps_are_those_of_autograd(method: Method, plain: Callable[[Tensor, Ten
     logits, maps = make_heatmaps(network, images, method)
     with evaluating(network):
         torch.testing.assert_close(logits, network(images), rtol=0, atol=0)
-        features = network.extract(images).detach().double().requires_grad_()
+        features = network.forward_features(images).detach().double().requires_grad_()
     head = nn.Linear(1024, 8).double()
     head.load_state_dict(network.head.state_dict())
     of_head = head(features.mean(dim=(2, 3)))
@@ -175,7 +177,7 @@ def test_a_head_that_tells_images_with_a_disk_looks_at_the_disk() -> None:
     network = build_network("none", "imagenet", 1, seed=0)
     images, _ = draw_disks(32, seed=0)
     with torch.no_grad(), evaluating(network):
-        pooled = network.extract(images).mean(dim=(2, 3)).double()
+        pooled = network.forward_features(images).mean(dim=(2, 3)).double()
     mean, spread = pooled.mean(dim=0), pooled.std(dim=0) + 1e-9
     standard = (pooled - mean) / spread
     present = torch.tensor([0.5, -0.5] * 16, dtype=torch.float64)

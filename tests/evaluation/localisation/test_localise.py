@@ -53,6 +53,7 @@ class Hospital:
         self.datamodule = CXRDataModule(
             load_data(config, CHOSEN, cache), img_size=size, batch_size=8, resize="pad", cache_dir=cache, num_workers=0
         )
+        self.datamodule.setup()
 
     @property
     def boxes(self) -> Boxes:
@@ -195,6 +196,7 @@ def test_the_real_sample(nih_sample: Path, make_nih_config: Callable[..., NIHDat
     datamodule = CXRDataModule(
         load_data(config, LABELS, tmp_path), img_size=64, batch_size=16, resize="pad", cache_dir=tmp_path, num_workers=0
     )
+    datamodule.setup()
     network = build_network("none", "imagenet", len(LABELS), seed=0)
     boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
     part = datamodule.parts["test"]
