@@ -17,8 +17,8 @@ from tiny import write_tree
 from torchvision.models import densenet121
 
 from cxrlit.config import NIHData
-from cxrlit.core.labels import LABELS
-from cxrlit.data.sources.nih import NO_FINDING, read_labels
+from cxrlit.core.labels import LABELS, NO_FINDING
+from cxrlit.data.sources.nih import read_labels
 
 HEADER_V2020 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

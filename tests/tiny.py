@@ -19,9 +19,8 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cxrlit.core.labels import LABELS
+from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.datamodule import Batch
-from cxrlit.data.sources.nih import NO_FINDING
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import quiet_lightning

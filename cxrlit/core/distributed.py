@@ -76,7 +76,7 @@ def join_ranks(machine: Devices) -> None:
         "cpu:gloo,cuda:nccl" if on_cuda else "gloo", rank=environment.global_rank(), world_size=wanted
     )
     _Met.environment, _Met.waiting = environment, dist.new_group(backend="gloo", timeout=PATIENCE)
-    set_ranks(environment.global_rank(), wanted, machine.devices)
+    set_ranks(environment.global_rank(), wanted, machine.devices, broadcast_result)
     get_console().quiet = rank() > 0
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from cxrlit.core.errors import CXRLitError, DivergenceError
 
@@ -21,12 +21,23 @@ class _Joined:
     rank: int | None = None
     n_ranks = 1
     n_node_ranks = 1
+    broadcast: Callable[[Callable[[], Any]], Any] | None = None
     in_turn = False
 
 
-def set_ranks(rank: int, n_ranks: int, n_node_ranks: int) -> None:
-    """Say which process this is, once it has met the others."""
+def set_ranks(
+    rank: int, n_ranks: int, n_node_ranks: int, broadcast: Callable[[Callable[[], Any]], Any] | None = None
+) -> None:
+    """Say which process this is, once it has met the others.
+
+    Args:
+        rank: Number of this process.
+        n_ranks: Number of processes.
+        n_node_ranks: Number of those on this machine.
+        broadcast: Calls a function on rank 0 and returns its result on all ranks; None: there is one process.
+    """
     _Joined.rank, _Joined.n_ranks, _Joined.n_node_ranks = rank, n_ranks, n_node_ranks
+    _Joined.broadcast = staticmethod(broadcast) if broadcast else None
 
 
 def rank() -> int:
@@ -65,11 +76,10 @@ def on_rank_0(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _Joined.n_ranks == 1 or _Joined.in_turn:
+        if _Joined.broadcast is None or _Joined.in_turn:
             return function(*args, **kwargs)
-        from cxrlit.core.distributed import broadcast_result
-
-        return broadcast_result(lambda: _take_turn(function, *args, **kwargs))
+        result: T = _Joined.broadcast(lambda: _take_turn(function, *args, **kwargs))
+        return result
 
     return call
 
@@ -83,12 +93,10 @@ def rank_0_first(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _Joined.n_ranks == 1 or _Joined.in_turn:
+        if _Joined.broadcast is None or _Joined.in_turn:
             return function(*args, **kwargs)
-        from cxrlit.core.distributed import broadcast_result
-
         made: list[T] = []
-        broadcast_result(lambda: made.append(_take_turn(function, *args, **kwargs)))
+        _Joined.broadcast(lambda: made.append(_take_turn(function, *args, **kwargs)))
         return made[0] if made else _take_turn(function, *args, **kwargs)
 
     return call

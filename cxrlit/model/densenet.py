@@ -182,9 +182,9 @@ def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXR
         torch.manual_seed(seed)
         network = CXRNet(normalize, n_labels)
     if weights == "imagenet":
-        load_features(network, fetch_imagenet())
+        load_features(network.features, fetch_imagenet())
     elif weights != "none":
-        load_features(network, Path(weights).expanduser())
+        load_features(network.features, Path(weights).expanduser())
     return network.to(memory_format=torch.channels_last)
 
 

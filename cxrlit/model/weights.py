@@ -4,18 +4,15 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import DenseNet121_Weights
 
 from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import hash_file
-
-if TYPE_CHECKING:
-    from cxrlit.model.densenet import CXRNet
 
 IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
 IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
@@ -44,7 +41,7 @@ def fetch_imagenet() -> Path:
     return path
 
 
-def load_features(network: "CXRNet", path: Path) -> None:
+def load_features(features: nn.Module, path: Path) -> None:
     """Load DenseNet121's features from a state dict in torchvision's format; its classifier is ignored.
 
     The names of older files (``norm.1`` for ``norm1``) are understood, as torchvision does.
@@ -59,13 +56,13 @@ def load_features(network: "CXRNet", path: Path) -> None:
         raise CheckpointError(f"model.weights={path}: not a state dict: it must map names to tensors")
     check_finite(state, f"model.weights={path}")
     # torchvision's own file still has the names norm.1, conv.2 ... of its first releases.
-    features = {
+    weights = {
         re.sub(r"(norm|conv)\.([12])\.", r"\1\2.", name.removeprefix("features.")): tensor
         for name, tensor in state.items()
         if name.startswith("features.")
     }
     try:
-        network.features.load_state_dict(features)
+        features.load_state_dict(weights)
     except RuntimeError as error:
         what = " ".join(str(error).split())[:160]
         raise CheckpointError(f"model.weights={path}: not the weights of torchvision's DenseNet121: {what}") from None

@@ -215,11 +215,11 @@ def test_weights_that_diverged_are_refused(state: dict[str, Tensor], tmp_path: P
     name = "features.conv0.weight"
     torch.save({**state, name: torch.full_like(state[name], value)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=f"{name} holds NaN or infinity"):
-        load_features(build_network("none", "imagenet", len(LABELS), seed=0), tmp_path / "weights.pth")
+        load_features(build_network("none", "imagenet", len(LABELS), seed=0).features, tmp_path / "weights.pth")
 
 
 def test_a_network_is_not_changed_by_a_file_that_does_not_fit(state: dict[str, Tensor], tmp_path: Path) -> None:
     network = build_network("none", "imagenet", len(LABELS), seed=0)
     torch.save({**state, "features.extra": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"features|extra"):
-        load_features(network, tmp_path / "weights.pth")
+        load_features(network.features, tmp_path / "weights.pth")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import DataError, name_some, say_count
-from cxrlit.core.labels import match_findings
+from cxrlit.core.labels import NO_FINDING, match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
@@ -34,7 +34,6 @@ FINDINGS: tuple[str, ...] = (
 )  # fmt: skip
 """The findings of the table."""
 
-NO_FINDING = "No Finding"
 
 MEANINGS = {"Infiltrate": ("Infiltration",)}
 """The box list's own word for a finding."""

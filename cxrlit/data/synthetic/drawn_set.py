@@ -18,8 +18,7 @@ import pandas as pd
 from rich.progress import track
 
 from cxrlit.core.files import replace_folder
-from cxrlit.core.labels import LABELS
-from cxrlit.data.sources.nih import NO_FINDING
+from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.synthetic.anatomy import Anatomy, Exposure, Lesion, sample_anatomy, sample_exposure
 from cxrlit.data.synthetic.radiograph import Box, draw_radiograph
 

@@ -12,11 +12,11 @@ from cxrlit.core.console import print_table, say, show_path
 from cxrlit.core.errors import ConfigError, say_count
 from cxrlit.core.files import write_bytes, write_csv, write_json
 from cxrlit.evaluation.compare.changes import Change, Comparison
+from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.inputs import Side, find_concerns, read_history, read_side
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question, Verdict, describe_answer, describe_question
 from cxrlit.evaluation.measure.assessment import Assessment
-from cxrlit.evaluation.report.comparison_section import draw_changes
 from cxrlit.html.figures import drawing, encode_png
 from cxrlit.html.text import show_p
 

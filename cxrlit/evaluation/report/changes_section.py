@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cxrlit.core.errors import say_count
-from cxrlit.evaluation.report.forest_plot import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, say_span
 from cxrlit.html.figures import drawing
+from cxrlit.html.forest_plot import Series, draw_forest
 
 HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier score", "ece": "calibration error"}
 

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from cxrlit.core.errors import say_count
-from cxrlit.evaluation.compare.changes import Comparison
+from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
-from cxrlit.evaluation.compare.noninferiority import Question, describe_answer, describe_question
-from cxrlit.evaluation.report.forest_plot import Series, draw_forest
+from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table
 from cxrlit.evaluation.report.wording import say_span
-from cxrlit.html.figures import BLUE, FAINT, drawing
+from cxrlit.html.figures import drawing
 
 
 def show_comparison(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:
@@ -43,27 +41,6 @@ def show_comparison(result: ComparisonResult, concerns: Sequence[str] = ()) -> S
         ],
         pictures=[_draw(result, metric) for metric in result.comparisons],
         notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.left_out.items()],
-    )
-
-
-def draw_changes(comparison: Comparison, question: Question | None) -> Figure:
-    """The change of each label with its interval, and with that of a look at all labels at once.
-
-    Args:
-        comparison: Of one metric.
-        question: What was asked of it.
-    """
-    rows = pd.DataFrame([asdict(row) for row in (*comparison.labels, comparison.macro)])
-    alone = rows[["change", "low", "high"]].set_axis(["value", "low", "high"], axis=1)
-    together = rows[["change", "low_holm", "high_holm"]].set_axis(["value", "low", "high"], axis=1)
-    name = NAMES["f1" if comparison.metric == "f1" else "auroc"]
-    must = question.must_improve if question else ()
-    return draw_forest(
-        [f"{label} *" if label in must else label for label in rows["label"]],
-        [Series("95 %", alone, BLUE), Series("all labels at once (Holm)", together, FAINT)],
-        f"Change of {name}{'; * must improve' if must else ''}",
-        zero=True,
-        tolerated=-question.margin if question else None,
     )
 
 

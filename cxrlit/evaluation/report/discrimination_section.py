@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import Measured
 from cxrlit.evaluation.measure.roc_pr_curves import Curves
-from cxrlit.evaluation.report.forest_plot import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.small_plots import color_parts, make_tile, name_files
 from cxrlit.evaluation.report.wording import MACRO, find_row, group_by_reason, name_part, say_metric, tabulate
 from cxrlit.html.figures import BLUE, FAINT, INK, PAPER
+from cxrlit.html.forest_plot import Series, draw_forest
 from cxrlit.html.text import show_count, show_share
 
 Draw = Callable[[str, str, Measured, Curves], Picture]

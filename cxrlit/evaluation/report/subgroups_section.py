@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import say_count
-from cxrlit.evaluation.report.forest_plot import Series, draw_forest
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, list_names, say_span
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.groups import UNKNOWN
 from cxrlit.evaluation.subgroups.subgroup_metrics import Subgroups
 from cxrlit.html.figures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
+from cxrlit.html.forest_plot import Series, draw_forest
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from cxrlit.core.errors import DataError
-from cxrlit.core.labels import FIXED_COLUMNS, LABELS
+from cxrlit.core.labels import FIXED_COLUMNS, LABELS, NO_FINDING
 from cxrlit.data.image_files import DiskFiles
 from cxrlit.data.index import hash_index, read_targets
 from cxrlit.data.sources import Source, nih
-from cxrlit.data.sources.nih import FINDINGS, NO_FINDING, find_images, read_boxes, read_official_lists
+from cxrlit.data.sources.nih import FINDINGS, find_images, read_boxes, read_official_lists
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
