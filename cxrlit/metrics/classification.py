@@ -1,6 +1,6 @@
 """AUROC, average precision and counts: exact, with ties, NaN where undefined. One implementation for all uses."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,16 +11,15 @@ from torchmetrics import Metric
 from cxrlit.metrics.types import Floats
 
 
-def auroc(scores: Floats, targets: Floats, weights: NDArray[Any] | None = None) -> float:
+def auroc(scores: Floats, targets: Floats) -> float:
     """Area under the ROC curve: the share of pairs (positive, negative) that are in order, a tie counting half.
 
     Args:
         scores: (N,) higher means more likely present.
         targets: (N,) 1 present, 0 absent, NaN unknown: left out.
-        weights: (N,) >= 0, how often each row counts; None: once. A pair counts the product of its two.
 
     Returns:
-        In [0, 1], without weights exact but for one division; NaN without both a positive and a negative.
+        In [0, 1], exact but for one division; NaN without both a positive and a negative: there is no pair.
 
     Raises:
         ValueError: A score of a known target is NaN.
@@ -29,33 +28,20 @@ def auroc(scores: Floats, targets: Floats, weights: NDArray[Any] | None = None) 
 
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0.0, 0.0, 1.0, 1.0]))
     0.875
-    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0.0, 0.0, 1.0, 1.0]), np.array([1, 1, 3, 1]))
-    0.8125
     """
-    positive, negative = targets == 1, targets == 0
-    positives, negatives = _check_scores(scores[positive]), _check_scores(scores[negative])
+    positives, negatives = split_scores(scores, targets)
     if not len(positives) or not len(negatives):
         return float("nan")
-    times, of_negatives = (None, None) if weights is None else (weights[positive], weights[negative])
-    positives, times = _sort(positives, times)  # looked up in order is looked up in the cache
-    negatives, of_negatives = _sort(negatives, of_negatives)
-    not_below = _sum_above(negatives, of_negatives, positives, "left")
-    above = _sum_above(negatives, of_negatives, positives, "right")
-    if times is None or of_negatives is None:
-        n_pairs = len(positives) * len(negatives)
-        return (2 * n_pairs - int(not_below.sum()) - int(above.sum())) / (2 * n_pairs)
-    total = of_negatives.sum()
-    area = divide((times * (total - (not_below + above) / 2)).sum(), times.sum() * total)
-    return float(np.clip(area, 0, 1))  # weights that are no whole numbers leave a rounding error
+    twice = int(count_below(np.sort(positives), negatives).sum())  # looked up in order is looked up in the cache
+    return twice / (2 * len(positives) * len(negatives))
 
 
-def average_precision(scores: Floats, targets: Floats, weights: NDArray[Any] | None = None) -> float:
+def average_precision(scores: Floats, targets: Floats) -> float:
     """Area under the precision-recall steps: the mean precision at each positive, ties taken together.
 
     Args:
         scores: (N,) higher means more likely present.
         targets: (N,) 1 present, 0 absent, NaN unknown: left out.
-        weights: (N,) >= 0, how often each row counts; None: once.
 
     Returns:
         In [0, 1]; NaN without both a positive and a negative: among positives alone every order has 1.
@@ -63,44 +49,55 @@ def average_precision(scores: Floats, targets: Floats, weights: NDArray[Any] | N
     Raises:
         ValueError: A score of a known target is NaN.
 
+    Source: Manning, Raghavan and Schütze, "Introduction to information retrieval", 2008, section 8.4; Davis and
+        Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006 (steps, because a straight line
+        between two points of the curve is too high).
+
     >>> average_precision(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0.0, 0.0, 1.0, 1.0]))
     0.8333333333333333
     """
-    positive, negative = targets == 1, targets == 0
-    if weights is not None:
-        positive, negative = positive & (weights > 0), negative & (weights > 0)
-    positives, times = _sort(_check_scores(scores[positive]), None if weights is None else weights[positive])
-    negatives, of_negatives = _sort(_check_scores(scores[negative]), None if weights is None else weights[negative])
+    positives, negatives = (np.sort(part) for part in split_scores(scores, targets))
     if not len(positives) or not len(negatives):
         return float("nan")
-    hits = _sum_above(positives, times, positives, "left")
-    precision = hits / (hits + _sum_above(negatives, of_negatives, positives, "left"))
-    if times is None:
-        return float(divide(precision.sum(), len(precision)))
-    return float(np.clip(divide((times * precision).sum(), times.sum()), 0, 1))
+    true, false = (len(part) - np.searchsorted(part, positives, side="left") for part in (positives, negatives))
+    return float((true / (true + false)).mean())
 
 
-def _check_scores(scores: Floats) -> Floats:
-    if np.isnan(scores).any():
+def split_scores(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """Scores of the positives and of the negatives, in the order of the rows; those of unknown targets in neither.
+
+    Args:
+        scores: (N,), or (N, M) of M models.
+        targets: (N,) 1 present, 0 absent, NaN unknown.
+
+    Raises:
+        ValueError: A score of a known target is NaN.
+
+    >>> split_scores(np.array([0.1, 0.2, 0.3]), np.array([1.0, np.nan, 0.0]))
+    (array([0.1]), array([0.3]))
+    """
+    positives, negatives = scores[targets == 1], scores[targets == 0]
+    if np.isnan(positives).any() or np.isnan(negatives).any():
         raise ValueError("a score is NaN")
-    return scores
+    return positives, negatives
 
 
-def _sort(scores: Floats, weights: NDArray[Any] | None) -> tuple[Floats, NDArray[np.float64] | None]:
-    """Ascending scores, and their weights in that order."""
-    if weights is None:
-        return np.sort(scores), None
-    order = np.argsort(scores, kind="stable")
-    return scores[order], weights[order].astype(np.float64)
+def count_below(scores: Floats, others: Floats) -> NDArray[np.int64]:
+    """Twice the number of others that each score is above, a tie counting half; so all is whole numbers.
 
+    Args:
+        scores: (N,) without NaN.
+        others: (M,) without NaN.
 
-def _sum_above(
-    scores: Floats, weights: NDArray[np.float64] | None, levels: Floats, side: Literal["left", "right"]
-) -> NDArray[Any]:
-    """What the scores at or above each level weigh, or with ``side="right"`` those above it: from ``_sort``."""
-    n_above = len(scores) - np.searchsorted(scores, levels, side=side)
-    # From the top: a difference of two large sums would lose the digits of a small one.
-    return n_above if weights is None else np.append(0.0, np.cumsum(weights[::-1]))[n_above]
+    Returns:
+        (N,) in [0, 2 M].
+
+    >>> count_below(np.array([0.1, 0.5, 0.9]), np.array([0.5, 0.2])).tolist()
+    [0, 3, 4]
+    """
+    order = np.sort(others)
+    below, not_above = (np.searchsorted(order, scores, side=side).astype(np.int64) for side in ("left", "right"))
+    return below + not_above
 
 
 def per_label(metric: Any, scores: Floats, targets: Floats) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from cxrlit.metrics.classification import count_below, split_scores
 from cxrlit.metrics.types import Floats
 
 LEVEL = 0.95
@@ -61,14 +62,13 @@ def estimate_areas(scores: Floats, targets: Floats, patients: NDArray[Any] | Non
         Processing Letters 2014 (from ranks); Obuchowski, "Nonparametric analysis of clustered ROC curve data",
         Biometrics 1997.
     """
-    rows = [np.flatnonzero(targets == value) for value in (1, 0)]
-    if any(np.isnan(scores[row]).any() for row in rows):
-        raise ValueError("a score is NaN")
-    n_models, (n_positives, n_negatives) = scores.shape[1], map(len, rows)
-    if not n_positives or not n_negatives:
+    positives, negatives = split_scores(scores, targets)
+    n_models = scores.shape[1]
+    if not len(positives) or not len(negatives):
         return Areas(np.full(n_models, np.nan), np.full((n_models, n_models), np.nan))
-    placements = [_place(scores[rows[0]], scores[rows[1]]), 1 - _place(scores[rows[1]], scores[rows[0]])]
+    placements = [_place(positives, negatives), 1 - _place(negatives, positives)]
     aurocs = placements[0].mean(axis=0)
+    rows = [np.flatnonzero(targets == value) for value in (1, 0)]
     codes = np.arange(len(targets)) if patients is None else np.unique(patients, return_inverse=True)[1]
     n_patients = len(np.unique(codes[np.concatenate(rows)]))
 
@@ -88,12 +88,8 @@ def estimate_areas(scores: Floats, targets: Floats, patients: NDArray[Any] | Non
 
 def _place(scores: Floats, others: Floats) -> NDArray[np.float64]:
     """(N, M) the share of the others that each score is above, a tie counting half."""
-    placed = np.empty(scores.shape)
-    for model in range(scores.shape[1]):
-        order = np.sort(others[:, model])
-        below, not_above = (np.searchsorted(order, scores[:, model], side) for side in ("left", "right"))
-        placed[:, model] = (below + not_above) / (2 * len(order))
-    return placed
+    columns = zip(scores.T, others.T, strict=True)
+    return np.stack([count_below(*column) / (2 * len(others)) for column in columns], axis=1)
 
 
 def delong_interval(areas: Areas, level: float = LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

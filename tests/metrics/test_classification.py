@@ -61,49 +61,6 @@ def test_average_precision_is_that_of_scikit_learn(case: Case) -> None:
         assert value == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
 
 
-@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=300, deadline=None)
-def test_with_weights_they_are_those_of_scikit_learn(case: Case, seed: int, whole: bool) -> None:
-    rng = np.random.default_rng(seed)
-    weights = rng.integers(0, 4, len(case[0])) if whole else rng.random(len(case[0]))
-    rows = ~np.isnan(case[1])
-    scores, targets, times = case[0][rows], case[1][rows], weights[rows]
-    positives, negatives = times[targets == 1].sum(), times[targets == 0].sum()
-    area, precision = auroc(*case, weights), average_precision(*case, weights)
-    if positives and negatives:
-        assert area == pytest.approx(roc_auc_score(targets, scores, sample_weight=times), abs=1e-12)
-        assert 0 <= area <= 1
-        assert precision == pytest.approx(average_precision_score(targets, scores, sample_weight=times), abs=1e-12)
-        assert 0 <= precision <= 1
-    else:
-        assert np.isnan(area)
-        assert np.isnan(precision)
-
-
-def test_weights_of_one_change_nothing() -> None:
-    rng = np.random.default_rng(0)
-    scores, targets = np.round(rng.random(50), 1), rng.choice([0, 1, np.nan], 50)
-    for metric in (auroc, average_precision):
-        assert metric(scores, targets, np.ones(50)) == pytest.approx(metric(scores, targets), abs=1e-15)
-
-
-def test_a_rounding_error_of_weights_does_not_leave_the_unit_interval() -> None:
-    targets = np.array([0.0, 1.0, 1.0, 1.0, 1.0])
-    for seed in range(50):
-        weights = np.random.default_rng(seed).random(5)
-        for scores in (targets, -targets):
-            assert 0 <= auroc(scores, targets, weights) <= 1
-            assert 0 <= average_precision(scores, targets, weights) <= 1
-
-
-def test_a_small_weight_above_large_ones_keeps_its_digits() -> None:
-    scores, targets = np.array([0.9, 0.8, 0.1]), np.array([1.0, 0.0, 0.0])
-    weights = np.array([1e-9, 3e-9, 1e9])
-    assert average_precision(scores, targets, weights) == 1
-    flipped = np.array([0.7, 0.8, 0.1])
-    assert average_precision(flipped, targets, weights) == pytest.approx(0.25, abs=1e-12)
-
-
 @given(cases(), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_the_order_of_rows_does_not_matter(case: Case, random: object) -> None:
