@@ -40,12 +40,14 @@ from cxrlit.evaluation.measure.roc_pr_curves import make_curves
 from cxrlit.evaluation.measure.tune_thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.average_precision import average_precision
 from cxrlit.metrics.bootstrap import bootstrap, draw_weights
 from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
 from cxrlit.metrics.calibration import fit_calibration
-from cxrlit.metrics.classification import auroc, average_precision, per_label
 from cxrlit.metrics.delong import estimate_areas
 from cxrlit.metrics.intervals import interval
+from cxrlit.metrics.macro import per_label
 from cxrlit.metrics.operating_point import OperatingPoint
 
 N_IMAGES, N_PATIENTS, N_REPLICATES = 25_596, 2_797, 2_000

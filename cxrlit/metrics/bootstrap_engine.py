@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cxrlit.metrics.classification import Counts, decision_metrics, divide, f1_over_labels
-from cxrlit.metrics.reliability import assign_bins, find_edges
+from cxrlit.metrics.calibration_error import assign_bins, find_edges
+from cxrlit.metrics.confusion import ConfusionCounts, decision_metrics, f1_over_labels
+from cxrlit.metrics.division import divide_or_nan
 from cxrlit.metrics.types import Floats
 
 RANKING = ("auroc", "average_precision")
@@ -74,12 +75,12 @@ class WeightedRanking:
                 # Each positive is above all negatives but those at a higher score and half of those at its own.
                 lost = np.einsum("gb,gb->b", positives, false) - np.einsum("gb,gb->b", positives, negatives) / 2
                 n_pairs = n_positives * n_negatives
-                found["auroc"][label] = divide(n_pairs - lost, n_pairs)
+                found["auroc"][label] = divide_or_nan(n_pairs - lost, n_pairs)
             if "average_precision" in found:
                 true = np.cumsum(positives, axis=0)
                 false += true
                 precision = np.divide(true, np.maximum(false, 1, out=false), out=true)
-                mean = divide(np.einsum("gb,gb->b", positives, precision), n_positives)
+                mean = divide_or_nan(np.einsum("gb,gb->b", positives, precision), n_positives)
                 found["average_precision"][label] = np.where(n_negatives > 0, mean, np.nan)
         return found
 
@@ -90,19 +91,19 @@ class WeightedRanking:
             n_positives, n_negatives = positives.sum(), negatives.sum()
             true, false = np.cumsum(positives), np.cumsum(negatives)
             if "auroc" in found:
-                above_negatives = divide(n_negatives - false + negatives / 2, n_negatives)
-                below_positives = divide(true - positives / 2, n_positives)
-                area = divide((positives * above_negatives).sum(), n_positives)
-                found["auroc"][:, label] = of_positives.T @ divide(above_negatives - area, n_positives)
-                found["auroc"][:, label] += of_negatives.T @ divide(below_positives - area, n_negatives)
+                above_negatives = divide_or_nan(n_negatives - false + negatives / 2, n_negatives)
+                below_positives = divide_or_nan(true - positives / 2, n_positives)
+                area = divide_or_nan((positives * above_negatives).sum(), n_positives)
+                found["auroc"][:, label] = of_positives.T @ divide_or_nan(above_negatives - area, n_positives)
+                found["auroc"][:, label] += of_negatives.T @ divide_or_nan(below_positives - area, n_negatives)
             if "average_precision" in found:
-                precision = divide(true, true + false)
-                mean = divide((positives * precision).sum(), n_positives)
+                precision = divide_or_nan(true, true + false)
+                mean = divide_or_nan((positives * precision).sum(), n_positives)
                 # An image changes the precision of all positives at or below it.
-                by_positive = np.cumsum((positives * divide(false, (true + false) ** 2))[::-1])[::-1]
-                by_negative = -np.cumsum((positives * divide(true, (true + false) ** 2))[::-1])[::-1]
+                by_positive = np.cumsum((positives * divide_or_nan(false, (true + false) ** 2))[::-1])[::-1]
+                by_negative = -np.cumsum((positives * divide_or_nan(true, (true + false) ** 2))[::-1])[::-1]
                 change = of_positives.T @ (precision - mean + by_positive) + of_negatives.T @ by_negative
-                found["average_precision"][:, label] = divide(change, n_positives)
+                found["average_precision"][:, label] = divide_or_nan(change, n_positives)
         return found
 
     def support(self) -> dict[str, NDArray[np.int64]]:
@@ -159,13 +160,13 @@ class WeightedDecisions:
     ) -> None:
         self.decided = ~np.isnan(thresholds)
         present = probs.astype(np.float64) >= thresholds
-        kinds = (
+        kinds = (  # in the order of ConfusionCounts
             present & (targets == 1),
             present & (targets == 0),
             ~present & (targets == 0),
             ~present & (targets == 1),
         )
-        self.counts = np.stack([_sum_by_patient(kind, codes, n_patients) for kind in kinds])  # (4, P, L), as in Counts
+        self.counts = np.stack([_sum_by_patient(kind, codes, n_patients) for kind in kinds])  # (4, P, L)
         self.counts[:, :, ~self.decided] = 0
 
     def values(self, weights: NDArray[np.float64]) -> Values:
@@ -176,7 +177,7 @@ class WeightedDecisions:
         return {name: (values.mean(axis=1, keepdims=True) - values).T for name, values in left_out.items()}
 
     def _of(self, sums: NDArray[np.float64]) -> Values:
-        counts = Counts(*sums)
+        counts = ConfusionCounts(*sums)
         return {**decision_metrics(counts), **{name: value[None] for name, value in f1_over_labels(counts).items()}}
 
     def support(self) -> dict[str, NDArray[np.int64]]:
@@ -225,19 +226,19 @@ class WeightedErrors:
     def values(self, weights: NDArray[np.float64]) -> Values:
         n_known = self.known.T @ weights
         gaps = np.stack([np.abs(by_bin @ weights).sum(axis=0) for by_bin in self.by_bin])
-        return {"brier": divide(self.squared.T @ weights, n_known), "ece": divide(gaps, n_known)}
+        return {"brier": divide_or_nan(self.squared.T @ weights, n_known), "ece": divide_or_nan(gaps, n_known)}
 
     def gaps(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(L, B): mean prob less share of positives; its distance from 0 is at most the ECE."""
-        return divide(self.signed.T @ weights, self.known.T @ weights)
+        return divide_or_nan(self.signed.T @ weights, self.known.T @ weights)
 
     def noise(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(L, B): the ECE that a resample has about the bins of all images; how far off an ECE can be by chance."""
         n_known, n_all = self.known.T @ weights, self.known.sum(axis=0)
         noise = np.empty(n_known.shape)
         for label, by_bin in enumerate(self.by_bin):
-            gaps = divide(by_bin @ weights, np.broadcast_to(n_known[label], (by_bin.shape[0], weights.shape[1])))
-            whole = divide(np.asarray(by_bin.sum(axis=1)).ravel(), np.full(by_bin.shape[0], n_all[label]))
+            gaps = divide_or_nan(by_bin @ weights, np.broadcast_to(n_known[label], (by_bin.shape[0], weights.shape[1])))
+            whole = divide_or_nan(np.asarray(by_bin.sum(axis=1)).ravel(), np.full(by_bin.shape[0], n_all[label]))
             noise[label] = np.abs(gaps - whole[:, None]).sum(axis=0)
         return noise
 
@@ -251,8 +252,8 @@ class WeightedErrors:
             axis=1,
         )
         left_out = {
-            "brier": divide(self.squared.sum(axis=0) - self.squared, n_known),
-            "ece": divide(gaps, n_known),
+            "brier": divide_or_nan(self.squared.sum(axis=0) - self.squared, n_known),
+            "ece": divide_or_nan(gaps, n_known),
         }
         return {name: values.mean(axis=0) - values for name, values in left_out.items()}
 

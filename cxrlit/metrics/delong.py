@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from cxrlit.metrics.classification import count_below, split_scores
+from cxrlit.metrics.ranking import count_below, split_scores
 from cxrlit.metrics.types import Floats
 
 LEVEL = 0.95
@@ -21,7 +21,7 @@ class Areas(NamedTuple):
     """AUROCs of several models on the same images, and what they owe to chance.
 
     Attributes:
-        aurocs: (M,).
+        aurocs: (M,) those of ``auroc``, but for rounding: the mean placement of the positives.
         covariance: (M, M) of the AUROCs; NaN where a class has fewer than two images (or patients).
     """
 
@@ -61,6 +61,11 @@ def estimate_areas(scores: Floats, targets: Floats, patients: NDArray[Any] | Non
         characteristic curves", Biometrics 1988; Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal
         Processing Letters 2014 (from ranks); Obuchowski, "Nonparametric analysis of clustered ROC curve data",
         Biometrics 1997.
+
+    >>> scores = np.array([[0.1, 0.3], [0.4, 0.1], [0.4, 0.5], [0.8, 0.2]])
+    >>> areas = estimate_areas(scores, np.array([0.0, 0.0, 1.0, 1.0]))
+    >>> areas.aurocs.tolist(), np.diagonal(areas.covariance).tolist()
+    ([0.875, 0.75], [0.03125, 0.125])
     """
     positives, negatives = split_scores(scores, targets)
     n_models = scores.shape[1]

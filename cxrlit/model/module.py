@@ -18,7 +18,8 @@ from cxrlit.core.errors import DivergenceError
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import rank
 from cxrlit.data.datamodule import Batch
-from cxrlit.metrics.classification import LabelAUROC, macro
+from cxrlit.metrics.auroc import LabelAUROC
+from cxrlit.metrics.macro import macro
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import masked_bce, share_loss
 

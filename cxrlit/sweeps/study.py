@@ -18,7 +18,7 @@ from cxrlit.commands.hydra_main import name_key
 from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
 from cxrlit.core.console import say, show_path
 from cxrlit.core.files import hash_value, write_bytes
-from cxrlit.metrics.classification import macro
+from cxrlit.metrics.macro import macro
 from cxrlit.model.module import CXRModule
 from cxrlit.sweeps.record import Plan, Point, Pruned, read_record
 

@@ -12,7 +12,8 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import read_targets
 from cxrlit.data.store.open_stores import find_data_store
-from cxrlit.metrics.classification import auroc, macro, per_label
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.macro import macro, per_label
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.phase_folder import read_record
 from cxrlit.training.plan import PlannedPhase

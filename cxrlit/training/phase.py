@@ -24,7 +24,7 @@ from cxrlit.data.augment import build_augment
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import hash_rows
-from cxrlit.metrics.classification import macro
+from cxrlit.metrics.macro import macro
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import weigh_positives
 from cxrlit.model.module import CXRModule

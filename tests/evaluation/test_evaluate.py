@@ -23,7 +23,8 @@ from cxrlit.evaluation.predict import MirroredModule, average_logits, load_netwo
 from cxrlit.evaluation.predictions import read_predictions, split_arrays
 from cxrlit.evaluation.report.changes_section import show_external
 from cxrlit.evaluation.validation.internal import load_home
-from cxrlit.metrics.classification import auroc, macro, per_label
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.macro import macro, per_label
 from cxrlit.metrics.operating_point import read_operating_point
 from cxrlit.model.module import CXRModule
 from cxrlit.training.archive import write_archive

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, ndtr, ndtri
 
+from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.bootstrap import Replicates, bootstrap, draw_weights
 from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
-from cxrlit.metrics.classification import auroc, macro, per_label
+from cxrlit.metrics.calibration_error import expected_calibration_error
 from cxrlit.metrics.intervals import (
     MIN_PATIENTS,
     NO_VARIATION,
@@ -20,7 +21,7 @@ from cxrlit.metrics.intervals import (
     p_of_change,
     standard_error,
 )
-from cxrlit.metrics.reliability import expected_calibration_error
+from cxrlit.metrics.macro import macro, per_label
 
 ALL = (*RANKING, *ERRORS, *DECISIONS)
 HALF = np.full(3, 0.5)

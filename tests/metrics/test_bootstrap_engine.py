@@ -7,16 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cxrlit.metrics import bootstrap_engine as weighted
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.average_precision import average_precision
 from cxrlit.metrics.bootstrap_engine import WeightedDecisions, WeightedErrors, WeightedRanking
-from cxrlit.metrics.classification import (
-    auroc,
-    average_precision,
-    count_decisions,
-    decision_metrics,
-    f1_over_labels,
-    per_label,
-)
-from cxrlit.metrics.reliability import assign_bins, brier_score, find_edges
+from cxrlit.metrics.brier_score import brier_score
+from cxrlit.metrics.calibration_error import assign_bins, find_edges
+from cxrlit.metrics.confusion import count_decisions, decision_metrics, f1_over_labels
+from cxrlit.metrics.macro import per_label
 
 seeds = st.integers(0, 2**32 - 1)
 

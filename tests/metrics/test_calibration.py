@@ -10,6 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.brier_score import brier_score
 from cxrlit.metrics.calibration import (
     MAX_LOGIT,
     Calibration,
@@ -17,8 +19,7 @@ from cxrlit.metrics.calibration import (
     fit_calibration,
     recover_logits,
 )
-from cxrlit.metrics.classification import auroc
-from cxrlit.metrics.reliability import brier_score, expected_calibration_error
+from cxrlit.metrics.calibration_error import expected_calibration_error
 
 METHODS = ("temperature", "platt")
 probs32 = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, float(np.float32(1) - np.float32(2**-24)), 2.0**-149])

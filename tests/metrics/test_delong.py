@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.bootstrap_engine import WeightedRanking
-from cxrlit.metrics.classification import auroc
 from cxrlit.metrics.delong import compare_areas, delong_interval, estimate_areas
 
 seeds = st.integers(0, 2**32 - 1)

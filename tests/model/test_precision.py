@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cxrlit.core.labels import LABELS
-from cxrlit.metrics.classification import auroc
+from cxrlit.metrics.auroc import auroc
 from cxrlit.model.densenet import build_network
 from cxrlit.model.module import to_probs
 from cxrlit.training.hardware import choose_precision

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cxrlit.evaluation.localisation.box_scores import COLUMNS, SHARES, Floats
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, draw_weights
-from cxrlit.metrics.classification import divide
+from cxrlit.metrics.division import divide_or_nan
 from cxrlit.metrics.intervals import interval
-from cxrlit.metrics.reliability import wilson_interval
+from cxrlit.metrics.wilson_interval import wilson_interval
 
 PRIORS = ("random", "centre", "elsewhere")
 """Maps that a heatmap is compared with, see ``priors.py``."""
@@ -109,7 +109,7 @@ def resample_means(
     blocks = []
     for weights in draw_weights(len(names), n_replicates, seed):
         resampled = np.tensordot(weights, sums, axes=(0, 0))  # (B, K, C)
-        blocks.append(divide(resampled, np.broadcast_to((weights.T @ counts)[..., None], resampled.shape)))
+        blocks.append(divide_or_nan(resampled, np.broadcast_to((weights.T @ counts)[..., None], resampled.shape)))
     drawn = np.concatenate(blocks)
     n_images = counts.sum(axis=0)
     estimate = sums.sum(axis=0) / n_images[:, None]

@@ -9,7 +9,7 @@ import pandas as pd
 from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured
 from cxrlit.evaluation.measure.tune_thresholds import Stability
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.metrics.classification import count_decisions
+from cxrlit.metrics.confusion import count_decisions
 from cxrlit.metrics.operating_point import OperatingPoint
 
 

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from cxrlit.metrics.bootstrap import N_REPLICATES, bootstrap, draw_weights
 from cxrlit.metrics.calibration import Method, apply_calibration, fit_calibration, name_missing
-from cxrlit.metrics.classification import Counts, count_decisions, f1_score
+from cxrlit.metrics.confusion import ConfusionCounts, count_decisions, f1_score
 from cxrlit.metrics.intervals import LEVEL, NO_VARIATION, interval
 from cxrlit.metrics.operating_point import OperatingPoint, Rule, Thresholds
 from cxrlit.metrics.types import Floats
@@ -49,7 +49,7 @@ def tune_thresholds(
             continue
         candidates = _list_candidates(of_label, present, rule)
         counts = count_decisions(of_label[:, None], present[:, None].astype(np.float32), candidates[None])
-        tables = Counts(*(count.T.astype(np.float64) for count in counts))  # (T, 1)
+        tables = ConfusionCounts(*(count.T.astype(np.float64) for count in counts))  # (T, 1)
         chosen = int(_choose(tables, rule, wanted)[0])
         if chosen < 0:
             reasons[label] = f"no threshold that finds a positive of validation has a specificity of {wanted}"
@@ -149,7 +149,7 @@ def _list_candidates(probs: Floats, present: NDArray[np.bool_], rule: Rule) -> N
     return (positives + below) / 2
 
 
-def _choose(counts: Counts, rule: Rule, wanted: float | None) -> NDArray[np.intp]:
+def _choose(counts: ConfusionCounts, rule: Rule, wanted: float | None) -> NDArray[np.intp]:
     """(B,) the best of T ascending thresholds, from (T, B) counts; -1 where none is or a class is missing."""
     tp, fp, tn, fn = counts
     positives, negatives = tp + fn, tn + fp
@@ -178,10 +178,10 @@ def _group_by_candidate(
     return positives, negatives
 
 
-def _count_from(groups: tuple[sparse.csr_array, sparse.csr_array], weights: NDArray[np.float64]) -> Counts:
+def _count_from(groups: tuple[sparse.csr_array, sparse.csr_array], weights: NDArray[np.float64]) -> ConfusionCounts:
     """(T, B) counts of resampled patients."""
     (fn, positives), (tn, negatives) = (_sum_up(group @ weights) for group in groups)
-    return Counts(TP=positives - fn, FP=negatives - tn, TN=tn, FN=fn)
+    return ConfusionCounts(TP=positives - fn, FP=negatives - tn, TN=tn, FN=fn)
 
 
 def _sum_up(groups: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

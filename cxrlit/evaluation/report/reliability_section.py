@@ -16,7 +16,7 @@ from cxrlit.evaluation.report.small_plots import make_tile, name_files
 from cxrlit.evaluation.report.wording import MACRO, group_by_reason, list_names, name_part, say_metric, tabulate
 from cxrlit.html.figures import BLUE, FAINT, ORANGE, X_LABEL
 from cxrlit.metrics.calibration import Calibration
-from cxrlit.metrics.reliability import N_BINS, Reliability, make_reliability
+from cxrlit.metrics.calibration_error import N_BINS, Reliability, make_reliability
 
 HISTOGRAM_BINS = 40
 MOST = 0.99

@@ -13,7 +13,7 @@ from cxrlit.evaluation.report.small_plots import make_tile, name_files
 from cxrlit.evaluation.report.summary_section import describe_point
 from cxrlit.evaluation.report.wording import name_part, say_span
 from cxrlit.html.figures import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER
-from cxrlit.metrics.classification import count_decisions, decision_metrics
+from cxrlit.metrics.confusion import count_decisions, decision_metrics
 
 N_POINTS = 300
 MOST = 0.999

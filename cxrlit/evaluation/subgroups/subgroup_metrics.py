@@ -13,7 +13,7 @@ from cxrlit.evaluation.subgroups.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.subgroups.groups import Attribute, find_attributes
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.metrics.bootstrap_engine import ERRORS, RANKING
-from cxrlit.metrics.classification import Counts, count_decisions
+from cxrlit.metrics.confusion import ConfusionCounts, count_decisions
 from cxrlit.metrics.intervals import MIN_PATIENTS, UNDEFINED, interval
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
@@ -186,7 +186,7 @@ def _count(attribute: Attribute, predictions: pd.DataFrame, point: OperatingPoin
                 **{name: pd.array(values, dtype="Int64") for name, values in decisions._asdict().items()},
             }
         )
-        of_group.loc[~decided, list(Counts._fields)] = pd.NA
+        of_group.loc[~decided, list(ConfusionCounts._fields)] = pd.NA
         rows.append(of_group)
     return pd.concat(rows, ignore_index=True).assign(attribute=attribute.name)[list(COUNTS)]
 

@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from cxrlit.metrics.classification import macro
+from cxrlit.metrics.macro import macro
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import write_checkpoint
 

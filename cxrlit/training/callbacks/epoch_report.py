@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cxrlit.core.console import say
 from cxrlit.core.files import replace_file, write_csv
-from cxrlit.metrics.classification import macro
+from cxrlit.metrics.macro import macro
 from cxrlit.model.module import CXRModule
 
 

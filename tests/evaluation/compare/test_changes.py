@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from cxrlit.evaluation.compare.changes import adjust_holm, compare_auroc, compare_f1, find_holm_levels
 from cxrlit.evaluation.compare.noninferiority import Question, answer
-from cxrlit.metrics.classification import auroc, count_decisions, f1_score, per_label
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.confusion import count_decisions, f1_score
 from cxrlit.metrics.delong import compare_areas, estimate_areas
 from cxrlit.metrics.intervals import NO_VARIATION
+from cxrlit.metrics.macro import per_label
 
 LABELS = ("Mass", "Nodule", "Pneumonia")
 ASK = Question(must_improve=("Nodule",), margin=0.01)

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from cxrlit.evaluation.measure.roc_pr_curves import make_curves
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.average_precision import average_precision
 from cxrlit.metrics.bootstrap import draw_weights
-from cxrlit.metrics.classification import auroc, average_precision
 
 seeds = st.integers(0, 2**32 - 1)
 

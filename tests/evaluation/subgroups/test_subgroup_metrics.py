@@ -20,12 +20,15 @@ from cxrlit.evaluation.subgroups.subgroup_metrics import (
     Subgroups,
     measure_subgroups,
 )
+from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.bootstrap import bootstrap
+from cxrlit.metrics.brier_score import brier_score
 from cxrlit.metrics.calibration import Calibration
-from cxrlit.metrics.classification import auroc, count_decisions, decision_metrics, f1_over_labels, per_label
+from cxrlit.metrics.calibration_error import expected_calibration_error
+from cxrlit.metrics.confusion import count_decisions, decision_metrics, f1_over_labels
 from cxrlit.metrics.intervals import MIN_PATIENTS, interval
+from cxrlit.metrics.macro import per_label
 from cxrlit.metrics.operating_point import OperatingPoint
-from cxrlit.metrics.reliability import brier_score, expected_calibration_error
 
 ATTRIBUTES = ("sex", "age", "view")
 BANDS = (18, 40, 60, 80)

@@ -28,7 +28,7 @@ from cxrlit.evaluation.predictions import (
 )
 from cxrlit.evaluation.third_party.join import JoinedPredictions
 from cxrlit.evaluation.third_party.read_predictions import read_foreign
-from cxrlit.metrics.classification import auroc
+from cxrlit.metrics.auroc import auroc
 
 SCORES = ("image,prob_Mass,prob_Nodule", "a.png,0.25,0.5", "b.png,0.125,0.75", "c.png,1,0", "d.png,0.1,0.2")
 TRUTH = (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cxrlit.config.predictions import Scores
 from cxrlit.core.errors import DataError
 from cxrlit.evaluation.third_party.read_scores import narrow_probs, read_scores
-from cxrlit.metrics.classification import auroc
+from cxrlit.metrics.auroc import auroc
 
 EXAMPLES = settings(max_examples=100, deadline=None)
 LOGITS = st.floats(-1e4, 1e4, allow_nan=False) | st.sampled_from([0.0, 37.0, 38.0, 40.0, 800.0, -750.0, -800.0, 1e300])

@@ -1,20 +1,16 @@
-"""Reliability, Brier score and calibration error as written out, and as scikit-learn and scipy have them."""
+"""The reliability diagram and the calibration error as written out."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
-from sklearn.metrics import brier_score_loss
 
-from cxrlit.metrics.reliability import (
+from cxrlit.metrics.calibration_error import (
     N_BINS,
     assign_bins,
-    brier_score,
     expected_calibration_error,
     find_edges,
     make_reliability,
-    wilson_interval,
 )
 
 
@@ -29,7 +25,6 @@ def test_reliability_is_that_of_its_bins(seed: int, n: int, decimals: int) -> No
     assert bins.n_images.sum() == known.sum()
     if not known.any():
         assert np.isnan(expected_calibration_error(probs, targets))
-        assert np.isnan(brier_score(probs, targets))
         return
     assert len(bins.n_images) <= N_BINS
     assert (bins.n_images > 0).all()
@@ -41,8 +36,6 @@ def test_reliability_is_that_of_its_bins(seed: int, n: int, decimals: int) -> No
         assert observed == pytest.approx(targets[rows].mean())
         error += abs(probs[rows].astype(float).sum() - targets[rows].sum()) / known.sum()
     assert expected_calibration_error(probs, targets) == pytest.approx(error, abs=1e-12)
-    wanted = brier_score_loss(targets[known], probs[known].astype(np.float64), pos_label=1)
-    assert brier_score(probs, targets) == pytest.approx(wanted, abs=1e-12)
     largest = np.unique(probs[known], return_counts=True)[1].max()
     assert bins.n_images.max() <= np.ceil(known.sum() / N_BINS) + largest
 
@@ -51,12 +44,3 @@ def test_bins_hold_as_many_images_each() -> None:
     probs = np.random.default_rng(0).random(1500) ** 8  # a rare label: nearly all close to 0
     counts = np.bincount(assign_bins(probs, find_edges(probs)))
     assert counts.tolist() == [100] * 15
-
-
-@given(st.integers(0, 50), st.integers(1, 50))
-def test_wilson_is_that_of_scipy(hits: int, n: int) -> None:
-    hits = min(hits, n)
-    low, high = wilson_interval(np.array([hits]), np.array([n]))
-    wanted = binomtest(hits, n).proportion_ci(method="wilson")
-    assert (low[0], high[0]) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-    assert np.isnan(wilson_interval(np.array([0]), np.array([0]))).all()

@@ -1,13 +1,13 @@
-"""How far probs are from what is observed: the reliability diagram, Brier score and calibration error."""
+"""Expected calibration error of one label, and the reliability diagram whose bins it is over."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from cxrlit.metrics.classification import divide
+from cxrlit.metrics.division import divide_or_nan
 from cxrlit.metrics.types import Floats
+from cxrlit.metrics.wilson_interval import wilson_interval
 
 N_BINS = 15
 
@@ -45,6 +45,9 @@ def find_edges(probs: Floats, n_bins: int = N_BINS) -> Floats:
     Source: Guo et al., ICML 2017 (15 bins); Nguyen and O'Connor, "Posterior calibration and exploratory analysis for
         natural language processing models", EMNLP 2015, and Roelofs et al., "Mitigating bias in calibration error
         estimation", AISTATS 2022 (equal mass, and why).
+
+    >>> find_edges(np.array([0.1, 0.2, 0.3, 0.3, 0.3, 0.9]), n_bins=3).tolist()
+    [0.2, 0.3]
     """
     if not len(probs):
         return probs
@@ -55,13 +58,30 @@ def find_edges(probs: Floats, n_bins: int = N_BINS) -> Floats:
 
 
 def assign_bins(probs: Floats, edges: Floats) -> NDArray[np.intp]:
-    """(N,) the bin of each prob, 0 to ``len(edges)``."""
+    """(N,) the bin of each prob, 0 to ``len(edges)``.
+
+    >>> assign_bins(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0.2, 0.3])).tolist()
+    [0, 0, 1, 2]
+    """
     bins: NDArray[np.intp] = np.searchsorted(edges, probs, side="left")
     return bins
 
 
 def make_reliability(probs: Floats, targets: Floats) -> Reliability:
-    """The reliability diagram of one label: (N,) probs and (N,) targets, NaN unknown and left out."""
+    """The reliability diagram of one label.
+
+    Args:
+        probs: (N,) in [0, 1].
+        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+
+    Returns:
+        A row a bin, each with an image or more; no row without a known target.
+
+    Source: DeGroot and Fienberg, "The comparison and evaluation of forecasters", The Statistician 1983.
+
+    >>> make_reliability(np.array([0.2, 0.2, 0.9]), np.array([0.0, 1.0, 1.0])).observed.tolist()
+    [0.5, 1.0]
+    """
     known = ~np.isnan(targets)
     probs, present = probs[known].astype(np.float64), targets[known] == 1
     bins = assign_bins(probs, edges := find_edges(probs))
@@ -73,58 +93,28 @@ def make_reliability(probs: Floats, targets: Floats) -> Reliability:
         order[ends - counts],
         order[ends - 1],
         counts,
-        divide(np.bincount(bins, probs, minlength=len(counts)), counts),
-        divide(hits, counts),
+        divide_or_nan(np.bincount(bins, probs, minlength=len(counts)), counts),
+        divide_or_nan(hits, counts),
         *wilson_interval(hits, counts),
     )
 
 
-def wilson_interval(
-    hits: NDArray[np.int64], counts: NDArray[np.int64], level: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The interval of a share, within [0, 1] and sensible at 0 and 1; NaN of nothing.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-
-    >>> low, high = wilson_interval(np.array([0, 5]), np.array([10, 10]))
-    >>> low.round(3).tolist(), high.round(3).tolist()
-    ([0.0, 0.237], [0.278, 0.763])
-    """
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    share = divide(hits, counts)
-    centre = divide(share * counts + z2 / 2, counts + z2)
-    half = np.sqrt(z2) * divide(np.sqrt(counts * share * (1 - share) + z2 / 4), counts + z2)
-    # At the ends the bound is 0 or 1; rounding would leave it a trifle beyond.
-    return np.where(share == 0, 0.0, centre - half), np.where(share == 1, 1.0, centre + half)
-
-
-def brier_score(probs: Floats, targets: Floats) -> float:
-    """The mean squared distance of probs to targets; NaN without a known target.
-
-    Args:
-        probs: (N,).
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
-
-    Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
-
-    >>> brier_score(np.array([0.5, 1.0]), np.array([0.0, 1.0]))
-    0.125
-    """
-    known = ~np.isnan(targets)
-    return float(divide(((probs[known].astype(np.float64) - targets[known]) ** 2).sum(), known.sum()))
-
-
 def expected_calibration_error(probs: Floats, targets: Floats) -> float:
-    """The mean distance between mean prob and share of positives, over the bins of ``find_edges``.
+    """Mean distance between mean prob and share of positives, over the images' bins of ``find_edges``; 0 is best.
 
     Too high by chance: noise in a bin adds to it. See ``intervals.interval`` for how much.
 
     Args:
-        probs: (N,).
+        probs: (N,) in [0, 1].
         targets: (N,) 1 present, 0 absent, NaN unknown: left out.
 
     Returns:
-        In [0, 1]; NaN without a known target.
+        In [0, 1]; NaN without a known target: there is no bin.
+
+    Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
+
+    >>> round(expected_calibration_error(np.array([0.2, 0.2, 0.9]), np.array([0.0, 1.0, 1.0])), 3)
+    0.233
     """
     bins = make_reliability(probs, targets)
-    return float(divide((bins.n_images * np.abs(bins.mean_prob - bins.observed)).sum(), bins.n_images.sum()))
+    return float(divide_or_nan((bins.n_images * np.abs(bins.mean_prob - bins.observed)).sum(), bins.n_images.sum()))
