@@ -1,5 +1,10 @@
 """Metrics of resampled patients, many resamples at once: what each patient counts is a matrix of weights.
 
+This is the second implementation of AUROC, average precision, Brier score and calibration error. Their formulas are in
+``auroc.py``, ``average_precision.py``, ``brier_score.py`` and ``calibration_error.py``; weights that are whole numbers
+give the value that the formula has on rows repeated so often, which ``tests/metrics/test_bootstrap_engine.py`` checks.
+The metrics at a threshold have one implementation, ``confusion.py``, which takes sums of weights too.
+
 Each class sorts and sums the images once; a resample is then a product of a (sparse) matrix with its weights. So 2,000
 resamples cost a few hundred times what one costs, not 2,000 times, and are exact: ties, integers, no approximation.
 

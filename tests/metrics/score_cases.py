@@ -9,9 +9,9 @@ Case = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, n: int | None = None) -> Case:
     """(N,) float32 scores, many of them tied or a bit apart, and (N,) targets with NaN."""
-    n = draw(st.integers(1, 40))
+    n = n or draw(st.integers(1, 40))
     a_bit_apart = np.nextafter(np.float32(0.5), np.float32(1))
     values = st.sampled_from([0.0, 0.25, 0.5, float(a_bit_apart), 1.0]) | st.floats(0, 1, width=32)
     scores = draw(arrays.arrays(np.float32, n, elements=values))

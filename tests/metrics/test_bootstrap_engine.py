@@ -1,21 +1,38 @@
-"""Metrics of resampled patients: those of the rows repeated as often as the patient is drawn."""
+"""Metrics of resampled patients: the formulas' values on rows repeated as often as the patient is drawn."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from score_cases import cases
 
 from cxrlit.metrics import bootstrap_engine as weighted
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.average_precision import average_precision
 from cxrlit.metrics.bootstrap_engine import WeightedDecisions, WeightedErrors, WeightedRanking
 from cxrlit.metrics.brier_score import brier_score
-from cxrlit.metrics.calibration_error import assign_bins, find_edges
+from cxrlit.metrics.calibration_error import assign_bins, expected_calibration_error, find_edges
 from cxrlit.metrics.confusion import count_decisions, decision_metrics, f1_over_labels
 from cxrlit.metrics.macro import per_label
 
 seeds = st.integers(0, 2**32 - 1)
+
+Resampled = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], NDArray[np.float64]]
+
+
+@st.composite
+def resampled(draw: st.DrawFn) -> Resampled:
+    """(N, 3) probs, many of them tied, (N, 3) targets with NaN, the patient of each image, and (P, 4) weights: whole
+    numbers, in the first column 1.
+    """
+    n, n_patients = draw(st.integers(1, 25)), draw(st.integers(1, 8))
+    probs, targets = (np.stack(parts, axis=1) for parts in zip(*(draw(cases(n)) for _ in range(3)), strict=True))
+    codes = draw(arrays.arrays(np.intp, n, elements=st.integers(0, n_patients - 1)))
+    weights = draw(arrays.arrays(np.float64, (n_patients, 4), elements=st.integers(0, 3).map(float)))
+    weights[:, 0] = 1
+    return probs, targets, codes, weights
 
 
 def draw_case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], int]:
@@ -28,57 +45,51 @@ def draw_case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDAr
     return probs, targets, rng.integers(0, n_patients, n), n_patients
 
 
-def draw_weights(seed: int, n_patients: int) -> NDArray[np.float64]:
-    weights = np.random.default_rng([seed, 1]).integers(0, 4, (n_patients, 5)).astype(float)
-    weights[:, 0] = 1
-    return weights
-
-
 def repeat(codes: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.repeat(np.arange(len(codes)), weights[codes].astype(int))
 
 
-@given(seeds)
+@given(resampled())
 @settings(max_examples=200, deadline=None)
-def test_ranking_is_that_of_the_repeated_rows(seed: int) -> None:
-    probs, targets, codes, n_patients = draw_case(seed)
-    weights = draw_weights(seed, n_patients)
-    values = WeightedRanking(weighted.RANKING, probs, targets, codes, n_patients).values(weights)
+def test_ranking_is_that_of_the_repeated_rows(case: Resampled) -> None:
+    probs, targets, codes, weights = case
+    values = WeightedRanking(weighted.RANKING, probs, targets, codes, len(weights)).values(weights)
     for column in range(weights.shape[1]):
         rows = repeat(codes, weights[:, column])
-        for name, metric in (("auroc", auroc), ("average_precision", average_precision)):
-            wanted = per_label(metric, probs[rows], targets[rows])
-            np.testing.assert_allclose(values[name][:, column], wanted, rtol=0, atol=1e-12)
-    alone = WeightedRanking(["auroc"], probs, targets, codes, n_patients).values(weights)
+        areas = per_label(auroc, probs[rows], targets[rows])
+        np.testing.assert_array_equal(values["auroc"][:, column], areas)  # to the bit: counts, and one division
+        wanted = per_label(average_precision, probs[rows], targets[rows])
+        np.testing.assert_allclose(values["average_precision"][:, column], wanted, rtol=0, atol=1e-12)
+    alone = WeightedRanking(["auroc"], probs, targets, codes, len(weights)).values(weights)
     assert list(alone) == ["auroc"]
     np.testing.assert_array_equal(alone["auroc"], values["auroc"])
 
 
-@given(seeds)
+@given(resampled())
 @settings(max_examples=100, deadline=None)
-def test_decisions_are_those_of_the_repeated_rows(seed: int) -> None:
-    probs, targets, codes, n_patients = draw_case(seed)
-    weights, thresholds = draw_weights(seed, n_patients), np.array([0.5, 0.3, np.nan])
-    decisions = WeightedDecisions(probs, targets, codes, n_patients, thresholds)
-    values = decisions.values(weights)
+def test_decisions_are_those_of_the_repeated_rows(case: Resampled) -> None:
+    probs, targets, codes, weights = case
+    thresholds = np.array([0.5, 0.3, np.nan])
+    values = WeightedDecisions(probs, targets, codes, len(weights), thresholds).values(weights)
     assert set(values) == set(weighted.DECISIONS)
     for column in range(weights.shape[1]):
         rows = repeat(codes, weights[:, column])
         counts = count_decisions(probs[rows, :2], targets[rows, :2], thresholds[:2])
         for name, wanted in decision_metrics(counts).items():
-            np.testing.assert_allclose(values[name][:2, column], wanted, rtol=0, atol=1e-12)
+            np.testing.assert_array_equal(values[name][:2, column], wanted)
             assert np.isnan(values[name][2, column])
         for name, wanted in f1_over_labels(counts).items():
             np.testing.assert_allclose(values[name][0, column], wanted, rtol=0, atol=1e-12)
 
 
-@given(seeds)
+@given(resampled())
 @settings(max_examples=100, deadline=None)
-def test_errors_are_those_of_the_repeated_rows_in_the_bins_of_all(seed: int) -> None:
-    probs, targets, codes, n_patients = draw_case(seed)
-    weights = draw_weights(seed, n_patients)
-    errors = WeightedErrors(probs, targets, codes, n_patients)
+def test_errors_are_those_of_the_repeated_rows_in_the_bins_of_all(case: Resampled) -> None:
+    probs, targets, codes, weights = case
+    errors = WeightedErrors(probs, targets, codes, len(weights))
     values, noise = errors.values(weights), errors.noise(weights)
+    of_all = per_label(expected_calibration_error, probs, targets)
+    np.testing.assert_allclose(values["ece"][:, 0], of_all, rtol=0, atol=1e-12)
     for label in range(3):
         known = ~np.isnan(targets[:, label])
         edges = find_edges(probs[known, label])
