@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from cxrlit.metrics.intervals import LEVEL
 from cxrlit.metrics.ranking import count_below, split_scores
 from cxrlit.metrics.types import Floats
-
-LEVEL = 0.95
 
 
 class Areas(NamedTuple):

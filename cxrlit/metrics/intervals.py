@@ -19,7 +19,7 @@ NO_VARIATION = "every resample gives the same value"
 UNDEFINED = "undefined"
 
 
-class Interval(NamedTuple):
+class ConfidenceIntervals(NamedTuple):
     """An interval for each of K columns.
 
     Attributes:
@@ -34,7 +34,7 @@ class Interval(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def interval(replicates: Replicates, level: float = LEVEL) -> Interval:
+def interval(replicates: Replicates, level: float = LEVEL) -> ConfidenceIntervals:
     """The bias-corrected and accelerated (BCa) interval of a metric, widened for few patients.
 
     Percentiles alone hold too little where patients with a positive are few, or AUROC is near 1: 86 to 94 % in place of
@@ -75,10 +75,10 @@ def interval(replicates: Replicates, level: float = LEVEL) -> Interval:
         shifted = bias + np.array([-t, t])
         shares = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-12))
         low[column], high[column] = np.quantile(values, shares)
-    return Interval(low, high, _count_defined(replicates), reasons)
+    return ConfidenceIntervals(low, high, _count_defined(replicates), reasons)
 
 
-def interval_of_change(changes: Replicates, level: float | NDArray[np.float64] = LEVEL) -> Interval:
+def interval_of_change(changes: Replicates, level: float | NDArray[np.float64] = LEVEL) -> ConfidenceIntervals:
     """The interval of a paired change: the estimate plus and minus t standard errors of its replicates.
 
     Symmetric, because a change of a metric is, and because a correction for several labels asks for tails that 2,000
@@ -96,7 +96,7 @@ def interval_of_change(changes: Replicates, level: float | NDArray[np.float64] =
     )
     reasons = find_reasons(changes)
     width[[bool(reason) for reason in reasons]] = np.nan
-    return Interval(changes.estimate - width, changes.estimate + width, _count_defined(changes), reasons)
+    return ConfidenceIntervals(changes.estimate - width, changes.estimate + width, _count_defined(changes), reasons)
 
 
 def p_of_change(changes: Replicates, null: float = 0.0) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
 from cxrlit.metrics.delong import delong_interval, estimate_areas
-from cxrlit.metrics.intervals import Interval, interval
+from cxrlit.metrics.intervals import ConfidenceIntervals, interval
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
@@ -123,7 +123,7 @@ def _tabulate(
 
 
 def _make_rows(
-    metric: str, labels: list[str], values: NDArray[np.float64], found: Interval, undefined: Sequence[str]
+    metric: str, labels: list[str], values: NDArray[np.float64], found: ConfidenceIntervals, undefined: Sequence[str]
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
