@@ -111,10 +111,8 @@ class PhaseRun:
 
     def train(self) -> None:
         """Train the phase, from its start or from where it was cut off, and finish its folder."""
-        settings = self.plan.config
-        get_console().rule(
-            f"{self.plan.name}-{self.plan.id}: {settings.img_size} px, last {settings.n_unfreeze} layers"
-        )
+        plan = self.plan
+        get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, last {plan.config.n_unfreeze} layers")
         self.datamodule = self.open_images()
         self.network, trained_before, history = start_network(self.config, self.previous)
         pos_weight = weigh_positives(self.config.loss, self.datamodule)
@@ -126,11 +124,12 @@ class PhaseRun:
             self.cache_features()
             self.validate_start()
             module = self.build_module(pos_weight)
-            trainer = self.build_trainer()
+            callbacks = [*build_callbacks(plan, self.config, self.metadata), *self.watching]
+            trainer = self.build_trainer(callbacks)
             with hold_signals():
                 trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
         best = self.finish(trainer)
-        say(f"{self.plan.name}: {best.describe()}, {self.data.describe_split()}")
+        say(f"{plan.name}: {best.describe()}, {self.data.describe_split()}")
 
     @rank_0_first
     def open_images(self) -> CXRDataModule:
@@ -191,9 +190,8 @@ class PhaseRun:
         if not self.plan.config.require_improvement:
             return
         if "start_val_auroc_macro" not in self.record:
-            module = CXRModule(self.network, labels=self.data.labels, n_cached=self.datamodule.n_cached)
-            validate(module, self.datamodule, self.precision, self.config.trainer)
-            self.record["start_val_auroc_macro"] = macro(module.auroc["val"]).value
+            score = validate(self.network, self.datamodule, self.precision, self.config.trainer)
+            self.record["start_val_auroc_macro"] = score
             write_record(self.plan.folder, self.record)
         say(f"It starts from validation macro AUROC {self.record['start_val_auroc_macro']:.4f}")
 
@@ -220,10 +218,9 @@ class PhaseRun:
             n_cached=self.datamodule.n_cached,
         )
 
-    def build_trainer(self) -> Trainer:
+    def build_trainer(self, callbacks: list[Callback]) -> Trainer:
         """Lightning's trainer: deterministic, its files in the phase folder."""
         settings, options, folder = self.plan.config, self.config.trainer, str(self.plan.folder)
-        callbacks = [*build_callbacks(self.plan, self.config, self.metadata), *self.watching]
         return Trainer(
             **device_options(options, find_unused_parameters=settings.n_unfreeze_schedule is not None),
             precision=LIGHTNING_PRECISION[self.precision],
@@ -245,10 +242,8 @@ class PhaseRun:
         """Write what the phase hands on: its best weights, its last ones, and in ``phase.json`` that it is done."""
         best, module, folder = self.keep_best(trainer), trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
-        last_score = macro(module.auroc["val"]).value
-        write_checkpoint(
-            folder / "last.ckpt", self.metadata, trainer.current_epoch - 1, last_score, module.state_dict()
-        )
+        epoch, score = trainer.current_epoch - 1, macro(module.auroc["val"]).value
+        write_checkpoint(folder / "last.ckpt", self.metadata, epoch, score, module.state_dict())
         if self.plan.config.require_improvement:
             self.record["improved"] = best.best_epoch != START_EPOCH
         self.record |= {

@@ -9,13 +9,16 @@ from pytorch_lightning import Trainer
 from cxrlit.config import MachineConfig, Precision
 from cxrlit.core.distributed import device_options
 from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.metrics.macro import macro
+from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
 
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def validate(module: CXRModule, datamodule: CXRDataModule, precision: Precision, machine: MachineConfig) -> None:
-    """Compute the metrics of the validation images; they are in ``module.auroc`` then."""
+def validate(network: CXRNet, datamodule: CXRDataModule, precision: Precision, machine: MachineConfig) -> float:
+    """Validation macro AUROC of a network as it is, on its cached features where the datamodule has them."""
+    module = CXRModule(network, labels=datamodule.data.labels, n_cached=datamodule.n_cached)
     trainer = Trainer(
         **device_options(machine),
         precision=LIGHTNING_PRECISION[precision],
@@ -26,6 +29,7 @@ def validate(module: CXRModule, datamodule: CXRDataModule, precision: Precision,
         enable_model_summary=False,
     )
     trainer.validate(module, datamodule=datamodule, verbose=False)
+    return macro(module.auroc["val"]).value
 
 
 def quiet_lightning() -> None:
