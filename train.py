@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from cxrlit.commands.hydra_main import compose_defaults, launch, run_task
+from cxrlit.commands.hydra_main import launch, run_task
 from cxrlit.config import EvaluateConfig, MachineConfig, TrainConfig
+from cxrlit.config.compose import compose_defaults
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback

@@ -8,8 +8,9 @@ from typing import Any, cast
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.commands.hydra_main import compose_config, expand_sweep, run_task
+from cxrlit.commands.hydra_main import run_task
 from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section
+from cxrlit.config.compose import compose_config, expand_sweep
 from cxrlit.core.errors import ConfigError, say_count
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"

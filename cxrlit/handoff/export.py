@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.commands.hydra_main import compose_defaults
 from cxrlit.config import EvaluateConfig, ExportConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.core.console import say, show_path, show_steps
 from cxrlit.core.errors import BundleError
 from cxrlit.core.files import hash_value, replace_folder

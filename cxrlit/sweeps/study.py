@@ -14,8 +14,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cxrlit.commands.hydra_main import name_key
 from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
+from cxrlit.config.compose import name_key
 from cxrlit.core.console import say, show_path
 from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.metrics.macro import macro

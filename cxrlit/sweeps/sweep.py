@@ -18,8 +18,8 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from cxrlit.commands.hydra_main import compose_config, expand_sweep, list_swept, name_key
 from cxrlit.config import TrainConfig, quote, read_config, read_sweep
+from cxrlit.config.compose import compose_config, expand_sweep, list_swept, name_key
 from cxrlit.core.console import say, show_path
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hold_lock

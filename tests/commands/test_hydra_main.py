@@ -13,7 +13,7 @@ from tiny import REPO, Outcome, plain_environment, run_command, write_tree
 from torchvision.models import densenet121
 
 from cxrlit.commands.cli import main
-from cxrlit.commands.hydra_main import check_command_line, expand_sweep
+from cxrlit.commands.hydra_main import check_command_line
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.core.errors import ConfigError
 from cxrlit.model.weights import IMAGENET_FILE
@@ -255,16 +255,6 @@ def test_a_fault_is_one_line_that_names_it(
 )
 def test_what_is_allowed_passes(line: str) -> None:
     check(line)
-
-
-def test_a_sweep_is_every_combination() -> None:
-    jobs = expand_sweep(["phase=highres", "n_unfreeze=25,50", "lr=1e-5,5e-6"], multirun=True)
-    assert jobs == [
-        ["phase=highres", f"n_unfreeze={n_unfreeze}", f"lr={lr}"]
-        for n_unfreeze in (25, 50)
-        for lr in ("1e-05", "5e-06")
-    ]
-    assert expand_sweep(["a=1", "b=[1,2]"], multirun=False) == [["a=1", "b=[1,2]"]]
 
 
 def assert_one_line(outcome: Outcome, *parts: str) -> None:

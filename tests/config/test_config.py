@@ -8,8 +8,8 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.commands.hydra_main import compose_config, compose_defaults
 from cxrlit.config import FLAT_KEYS, EvaluateConfig, HomeData, TrainConfig, list_keys, read_config
+from cxrlit.config.compose import compose_config, compose_defaults
 from cxrlit.core.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

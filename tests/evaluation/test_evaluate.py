@@ -15,8 +15,8 @@ from lab import QUICK, Lab, evaluate, read_times
 from PIL import Image
 from tiny import REPO, Outcome, run_command, write_tree
 
-from cxrlit.commands.hydra_main import compose_defaults
 from cxrlit.config import EvaluateConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.measure.tune_thresholds import tune_thresholds
 from cxrlit.evaluation.predict import MirroredModule, average_logits, load_network, open_images

@@ -17,7 +17,7 @@ from lab import Lab
 from test_sweep import find_sweep, read_ranking, sweep
 from tiny import REPO
 
-from cxrlit.commands.hydra_main import _say_hydra_fault
+from cxrlit.config.compose import _say_hydra_fault
 
 SHARED = ("phase=finetune", "n_unfreeze=10,25", "phases.frozen.max_epochs=2")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

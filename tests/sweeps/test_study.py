@@ -14,8 +14,8 @@ from lab import Lab
 from test_sweep import find_sweep, read_ranking, sweep
 from tiny import REPO
 
-from cxrlit.commands.hydra_main import compose_config
 from cxrlit.config import SweepConfig, TrainConfig, read_config, read_sweep
+from cxrlit.config.compose import compose_config
 from cxrlit.sweeps.record import Point, Record, write_record
 from cxrlit.sweeps.study import JOURNAL, ask_trial, hash_study, mend_journal, open_study, run_trials
 from cxrlit.training.callbacks import EpochReport

@@ -7,8 +7,8 @@ import pytest
 from hydra import initialize_config_dir
 from tiny import REPO, write_tree
 
-from cxrlit.commands.hydra_main import compose_config
 from cxrlit.config import TrainConfig, read_config
+from cxrlit.config.compose import compose_config
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import write_json
 from cxrlit.data.dataset import load_data
