@@ -4,7 +4,7 @@ Hydra composes the files of ``conf/`` and the command line; ``read_config`` chec
 a typo, a wrong type, a value out of range or a contradiction is one line that names the key.
 """
 
-from cxrlit.config.compare import CompareConfig, CompareThresholds
+from cxrlit.config.commands import CompareConfig, CompareThresholds, ExportConfig, InspectConfig, PrepareConfig
 from cxrlit.config.data import (
     AnySource,
     CheXpertConfig,
@@ -23,20 +23,17 @@ from cxrlit.config.data import (
     VinDrConfig,
 )
 from cxrlit.config.evaluate import EvaluateConfig, HomeData
-from cxrlit.config.export import ExportConfig
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweep, suggest_key
 from cxrlit.config.sweep import Choices, Interval, SweepConfig, Value, quote, write_override
 from cxrlit.config.train import (
     FLAT_KEYS,
     AugmentConfig,
-    InspectConfig,
     MachineConfig,
     PhaseConfig,
-    PrepareConfig,
     SamplerConfig,
     TrainConfig,
 )
-from cxrlit.config.types import N_LAYERS, PHASE_NAMES, PhaseName, Precision, PrecisionChoice, Section, Target
+from cxrlit.config.types import N_LAYERS, PHASE_NAMES, Instantiable, PhaseName, Precision, PrecisionChoice, Section
 
 __all__ = [
     "FLAT_KEYS",
@@ -53,6 +50,7 @@ __all__ = [
     "ExportConfig",
     "HomeData",
     "InspectConfig",
+    "Instantiable",
     "Interval",
     "MIMICConfig",
     "MachineConfig",
@@ -74,7 +72,6 @@ __all__ = [
     "SyntheticData",
     "TableConfig",
     "TableData",
-    "Target",
     "TrainConfig",
     "Uncertain",
     "Value",

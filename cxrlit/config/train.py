@@ -1,8 +1,8 @@
-"""What ``train.py``, ``cxrlit prepare`` and ``cxrlit inspect`` take."""
+"""What ``python train.py`` takes."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxrlit.config.data import DataConfig
 from cxrlit.config.types import (
@@ -12,30 +12,16 @@ from cxrlit.config.types import (
     Folder,
     Fraction,
     ImageSize,
+    Instantiable,
+    LabelName,
+    Labels,
     LayerCount,
     LearningRate,
     PhaseName,
     PrecisionChoice,
     Section,
     Seed,
-    Target,
 )
-from cxrlit.core.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
-
-
-def _check_labels(labels: list[str]) -> list[str]:
-    if len({label.casefold() for label in labels}) < len(labels):
-        raise ValueError("labels names each label once")
-    taken = [label for label in labels if label in {*FIXED_COLUMNS, "macro", "split", "row"}]
-    if taken:
-        raise ValueError(f"labels: {taken[0]} is the name of another column: choose another")
-    return labels
-
-
-LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
-Labels = Annotated[
-    list[LabelName], Field(min_length=1, description="the findings, in order"), AfterValidator(_check_labels)
-]
 
 
 class ModelConfig(Section):
@@ -96,11 +82,11 @@ class PhaseConfig(Section):
     freeze_bn: bool = Field(description="every BatchNorm keeps its statistics, weight and bias")
     lr: LearningRate
     max_epochs: Epochs
-    scheduler: Target | None
+    scheduler: Instantiable | None
     require_improvement: bool = Field(
         description="hand on the starting weights where validation AUROC ends below theirs"
     )
-    callbacks: dict[str, Target | None] = Field(description="callbacks of this phase over those of all phases")
+    callbacks: dict[str, Instantiable | None] = Field(description="callbacks of this phase over those of all phases")
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
@@ -213,16 +199,16 @@ class TrainConfig(Section):
     loss: LossConfig
     augment: AugmentConfig
     sampler: SamplerConfig
-    optimizer: Target
+    optimizer: Instantiable
     phases: PhasesConfig
-    callbacks: dict[str, Target | None]
+    callbacks: dict[str, Instantiable | None]
     trainer: TrainerConfig
-    logger: Target | None
+    logger: Instantiable | None
     metrics: MetricsConfig
 
     @field_validator("optimizer")
     @classmethod
-    def _check_lr(cls, optimizer: Target) -> Target:
+    def _check_lr(cls, optimizer: Instantiable) -> Instantiable:
         if "lr" in optimizer:
             raise ValueError("each phase has its own learning rate: set lr, or phases.<phase>.lr")
         return optimizer
@@ -267,29 +253,3 @@ class TrainConfig(Section):
             weights = None if self.init_from else self.data.default_weights
         model = self.model.model_copy(update={"weights": weights})
         return self.model_copy(update={**dict.fromkeys(FLAT_KEYS), "model": model})
-
-
-class PrepareConfig(Section):
-    """What ``cxrlit prepare`` takes."""
-
-    command = "prepare"
-
-    labels: Labels
-    data: DataConfig
-    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
-    sizes: list[ImageSize] = Field(min_length=1, description="sides of the square images, pixels")
-    num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
-
-
-class InspectConfig(Section):
-    """What ``cxrlit inspect`` takes."""
-
-    command = "inspect"
-
-    labels: Labels
-    data: DataConfig
-    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
-    out: Folder = Field(description="the HTML page to write")
-    n_sample: int = Field(ge=1, le=1_000_000, description="images read for sizes, modes and pixel statistics")
-    seed: Seed = Field(description="which images are sampled and shown")
-    num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")

@@ -5,6 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cxrlit.core.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
+
 PhaseName = Literal["scratch", "frozen", "finetune", "highres"]
 PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
 Precision = Literal["bf16", "fp32"]
@@ -21,8 +23,23 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
 """Becomes absolute."""
-Target = dict[str, Any]
+Instantiable = dict[str, Any]
 """What Hydra instantiates: a dict with ``_target_``, the dotted name of a class, and its arguments."""
+
+
+def _check_labels(labels: list[str]) -> list[str]:
+    if len({label.casefold() for label in labels}) < len(labels):
+        raise ValueError("labels names each label once")
+    taken = [label for label in labels if label in {*FIXED_COLUMNS, "macro", "split", "row"}]
+    if taken:
+        raise ValueError(f"labels: {taken[0]} is the name of another column: choose another")
+    return labels
+
+
+LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+Labels = Annotated[
+    list[LabelName], Field(min_length=1, description="the findings, in order"), AfterValidator(_check_labels)
+]
 
 
 class Section(BaseModel):
@@ -31,4 +48,4 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     command: ClassVar[str] = "train"
-    """Which command takes it: a key of ``read.SHOW_KEYS``."""
+    """Which command takes it: a key of ``read_config.SHOW_KEYS``."""

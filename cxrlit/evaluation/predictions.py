@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from cxrlit.config.data import View
-from cxrlit.config.train import Labels
+from cxrlit.config.types import Labels
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_csv
 from cxrlit.data.index import read_targets

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hydra.utils import get_class
 
-from cxrlit.config import PhaseName, Target, TrainConfig
+from cxrlit.config import Instantiable, PhaseName, TrainConfig
 from cxrlit.core.errors import ConfigError, first_line
 
 REQUIRED_CALLBACKS = {
@@ -20,13 +20,15 @@ REQUIRED_CALLBACKS = {
 """Callbacks that make a phase what it is. Their settings are the phase's: a run cannot change them."""
 
 
-def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Target | None]) -> dict[str, Target]:
+def merge_callbacks(
+    shared: Mapping[str, Instantiable | None], own: Mapping[str, Instantiable | None]
+) -> dict[str, Instantiable]:
     """The callbacks of a phase: those of all phases, with its own keys over them, without those that are null.
 
     Raises:
         ConfigError: One that makes a phase what it is is null or changed.
     """
-    merged: dict[str, Target] = {}
+    merged: dict[str, Instantiable] = {}
     for name in [*shared, *(name for name in own if name not in shared)]:
         base, change = shared.get(name), own.get(name, {})
         if change is None or (base is None and not change):
@@ -38,7 +40,7 @@ def merge_callbacks(shared: Mapping[str, Target | None], own: Mapping[str, Targe
     return merged
 
 
-def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, Target]) -> None:
+def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, Instantiable]) -> None:
     """Everything that is to be built exists and takes the arguments it is given.
 
     Raises:
@@ -57,7 +59,7 @@ def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, 
         raise ConfigError("logger=null: callbacks.lr_monitor has nothing to write to; add callbacks.lr_monitor=null")
 
 
-def check_target(key: str, spec: Target, positional: int = 0) -> None:
+def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
     """One ``_target_`` with its arguments.
 
     Args:

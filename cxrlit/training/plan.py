@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cxrlit.config import PHASE_NAMES, PhaseConfig, PhaseName, Precision, Target, TrainConfig
+from cxrlit.config import PHASE_NAMES, Instantiable, PhaseConfig, PhaseName, Precision, TrainConfig
 from cxrlit.core.console import print_table, say, show_path
 from cxrlit.core.errors import CheckpointError, say_count
 from cxrlit.core.files import hash_file, hash_value
@@ -55,7 +55,7 @@ class PlannedPhase:
 
     name: PhaseName
     config: PhaseConfig
-    callbacks: dict[str, Target]
+    callbacks: dict[str, Instantiable]
     id: str
     folder: Path
     status: str

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cxrlit.config.predictions import PredictionColumnsConfig
+from cxrlit.config.evaluate import PredictionColumnsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS, simplify_name
 from cxrlit.data.tables.text_table import show

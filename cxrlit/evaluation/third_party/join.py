@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import DataError, name_some, say_count
 from cxrlit.data.split import check_patients_apart
 from cxrlit.data.tables.text_table import show

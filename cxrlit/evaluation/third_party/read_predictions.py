@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import read_targets

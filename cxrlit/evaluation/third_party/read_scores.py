@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from cxrlit.config.predictions import Scores
+from cxrlit.config.evaluate import Scores
 from cxrlit.core.errors import DataError
 from cxrlit.data.tables.text_table import say_lines, show
 from cxrlit.data.tables.validate_cells import refuse_cells

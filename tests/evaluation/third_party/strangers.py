@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cxrlit.config.predictions import PredictionsConfig
+from cxrlit.config.evaluate import PredictionsConfig
 
 WHOLE: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[3] / "conf" / "evaluate.yaml"))
 DEFAULTS = {key: WHOLE[key] for key in PredictionsConfig.model_fields}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxrlit.config.predictions import Scores
+from cxrlit.config.evaluate import Scores
 from cxrlit.core.errors import DataError
 from cxrlit.evaluation.third_party.read_scores import narrow_probs, read_scores
 from cxrlit.metrics.auroc import auroc

@@ -1,0 +1,80 @@
+"""What ``cxrlit prepare``, ``inspect``, ``compare`` and ``export`` take."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from cxrlit.config.data import DataConfig
+from cxrlit.config.evaluate import HomeData
+from cxrlit.config.types import Folder, ImageSize, LabelName, Labels, Section, Seed
+
+
+class PrepareConfig(Section):
+    """What ``cxrlit prepare`` takes."""
+
+    command = "prepare"
+
+    labels: Labels
+    data: DataConfig
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
+    sizes: list[ImageSize] = Field(min_length=1, description="sides of the square images, pixels")
+    num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
+
+
+class InspectConfig(Section):
+    """What ``cxrlit inspect`` takes."""
+
+    command = "inspect"
+
+    labels: Labels
+    data: DataConfig
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
+    out: Folder = Field(description="the HTML page to write")
+    n_sample: int = Field(ge=1, le=1_000_000, description="images read for sizes, modes and pixel statistics")
+    seed: Seed = Field(description="which images are sampled and shown")
+    num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
+
+
+def _check_once(labels: list[str]) -> list[str]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("must_improve names each label once")
+    return labels
+
+
+class CompareThresholds(Section):
+    """Files of thresholds in place of those beside the predictions."""
+
+    baseline: Folder | None = Field(description="thresholds.json of the baseline; null: the one beside it")
+    candidate: Folder | None = Field(description="thresholds.json of the candidate; null: the one beside it")
+
+
+class CompareConfig(Section):
+    """What is compared, and what is asked of the candidate."""
+
+    command = "compare"
+
+    baseline: str = Field(min_length=1, description="phase folder, folder of an evaluation, or file of predictions")
+    candidate: str = Field(min_length=1, description="the same of the model that is asked about")
+    split: str = Field(pattern=r"^\w[\w.-]*$", description="of folders: which predictions, such as test or val")
+    thresholds: CompareThresholds
+    metric: Literal["auroc", "f1"] = Field(description="what the question is about")
+    must_improve: Annotated[
+        list[LabelName], AfterValidator(_check_once), Field(description="labels that must each improve")
+    ]
+    margin: float = Field(ge=0, lt=1, description="how far any other label may fall and not be harmed")
+    macro_must_rise: bool = Field(description="whether the macro must")
+    n_replicates: int = Field(ge=100, le=100_000, description="resamples of the patient bootstrap")
+    seed: Seed = Field(description="of the resamples")
+    out: Folder | None = Field(description="folder of the results; null: comparison/<baseline>/ beside the candidate's")
+
+
+class ExportConfig(Section):
+    """What becomes a bundle."""
+
+    command = "export"
+
+    ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
+    out: Folder = Field(description="folder of the bundle, which does not exist yet")
+    evaluation: Folder | None = Field(description="folder of its evaluation; null: eval/ beside the checkpoint")
+    data: HomeData
+    cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
