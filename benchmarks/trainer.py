@@ -240,7 +240,7 @@ def time_first_step(settings: list[str]) -> None:
     from cxrlit.training.callbacks import ResumeCheckpoint
 
     stamps.append(time.time())
-    stamp(launch, "check_command_line")
+    stamp(launch, "read_config")
     stamp(phases, "load_data")
     stamp(phase.PhaseRun, "build_trainer")
 

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import hydra
 import numpy as np
 import pandas as pd
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cxrlit.commands.hydra_main import launch, run_task
+from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.datamodule import Batch
 from cxrlit.model.densenet import CXRNet, build_network
@@ -127,6 +131,29 @@ def run_command(script: str, *arguments: str) -> Outcome:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any], Outcome]:
+    """The checked config that a command line comes to, the first point's where it is a sweep; nothing trains."""
+    checked: list[Any] = []
+    schema = {"train": TrainConfig, "evaluate": EvaluateConfig}[name]
+
+    @hydra.main(version_base="1.3", config_path=str(REPO / "conf"), config_name=name)
+    def main(composed: DictConfig) -> None:
+        run_task(checked.append, composed, schema)
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        patch.object(sys, "argv", [f"{name}.py", *arguments]),
+        patch("cxrlit.sweeps.sweep.run_sweep", lambda task, overrides, config, sweep: checked.append(config)),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            launch(main, REPO / "conf", name, schema, print)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return checked, Outcome(code, out.getvalue(), err.getvalue())
 
 
 def plain_environment(**changes: str) -> dict[str, str]:

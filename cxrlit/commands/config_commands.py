@@ -8,8 +8,7 @@ from typing import Any, cast
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.commands.hydra_main import run_task
-from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section
+from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section, read_config
 from cxrlit.config.compose import compose_config, expand_sweep
 from cxrlit.core.errors import ConfigError, say_count
 
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> Any:
     if options.cfg:
         print(OmegaConf.to_yaml(composed), end="")
         return None
-    return run_task(_find_task(options), composed, SCHEMAS[options.command])
+    return _find_task(options)(read_config(composed, SCHEMAS[options.command]))
 
 
 def prepare(config: PrepareConfig, verify: bool) -> None:

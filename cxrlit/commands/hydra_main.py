@@ -1,41 +1,48 @@
 """The way from a command line to a checked config, and from a fault to one line.
 
-Hydra composes, sweeps and parses; what it cannot do is done here: every point of the command line is checked before
-any work, also those of a sweep, and no message of a fault that the user can mend is longer than a line.
+``launch`` reads the command line and composes, ``run_task`` checks what was composed and works on it: once each. The
+points of a sweep are composed and checked before the first trains. Hydra's own main shows help, completes and the like.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from cxrlit.config import MachineConfig, Section, SectionT, TrainConfig, read_config, read_sweep
-from cxrlit.config.compose import compose_config, expand_sweep, list_swept, name_key
+from cxrlit.config import EvaluateConfig, Section, SectionT, TrainConfig, read_config, read_sweep
+from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.faults import name_fault, stop
 from cxrlit.core.ranks import rank
 from cxrlit.core.signals import Interrupted, catch_signals
+from cxrlit.sweeps.check_points import check_points
 
 BATCH_SIZE = "hydra.sweeper.max_batch_size"
 """The one key of Hydra's own sweeper that is heard: points that are launched together."""
 
 
 def launch(
-    main: Callable[[], Any],
+    main: Callable[..., Any],
     config_dir: Path,
     config_name: str,
     schema: type[Section],
     task: Callable[..., Any] | None = None,
 ) -> None:
-    """Check the command line, then run a function that ``hydra.main`` decorated, or a sweep.
+    """Run what the command line asks for: one config, a sweep, or what Hydra shows.
 
     Args:
-        main: The decorated function.
+        main: A function that ``hydra.main`` decorated; it takes the composed config.
         config_dir: Absolute path of ``conf/``.
         config_name: ``train`` or ``evaluate``.
         schema: What its config must be.
@@ -43,14 +50,21 @@ def launch(
     """
     try:
         with catch_signals():
-            swept = check_command_line(sys.argv[1:], config_dir, config_name, schema)
-            if swept is None:
+            asked = parse_arguments(sys.argv[1:], schema)
+            if asked.help or asked.hydra_help or asked.info or asked.shell_completion:
                 main()
-            else:
-                from cxrlit.sweeps.sweep import run_sweep
+                return
+            with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
+                if asked.multirun:
+                    first, search = check_points(asked.overrides)
+                    from cxrlit.sweeps.sweep import run_sweep
 
-                assert task is not None
-                run_sweep(task, config_dir, swept)
+                    assert task is not None
+                    run_sweep(task, asked.overrides, first, search)
+                elif asked.cfg:
+                    show_config(config_name, asked)
+                else:
+                    run_main(main, config_name, asked.overrides)
     except Interrupted as interrupted:
         if rank() == 0:
             print(interrupted, file=sys.stderr)
@@ -62,10 +76,33 @@ def launch(
         stop(fault)
 
 
+def run_main(main: Callable[[DictConfig], Any], config_name: str, overrides: Sequence[str]) -> None:
+    """Compose one config and run it as a job of Hydra's; ``hydra.main`` would compose it twice more.
+
+    Raises:
+        ConfigError: It cannot be composed, or is a sweep.
+    """
+    expand_sweep(overrides, multirun=False)
+    composed = compose_config(config_name, overrides, with_hydra=True)
+    search = read_sweep(composed)
+    if search is not None:
+        chosen = f"sweep={search.name}"
+        raise ConfigError(f"{chosen}: many trainings are a sweep: python train.py -m {chosen} ...")
+    composed.hydra.mode = RunMode.RUN
+    configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
+    callbacks = Callbacks(composed)
+    context = HydraContext(GlobalHydra.instance().config_loader(), callbacks)
+    callbacks.on_run_start(config=composed, config_name=config_name)
+    job = run_job(main, composed, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=composed, config_name=config_name, job_return=job)
+    _ = job.return_value  # raises what ended the job
+
+
 def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
-    """Run a task on a checked config; a fault that the user can mend ends the program with one line."""
+    """Run a task on a checked config, in a job of Hydra's; a fault that the user can mend ends it with one line."""
     try:
-        return task(read_config(composed, schema))
+        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        return task(read_config(composed, schema, map(name_key, overrides)))
     except Exception as error:
         fault = name_fault(error)
         if fault is None:
@@ -73,17 +110,28 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
         stop(fault)
 
 
-def check_command_line(
-    arguments: Sequence[str], config_dir: Path, config_name: str, schema: type[Section]
-) -> list[str] | None:
-    """Compose and check every config that a command line asks for.
-
-    Returns:
-        The overrides of a sweep; None where the command line asks for none.
+def show_config(config_name: str, asked: argparse.Namespace) -> None:
+    """Print the composed config (``--cfg``).
 
     Raises:
-        ConfigError: The first fault.
+        ConfigError: It cannot be composed.
     """
+    expand_sweep(asked.overrides, multirun=False)
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    with say_hydra_faults(config_name, asked.overrides):
+        hydra.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
+
+
+def parse_arguments(arguments: Sequence[str], schema: type[Section]) -> argparse.Namespace:
+    """What a command line asks for, as Hydra's parser reads it.
+
+    Raises:
+        ConfigError: The first option that is not there, or argument that is no setting.
+    """
+    for text in arguments:
+        if re.match(r"-[^-=]{3,}=", text):  # argparse reads -phase=highres as -p hase=highres
+            raise ConfigError(f"{text}: settings have no dash: {text[1:]}")
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
@@ -94,10 +142,13 @@ def check_command_line(
     for name in ("config_path", "config_name", "config_dir", "experimental_rerun"):
         if getattr(known, name) is not None:
             options.append(f"--{name.replace('_', '-')}")
+    if options and "=" in options[0]:
+        raise ConfigError(f"{options[0]}: settings have no dash: {options[0].lstrip('-')}")
     if options:
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
-    if known.resolve and not known.cfg:
-        raise ConfigError("--resolve goes with --cfg")
+    for name in ("resolve", "package"):
+        if getattr(known, name) and not known.cfg:
+            raise ConfigError(f"--{name} goes with --cfg")
     if unknown:
         raise ConfigError(f"{unknown[0]}: it cannot be understood here; put -m first and the settings after it")
     if known.multirun and schema is not TrainConfig:
@@ -108,53 +159,9 @@ def check_command_line(
         key = name_key(override)
         if key.startswith(("hydra.sweep.", "hydra.sweeper", "hydra/sweeper")) and key != BATCH_SIZE:
             raise ConfigError(f"{key}: a sweep is cxrlit's own, its files are in <runs_dir>/<run>/sweeps: drop this")
-    if known.help or known.hydra_help or known.info or known.shell_completion:
-        return None
-    with initialize_config_dir(str(config_dir), version_base="1.3"):
-        jobs = expand_sweep(known.overrides, known.multirun)
-        for text in list_swept(known.overrides):
-            if name_key(text).startswith("hydra"):
-                raise ConfigError(f"{text}: what is Hydra's own has one value for all jobs")
-        for overrides in jobs:
-            composed = compose_config(config_name, overrides)
-            if not known.cfg:
-                config = read_config(composed, schema)
-                if known.multirun and isinstance(config, TrainConfig):
-                    check_one_process(config.trainer)
-                _check_search(composed, config_name, known)
-    return known.overrides if known.multirun else None
-
-
-def _check_search(composed: DictConfig, config_name: str, known: argparse.Namespace) -> None:
-    """The ends of a search space are configs, and nothing else sets what is searched."""
-    sweep = read_sweep(composed) if config_name == "train" else None
-    if sweep is None:
-        return
-    if not known.multirun:
-        raise ConfigError(f"sweep={sweep.name}: many trainings are a sweep: python train.py -m sweep={sweep.name} ...")
-    swept = list_swept(known.overrides)
-    if swept:
-        key, _, values = swept[0].partition("=")
-        raise ConfigError(f"{swept[0]}: sweep={sweep.name} searches a space: +sweep.space.{key}.choices=[{values}]")
-    for override in known.overrides:
-        key = name_key(override)
-        if key in sweep.space:
-            raise ConfigError(f"{override}: sweep.space searches {key}: drop it here, or set sweep.space.{key}=null")
-    for corner in sweep.list_corners():
-        try:
-            read_config(compose_config(config_name, [*known.overrides, *corner]), TrainConfig)
-        except ConfigError as error:
-            raise ConfigError(f"sweep.space: {error}") from None
-
-
-def check_one_process(machine: MachineConfig) -> None:
-    """A point of a sweep trains in the process that sweeps.
-
-    Raises:
-        ConfigError: It asks for several devices.
-    """
-    if machine.devices * machine.num_nodes > 1:
-        raise ConfigError(
-            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: a sweep trains each point on "
-            f"one device: drop it, or start each point by itself: torchrun --nproc-per-node={machine.devices} train.py"
-        )
+        if key == "hydra.mode":
+            raise ConfigError("hydra.mode: -m asks for a sweep: drop this")
+        if schema is EvaluateConfig and "=" not in override and not override.startswith("~"):
+            kind = "predictions" if override.endswith((".csv", ".csv.gz", ".tsv", ".parquet")) else "ckpt"
+            raise ConfigError(f"{override}: write {kind}={override}")
+    return known

@@ -2,8 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,26 @@ from cxrlit.config.read_config import SectionT, list_keys, read_config, suggest_
 from cxrlit.core.errors import ConfigError, first_line
 
 
-def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a config inside ``initialize_config_dir``; Hydra's faults become one line.
+def compose_config(config_name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """Compose a config inside ``initialize_config_dir``.
+
+    Args:
+        config_name: A file of ``conf/``.
+        overrides: What the command line sets.
+        with_hydra: Keep the section ``hydra``, which a job of Hydra's needs.
 
     Raises:
         ConfigError: An override cannot be parsed, or names a key or a choice that is not there.
     """
+    with say_hydra_faults(config_name, overrides):
+        return compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
+
+
+@contextmanager
+def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn the faults of a composition inside the block into a ``ConfigError`` of one line."""
     try:
-        return compose(config_name, overrides=list(overrides))
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_say_hydra_fault(error, config_name, overrides)) from None
     except ValueError as error:  # labels.x=1
@@ -36,11 +48,13 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
 def compose_defaults(
     config_name: str, config_dir: Path, schema: type[SectionT], settings: Mapping[str, Any]
 ) -> SectionT:
-    """The config of another command as ``conf/`` has it, with settings over it; inside a command of Hydra, too."""
+    """The config of another command as ``conf/`` has it, with settings in place; inside a command of Hydra, too."""
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_config_dir(str(config_dir), version_base="1.3"):
         composed = compose_config(config_name, [])
-    return read_config(OmegaConf.merge(composed, dict(settings)), schema)  # type: ignore[arg-type]
+    for key, value in settings.items():
+        OmegaConf.update(composed, key, value, merge=False)
+    return read_config(composed, schema, typed=settings)
 
 
 def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
@@ -122,6 +136,10 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         groups = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", text)
         if groups:
             return f"{name}: there is no such group; there are {groups[1]}"
+        where = getattr(error.__cause__, "full_key", None) or ""
+        if where.startswith(f"{name}."):
+            new = where.removeprefix(f"{name}.")
+            return f"{name}: the key is there; what is new is {new}: +{where}=VALUE adds it"
         loader = GlobalHydra.instance().config_loader()
         choices = [
             choice for choice in overrides if loader.get_group_options(name_key(choice)) and name_key(choice) != name

@@ -1,6 +1,7 @@
 """From what Hydra composed to a checked config, or to one line that names the key."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,34 +26,26 @@ SHOW_KEYS = {
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT]) -> SectionT:
+def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], typed: Iterable[str] = ()) -> SectionT:
     """Check a composed config and give it types.
 
     Args:
         composed: What Hydra composed, or the dict that was saved with a checkpoint.
-        schema: ``TrainConfig`` or ``EvaluateConfig``.
+        schema: ``TrainConfig``, ``EvaluateConfig`` or what another command takes.
+        typed: Keys that the user set on the command line. Only these can be refused because they have no effect.
 
     Raises:
         ConfigError: A key is unknown or missing, a value is of the wrong type or out of range, or two keys
             contradict each other. The message is one line.
     """
-    if isinstance(composed, DictConfig):
-        try:
-            missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
-            values: Any = OmegaConf.to_container(composed, resolve=True)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
-        if missing:
-            raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
-    else:
-        values = dict(composed)
+    values = _resolve(composed)
     if schema is TrainConfig:
         values = _apply_flat_keys({key: value for key, value in values.items() if key != "sweep"})
     try:
-        config = schema.model_validate(values)
+        config = schema.model_validate(values, context=frozenset(key.partition(".")[0] for key in typed))
     except ValidationError as error:
         raise ConfigError(_say_first_fault(error, values, schema.command)) from None
-    return config.settle() if isinstance(config, TrainConfig) else config
+    return config.settle()
 
 
 def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
@@ -61,8 +54,7 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
     Raises:
         ConfigError: As for ``read_config``.
     """
-    values: Any = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
-    return read_config({"sweep": values.get("sweep")}, SweepCommand).sweep
+    return read_config({"sweep": _resolve(composed.get("sweep"))}, SweepCommand).sweep
 
 
 def suggest_key(key: str, known: list[str], command: str) -> str:
@@ -79,6 +71,20 @@ def list_keys(values: Any, prefix: str = "") -> list[str]:
     if not isinstance(values, dict) or not values:
         return [prefix.removesuffix(".")] if prefix else []
     return [name for key, value in values.items() for name in list_keys(value, prefix=f"{prefix}{key}.")]
+
+
+def _resolve(node: Any) -> Any:
+    """Plain values, interpolations resolved."""
+    if not isinstance(node, DictConfig):
+        return node
+    try:
+        missing = sorted(str(key) for key in OmegaConf.missing_keys(node))
+        values = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
+    if missing:
+        raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
+    return values
 
 
 def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +113,8 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
         return f"{key}: the key is missing"
     if kind == "union_tag_invalid":
         return f"{key}.source={fault['ctx']['tag']}: it may be {fault['ctx']['expected_tags']}"
+    if kind == "list_type" and isinstance(fault["input"], (str, int)):
+        return f"{key} is a list: {key}=[{fault['input']}]"
     message = fault["msg"].removeprefix("Value error, ")
     if not key or kind == "value_error":
         return f"{key}: {message}" if key in {"optimizer"} else message

@@ -1,8 +1,9 @@
 """What ``python train.py`` takes."""
 
-from typing import Literal, Self
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cxrlit.config.data import DataConfig
 from cxrlit.config.types import (
@@ -168,6 +169,14 @@ class MetricsConfig(Section):
     train: bool = Field(description="AUROC of the training images as they were seen")
 
 
+def _check_run(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"run={name}: a run's name has letters, digits, . _ and -, no space, and no . or - in front")
+    return name
+
+
+RunName = Annotated[str, AfterValidator(_check_run)]
+
 FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "batch_size", "max_epochs", "freeze_bn")
 """Keys that, where set, stand in for ``phases.<goal>.<key>``."""
 
@@ -184,7 +193,7 @@ class TrainConfig(Section):
     freeze_bn: bool | None
     init_from: str | None = Field(description="checkpoint that the goal starts from, in place of the phases before")
     seed: Seed = Field(description="seed of initialisation, order and augmentation")
-    run: str = Field(pattern=r"^\w[\w.-]*$", description="name of the run, a folder of runs_dir")
+    run: RunName = Field(description="name of the run, a folder of runs_dir")
     runs_dir: Folder = Field(description="folder of the runs")
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     evaluate: bool = Field(description="evaluate the goal when it is trained")

@@ -1,7 +1,7 @@
 """Types that several sections of the config share."""
 
 import os
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -49,3 +49,7 @@ class Section(BaseModel):
 
     command: ClassVar[str] = "train"
     """Which command takes it: a key of ``read_config.SHOW_KEYS``."""
+
+    def settle(self) -> Self:
+        """The same choices, each in one place and without those that have no effect."""
+        return self

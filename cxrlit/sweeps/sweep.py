@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.global_hydra import GlobalHydra
@@ -18,8 +17,8 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from cxrlit.config import TrainConfig, quote, read_config, read_sweep
-from cxrlit.config.compose import compose_config, expand_sweep, list_swept, name_key
+from cxrlit.config import SweepConfig, TrainConfig, quote
+from cxrlit.config.compose import expand_sweep, list_swept, name_key
 from cxrlit.core.console import say, show_path
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hold_lock
@@ -28,39 +27,38 @@ from cxrlit.sweeps.ranking import print_ranking, update_ranking
 from cxrlit.sweeps.record import Plan, Point, Record, name_record, read_record, write_record
 
 
-def run_sweep(task: Callable[..., Any], config_dir: Path, overrides: Sequence[str]) -> None:
-    """Run every point, rank them, print the ranking.
+def run_sweep(
+    task: Callable[..., Any], overrides: Sequence[str], config: TrainConfig, sweep: SweepConfig | None
+) -> None:
+    """Run every point, rank them, print the ranking; inside ``initialize_config_dir``.
 
     Args:
         task: Trains a config; takes callbacks that watch the goal, and returns a ``Result``.
-        config_dir: Absolute path of ``conf/``.
         overrides: What the command line sets, checked.
+        config: The first point (``check_points``).
+        sweep: How the points are searched; None: they are a grid.
 
     Raises:
         ConfigError: What launches or searches is not installed.
         CXRLitError: A job failed. All others have run.
         Interrupted: A signal asked to stop.
     """
-    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
-        points = list_points(overrides)
-        config = read_config(compose_config("train", points[0].overrides), TrainConfig)
-        home = Path(config.runs_dir) / config.run / "sweeps"
-        first = expand_sweep(overrides, multirun=True)[0]
-        master = compose_master(first, home)
-        sweep = read_sweep(master)
-        if sweep is None:
-            plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
-        else:
-            try:
-                from cxrlit.sweeps.study import plan_study
-            except ImportError:
-                raise ConfigError(f"sweep={sweep.name} needs optuna: pip install 'cxrlit[sweeps]'") from None
-            plan = plan_study(sweep, points[0].overrides, config, home)
-        master = compose_master(first, plan.folder)
-        build_launcher(master)  # before anything is written
-        with hold_lock(plan.folder, f"waiting for another process that runs {show_path(plan.folder)}"):
-            for batch in plan.batches:
-                launch_points(task, master, plan, batch)
+    points = list_points(overrides)
+    home = Path(config.runs_dir) / config.run / "sweeps"
+    master = compose_master(expand_sweep(overrides, multirun=True)[0])
+    if sweep is None:
+        plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
+    else:
+        try:
+            from cxrlit.sweeps.study import plan_study
+        except ImportError:
+            raise ConfigError(f"sweep={sweep.name} needs optuna: pip install 'cxrlit[sweeps]'") from None
+        plan = plan_study(sweep, points[0].overrides, config, home)
+    place_files(master, plan.folder)
+    build_launcher(master)  # before anything is written
+    with hold_lock(plan.folder, f"waiting for another process that runs {show_path(plan.folder)}"):
+        for batch in plan.batches:
+            launch_points(task, master, plan, batch)
     ranking, keys = update_ranking(plan.folder)
     print_ranking(ranking, keys, plan.folder)
     if ranking["status"].iloc[0] == "done":
@@ -106,17 +104,21 @@ def plan_grid(points: list[Point], home: Path, batch_size: int | None) -> Plan:
     return Plan(home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), len(points), batches)
 
 
-def compose_master(overrides: Sequence[str], folder: Path) -> DictConfig:
+def compose_master(overrides: Sequence[str]) -> DictConfig:
     """The config that launchers derive those of the points from, with Hydra's own part of it.
 
     Args:
         overrides: One value of each key.
-        folder: The folder of the sweep; all files of a launcher go there.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    place = f"hydra.sweep.dir={quote(str(folder))}"
-    return hydra.compose_config("train", [*overrides, place], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+    return hydra.compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def place_files(master: DictConfig, folder: Path) -> None:
+    """Let all files of a launcher go into the folder of the sweep: by the config, and by that of each point."""
+    master.hydra.sweep.dir = str(folder)
+    master.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
 
 
 def build_launcher(master: DictConfig) -> Launcher:

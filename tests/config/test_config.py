@@ -93,7 +93,12 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
     config = compose("data=nih", "data.root='~/images'", "cache_dir=here")
     assert config.data.root == str(tmp_path / "home" / "images")
     assert config.cache_dir == str(tmp_path / "here")
-    settings = {"ckpt": "a", "out": "~/tables", "cache_dir": "here", "data": {"root": "../x"}}
+    settings = {
+        "ckpt": "a",
+        "out": "~/tables",
+        "cache_dir": "here",
+        "data": {"source": "home", "root": "../x", "roots": None, "store": None},
+    }
     read = compose_defaults("evaluate", CONF, EvaluateConfig, settings)
     assert isinstance(read.data, HomeData)
     assert (read.out, read.data.root) == (str(tmp_path / "home" / "tables"), str(tmp_path.parent / "x"))
