@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
@@ -42,7 +42,7 @@ class PredictionColumnsConfig(Section):
         description="the column of each label's scores; null: prob_<label>, or <label>"
     )
     targets: dict[str, ColumnName] | None = Field(
-        description="the column of each label's targets; null: target_<label>, or in the table of labels <label>"
+        description="the column of each label's targets; null: target_<label>, or in targets=FILE <label>"
     )
 
 
@@ -58,7 +58,10 @@ class PredictionsConfig(Section):
 
 
 class EvaluateConfig(PredictionsConfig):
-    """What is evaluated, on what, and how."""
+    """What is evaluated, on what, and how.
+
+    A key that was typed and has no effect is a fault. A default of ``conf/`` that has none is not used.
+    """
 
     command = "evaluate"
 
@@ -69,7 +72,7 @@ class EvaluateConfig(PredictionsConfig):
     tta: Literal["none", "flip"] = Field(description="test-time augmentation; flip: the image and its mirror image")
 
     predictions: Folder | None = Field(description="CSV, TSV or Parquet, in place of ckpt")
-    labels: Folder | None = Field(description="table of targets, patients and split for predictions")
+    targets: Folder | None = Field(description="table of targets, patients and split for predictions")
 
     data: Annotated[HomeData | AnyData, Field(discriminator="source")]
     part: Literal["all", "train", "val", "test"] = Field(description="of other data: which images")
@@ -78,7 +81,9 @@ class EvaluateConfig(PredictionsConfig):
 
     calibration: Literal["platt", "temperature", "none"]
     threshold_rule: Literal["f1_grid", "f1_quantiles", "youden", "sensitivity", "specificity"]
-    wanted: float | None = Field(gt=0, le=1, description="the sensitivity or specificity, for those rules alone")
+    min_rate: float | None = Field(
+        gt=0, le=1, description="the sensitivity or specificity to reach on validation, for those rules alone"
+    )
     thresholds: Folder | None = Field(description="thresholds.json to use as it is")
 
     baseline: Folder | None = Field(description="phase folder or evaluation on the same split to compare with")
@@ -98,51 +103,77 @@ class EvaluateConfig(PredictionsConfig):
         """Whether a checkpoint is evaluated on other data than its own."""
         return self.ckpt is not None and not isinstance(self.data, HomeData)
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether probs are the mean over several checkpoints or views."""
+        return self.ckpt is not None and (len(self.ckpt) > 1 or self.tta != "none")
+
+    @property
+    def takes_rate(self) -> bool:
+        """Whether the rule of the thresholds is to reach a sensitivity or specificity."""
+        return self.threshold_rule in ("sensitivity", "specificity")
+
     @model_validator(mode="after")
-    def _check_subject(self) -> Self:
+    def _check_subject(self, info: ValidationInfo) -> Self:
+        typed = self._list_typed(info)
         if (self.ckpt is None) == (self.predictions is None):
             raise ValueError("say what to evaluate: ckpt=PATH or predictions=FILE, one of the two")
         if self.ckpt is not None:
-            defaults = {"labels": None, "patient": None, "scores": "probs", "missing": "error"}
-            changed = [key for key, default in defaults.items() if getattr(self, key) != default]
-            if self.columns.model_dump(exclude_none=True):
-                changed.append("columns")
-            if changed:
-                raise ValueError(f"{changed[0]} goes with predictions=FILE; a checkpoint's data are data=...")
+            of_tables = [key for key in ("targets", "patient", "scores", "missing", "columns") if key in typed]
+            if of_tables:
+                raise ValueError(f"{of_tables[0]} goes with predictions=FILE; a checkpoint's data are data=...")
         if self.ckpt is not None and (not self.ckpt or len(set(self.ckpt)) < len(self.ckpt)):
             raise ValueError("ckpt names each checkpoint once")
-        if self.average != "probs" and len(self.ckpt or ()) < 2 and self.tta == "none":
+        if "average" in typed and not self.is_mean:
             raise ValueError("average goes with several checkpoints, or with tta=flip: there is nothing to average")
         if self.predictions is not None:
-            if self.tta != "none":
+            if "tta" in typed and self.tta != "none":
                 raise ValueError("tta goes with ckpt=PATH: predictions are made already")
-            if self.labels is not None and not isinstance(self.data, HomeData):
-                raise ValueError("labels and data both say where the targets are: drop one of them")
-            if isinstance(self.data, HomeData) and (self.data.root or self.data.roots or self.data.store):
-                raise ValueError("data.root goes with a data set: add data=nih, or which it is")
+            if isinstance(self.data, HomeData):
+                if "data" in typed and (self.data.root or self.data.roots or self.data.store):
+                    raise ValueError("data.root goes with a data set: add data=nih, or which it is")
+            elif "data" in typed and self.targets is not None:
+                raise ValueError("targets and data both say where the targets are: drop one of them")
         return self
 
     @model_validator(mode="after")
-    def _check_other_data(self) -> Self:
-        if self.part != "all" and isinstance(self.data, HomeData):
+    def _check_other_data(self, info: ValidationInfo) -> Self:
+        typed = self._list_typed(info)
+        if "part" in typed and isinstance(self.data, HomeData):
             raise ValueError("part goes with other data: data=nih, or which it is")
-        if self.recalibrate and not self.is_external:
+        if "recalibrate" in typed and not self.is_external:
             raise ValueError("recalibrate goes with a checkpoint on other data: data=nih, or which it is")
-        if self.baseline is not None and self.is_external:
+        if "baseline" in typed and self.is_external:
             raise ValueError("baseline: on other data the home test is what is compared with: drop it")
         return self
 
     @model_validator(mode="after")
-    def _check_rule(self) -> Self:
-        if (self.wanted is not None) != (self.threshold_rule in ("sensitivity", "specificity")):
-            raise ValueError("wanted=0.9 goes with threshold_rule=sensitivity or specificity, and they with it")
-        if self.thresholds is not None and not self.recalibrate:
-            fitted = {"calibration": "platt", "threshold_rule": "f1_quantiles"}
-            changed = [
-                f"{key}={getattr(self, key)}" for key, default in fitted.items() if getattr(self, key) != default
-            ]
-            if changed:
-                raise ValueError(f"{changed[0]} and thresholds=FILE, which holds both, contradict: drop one of them")
+    def _check_rule(self, info: ValidationInfo) -> Self:
+        typed, rule = self._list_typed(info), self.threshold_rule
+        if self.takes_rate and self.min_rate is None:
+            raise ValueError(f"threshold_rule={rule} needs min_rate=0.9: the {rule} to reach on validation")
+        if "min_rate" in typed and not self.takes_rate:
+            raise ValueError(f"min_rate={self.min_rate} goes with threshold_rule=sensitivity or specificity")
+        if self.thresholds is not None and not (self.recalibrate and self.is_external):
+            fitted = [key for key in ("calibration", "threshold_rule", "min_rate") if key in typed]
+            if fitted:
+                what = f"{fitted[0]}={getattr(self, fitted[0])}"
+                raise ValueError(f"{what} and thresholds=FILE, which holds both, contradict: drop one of them")
         if sorted(set(self.age_bands)) != self.age_bands or len(set(self.subgroups)) < len(self.subgroups):
             raise ValueError("age_bands rises from band to band, and subgroups names each attribute once")
         return self
+
+    def settle(self) -> Self:
+        """The same choices without the defaults that have no effect."""
+        unused: dict[str, Any] = {}
+        if not self.is_mean:
+            unused["average"] = "probs"
+        if not self.takes_rate:
+            unused["min_rate"] = None
+        if self.is_external:
+            unused["baseline"] = None
+        return self.model_copy(update=unused)
+
+    def _list_typed(self, info: ValidationInfo) -> set[str]:
+        """Keys that were typed, with a value other than null or false, which switch something off."""
+        return {key for key in info.context or () if getattr(self, key, None) not in (None, False)}

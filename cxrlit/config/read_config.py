@@ -23,6 +23,9 @@ SHOW_KEYS = {
 }
 """What shows all keys of a command."""
 
+RENAMED = {"evaluate": {"labels": "targets", "wanted": "min_rate"}}
+"""What keys of a command that are gone are called now."""
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -59,6 +62,9 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
 
 def suggest_key(key: str, known: list[str], command: str) -> str:
     """What an unknown key of a command may have meant: the end of a message."""
+    renamed = RENAMED.get(command, {}).get(key)
+    if renamed:
+        return f"it is called {renamed} now"
     last = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == last]
     close = difflib.get_close_matches(key, same, n=1, cutoff=0.7) or [other for other in same if other == last]

@@ -116,8 +116,8 @@ def evaluate_predictions(config: EvaluateConfig) -> Path:
     """Evaluate a table of predictions, of whatever program made them."""
     assert config.predictions is not None
     path = Path(config.predictions)
-    truth: Path | LoadedData | None = Path(config.labels) if config.labels else None
-    if not isinstance(config.data, HomeData):
+    truth: Path | LoadedData | None = Path(config.targets) if config.targets else None
+    if truth is None and not isinstance(config.data, HomeData):
         truth = load_data(config.data, list(config.columns.probs or LABELS), Path(config.cache_dir))
     joined = read_foreign(path, truth, config)
     for note in joined.notes:

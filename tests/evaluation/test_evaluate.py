@@ -364,7 +364,7 @@ def test_other_data_need_the_evaluation_at_home(lab: Lab, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "arguments",
-    ["threshold_rule=sensitivity wanted=0.9 calibration=none", "threshold_rule=youden calibration=temperature"],
+    ["threshold_rule=sensitivity min_rate=0.9 calibration=none", "threshold_rule=youden calibration=temperature"],
 )
 def test_rules_and_calibrations(frozen: Path, tmp_path: Path, arguments: str) -> None:
     evaluate(frozen, tmp_path, *arguments.split())
@@ -414,7 +414,7 @@ def join_parts(frozen: Path, folder: Path) -> tuple[Path, Path]:
 def test_predictions_give_the_numbers_of_their_checkpoint(frozen: Path, tmp_path: Path) -> None:
     scores, truth = join_parts(frozen, tmp_path)
     probs = "{" + ",".join(f"{label}: {label.lower()}" for label in LABELS) + "}"
-    outcome = evaluate_table(scores, tmp_path / "out", f"labels={truth}", f"columns.probs={probs}")
+    outcome = evaluate_table(scores, tmp_path / "out", f"targets={truth}", f"columns.probs={probs}")
     assert outcome.code == 0, outcome.err
     for name in ("eval_metrics.csv", "eval_thresholds.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (frozen / "eval" / name).read_bytes(), name

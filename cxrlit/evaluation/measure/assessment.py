@@ -168,7 +168,7 @@ def assess(
         predictions: The predictions table of each part, the one that counts last.
         subject: What is evaluated.
         dropped: Images that could not be.
-        config: ``calibration``, ``threshold_rule``, ``wanted``, ``thresholds``, ``n_replicates``, ``seed``.
+        config: ``calibration``, ``threshold_rule``, ``min_rate``, ``thresholds``, ``n_replicates``, ``seed``.
 
     Raises:
         DataError: ``thresholds`` cannot be read, or lacks a label.
@@ -210,7 +210,7 @@ def tune_operating_point(
         list_labels(predictions),
         method=None if config.calibration == "none" else config.calibration,
         rule=config.threshold_rule,
-        wanted=config.wanted,
+        wanted=config.min_rate,
         origin=origin,
     )
 

@@ -163,7 +163,7 @@ def find_labels(
         is_told=columns.probs is not None or candidates.are_sure or known.are_sure,
         notes=[
             *_say_unused(scores, targets, [name for name in unscored if known.is_sure(name)]),
-            *_say_source(labels is not None or of_source, in_labels, own.are_sure),
+            *_say_source("targets=FILE" if labels else "the data set" if of_source else "", in_labels, own.are_sure),
         ],
     )
 
@@ -228,7 +228,7 @@ def _is_close(name: str, other: str) -> bool:
 def _say_nothing_pairs(path: Path, header: Sequence[str], scores: Mapping[str, str], known: Candidates) -> str:
     if not known.columns:
         return (
-            f"{path}: there are no targets: say labels=TABLE, a table with a column of them for each label, or name "
+            f"{path}: there are no targets: say targets=TABLE, a table with a column of them for each label, or name "
             f"the columns that hold them with columns.targets (by default {TARGET}<label>)"
         )
     there = name_some([show(name) for name in header if name], limit=12)
@@ -250,9 +250,9 @@ def _say_unused(scores: Mapping[str, str], targets: Mapping[str, str], unscored:
     return notes
 
 
-def _say_source(are_labels_given: bool, in_labels: bool, has_own: bool) -> list[str]:
+def _say_source(given: str, in_labels: bool, has_own: bool) -> list[str]:
     if in_labels and has_own:
-        return [f"the targets are those of labels; the {TARGET} columns of the predictions are not read"]
-    if are_labels_given and not in_labels:
-        return ["the targets are those of the predictions; labels has none of them"]
+        return [f"the targets are those of {given}; the {TARGET} columns of the predictions are not read"]
+    if given and not in_labels:
+        return [f"the targets are those of the predictions; {given} has none of them"]
     return []

@@ -301,7 +301,7 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
         assessment = make_assessment(("Mass",), change=forget)
     elif spoiled == "no calibration":
         assessment = make_assessment(
-            ("Mass",), ("val", "test"), "calibration=none", "threshold_rule=sensitivity", "wanted=0.9"
+            ("Mass",), ("val", "test"), "calibration=none", "threshold_rule=sensitivity", "min_rate=0.9"
         )
     else:
         home = make_assessment(("Mass",))

@@ -271,10 +271,10 @@ def test_targets_of_the_predictions_count_where_labels_has_none(tmp_path: Path) 
     found = read(tmp_path, scores, people)
     assert found.parts["test"]["target_Mass"].tolist() == [0, 1]
     assert "no targets for Nodule: the metrics stay blank" in found.notes
-    assert "the targets are those of the predictions; labels has none of them" in found.notes
+    assert "the targets are those of the predictions; targets=FILE has none of them" in found.notes
     both = read(tmp_path, scores)
     assert both.parts["test"]["target_Mass"].tolist() == [1, 0]
-    assert "the targets are those of labels; the target_ columns of the predictions are not read" in both.notes
+    assert "the targets are those of targets=FILE; the target_ columns of the predictions are not read" in both.notes
 
 
 def test_labels_without_targets_stay_blank_and_targets_without_scores_are_named(tmp_path: Path) -> None:
@@ -474,8 +474,8 @@ MASS = {"targets": {"Mass": "Mass"}}
         (change(SCORES, "Nodule", "Mass"), TRUTH, {}, "there are two columns prob_Mass"),
         (change(SCORES, "Nodule", "No/dule"), TRUTH, MASS, "the label 'No/dule': string should match pattern"),
         (change(SCORES, "Nodule", "age"), TRUTH, MASS, "age is the name of another column"),
-        (SCORES, None, {}, "predictions.csv: there are no targets: say labels=TABLE"),
-        (SCORES, drop(drop(TRUTH, "Mass"), "Nodule"), {}, "predictions.csv: there are no targets: say labels=TABLE"),
+        (SCORES, None, {}, "predictions.csv: there are no targets: say targets=TABLE"),
+        (SCORES, drop(drop(TRUTH, "Mass"), "Nodule"), {}, "predictions.csv: there are no targets: say targets=TABLE"),
         (SCORES, TRUTH, {"probs": {"Mass": "p"}}, "the column p is missing"),
         (SCORES, TRUTH, {"targets": {"Mass": "m"}}, "the column m is missing"),
         (SCORES, TRUTH, {"targets": {"Edema": "Mass"}}, "columns.targets: Edema has no scores; the labels with scores"),
