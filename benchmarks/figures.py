@@ -6,7 +6,6 @@ python benchmarks/figures.py      writes the table of the README anew from bench
 import argparse
 import datetime
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cxrlit.core.cores import count_cores
 from cxrlit.core.files import write_json, write_text
 
 FOLDER = Path(__file__).parent / "figures"
@@ -53,7 +53,7 @@ def describe_machine() -> str:
     extras = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if torch.cpu._is_avx512_bf16_supported():
         extras.append("bf16")
-    cores = f"{len(os.sched_getaffinity(0))} cores of {found[1].strip() if found else 'a CPU'}"
+    cores = f"{count_cores()} cores of {found[1].strip() if found else 'a CPU'}"
     return ", ".join([cores, torch.backends.cpu.get_cpu_capability(), *extras])
 
 

@@ -9,7 +9,6 @@
 """
 
 import argparse
-import os
 import re
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from safetensors.torch import load
 from torchvision import transforms
 from torchvision.models import densenet121
 
+from cxrlit.core.cores import count_cores
 from cxrlit.data.synthetic.drawn_set import write_synthetic
 from cxrlit.handoff.bundle import WEIGHTS
 from cxrlit.handoff.predict_files import PredictOptions, name_journal, predict_all, write_rows
@@ -137,7 +137,7 @@ class PlainLoop:
 
     def predict(self, paths: list[Path]) -> None:
         """Read, transform and score files batch by batch."""
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(count_cores())
         with torch.no_grad():
             for start in range(0, len(paths), self.batch_size):
                 batch = [self._read(path) for path in paths[start : start + self.batch_size]]

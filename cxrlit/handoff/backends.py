@@ -5,13 +5,13 @@ batches, threads and precision are the same. ``onnx`` runs ``model.onnx`` in fp3
 image: its values do not depend on the batch or on the threads.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import BundleError, ConfigError, first_line
 from cxrlit.handoff.bundle import GRAPH, WEIGHTS, Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
@@ -61,7 +61,7 @@ def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None,
         BundleError: The bundle's network is not what its config says.
         ConfigError: What it needs is not installed, or cannot do the precision.
     """
-    threads = n_threads or len(os.sched_getaffinity(0))
+    threads = n_threads or count_cores()
     if name == "onnx":
         if precision == "bf16":
             raise ConfigError("precision=bf16: the onnx backend computes in fp32: take backend=torch")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.data.image_io.decode import decode_pixels, measure_colour, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
@@ -99,7 +100,7 @@ def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -
     the same cores slow each other down many times.
     """
     cv2.setNumThreads(0)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(files), n_at_once):
             yield from pool.map(lambda file: _read_listed(file, config), files[start : start + n_at_once])
 

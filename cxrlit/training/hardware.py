@@ -1,6 +1,5 @@
 """Hardware settings that affect results (threads, precision), fixed when a phase starts and kept on resume."""
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import torch
 
 from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.core.console import say
+from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError
 from cxrlit.training.phase_folder import read_versions
 
@@ -19,7 +19,7 @@ def use_threads(n_threads: int) -> Iterator[None]:
     """Compute with so many threads inside the block: sums depend on how they are divided."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cores = count_cores()
     if torch.get_num_threads() != n_threads:
         say(
             f"warning: the phase was begun with {n_threads} threads, and this machine gives {torch.get_num_threads()}: "

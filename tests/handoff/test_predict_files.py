@@ -61,6 +61,16 @@ def test_three_lines_of_python(bundle: Path, tmp_path: Path) -> None:
     assert one.image.shape == (SIZE, SIZE)
 
 
+def test_a_system_that_does_not_say_which_cores_are_ours(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    [path] = write_images(tmp_path / "in", 1)
+    for backend in ("torch", "onnx"):
+        main(["predict", str(bundle), str(path), "--out", str(tmp_path / f"{backend}.csv"), "--backend", backend])
+        assert read_rows(tmp_path / f"{backend}.csv")[0]["reason"] == ""
+
+
 def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
     paths = write_images(tmp_path, 10)
     by_backend = [
