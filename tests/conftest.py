@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from lab import Lab, evaluate
+from lab import Lab, evaluate, pretend_bf16
 from omegaconf import OmegaConf
 from PIL import Image
 from tiny import write_tree
@@ -148,4 +148,16 @@ def frozen(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, we
     """A frozen phase that is not to be changed, with its evaluation."""
     folder = Lab(tmp_path_factory.mktemp("frozen"), cache, tree, weights).train_well()
     evaluate(folder, folder / "eval")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frozen_in_bf16(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
+    """A frozen phase of ``auto`` on a CPU with bf16, not to be changed, with an evaluation in each precision."""
+    lab = Lab(tmp_path_factory.mktemp("bf16"), cache, tree, weights)
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_bf16(patch, True)
+        folder = lab.train_well("trainer.precision=auto", "trainer.accelerator=cpu")
+    for precision, name in (("fp32", "eval"), ("bf16", "eval-bf16")):
+        evaluate(folder, folder / name, f"trainer.precision={precision}")
     return folder

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+import torch
 from tiny import Outcome, run_command
 
 QUICK = ("trainer.num_workers=0", "n_replicates=100", "report=false", "localise=none")
@@ -17,8 +19,14 @@ def evaluate(folder: Path, out: Path, *arguments: str) -> Outcome:
     return outcome
 
 
+def pretend_bf16(patch: pytest.MonkeyPatch, is_supported: bool) -> None:
+    """Let this CPU be one with bf16 or without; without, torch computes the same more slowly."""
+    patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: is_supported)
+    patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+
 class Lab:
-    """Trains on a tree of noise into a folder of its own."""
+    """Trains on a tree of noise into a folder of its own; in fp32, since ``auto`` is another precision elsewhere."""
 
     def __init__(self, folder: Path, cache: Path, tree: Path, weights: Path) -> None:
         self.runs, self.cache, self.tree, self.weights = folder / "runs", cache, tree, weights
@@ -32,7 +40,8 @@ class Lab:
         phases = [f"phases.{name}.{setting}" for name in ("scratch", "frozen", "finetune", "highres")
                   for setting in ("img_size=32", "batch_size=8", "max_epochs=1")]  # fmt: skip
         folders = [f"runs_dir={self.runs}", f"cache_dir={self.cache}", f"data.root={self.tree}"]
-        return ["data=nih", "phase=frozen", "trainer.num_workers=0", "logger=none", *folders, *phases]
+        machine = ["trainer.num_workers=0", "trainer.precision=fp32"]
+        return ["data=nih", "phase=frozen", *machine, "logger=none", *folders, *phases]
 
     def train_well(self, *arguments: str) -> Path:
         """Returns the folder of the goal."""

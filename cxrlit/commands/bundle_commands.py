@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         "files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
     )
     parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the training")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the evaluation")
     parser.add_argument(
         "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 16"
     )

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
-from cxrlit.config.types import Folder, Section, Seed
+from cxrlit.config.types import Folder, PrecisionChoice, Section, Seed
 
 
 def _list_one(value: Any) -> Any:
@@ -57,6 +57,12 @@ class PredictionsConfig(Section):
     missing: Literal["error", "drop"] = Field(description="what is done where an image of a part is not predicted")
 
 
+class PredictingConfig(MachineConfig):
+    """Where the checkpoints predict, and in which precision."""
+
+    precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
+
+
 class EvaluateConfig(PredictionsConfig):
     """What is evaluated, on what, and how.
 
@@ -96,7 +102,7 @@ class EvaluateConfig(PredictionsConfig):
 
     out: Folder | None = Field(description="folder of the results; null: eval/ beside the checkpoint")
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
-    trainer: MachineConfig
+    trainer: PredictingConfig
 
     @property
     def is_external(self) -> bool:

@@ -25,6 +25,7 @@ from cxrlit.evaluation.measure.assessment import (
     Assessment,
     Subject,
     assess,
+    choose_evaluation_precision,
     clear_evaluation,
     describe_checkpoints,
     name_folder,
@@ -84,6 +85,7 @@ def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> 
         tta=config.tta,
         average=config.average,
         machine=config.trainer,
+        precision=choose_evaluation_precision(config),
         cache_dir=Path(config.cache_dir),
     )
     if rank() > 0:

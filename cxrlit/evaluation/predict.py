@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.config import MachineConfig
+from cxrlit.config import MachineConfig, Precision
 from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
@@ -23,7 +23,6 @@ from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.checkpoint import Checkpoint
-from cxrlit.training.hardware import choose_precision
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 Average = Literal["probs", "logits"]
@@ -45,6 +44,7 @@ def predict_parts(
     tta: TTA,
     average: Average,
     machine: MachineConfig,
+    precision: Precision,
     cache_dir: Path,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """The predictions table of each part, each image once, in the order of its table.
@@ -56,6 +56,7 @@ def predict_parts(
         tta: ``flip``: the mean over each image and its mirror image.
         average: What the mean over members and mirror images is of.
         machine: Where it runs.
+        precision: bf16 or fp32.
         cache_dir: Folder of the stores.
 
     Returns:
@@ -72,7 +73,7 @@ def predict_parts(
         if seen is not None and (differs := set(seen.dropped["image"]) ^ set(datamodule.dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
         seen = datamodule
-        trainer = build_predicting_trainer(checkpoint, machine)
+        trainer = build_predicting_trainer(machine, precision)
         network = load_network(checkpoint)
         for part in parts:
             for kind in modules:
@@ -128,12 +129,12 @@ def load_network(checkpoint: Checkpoint) -> CXRNet:
     return checkpoint.load_into(network.requires_grad_(False))
 
 
-def build_predicting_trainer(checkpoint: Checkpoint, machine: MachineConfig) -> Trainer:
-    """Lightning's trainer for a forward pass in the precision of the training."""
+def build_predicting_trainer(machine: MachineConfig, precision: Precision) -> Trainer:
+    """Lightning's trainer for a forward pass."""
     shown = get_console().is_terminal
     return Trainer(
         **device_options(machine),
-        precision=LIGHTNING_PRECISION[choose_precision(checkpoint.facts.precision, machine.accelerator)],
+        precision=LIGHTNING_PRECISION[precision],
         logger=False,
         callbacks=[RichProgressBar(leave=False)] if shown else [],
         enable_progress_bar=shown,

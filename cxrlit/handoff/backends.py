@@ -1,8 +1,8 @@
 """What computes a bundle's network: torch, or ONNX Runtime, which needs no torch.
 
-``torch`` runs the very network of the training, in its precision: the logits of ``evaluate.py``, to the bit where
-batches, threads and precision are the same. ``onnx`` runs ``model.onnx`` in fp32, the same within rounding, image by
-image: its values do not depend on the batch or on the threads.
+``torch`` runs the very network of the training, in the precision of its evaluation: the logits of ``evaluate.py``, to
+the bit where batches, threads and precision are the same. ``onnx`` runs ``model.onnx`` in fp32, the same within
+rounding, image by image: its values do not depend on the batch or on the threads.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +54,7 @@ def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None,
     Args:
         bundle: The bundle.
         name: Which.
-        precision: None: the one of the training, where the machine has it.
+        precision: None: that of the evaluation, where the machine has it.
         n_threads: None: one a core.
 
     Raises:
@@ -121,9 +121,9 @@ class TorchBackend:
             what = " ".join(str(error).split())[:160]
             raise BundleError(f"{path}: not the weights of a network of {len(config.labels)} labels: {what}") from None
         check_finite(weights, str(path))
-        # Where the machine has no bf16, that of the training would be slower many times over.
-        trained = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
-        self._in_bf16 = (precision or trained) == "bf16"
+        # Where the machine has no bf16, that of the evaluation would be slower many times over.
+        evaluated = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
+        self._in_bf16 = (precision or evaluated) == "bf16"
         self.batch_size = config.batch_size
         self.description = f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {n_threads} threads"
 

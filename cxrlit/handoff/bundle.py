@@ -115,7 +115,7 @@ class BundleConfig(_Plain):
         architecture: Of the network.
         labels: Of its outputs, in order.
         preprocessing: From a file to the network's input.
-        precision: In which the network was trained and evaluated.
+        precision: In which the network was evaluated, and its operating point was fitted.
         batch_size: With which it was evaluated.
         operating_point: Calibration and thresholds (``cxrlit.metrics.operating_point``).
         input_check: What a radiograph like those of the training looks like.

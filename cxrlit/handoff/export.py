@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import EvaluateConfig, ExportConfig
+from cxrlit.config import EvaluateConfig, ExportConfig, Precision
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.console import say, show_path, show_steps
 from cxrlit.core.errors import BundleError
@@ -16,7 +16,7 @@ from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
-from cxrlit.evaluation.measure.assessment import name_checkpoint, name_folder
+from cxrlit.evaluation.measure.assessment import name_checkpoint, name_folder, read_precision
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.validation.internal import load_home
 from cxrlit.handoff.bundle import (
@@ -68,11 +68,11 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
         step("evaluation")
         settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}
         evaluation = compose_defaults("evaluate", config_dir, EvaluateConfig, settings)
-        point, tables = read_evaluation(checkpoint, config, evaluation)
+        point, precision, tables = read_evaluation(checkpoint, config, evaluation)
         step("training images")
         data = load_home([checkpoint], evaluation)
         images = open_images(checkpoint, data, evaluation.trainer, Path(config.cache_dir))
-        described = describe(checkpoint, point, data, images)
+        described = describe(checkpoint, point, precision, data, images)
         step("network")
         network = load_network(checkpoint)
         contents = {
@@ -81,7 +81,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
             GRAPH: make_graph(network, described.preprocessing.img_size),
             **tables,
         }
-        contents[CARD] = write_card(described, point, contents).encode()
+        contents[CARD] = write_card(described, point, contents, checkpoint.facts.precision).encode()
         step("files")
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
@@ -92,8 +92,8 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
 
 def read_evaluation(
     checkpoint: Checkpoint, config: ExportConfig, evaluation: EvaluateConfig
-) -> tuple[OperatingPoint, dict[str, bytes]]:
-    """The operating point and the tables of the evaluation of a checkpoint.
+) -> tuple[OperatingPoint, Precision, dict[str, bytes]]:
+    """The operating point, the precision and the tables of the evaluation of a checkpoint.
 
     Raises:
         BundleError: It was not evaluated, or the evaluation is of another checkpoint or split.
@@ -103,15 +103,19 @@ def read_evaluation(
     if not all(path.is_file() for path in paths):
         raise BundleError(f"{folder}: no evaluation is there; evaluate first: python evaluate.py ckpt={config.ckpt}")
     point = read_operating_point(folder / "thresholds.json")
-    summary = pd.read_csv(paths[0], dtype=str)
+    summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
     wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.facts.split_hash}
     for key, value in wanted.items():
         if set(summary[key]) != {value}:
             raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
-    return point.only(checkpoint.facts.labels), {path.name: path.read_bytes() for path in paths}
+    predicted = str(summary["predicted"].iloc[0]) if "predicted" in summary else ""
+    precision = read_precision(predicted, checkpoint.facts.precision)
+    return point.only(checkpoint.facts.labels), precision, {path.name: path.read_bytes() for path in paths}
 
 
-def describe(checkpoint: Checkpoint, point: OperatingPoint, data: LoadedData, images: CXRDataModule) -> BundleConfig:
+def describe(
+    checkpoint: Checkpoint, point: OperatingPoint, precision: Precision, data: LoadedData, images: CXRDataModule
+) -> BundleConfig:
     """What a bundle says of itself."""
     facts, config = checkpoint.facts, checkpoint.config
     phase = config.phases.get(facts.phase)
@@ -126,7 +130,7 @@ def describe(checkpoint: Checkpoint, point: OperatingPoint, data: LoadedData, im
             resize=config.data.resize,
             normalize=config.model.normalize,
         ),
-        precision=facts.precision,
+        precision=precision,
         batch_size=phase.batch_size,
         operating_point=point.to_plain(),
         input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),

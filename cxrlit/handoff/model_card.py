@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cxrlit.config import Precision
 from cxrlit.handoff.bundle import TABLES, BundleConfig
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
 from cxrlit.metrics.operating_point import OperatingPoint
@@ -38,13 +39,14 @@ LIMITS = (
 )
 
 
-def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes]) -> str:
+def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes], trained: Precision) -> str:
     """The text of the card.
 
     Args:
         config: Of the bundle.
         point: Its calibration and thresholds.
         tables: The bytes of ``TABLES``, by name.
+        trained: The precision of the training.
     """
     summary = next(row for row in _read(tables[SUMMARY]) if row["split"] == TEST)
     data = config.data
@@ -53,7 +55,7 @@ def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str,
         ("What it is for", [USES]),
         ("What it must not be used for", [_list(MISUSES)]),
         ("Limits", [_list(LIMITS), _say_input_check(config)]),
-        ("Training", [_describe_training(config)]),
+        ("Training", [_describe_training(config, trained)]),
         ("Data and split", [_describe_data(config)]),
         (
             "Performance",
@@ -128,15 +130,16 @@ def _say_input_check(config: BundleConfig) -> str:
     )
 
 
-def _describe_training(config: BundleConfig) -> str:
+def _describe_training(config: BundleConfig, trained: Precision) -> str:
     head = ["phase", "img_size", "batch_size", "lr", "n_unfreeze", "freeze_bn", "max_epochs"]
     rows = [
         [f"{record.phase}-{record.id}", *(_show(record.settings, key) for key in head[1:])] for record in config.phases
     ]
+    evaluated = "" if config.precision == trained else f", evaluated in {config.precision}"
     epoch = f"epoch {config.epoch}" if config.epoch else "the weights that it started from"
     return (
         f"{_table(head, rows)}\n\nOf the last phase, {epoch}: validation macro AUROC {config.val_auroc_macro:.3f}. "
-        f"Trained in {config.precision}."
+        f"Trained in {trained}{evaluated}."
     )
 
 

@@ -42,7 +42,7 @@ class PredictOptions:
         files: Files and folders.
         out: The table.
         backend: torch or onnx.
-        precision: fp32 or bf16; None: that of the training, where the machine has it.
+        precision: fp32 or bf16; None: that of the evaluation, where the machine has it.
         batch_size: None: of torch the one that the model was evaluated with, of onnx 16.
         n_threads: None: one a core.
         heatmaps: Draw them, into a folder beside the table.

@@ -75,7 +75,7 @@ class Predictor:
         Args:
             folder: The bundle.
             backend: ``torch``: as ``evaluate.py`` computes; ``onnx``: ONNX Runtime.
-            precision: fp32 or bf16; None: that of the training, where the machine has it.
+            precision: fp32 or bf16; None: that of the evaluation, where the machine has it.
             n_threads: None: one a core.
 
         Raises:

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 from hostile import Payload, write_member, write_pickle, write_sealed
+from lab import pretend_bf16
 
+from cxrlit import Predictor
 from cxrlit.commands.cli import main
 from cxrlit.core.labels import LABELS
 from cxrlit.handoff.bundle import SIZES, TABLES, read_bundle
@@ -60,19 +62,49 @@ def test_nothing_of_the_machine_is_in_it(exported: Path, tree: Path) -> None:
         assert str(Path.home()).encode() + b"/" not in content
 
 
-def test_it_predicts_what_the_evaluation_did(exported: Path, tmp_path: Path, frozen: Path, tree: Path) -> None:
-    """To the bit, at the same batches, threads and precision."""
-    evaluated = pd.read_csv(frozen / "eval" / "predictions_test.csv")
+def measure_differences(bundle: Path, phase: Path, evaluation: str, tree: Path, backend: str, out: Path) -> float:
+    """The largest difference of a prob, at the same batches and threads, between a bundle and an evaluation."""
+    evaluated = pd.read_csv(phase / evaluation / "predictions_test.csv")
     files = {path.name: path for path in tree.rglob("*.png")}
     paths = [str(files[name]) for name in evaluated["image"]]
-    threads = str(json.loads((frozen / "phase.json").read_text())["threads"])
+    threads = str(json.loads((phase / "phase.json").read_text())["threads"])
+    main(["predict", str(bundle), *paths, "--out", str(out), "--backend", backend, "--threads", threads])
+    columns = [f"prob_{label}" for label in LABELS]
+    predicted = pd.read_csv(out)[columns].to_numpy(np.float32)
+    return float(np.abs(predicted - evaluated[columns].to_numpy(np.float32)).max())
+
+
+def test_it_predicts_what_the_evaluation_did(exported: Path, tmp_path: Path, frozen: Path, tree: Path) -> None:
     for backend, tolerance in (("torch", 0.0), ("onnx", 1e-5)):
         out = tmp_path / f"{backend}.csv"
-        main(["predict", str(exported), *paths, "--out", str(out), "--backend", backend, "--threads", threads])
-        predicted = pd.read_csv(out)
-        for label in LABELS:
-            mine = predicted[f"prob_{label}"].to_numpy(np.float32)
-            assert np.abs(mine - evaluated[f"prob_{label}"].to_numpy(np.float32)).max() <= tolerance
+        assert measure_differences(exported, frozen, "eval", tree, backend, out) <= tolerance
+
+
+def test_it_predicts_in_the_precision_of_its_evaluation(
+    frozen_in_bf16: Path, cache: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which need not be that of the training; a CPU without bf16 takes fp32."""
+    pretend_bf16(monkeypatch, True)
+    for evaluation, precision in (("eval", "fp32"), ("eval-bf16", "bf16")):
+        bundle, out = tmp_path / evaluation, tmp_path / f"{evaluation}.csv"
+        export(frozen_in_bf16, bundle, cache, f"evaluation={frozen_in_bf16 / evaluation}")
+        assert read_bundle(bundle).config.precision == precision
+        trained = "Trained in bf16." if precision == "bf16" else "Trained in bf16, evaluated in fp32."
+        assert trained in (bundle / "README.md").read_text()
+        assert measure_differences(bundle, frozen_in_bf16, evaluation, tree, "torch", out) == 0
+    pretend_bf16(monkeypatch, False)
+    assert ", fp32, " in Predictor.load(bundle, n_threads=1).backend.description
+
+
+def test_an_evaluation_that_names_no_precision_had_that_of_the_training(
+    frozen_in_bf16: Path, cache: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "eval"
+    shutil.copytree(frozen_in_bf16 / "eval-bf16", other)
+    summary = other / "eval_summary.csv"
+    summary.write_text(summary.read_text().replace(" in bf16", ""))
+    export(frozen_in_bf16, tmp_path / "bundle", cache, f"evaluation={other}")
+    assert read_bundle(tmp_path / "bundle").config.precision == "bf16"
 
 
 def test_the_card_says_what_the_tables_say(exported: Path) -> None:

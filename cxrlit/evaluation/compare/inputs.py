@@ -164,7 +164,9 @@ def find_concerns(baseline: Side, candidate: Side, part: str) -> list[str]:
         concerns.append("the baseline started from the candidate: name the earlier of the two first")
     if baseline.phase and baseline.phase in (candidate.history or ()):
         concerns.append("the candidate started from the baseline: the change is what its further training made of it")
-    if baseline.predicted and candidate.predicted and baseline.predicted != candidate.predicted:
+    # fp32 is named only where the training was in bf16
+    ways = {(side.predicted or "").removesuffix(" in fp32") for side in (baseline, candidate)}
+    if baseline.predicted and candidate.predicted and len(ways) > 1:
         concerns.append(
             f"the two were predicted in different ways: the baseline by {baseline.predicted}, the candidate by "
             f"{candidate.predicted}: the change is of both the model and the way"

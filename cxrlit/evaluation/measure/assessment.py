@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxrlit.config import EvaluateConfig
+from cxrlit.config import EvaluateConfig, Precision
 from cxrlit.core.console import show_steps
 from cxrlit.core.files import hash_value, sweep_staged, write_csv
 from cxrlit.data.dataset import LoadedData
@@ -23,6 +23,7 @@ from cxrlit.evaluation.measure.tune_thresholds import Stability, fit_operating_p
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
 from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.training.hardware import choose_precision
 
 HOME, EXTERNAL = "home", "external"
 
@@ -38,6 +39,9 @@ class Subject:
         split_name: How they were split.
         split_hash: Of that split.
         predicted: How its probs came about, which models that are compared should share; empty where it is not known.
+        precision: In which its probs were computed; None where it is not known.
+        in_training: The validation macro AUROC that the training measured, and in which precision; None where the
+            training did not predict as the evaluation does: for several checkpoints, and with test-time augmentation.
         facts: What else a reader wants to know, in order: a name and a text each.
         config: All settings of the training, where they are known.
     """
@@ -47,6 +51,8 @@ class Subject:
     split_name: str
     split_hash: str
     predicted: str = ""
+    precision: Precision | None = None
+    in_training: tuple[float, Precision] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
@@ -71,20 +77,45 @@ def name_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Pa
         name += f"-{config.tta}"
     if config.average == "logits":
         name += "-logits"
+    if choose_evaluation_precision(config) == "bf16":
+        name += "-bf16"
     return first.path.parent / name
 
 
-def describe_prediction(n_checkpoints: int, config: EvaluateConfig) -> str:
-    """How the probs of checkpoints come about.
+def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
+    """The precision that checkpoints predict in.
 
-    Args:
-        n_checkpoints: Of one model.
-        config: ``tta`` and ``average``.
+    Raises:
+        ConfigError: This machine has no such accelerator.
     """
+    return choose_precision(config.trainer.precision, config.trainer.accelerator)
+
+
+def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
+    """How the probs of checkpoints come about. The precision is named unless everything is fp32, the training too."""
+    n_checkpoints, precision = len(checkpoints), choose_evaluation_precision(config)
     by = "one checkpoint" if n_checkpoints == 1 else f"{n_checkpoints} checkpoints"
     on = "each image and its mirror image" if config.tta == "flip" else "each image"
     is_mean = n_checkpoints > 1 or config.tta != "none"
-    return f"{f'the mean {config.average} of ' if is_mean else ''}{by} on {on}"
+    is_fp32 = {precision, *(member.facts.precision for member in checkpoints)} == {"fp32"}
+    return f"{f'the mean {config.average} of ' if is_mean else ''}{by} on {on}{'' if is_fp32 else f' in {precision}'}"
+
+
+def read_precision(predicted: str, trained: Precision) -> Precision:
+    """The precision of an evaluation of one checkpoint.
+
+    Args:
+        predicted: From ``describe_prediction``. Where an older evaluation names no precision, it had that of the
+            training.
+        trained: The precision of the training.
+
+    >>> read_precision("one checkpoint on each image in fp32", trained="bf16")
+    'fp32'
+    >>> read_precision("one checkpoint on each image", trained="bf16")
+    'bf16'
+    """
+    named: dict[str, Precision] = {" in fp32": "fp32", " in bf16": "bf16"}
+    return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
 
 
 def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, config: EvaluateConfig) -> Subject:
@@ -95,7 +126,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, co
         phase = member.config.phases.get(member.facts.phase)
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
             f"{name_checkpoint(member)}: epoch {member.facts.epoch + 1}, validation macro AUROC "
-            f"{member.facts.val_auroc_macro:.4f}, {phase.img_size} px, {member.facts.precision}"
+            f"{member.facts.val_auroc_macro:.4f}, {phase.img_size} px, trained in {member.facts.precision}"
         )
         if member.facts.history:
             facts[f"phases before {member.facts.phase}-{member.facts.phase_id}"] = ", ".join(member.facts.history)
@@ -103,12 +134,17 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, co
         facts["test-time augmentation"] = "each image and its mirror image"
     if len(checkpoints) > 1 or config.tta != "none":
         facts["mean of"] = config.average
+    precision = choose_evaluation_precision(config)
+    facts["precision of the predictions"] = precision
+    as_trained = len(checkpoints) == 1 and config.tta == "none"
     return Subject(
         name=" + ".join(name_checkpoint(member) for member in checkpoints),
         data=data.name,
         split_name=data.split_name,
         split_hash=first.facts.split_hash,
-        predicted=describe_prediction(len(checkpoints), config),
+        predicted=describe_prediction(checkpoints, config),
+        precision=precision,
+        in_training=(first.facts.val_auroc_macro, first.facts.precision) if as_trained else None,
         facts=facts,
         config=first.facts.config,
     )

@@ -16,6 +16,7 @@ from cxrlit.evaluation.report.wording import (
     name_part,
     say_below_chance,
     say_metric,
+    say_precision_change,
     say_worse_calibrated,
     tabulate,
 )
@@ -59,7 +60,7 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
     return Section(
         "Summary",
         "summary",
-        paragraphs=[*filter(None, [headline]), numbers, interval],
+        paragraphs=[*filter(None, [headline, numbers, say_precision_change(assessment)]), interval],
         concerns=_list_concerns(assessment),
         facts=_describe(assessment),
         facts_caption="What was evaluated",

@@ -7,7 +7,14 @@ from rich.table import Table
 from cxrlit.core.console import print_table, say
 from cxrlit.core.errors import say_count
 from cxrlit.evaluation.measure.assessment import Assessment
-from cxrlit.evaluation.report.wording import find_row, say_below_chance, say_metric, say_span, say_worse_calibrated
+from cxrlit.evaluation.report.wording import (
+    find_row,
+    say_below_chance,
+    say_metric,
+    say_precision_change,
+    say_span,
+    say_worse_calibrated,
+)
 
 
 def print_assessment(assessment: Assessment) -> None:
@@ -53,6 +60,8 @@ def print_assessment(assessment: Assessment) -> None:
         )
         for concern in filter(None, (say_below_chance(measured), say_worse_calibrated(measured))):
             say(f"warning: {concern}", style="yellow")
+    if change := say_precision_change(assessment):
+        say(change)
 
 
 def print_change(table: pd.DataFrame, names: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW, Measured
 from cxrlit.evaluation.measure.metric_tables import widen
 from cxrlit.evaluation.report.table_cells import count_digits, show_number
@@ -71,6 +72,25 @@ def say_worse_calibrated(measured: Measured) -> str:
         f"{list_names(said)}; the images that it was fitted on are too few, or others: calibration=none goes without"
         if said
         else ""
+    )
+
+
+def say_precision_change(assessment: Assessment) -> str:
+    """How far the validation macro AUROC is from the one that the training measured in another precision; empty where
+    both had the same precision, or found the same.
+    """
+    subject, validation = assessment.subject, assessment.parts.get("val")
+    if subject.in_training is None or validation is None:
+        return ""
+    measured, trained = subject.in_training
+    value = validation.value("auroc", MACRO)
+    change = value - measured
+    if trained == subject.precision or not abs(change) > 0:  # NaN, too
+        return ""
+    return (
+        f"Validation macro AUROC is {value:.4f} in {subject.precision}; the training measured "
+        f"{measured:.4f} in {trained}, a difference of "
+        f"{show_number(change, count_digits(change, 4), signed=True)}."
     )
 
 

@@ -16,6 +16,7 @@ from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
     Assessment,
+    choose_evaluation_precision,
     describe_checkpoints,
     name_folder,
     tune_operating_point,
@@ -71,6 +72,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         tta=config.tta,
         average=config.average,
         machine=config.trainer,
+        precision=choose_evaluation_precision(config),
         cache_dir=Path(config.cache_dir),
     )
     if rank() > 0:
@@ -137,6 +139,7 @@ def read_home(
     """
     if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
         how = "" if config.tta == "none" else f" tta={config.tta}"
+        how += " trainer.precision=bf16" if choose_evaluation_precision(config) == "bf16" else ""
         raise DataError(
             f"{folder}: thresholds and calibration are those of home, and it has not been evaluated there: first run "
             f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}{how}"

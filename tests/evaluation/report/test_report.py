@@ -17,6 +17,7 @@ from browsing import CHROMIUM, Page, browse, find_wide_tables, measure_width, ru
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
+from cxrlit.config import Precision
 from cxrlit.evaluation.measure.assessment import Assessment, Subject, write_assessment
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.report.reliability_section import show_calibration
@@ -354,6 +355,27 @@ def test_calibration_that_makes_it_clearly_worse_is_a_concern(capsys: pytest.Cap
     without = make_assessment(("Mass",), ("val", "test"), "calibration=none")
     for plain in (make_assessment(("Effusion", "Mass")), without):
         assert not list_concerns(plain)
+
+
+def test_a_training_in_another_precision_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def say(before: tuple[float, Precision] | None) -> list[str]:
+        one = replace(assessment, subject=replace(assessment.subject, precision="fp32", in_training=before))
+        capsys.readouterr()
+        print_assessment(one)
+        printed = " ".join(capsys.readouterr().out.split())
+        said = [text for text in summarise(one, one.tables()).paragraphs if "the training measured" in text]
+        assert ("the training measured" in printed) == bool(said)
+        assert all(text in printed for text in said)
+        return said
+
+    assessment = make_assessment()
+    value = assessment.parts["val"].value("auroc", "macro")
+    assert say((value - 0.00123, "bf16")) == [
+        f"Validation macro AUROC is {value:.4f} in fp32; the training measured {value - 0.00123:.4f} in bf16, a "
+        "difference of +0.0012."
+    ]
+    for before in (None, (value - 0.00123, "fp32"), (value, "bf16"), (np.nan, "bf16")):
+        assert say(before) == []
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
