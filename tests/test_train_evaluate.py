@@ -44,7 +44,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """The runs folder of ``experiment=smoke``, by the command in a process of its own, and what it printed."""
     folder = tmp_path_factory.mktemp("smoke")
     done = subprocess.run(
-        [sys.executable, str(REPO / "train.py"), "experiment=smoke", "evaluate=true"],
+        [sys.executable, str(REPO / "train.py"), "experiment=smoke", "trainer.precision=fp32", "evaluate=true"],
         cwd=folder, env={**os.environ}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -86,8 +86,8 @@ def test_smoke_trains_a_chain_of_whole_folders(smoke: tuple[Path, Outcome]) -> N
 def test_smoke_run_again_trains_nothing(smoke: tuple[Path, Outcome]) -> None:
     folder, first = smoke
     before = read_times(folder / "runs")
-    arguments = ["experiment=smoke", f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}"]
-    outcome = run_command("train.py", *arguments)
+    folders = [f"runs_dir={folder / 'runs'}", f"cache_dir={folder / 'cache'}"]
+    outcome = run_command("train.py", "experiment=smoke", "trainer.precision=fp32", *folders)
     assert outcome.code == 0
     assert outcome.err == ""
     assert outcome.out.count("done") == 3

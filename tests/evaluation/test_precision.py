@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cxrlit.metrics.classification import auroc, per_label
 from lab import QUICK, evaluate, pretend_bf16
 from tiny import REPO, run_command
 
@@ -17,7 +18,6 @@ from cxrlit.evaluation.compare.inputs import find_concerns, read_side
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.validation.internal import load_home
-from cxrlit.metrics.classification import auroc, per_label
 from cxrlit.training.checkpoint import read_checkpoint
 
 SAID = "Validation macro AUROC is"

@@ -56,7 +56,7 @@ def test_a_launcher_that_is_not_installed_is_named(lab: Lab, monkeypatch: pytest
 def launch(lab: Lab, folder: Path, *arguments: str) -> str:
     """A sweep in a process of its own, from an empty folder, which stays empty."""
     folder.mkdir()
-    settings = [*lab.list_settings(), f"model.weights={lab.weights}", "trainer.precision=fp32"]
+    settings = [*lab.list_settings(), f"model.weights={lab.weights}"]
     done = subprocess.run(
         [sys.executable, str(REPO / "train.py"), "-m", *settings, *arguments],
         cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
@@ -96,7 +96,7 @@ def test_jobs_that_run_at_the_same_time_by_ray(lab: Lab, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_who_waits_goes_on_where_the_holder_of_a_lock_was_killed(lab: Lab, tmp_path: Path) -> None:
     settings = [
-        *lab.list_settings(), f"model.weights={lab.weights}", "trainer.precision=fp32", "phase=finetune",
+        *lab.list_settings(), f"model.weights={lab.weights}", "phase=finetune",
         "phases.frozen.max_epochs=4", "callbacks.early_stopping=null",
     ]  # fmt: skip
 

@@ -149,7 +149,7 @@ def test_a_search_by_real_trainings(study: Lab, tmp_path: Path) -> None:
     plain, finished = (Lab(tmp_path / name, study.cache, study.tree, study.weights) for name in ("plain", "finished"))
     shutil.copytree(study.runs.parent / pruned["folder"], finished.runs.parent / pruned["folder"])
     for row in (ranking.iloc[0], pruned):
-        settings = ("trainer.precision=fp32", "max_epochs=2", f"lr={row['lr']}")
+        settings = ("max_epochs=2", f"lr={row['lr']}")
         folder = plain.train_well(*settings)
         assert folder.name == Path(row["folder"]).name
         outcome = finished.train(*settings) if row is pruned else None

@@ -18,7 +18,7 @@ GRID = ("lr=1e-3,1e-2", "max_epochs=2")
 
 
 def sweep(lab: Lab, *arguments: str) -> Outcome:
-    settings = [*lab.list_settings(), f"model.weights={lab.weights}", "trainer.precision=fp32"]
+    settings = [*lab.list_settings(), f"model.weights={lab.weights}"]
     return run_command("train.py", "-m", *settings, *arguments)
 
 

@@ -23,7 +23,7 @@ from cxrlit.training.checkpoint import read_checkpoint
 from cxrlit.training.feature_cache import Pass, _compute, _create, _open, find_along
 from cxrlit.training.plan import PlannedPhase
 
-CACHED = ("cache_features=true", "trainer.precision=fp32")
+CACHED = ("cache_features=true",)
 
 
 @pytest.mark.parametrize("n_unfreeze", [0, 2, 10, 50, 100, 200, 424])
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_is_an_error_that_names_the_file(tmp_path: Path, monke
     "arguments", [["phase=frozen"], ["phase=finetune", "n_unfreeze=100"]], ids=["frozen", "finetune"]
 )
 def test_with_a_view_an_epoch_it_is_the_training_without(lab: Lab, tmp_path: Path, arguments: list[str]) -> None:
-    arguments = [*arguments, "max_epochs=2", "trainer.precision=fp32"]
+    arguments = [*arguments, "max_epochs=2"]
     plain = lab.train_well(*arguments)
     cached = lab.train_well(*arguments, "cache_features=true", "feature_views=2")
     assert plain.name != cached.name

@@ -54,7 +54,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_names_the_images(value: 
 def test_a_training_that_diverges_keeps_what_it_had(lab: Lab) -> None:
     arguments = [
         "phase=scratch", "model.weights=none", "optimizer._target_=torch.optim.SGD", "lr=10", "max_epochs=20",
-        "trainer.checkpoint_every_n_steps=1", "phases.scratch.scheduler=null", "trainer.precision=fp32",
+        "trainer.checkpoint_every_n_steps=1", "phases.scratch.scheduler=null",
         "+optimizer.momentum=1.5", "augment=none",
     ]  # fmt: skip
     outcome = lab.train(*arguments)

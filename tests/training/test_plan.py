@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
+from lab import pretend_bf16
 from tiny import REPO, write_tree
 
-from cxrlit.config import TrainConfig, read_config
+from cxrlit.config import Precision, TrainConfig, read_config
 from cxrlit.config.compose import compose_config
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import write_json
@@ -141,22 +142,17 @@ def test_a_phase_changes_the_shared_callbacks_by_key() -> None:
             merge_callbacks(needed, {name: None})
 
 
-def test_precision_that_is_named_is_taken() -> None:
-    assert choose_precision("fp32", "cpu") == "fp32"
-    assert choose_precision("bf16", "cpu") == "bf16"
-    assert choose_precision("auto", "cpu") in {"fp32", "bf16"}
-
-
+@pytest.mark.parametrize("here", ["fp32", "bf16"])
 @pytest.mark.parametrize(("begun", "wanted"), [("auto", "kept"), ("fp32", "chosen anew"), (None, "chosen anew")])
 def test_auto_precision_is_what_the_chain_was_begun_with(
-    tree: Path, tmp_path: Path, begun: str | None, wanted: str
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Precision, begun: str | None, wanted: str
 ) -> None:
     """On this machine auto is one of the two; the chain was begun on one where it is the other."""
-    here = choose_precision("auto", "auto")
-    other = "fp32" if here == "bf16" else "bf16"
+    pretend_bf16(monkeypatch, here == "bf16")
+    other: Precision = "fp32" if here == "bf16" else "bf16"
     folders = [f"data.root={tree}", f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}"]
     with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
-        config = read_config(compose_config("train", ["data=nih", *folders]), TrainConfig)
+        config = read_config(compose_config("train", ["data=nih", "trainer.accelerator=cpu", *folders]), TrainConfig)
     data = load_data(config.data, config.labels, Path(config.cache_dir))
     first = plan_phases(config, data, other, hash_start(config))[0]
     if begun is not None:
