@@ -305,8 +305,8 @@ def measure_tables(nih_table: Path | None) -> list[dict[str, Any]]:
                     source = read_chexpert(config, files, LABELS)
                 else:
                     source = read_nih(Path(folder), files, LABELS)
-                nothing = source.dropped.iloc[:0]
-                data = ReadData(source.name, LABELS, source.index, source.dropped, nothing, {}, {})
+                dropped = source.dropped.assign(source=source.name)
+                data = ReadData((source.name,), LABELS, source.index, dropped, dropped.iloc[:0], {}, {})
                 split_data(data, config)
                 return time.perf_counter() - start
 

@@ -157,7 +157,7 @@ class CXRDataModule(LightningDataModule):
         self.prepare_data()
         data = self.data
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
-        check_dropped(dropped, int((self.store.positions >= 0).sum()), data.max_dropped)
+        check_dropped(data.name_rows(dropped), int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.left_out], ignore_index=True)
         self.parts = self._divide()
         if self.sampler is not None:
@@ -207,7 +207,8 @@ class CXRDataModule(LightningDataModule):
         return self._loader(self._train_images(), self.augment is not None, sampler=draws, batch_size=self.batch_size)
 
     def _train_images(self) -> TrainImages:
-        return TrainImages(self.parts["train"], self.data.labels, self.store, self.augment, self.seed)
+        part = self.data.name_rows(self.parts["train"])  # an image's augmentation is a function of this name
+        return TrainImages(part, self.data.labels, self.store, self.augment, self.seed)
 
     def plain_dataloader(self, part: str, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
         """The images of a part in the order of its table, without augmentation.

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import AnySource, DataConfig, SeveralData, SplitConfig
+from cxrlit.config import DataConfig, SplitConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
-from cxrlit.data.index import hash_index
-from cxrlit.data.sources import Source
-from cxrlit.data.sources.registry import choose_views, read_source
+from cxrlit.data.index import KEY, hash_index, match_rows, name_rows, parse_names, sort_rows
+from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
 from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import show
 
@@ -27,15 +26,15 @@ class DataTables:
     """One data set, or several as one. No image has been read.
 
     Attributes:
-        name: The data set's name, or ``nih+chexpert``.
+        sources: The data sets' names, in the order of the config.
         labels: The labels in use.
-        index: The index. Of several, images and patients are called ``source/name``.
-        dropped: Images of the tables that cannot be used: ``image``, ``path``, ``reason``.
+        index: The index.
+        dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
         left_out: Images that the config does not want, in the same form.
         stores: Address of the prepared images of a source, where it has one.
     """
 
-    name: str
+    sources: tuple[str, ...]
     labels: tuple[str, ...]
     index: pd.DataFrame
     dropped: pd.DataFrame
@@ -43,17 +42,17 @@ class DataTables:
     stores: Mapping[str, str]
 
     @property
-    def sources(self) -> list[str]:
-        return list(self.index["source"].unique())
+    def name(self) -> str:
+        """The data set's name, or ``nih+chexpert``."""
+        return "+".join(self.sources)
 
-    @property
-    def is_joined(self) -> bool:
-        """Whether names of images and patients begin with their source."""
-        return "+" in self.name
+    def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of these images as a person reads it, in files and on the screen (``index.name_rows``)."""
+        return name_rows(table, several=len(self.sources) > 1)
 
     @cached_property
     def index_hash(self) -> str:
-        return hash_index(self.index, self.labels)
+        return hash_index(self.name_rows(self.index), self.labels)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class LoadedData(DataTables):
     """Data with their split.
 
     Attributes:
-        split: ``image``, ``patient``, ``split`` of each row of the index, in its order.
+        split: ``source``, ``image``, ``patient``, ``split`` of each row of the index, in its order.
         split_name: How the split came to be: official, grouped, fold 1 of 5, file.
         max_dropped: Share of the tables' images that may be missing or corrupt.
     """
@@ -83,15 +82,10 @@ class LoadedData(DataTables):
 
     @cached_property
     def split_hash(self) -> str:
-        return hash_split(self.split)
+        return hash_split(self.name_rows(self.split))
 
     def describe_split(self) -> str:
         return f"{self.split_name} split {self.split_hash}"
-
-    def name_patients(self, part: str) -> set[str]:
-        """Patients of a part as ``source/patient``: the same number is another patient in another data set."""
-        prefix = "" if self.is_joined else f"{self.name}/"
-        return {f"{prefix}{patient}" for patient in self.split.loc[self.split["split"] == part, "patient"]}
 
 
 def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> LoadedData:
@@ -106,25 +100,20 @@ def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Loa
 
 def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> ReadData:
     """Read the index of the chosen data, without the views that the config does not want."""
-    chosen: list[AnySource] = config.chosen() if isinstance(config, SeveralData) else [config]
+    chosen = choose_sources(config)
     sources = [read_source(section, labels, cache_dir) for section in chosen]
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"data.table.name={name_some(names)}: another source has the same name")
     stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
-    kept, left_out = [], []
-    for source, section in zip(sources, chosen, strict=True):
-        source, unwanted = choose_views(source, section.views)
-        kept.append(_prefix_names(source) if len(sources) > 1 else source)
-        left_out.append(
-            unwanted.assign(image=_prefix(source.name, unwanted["image"])) if len(sources) > 1 else unwanted
-        )
+    divided = [choose_views(source, section.views) for source, section in zip(sources, chosen, strict=True)]
+    kept = [source for source, _ in divided]
     return ReadData(
-        name="+".join(names),
+        sources=tuple(names),
         labels=tuple(labels),
         index=pd.concat([source.index for source in kept], ignore_index=True),
-        dropped=pd.concat([source.dropped for source in kept], ignore_index=True),
-        left_out=pd.concat(left_out, ignore_index=True),
+        dropped=pd.concat([source.dropped.assign(source=source.name) for source in kept], ignore_index=True),
+        left_out=pd.concat([unwanted for _, unwanted in divided], ignore_index=True),
         official={source.name: source.official for source in kept if source.official is not None},
         stores=stores,
     )
@@ -152,19 +141,16 @@ def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
                 raise DataError(f"data.split=official: {source} has no split of its own in its folder")
             automatic = "grouped" if official is None else "official"
             kinds[source] = automatic if kind == "auto" else kind
-            index = data.index[rows]
-            if data.is_joined:  # the names that the source alone gives them: the same seed, the same split
-                index = index.assign(patient=index["patient"].str.split("/", n=1).str[1])
-            parts[rows] = split_source(index, data.labels, official if kinds[source] == "official" else None, config)
+            taken = official if kinds[source] == "official" else None
+            parts[rows] = split_source(data.index[rows], data.labels, taken, config)
         names = [_name_split(used, config) for used in kinds.values()]
         name = names[0] if len(set(names)) == 1 else "+".join(names)
-    check_dropped(data.dropped, len(data.index), config.max_dropped)
-    split = check_split(data.index[["image", "patient"]].assign(split=parts), data.name)
-    order = data.index["image"].argsort(kind="stable")
+    check_dropped(data.name_rows(data.dropped), len(data.index), config.max_dropped)
+    split = check_split(data.index[[*KEY, "patient"]].assign(split=parts), data.name, several=len(data.sources) > 1)
     return LoadedData(
-        name=data.name,
+        sources=data.sources,
         labels=data.labels,
-        index=data.index.iloc[order].reset_index(drop=True),
+        index=sort_rows(data.index),
         dropped=data.dropped,
         left_out=data.left_out,
         stores=data.stores,
@@ -176,6 +162,8 @@ def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
 
 def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> None:
     """Stop where more of the images are missing or corrupt than the user allows.
+
+    The names of ``dropped`` are those of ``name_rows``.
 
     Raises:
         DataError: More than ``max_dropped`` of the images are dropped; the message counts the reasons.
@@ -192,41 +180,27 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
     )
 
 
-def _prefix(source: str, names: pd.Series) -> pd.Series:
-    return f"{source}/" + names.astype(str)
-
-
-def _prefix_names(source: Source) -> Source:
-    index = source.index
-    return replace(
-        source,
-        index=index.assign(image=_prefix(source.name, index["image"]), patient=_prefix(source.name, index["patient"])),
-        dropped=source.dropped.assign(image=_prefix(source.name, source.dropped["image"])),
-    )
-
-
 def _name_split(kind: str, config: SplitConfig) -> str:
     return f"fold {config.fold} of {config.n_folds}" if kind == "kfold" else kind
 
 
 def _split_by_file(data: ReadData, path: Path) -> tuple[ReadData, NDArray[np.object_], str]:
     """The split of a file; images that it does not name are left out, images that are not there are dropped."""
-    table = read_split_file(path)
-    wanted = data.index["image"].isin(table["image"])
+    table = parse_names(read_split_file(path), data.sources)
+    places = match_rows(data.index, table)
+    wanted = places >= 0
     if not wanted.any():
         raise DataError(
             f"{path}: none of its {len(table)} images is in {data.name}, whose images are called such as "
-            f"{data.index['image'].iloc[0]}"
+            f"{data.name_rows(data.index[:1])['image'].iloc[0]}"
         )
-    others = data.index.loc[~wanted, ["image", "path"]].assign(reason="not in data.split_file")
-    known = {*data.index["image"], *data.dropped["image"], *data.left_out["image"]}
-    gone = table.loc[~table["image"].isin(known), ["image"]].assign(path="", reason="in data.split_file, and not there")
-    index = data.index[wanted].reset_index(drop=True)
+    others = data.index.loc[~wanted, [*KEY, "path"]].assign(reason="not in data.split_file")
+    known = pd.concat([data.index[KEY], data.dropped[KEY], data.left_out[KEY]]).drop_duplicates()
+    gone = table.loc[match_rows(table, known) < 0, KEY].assign(path="", reason="in data.split_file, and not there")
     data = replace(
         data,
-        index=index,
+        index=data.index[wanted].reset_index(drop=True),
         dropped=pd.concat([data.dropped, gone], ignore_index=True),
         left_out=pd.concat([data.left_out, others], ignore_index=True),
     )
-    parts = index["image"].map(dict(zip(table["image"], table["split"], strict=True)))
-    return data, parts.to_numpy(dtype=object), "file"
+    return data, table["split"].to_numpy(dtype=object)[places[wanted]], "file"

@@ -2,11 +2,11 @@
 
 | column | what |
 | --- | --- |
-| image | name of the image, unique |
+| image | name of the image, unique in its source |
 | source | name of the data set |
 | path, file | where its file is; the same, relative to the data set's root |
 | n_bytes, mtime_ns | size of that file, and when it last changed |
-| patient | the group that is never split |
+| patient | the group that is never split, unique in its source |
 | a column for each label | float32: 1 present, 0 absent, NaN unknown |
 | study, view, age, sex | name; PA, AP or LATERAL; years; M or F; missing where unknown |
 """
@@ -24,6 +24,9 @@ from cxrlit.core.files import hash_value
 from cxrlit.core.labels import FIXED_COLUMNS
 
 MAX_AGE = 120
+
+KEY, PATIENT_KEY = ["source", "image"], ["source", "patient"]
+"""What an image and a patient are known by: the same name is another one in another source."""
 
 
 def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: str) -> pd.DataFrame:
@@ -75,18 +78,69 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     return index
 
 
+def name_rows(table: pd.DataFrame, several: bool) -> pd.DataFrame:
+    """A table as a person reads it, without the column ``source``.
+
+    Args:
+        table: ``source``, and ``image``, ``patient`` or both.
+        several: Whether the data are of several sources; then images and patients are called ``source/name``.
+    """
+    named = table.drop(columns="source")
+    if not several:
+        return named
+    front = (table["source"] + "/").fillna("")
+    return named.assign(**{name: front + table[name].astype(str) for name in ("image", "patient") if name in table})
+
+
+def parse_names(table: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
+    """The table of which ``name_rows`` made this one; ``source`` is NaN where a name has none.
+
+    Args:
+        table: ``image`` and perhaps ``patient``.
+        sources: Names of all sources of the data.
+
+    Raises:
+        DataError: A patient does not have the source of its image.
+    """
+    if len(sources) == 1:
+        return table.assign(source=sources[0])
+    parts = table["image"].str.extract(r"(?s)^(?:(.*)/)?(.*)$")  # an image's own name has no /
+    parsed = table.assign(source=parts[0], image=parts[1])
+    if "patient" in table:
+        pairs = zip(parts[0], table["patient"], strict=True)
+        parsed["patient"] = [patient.removeprefix(f"{source}/") for source, patient in pairs]
+        odd = name_rows(parsed, several=True)["patient"] != table["patient"]
+        if odd.any():
+            raise DataError(f"the source of the image {table['image'][odd].iloc[0]} is not that of its patient")
+    return parsed
+
+
+def sort_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort by the names that a person reads: ``a-b/1.png`` comes before ``a/1.png``."""
+    return table.sort_values(KEY, key=lambda names: names + "/" if names.name == "source" else names, ignore_index=True)
+
+
+def match_rows(table: pd.DataFrame, other: pd.DataFrame) -> NDArray[np.intp]:
+    """(N,) for each row of a table the place of its image in another table, which has each image once; -1: nowhere."""
+    keys, others = (pd.MultiIndex.from_frame(rows[KEY]) for rows in (table, other))
+    return others.get_indexer(keys)
+
+
 def read_targets(index: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float32]:
     """(N, L) targets of an index: 1 present, 0 absent, NaN unknown."""
     return index[list(labels)].to_numpy(dtype=np.float32)
 
 
 def hash_rows(index: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    """A short hash of what each row says: image, size of its file, patient, targets. No image is read."""
+    """A short hash of what each row of an index says: image, size of its file, patient, targets. No image is read.
+
+    The names that it knows are those of ``name_rows``.
+    """
     columns = [index["image"], index["n_bytes"], index["patient"], *(index[label] for label in labels)]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [hashlib.blake2b(repr(row).encode(), digest_size=6).hexdigest() for row in rows]
 
 
 def hash_index(index: pd.DataFrame, labels: Sequence[str]) -> str:
-    """Hash of what a whole index says."""
+    """Hash of what a whole index says, with the names of ``name_rows``."""
     return hash_value(hash_rows(index, labels))

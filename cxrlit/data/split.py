@@ -1,6 +1,7 @@
 """Patient-grouped splits: made, checked, hashed, read back.
 
-A split is a table with the columns ``image``, ``patient`` and ``split`` (train, val or test), sorted by image.
+A split is a table with the columns ``source``, ``image``, ``patient`` and ``split`` (train, val or test), sorted as
+``sort_rows`` does.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, LeakageError, name_some, say_count
-from cxrlit.data.index import read_targets
+from cxrlit.data.index import KEY, PATIENT_KEY, name_rows, read_targets, sort_rows
 from cxrlit.data.tables.text_table import read_table
 from cxrlit.data.tables.validate_cells import check_unique
 
@@ -31,7 +32,8 @@ def split_by_patient(
     of rows. 31,000 patients take about a second.
 
     Args:
-        index: The index; of its columns, ``patient`` and the labels count. An unknown target counts as absent.
+        index: The index of one source, or with the names of ``name_rows``; of its columns, ``patient`` and the labels
+            count. An unknown target counts as absent.
         labels: The labels to balance.
         fractions: Share of the images for each part; they sum to 1.
         seed: Breaks ties between patients that look the same.
@@ -127,8 +129,13 @@ def read_split_file(path: Path) -> pd.DataFrame:
     return table
 
 
-def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
-    """The split, sorted by image, if no patient stands in two parts and none of the parts is empty.
+def check_split(split: pd.DataFrame, where: str = "split", several: bool = False) -> pd.DataFrame:
+    """The split, sorted, if no patient stands in two parts and none of the parts is empty.
+
+    Args:
+        split: The split, in any order.
+        where: Where it came from, for messages.
+        several: As for ``name_rows``.
 
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
@@ -136,40 +143,44 @@ def check_split(split: pd.DataFrame, source: str = "split") -> pd.DataFrame:
     """
     unknown = sorted(set(map(str, split["split"].unique())) - set(SPLITS))
     if unknown:
-        raise DataError(f"{source}: the parts of a split are train, val and test, not {name_some(unknown)}")
-    duplicates = split.loc[split["image"].duplicated(), "image"].unique().tolist()
+        raise DataError(f"{where}: the parts of a split are train, val and test, not {name_some(unknown)}")
+    duplicates = name_rows(split[split.duplicated(KEY)], several)["image"].unique().tolist()
     if duplicates:
         raise DataError(
-            f"{source}: {say_count(len(duplicates), 'image stands', 'images stand')} "
+            f"{where}: {say_count(len(duplicates), 'image stands', 'images stand')} "
             f"in the split twice: {name_some(duplicates)}"
         )
-    check_patients_apart(split, source)
+    check_patients_apart(split, where, several)
     for part in SPLITS:
         if not (split["split"] == part).any():
-            raise DataError(f"{source}: the {part} part has no image: there are too few patients, or a list is empty")
-    return split[["image", "patient", "split"]].sort_values("image", kind="stable", ignore_index=True)
+            raise DataError(f"{where}: the {part} part has no image: there are too few patients, or a list is empty")
+    return sort_rows(split[[*KEY, "patient", "split"]])
 
 
-def check_patients_apart(split: pd.DataFrame, source: str) -> None:
-    """Every image of a patient has the same value in ``split``.
+def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False) -> None:
+    """Every image of a patient has the same value in ``split``; arguments of ``check_split``.
 
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
     """
-    patients, names = pd.factorize(split["patient"], use_na_sentinel=False)
-    parts, kinds = pd.factorize(split["split"], use_na_sentinel=False)
-    stands = np.unique(patients * len(kinds) + parts) // len(kinds)  # once for each part that a patient is in
-    leaking = [str(name) for name in sorted(names[np.flatnonzero(np.bincount(stands) > 1)])]
-    if leaking:
+    stands = split[[*PATIENT_KEY, "split"]].drop_duplicates()  # once for each part that a patient is in
+    leaking = name_rows(stands[stands.duplicated(PATIENT_KEY)], several)["patient"]
+    if len(leaking):
+        names = sorted(map(str, leaking.unique()))
         raise LeakageError(
-            f"{source}: {say_count(len(leaking), 'patient stands', 'patients stand')} "
-            f"in two parts of the split ({name_some(leaking)}): "
+            f"{where}: {say_count(len(names), 'patient stands', 'patients stand')} "
+            f"in two parts of the split ({name_some(names)}): "
             "give all images of a patient to one part"
         )
 
 
+def name_patients(split: pd.DataFrame, part: str) -> set[str]:
+    """Patients of a part as ``source/patient``, however many sources there are: as checkpoints name them."""
+    return set(name_rows(split[split["split"] == part], several=True)["patient"])
+
+
 def hash_split(split: pd.DataFrame) -> str:
-    """12 hex digits that stand beside every number of this split: a hash of its rows, sorted by image."""
+    """12 hex digits that stand beside every number of a split: a hash of its rows with the names of ``name_rows``."""
     rows = split.sort_values("image", kind="stable")
     lines = rows["image"].astype(str) + "\t" + rows["patient"].astype(str) + "\t" + rows["split"].astype(str)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

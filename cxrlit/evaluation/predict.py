@@ -67,24 +67,25 @@ def predict_parts(
     """
     views: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     modules = {"none": (CXRModule,), "flip": (CXRModule, MirroredModule)}[tta]
-    seen: CXRDataModule | None = None
+    dropped: pd.DataFrame | None = None
     for checkpoint in checkpoints:
         datamodule = rank_0_first(open_images)(checkpoint, data, machine, cache_dir)
-        if seen is not None and (differs := set(seen.dropped["image"]) ^ set(datamodule.dropped["image"])):
+        before, dropped = dropped, data.name_rows(datamodule.dropped)
+        if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
-        seen = datamodule
         trainer = build_predicting_trainer(machine, precision)
         network = load_network(checkpoint)
         for part in parts:
             for kind in modules:
                 module = kind(network, labels=checkpoint.facts.labels)
                 views[part].append(predict_part(trainer, module, datamodule, part))
-    assert seen is not None
+    assert dropped is not None
+    named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
     tables = {
-        part: make_predictions(seen.parts[part], data.labels, average_logits(np.stack(views[part]), average))
+        part: make_predictions(named[part], data.labels, average_logits(np.stack(views[part]), average))
         for part in parts
     }
-    return tables, seen.dropped
+    return tables, dropped
 
 
 def predict_part(trainer: Trainer, module: CXRModule, datamodule: CXRDataModule, part: str) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@ from them.
 
 | column | what |
 | --- | --- |
-| image, patient | names |
+| image, patient | names; ``source/name`` where the data are of several sources |
 | view, age, sex | as in the index; each is there only where it is known of an image |
 | prob_<label> | in [0, 1], of each label in order |
 | target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
@@ -40,7 +40,7 @@ def make_predictions(part: pd.DataFrame, labels: Sequence[str], probs: Floats) -
     """The predictions table of a part.
 
     Args:
-        part: Its index rows.
+        part: Its index rows, with the names of ``name_rows``.
         labels: The labels, in the order of the probs.
         probs: (N, L), in the order of the rows; float64 stays float64.
     """

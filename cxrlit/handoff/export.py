@@ -16,6 +16,7 @@ from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
+from cxrlit.data.index import PATIENT_KEY
 from cxrlit.evaluation.measure.assessment import name_checkpoint, name_folder, read_precision
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.validation.internal import load_home
@@ -143,7 +144,7 @@ def describe(
             split_name=facts.split_name,
             split_hash=facts.split_hash,
             parts={
-                name: PartCounts(images=len(part), patients=part["patient"].nunique())
+                name: PartCounts(images=len(part), patients=part.groupby(PATIENT_KEY).ngroups)
                 for name, part in images.parts.items()
             },
         ),

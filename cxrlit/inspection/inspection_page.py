@@ -82,7 +82,10 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
         targets=[(part.name, _list_targets(part, parts[0], labels)) for part in parts],
         prevalence=chart_prevalence(parts, labels),
         together=[(part.name, heat_matrix(part)) for part in parts],
-        reasons=[("dropped", _list_reasons(data.dropped)), ("left out", _list_reasons(data.left_out))],
+        reasons=[
+            ("dropped", _list_reasons(data.name_rows(data.dropped))),
+            ("left out", _list_reasons(data.name_rows(data.left_out))),
+        ],
         file_sizes=list_file_sizes(survey.rows["n_bytes"]),
         stores=list(data.stores),
         sample=None if sample is None else _describe_sample(sample, survey),
@@ -93,7 +96,7 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
 
 
 def _list_sources(survey: Survey) -> list[Row]:
-    groups = survey.rows.groupby("source", sort=False)
+    groups = survey.data.index.groupby("source", sort=False)
     return [(str(name), [show_count(len(rows)), show_count(rows["patient"].nunique())]) for name, rows in groups]
 
 

@@ -21,7 +21,7 @@ class Survey:
 
     Attributes:
         data: What was read; with its split, unless ``split_fault`` says why there is none.
-        rows: The index, and the column ``split`` where there is one.
+        rows: The index as a person reads it (``name_rows``), and the column ``split`` where there is one.
         counts: Of the whole and of each part.
         split_fault: Why it cannot be split, or empty.
         concerns: What a user should look into before training, a line each.
@@ -36,7 +36,7 @@ class Survey:
     @property
     def readable(self) -> NDArray[np.bool_]:
         """(N,) whether the image is a file, and not part of a prepared store."""
-        return ~self.rows["source"].isin(list(self.data.stores)).to_numpy()
+        return ~self.data.index["source"].isin(list(self.data.stores)).to_numpy()
 
     def describe_split(self) -> str:
         if isinstance(self.data, LoadedData):
@@ -47,17 +47,17 @@ class Survey:
 def survey_data(read: ReadData, config: SplitConfig) -> Survey:
     """Split what was read, and count. A split that cannot be made is a finding and no error."""
     data: DataTables = read
-    rows, split_fault = read.index, ""
+    rows, split_fault = read.name_rows(read.index), ""
     try:
         # How many images may be missing is checked below, so that the split is shown all the same.
         data = loaded = split_data(read, config.model_copy(update={"max_dropped": 1.0}))
-        rows = loaded.index.assign(split=loaded.split["split"])
+        rows = loaded.name_rows(loaded.index).assign(split=loaded.split["split"])
     except DataError as error:
         split_fault = str(error)
     counts = count_parts(rows, data.labels)
     concerns = [f"there is no split: {split_fault}"] if split_fault else []
     try:
-        check_dropped(data.dropped, len(rows), config.max_dropped)
+        check_dropped(data.name_rows(data.dropped), len(rows), config.max_dropped)
     except DataError as error:
         concerns.append(f"training will stop: {error}")
     concerns += _name_concerns(counts, data.labels)

@@ -54,8 +54,8 @@ def print_survey(survey: Survey) -> None:
         print_rows(["", *(str(row + 1) for row in range(len(labels)))], [rows])
     low, middle, high, total = (size for _, size in list_file_sizes(survey.rows["n_bytes"]))
     say(f"Image files: {low} to {high}, median {middle}, {total} together")
-    _print_reasons("dropped", data.dropped)
-    _print_reasons("left out", data.left_out)
+    _print_reasons("dropped", data.name_rows(data.dropped))
+    _print_reasons("left out", data.name_rows(data.left_out))
 
 
 def print_sample(sample: Sample) -> None:

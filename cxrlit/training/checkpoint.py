@@ -13,6 +13,8 @@ from torch import Tensor
 from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.core.ranks import rank_0_first
+from cxrlit.data.index import parse_names
+from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import check_finite
@@ -61,7 +63,7 @@ class Facts(BaseModel):
     val_auroc_macro: float
 
     def read_split(self) -> pd.DataFrame:
-        """``image``, ``patient``, ``split`` of every image of the split."""
+        """The split as a table, with the names of ``split.csv``; ``Checkpoint.split`` is checked."""
         try:
             table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)[
                 ["image", "patient", "split"]
@@ -70,7 +72,7 @@ class Facts(BaseModel):
             raise DataError(f"the checkpoint's split is damaged: {first_line(error)}") from None
         if len(table) != len(self.rows):
             raise DataError(f"the checkpoint's split has {len(table)} images and {len(self.rows)} hashes")
-        return check_split(table, "the checkpoint's split")
+        return table
 
     @property
     def split_hash(self) -> str:
@@ -85,12 +87,14 @@ class Checkpoint:
         path: Its file.
         facts: What it says of itself.
         config: Its config, typed.
+        split: Its split, checked.
         weights: State dict of ``CXRNet``.
     """
 
     path: Path
     facts: Facts
     config: TrainConfig
+    split: pd.DataFrame
     weights: dict[str, Tensor]
 
     def load_into(self, network: CXRNet) -> CXRNet:
@@ -191,8 +195,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: it has no weights")
     check_finite(state, str(path))
     try:
-        facts.read_split()
         config = read_config(facts.config, TrainConfig)
+        sources = name_sources(config.data)
+        split = check_split(
+            parse_names(facts.read_split(), sources), "the checkpoint's split", several=len(sources) > 1
+        )
     except (ConfigError, DataError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
     if facts.labels != config.labels:
@@ -200,7 +207,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: its labels are {name_some(facts.labels)}, its config says {name_some(config.labels)}"
         )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
-    return Checkpoint(path=path, facts=facts, config=config, weights=weights)
+    return Checkpoint(path=path, facts=facts, config=config, split=split, weights=weights)
 
 
 @rank_0_first

@@ -11,6 +11,7 @@ from cxrlit.core.ranks import n_ranks
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import read_targets
+from cxrlit.data.split import name_patients
 from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
@@ -28,7 +29,7 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
         LeakageError: The message names patients.
     """
     for part in ("val", "test"):
-        shared = sorted(seen_patients & data.name_patients(part))
+        shared = sorted(seen_patients & name_patients(data.split, part))
         if shared:
             raise LeakageError(
                 f"{say_count(len(shared), *TRAINED_ON)} in the {part} part of this split "

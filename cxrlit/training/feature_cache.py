@@ -133,13 +133,14 @@ def find_along(phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, 
 def _name_folder(
     network: CXRNet, n_units: int, config: TrainConfig, precision: Precision, datamodule: CXRDataModule
 ) -> Path:
+    data = datamodule.data
     key = hash_value(
         {
             "version": [PREPROCESSING_VERSION, TRAINING_VERSION],
             "units": [n_units, _hash_weights(torch.nn.Sequential(*network.units[:n_units]))],
             "normalize": config.model.normalize,
             "images": [datamodule.store.files_sha256, datamodule.img_size, config.data.resize],
-            "parts": {part: datamodule.parts[part]["image"].tolist() for part in ("train", "val")},
+            "parts": {part: data.name_rows(datamodule.parts[part])["image"].tolist() for part in ("train", "val")},
             "augment": [config.augment.model_dump(), config.seed],
             "batch_size": datamodule.batch_size,
             "precision": precision,

@@ -24,6 +24,7 @@ from cxrlit.data.augment import build_augment
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.index import hash_rows
+from cxrlit.data.split import name_patients
 from cxrlit.metrics.macro import macro
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import weigh_positives
@@ -160,10 +161,10 @@ class PhaseRun:
             "config": self.config.model_dump(),
             "labels": list(data.labels),
             "precision": self.precision,
-            "split": data.split.to_csv(index=False, lineterminator="\n"),
-            "rows": hash_rows(data.index, data.labels),
+            "split": data.name_rows(data.split).to_csv(index=False, lineterminator="\n"),
+            "rows": hash_rows(data.name_rows(data.index), data.labels),
             "split_name": data.split_name,
-            "trained_patients": sorted(trained_before | data.name_patients("train")),
+            "trained_patients": sorted(trained_before | name_patients(data.split, "train")),
             "history": history,
         }
 

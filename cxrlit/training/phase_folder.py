@@ -125,8 +125,8 @@ def begin_folder(
     }
     write_json(folder / RECORD, record)
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
-    write_csv(folder / "split.csv", data.split)
-    write_csv(folder / "dropped.csv", datamodule.dropped)
+    write_csv(folder / "split.csv", data.name_rows(data.split))
+    write_csv(folder / "dropped.csv", data.name_rows(datamodule.dropped))
     write_csv(folder / "pos_weight.csv", pos_weight, float_format="%.9g")
     return record
 

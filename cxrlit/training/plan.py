@@ -15,6 +15,7 @@ from cxrlit.core.errors import CheckpointError, say_count
 from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.dataset import LoadedData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
+from cxrlit.data.index import PATIENT_KEY
 from cxrlit.data.split import SPLITS
 from cxrlit.model.densenet import count_cacheable_units
 from cxrlit.model.weights import IMAGENET_FILE
@@ -198,7 +199,7 @@ def print_data(data: LoadedData) -> None:
         table.add_column(column, justify="right" if column else "left")
     parts = [data.split["split"] == part for part in SPLITS]
     table.add_row("images", *(str(rows.sum()) for rows in parts))
-    table.add_row("patients", *(str(data.split.loc[rows, "patient"].nunique()) for rows in parts), end_section=True)
+    table.add_row("patients", *(str(data.split[rows].groupby(PATIENT_KEY).ngroups) for rows in parts), end_section=True)
     for label in data.labels:
         table.add_row(label, *(str((data.index.loc[rows, label] == 1).sum()) for rows in parts))
     print_table(table)

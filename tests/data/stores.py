@@ -66,7 +66,7 @@ def grow_at_the_same_time(images: Path) -> None:
 def read_folder(folder: Path) -> pd.DataFrame:
     """The columns of an index that a store looks at."""
     rows = [(path.name, str(path), f"images/{path.name}", *_stat(path)) for path in sorted(folder.iterdir())]
-    return pd.DataFrame(rows, columns=["image", "path", "file", "n_bytes", "mtime_ns"])
+    return pd.DataFrame(rows, columns=["image", "path", "file", "n_bytes", "mtime_ns"]).assign(source="small")
 
 
 def _stat(path: Path) -> tuple[int, int]:

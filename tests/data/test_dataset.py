@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from cxrlit.config import PrepareConfig, read_config
 from cxrlit.core.errors import DataError, LeakageError
 from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import ReadData, check_dropped, load_data, split_data
+from cxrlit.data.dataset import ReadData, check_dropped, load_data, read_data, split_data
+from cxrlit.data.index import parse_names
 from cxrlit.data.sources.nih import read_official_lists
+from cxrlit.data.split import name_patients
 from cxrlit.data.store.open_stores import open_data_store
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -120,8 +123,8 @@ def test_the_official_split_of_the_whole_table(
     lists = read_official_lists(nih_sample)
     assert lists is not None
     official = index["image"].map(lists).to_numpy(dtype=object)
-    empty = pd.DataFrame({"image": [], "path": [], "reason": []})
-    read = ReadData("nih", LABELS, index.assign(source="nih", n_bytes=0), empty, empty, {}, {"nih": official})
+    empty = pd.DataFrame({"source": [], "image": [], "path": [], "reason": []})
+    read = ReadData(("nih",), LABELS, index.assign(source="nih", n_bytes=0), empty, empty, {}, {"nih": official})
     data = split_data(read, make_nih_config(tmp_path))
     split = data.split
     assert data.split_name == "official"
@@ -164,7 +167,7 @@ def test_the_folds_test_every_image_once(make_nih_tree: Any, make_nih_config: An
 def test_a_split_from_a_file_is_the_split(nih_tree: Path, make_nih_config: Any, tmp_path: Path) -> None:
     made = load_data(make_nih_config(nih_tree, split="grouped", split_seed=9), LABELS, nih_tree)
     path = tmp_path / "split.csv"
-    made.split.sample(frac=1, random_state=0).to_csv(path, index=False)
+    made.name_rows(made.split).sample(frac=1, random_state=0).to_csv(path, index=False)
     read = load_data(make_nih_config(nih_tree, split="file", split_file=str(path)), LABELS, nih_tree)
     assert read.split_hash == made.split_hash
     assert read.split_name == "file"
@@ -173,7 +176,7 @@ def test_a_split_from_a_file_is_the_split(nih_tree: Path, make_nih_config: Any, 
 def test_a_split_file_says_what_counts(nih_tree: Path, make_nih_config: Any, tmp_path: Path) -> None:
     made = load_data(make_nih_config(nih_tree), LABELS, nih_tree)
     path = tmp_path / "split.csv"
-    made.split.iloc[5:].to_csv(path, index=False)
+    made.name_rows(made.split).iloc[5:].to_csv(path, index=False)
     config = make_nih_config(nih_tree, split="file", split_file=str(path))
     read = load_data(config, LABELS, nih_tree)
     assert read.left_out["image"].tolist() == made.split["image"][:5].tolist()
@@ -236,15 +239,70 @@ def test_several_sources_are_one_data_set(nih_tree: Path, make_nih_config: Any, 
     assert data.name == "nih+table"
     assert data.split_name == "official+grouped"
     from_nih = data.index["source"] == "nih"
-    assert data.index.loc[from_nih, "image"].tolist() == [f"nih/{name}" for name in alone.index["image"]]
+    assert data.index.loc[from_nih, "image"].tolist() == alone.index["image"].tolist()
+    assert data.index["image"].duplicated().any()
     assert data.split.loc[from_nih.to_numpy(), "split"].tolist() == alone.split["split"].tolist()
     assert data.index.loc[~from_nih, list(LABELS[4:])].isna().all(axis=None)
     assert data.index.loc[from_nih, list(LABELS)].notna().all(axis=None)
-    assert (data.split["patient"].str.partition("/")[0] == data.index["source"]).all()
-    assert data.split.groupby("patient")["split"].nunique().max() == 1
+    assert data.split[["source", "image", "patient"]].equals(data.index[["source", "image", "patient"]])
+    assert data.split.groupby(["source", "patient"])["split"].nunique().max() == 1
     for part in ("train", "val", "test"):
-        theirs = {name for name in data.name_patients(part) if name.startswith("nih/")}
-        assert theirs == alone.name_patients(part)
+        theirs = {name for name in name_patients(data.split, part) if name.startswith("nih/")}
+        assert theirs == name_patients(alone.split, part)
+    written = data.name_rows(data.split)
+    assert written.columns.tolist() == ["image", "patient", "split"]
+    assert written["image"].tolist() == sorted(data.index["source"] + "/" + data.index["image"])
+
+
+def test_a_split_file_names_the_sources_of_several(nih_tree: Path, other_table: Path, tmp_path: Path) -> None:
+    made = load_data(make_several(nih_tree, other_table, split_seed=5), LABELS, nih_tree)
+    split, path = made.name_rows(made.split), tmp_path / "split.csv"
+    split.sample(frac=1, random_state=0).to_csv(path, index=False)
+    config = make_several(nih_tree, other_table, split="file", split_file=path)
+    assert load_data(config, LABELS, nih_tree).split_hash == made.split_hash
+    strange = ["gone.png", "nih/gone.png", "else/where/x.png", "00000001_000.png"]
+    rows = pd.DataFrame({"image": strange, "patient": "1", "split": "train"})
+    pd.concat([split[split["image"].str.startswith("nih/")][3:], rows]).to_csv(path, index=False)
+    read = load_data(config, LABELS, nih_tree)
+    assert read.name_rows(read.dropped)["image"].tolist() == strange
+    assert read.name_rows(read.left_out)["image"].tolist() == [
+        *split["image"][made.split["source"] == "nih"][:3],
+        *split["image"][made.split["source"] == "table"],
+    ]
+    assert set(read.index["source"]) == {"nih"}
+    assert read.name_rows(read.split)["image"].str.startswith("nih/").all()  # the data are of several all the same
+
+
+def test_a_split_file_that_tears_a_patient_of_several_is_refused(
+    nih_tree: Path, other_table: Path, tmp_path: Path
+) -> None:
+    data = load_data(make_several(nih_tree, other_table), LABELS, nih_tree)
+    split, path = data.name_rows(data.split), tmp_path / "split.csv"
+    row = split.index[split["patient"].duplicated(keep=False) & (data.split["source"] == "table")][0]
+    split.loc[row, "split"] = {"train": "val", "val": "train", "test": "train"}[split.loc[row, "split"]]
+    split.to_csv(path, index=False)
+    with pytest.raises(LeakageError, match=rf"parts of the split \({split.loc[row, 'patient']}\)"):
+        load_data(make_several(nih_tree, other_table, split="file", split_file=path), LABELS, nih_tree)
+
+
+@pytest.mark.parametrize("sources", [("a+b",), ("a/b",), ("a", "a/b"), ("a+b", "a")])
+def test_names_of_sources_confuse_nothing(
+    nih_tree: Path, make_nih_config: Any, tmp_path: Path, sources: tuple[str, ...]
+) -> None:
+    """Patients ``b/1`` of ``a`` and ``1`` of ``a/b`` are two, though both are written ``a/b/1``."""
+    read = read_data(make_nih_config(nih_tree), LABELS, nih_tree)
+    indexes = [read.index.assign(source=source) for source in sources]
+    indexes[0] = indexes[0].assign(patient="b/" + indexes[0]["patient"])
+    data = replace(read, sources=sources, index=pd.concat(indexes, ignore_index=True), official={})
+    loaded = split_data(data, make_nih_config(nih_tree))
+    assert loaded.name == "+".join(sources)
+    assert loaded.split.groupby(["source", "patient"])["split"].nunique().max() == 1
+    written = loaded.name_rows(loaded.split)
+    assert written["image"].str.contains("/").all() == (len(sources) > 1)
+    pd.testing.assert_frame_equal(parse_names(written, sources)[loaded.split.columns], loaded.split)
+    written.to_csv(tmp_path / "split.csv", index=False)
+    config = make_nih_config(nih_tree, split="file", split_file=str(tmp_path / "split.csv"))
+    pd.testing.assert_frame_equal(split_data(data, config).split, loaded.split)
 
 
 def test_several_sources_share_their_stores_with_single_ones(
@@ -271,8 +329,9 @@ def test_damaged_images_of_several_sources_keep_their_full_names(
     data = load_data(make_several(nih_tree, other_table), LABELS, nih_tree)
     datamodule = CXRDataModule(data, img_size=48, batch_size=8, resize="pad", cache_dir=tmp_path)
     datamodule.setup()
-    assert datamodule.dropped["image"].tolist() == [f"table/{bad.name}"]
-    assert f"table/{bad.name}" not in pd.concat(datamodule.parts.values())["image"].tolist()
+    assert data.name_rows(datamodule.dropped)["image"].tolist() == [f"table/{bad.name}"]
+    used = pd.concat(datamodule.parts.values())
+    assert used.loc[used["image"] == bad.name, "source"].tolist() == ["nih"]
 
 
 def test_official_for_several_names_the_one_without(nih_tree: Path, other_table: Path) -> None:

@@ -14,7 +14,7 @@ from cxrlit.config import PrepareConfig, read_config
 from cxrlit.core.labels import LABELS
 from cxrlit.data.augment import key_names
 from cxrlit.data.dataset import LoadedData, load_data
-from cxrlit.data.split import split_by_patient
+from cxrlit.data.split import name_patients, split_by_patient
 from cxrlit.data.store.find_store import Wanted
 from cxrlit.data.store.open_stores import list_sources
 
@@ -81,16 +81,17 @@ PINNED = {
 @pytest.mark.parametrize("sources", PINNED)
 def test_hashes_files_and_seeds(tmp_path: Path, sources: tuple[str, ...]) -> None:
     data = read_sources(tmp_path, *sources)
+    index = data.name_rows(data.index)
     assert PINNED[sources] == [
         data.name,
         data.index_hash,
         data.split_hash,
-        hash_csv(data.split),
-        hash_csv(pd.concat([data.dropped, data.left_out]).assign(path="")),
-        hash_texts(sorted(data.name_patients("train"))),
-        hash_texts(key_names(data.index["image"]).tolist()),
-        hash_texts(split_by_patient(data.index, LABELS, {"a": 0.3, "b": 0.7}, 0).tolist()),
-        *(Wanted(index, name, "pad").locate(tmp_path).name for name, _, index in list_sources(data)),
+        hash_csv(data.name_rows(data.split)),
+        hash_csv(data.name_rows(pd.concat([data.dropped, data.left_out]).assign(path=""))),
+        hash_texts(sorted(name_patients(data.split, "train"))),
+        hash_texts(key_names(index["image"]).tolist()),
+        hash_texts(split_by_patient(index, LABELS, {"a": 0.3, "b": 0.7}, 0).tolist()),
+        *(Wanted(rows, name, "pad").locate(tmp_path).name for name, _, rows in list_sources(data)),
     ]
 
 

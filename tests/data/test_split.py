@@ -24,6 +24,7 @@ def make_index(patients: list[str], seed: int = 0, unknown: float = 0.0) -> pd.D
 def make_split() -> pd.DataFrame:
     return pd.DataFrame(
         {
+            "source": "one",
             "image": ["a", "b", "c", "d", "e"],
             "patient": ["1", "2", "2", "3", "4"],
             "split": ["train", "train", "train", "val", "test"],
@@ -116,7 +117,7 @@ def test_a_checked_split_is_sorted_by_image() -> None:
 def test_leaking_patients_are_named() -> None:
     split = make_split()
     split.loc[2, "split"] = "val"
-    split.loc[len(split)] = ["f", "4", "train"]
+    split.loc[len(split)] = ["one", "f", "4", "train"]
     with pytest.raises(LeakageError, match=r"there: 2 patients stand in two parts of the split \(2, 4\)"):
         check_split(split, "there")
     with pytest.raises(LeakageError, match="2, 4"):

@@ -165,7 +165,8 @@ def test_each_of_several_data_sets_is_counted(nih_tree: Path, make_config: Confi
     config = make_config(nih_tree)
     data = read(config)
     sources = np.where(data.index["patient"].astype(int) % 2, "odd", "even")
-    survey = survey_data(replace(data, index=data.index.assign(source=sources), official={}), config.data)
+    divided = replace(data, sources=("even", "odd"), index=data.index.assign(source=sources), official={})
+    survey = survey_data(divided, config.data)
     page = Page(render_survey(config, survey, None, []))
     head, *rows = page.tables["Data sets"]
     assert head == ["data set", "images", "patients"]

@@ -9,9 +9,11 @@ import pandas as pd
 from cxrlit.config import (
     AnySource,
     CheXpertConfig,
+    DataConfig,
     MIMICConfig,
     NIHConfig,
     PadChestConfig,
+    SeveralData,
     SyntheticConfig,
     TableConfig,
     VinDrConfig,
@@ -20,6 +22,7 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.files import hash_value, hold_lock
 from cxrlit.data.image_files import DiskFiles, ImageFiles
+from cxrlit.data.index import KEY
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import read_chexpert
 from cxrlit.data.sources.mimic import read_mimic
@@ -29,6 +32,16 @@ from cxrlit.data.sources.table import read_any_table
 from cxrlit.data.sources.vindr import read_vindr
 from cxrlit.data.store.remote import read_stored_files
 from cxrlit.data.synthetic.drawn_set import SYNTHETIC_VERSION, write_synthetic
+
+
+def choose_sources(config: DataConfig) -> list[AnySource]:
+    """The sections of the data sets that a config chooses, in its order."""
+    return config.chosen() if isinstance(config, SeveralData) else [config]
+
+
+def name_sources(config: DataConfig) -> list[str]:
+    """Names of these data sets."""
+    return [section.name if isinstance(section, TableConfig) else section.source for section in choose_sources(config)]
 
 
 def find_root(config: AnySource, cache_dir: Path) -> Path:
@@ -71,7 +84,7 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
 def choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
     """The source without the images of other views, and those."""
     if views is None:
-        return source, source.index.loc[[], ["image", "path"]].assign(reason="")
+        return source, source.index.loc[[], [*KEY, "path"]].assign(reason="")
     wanted = source.index["view"].isin(views).to_numpy()
     if not wanted.any():
         there = sorted(source.index["view"].fillna("unknown").unique())
@@ -83,7 +96,7 @@ def choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, p
         index=source.index[wanted].reset_index(drop=True),
         official=None if source.official is None else source.official[wanted],
     )
-    return kept, unwanted[["image", "path"]].assign(reason=reasons)
+    return kept, unwanted[[*KEY, "path"]].assign(reason=reasons)
 
 
 def _draw_synthetic(config: SyntheticConfig, cache_dir: Path) -> Path:

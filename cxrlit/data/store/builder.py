@@ -44,7 +44,7 @@ def prepare_stores(
     """Open the stores of an index at several sizes; build first what is not there or out of date.
 
     Args:
-        index: The index: ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
+        index: The index: ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
         source: The data set's name, for the folder and the messages.
         sizes: Sides of the square images, pixels.
         resize: How an image that is not square becomes square.

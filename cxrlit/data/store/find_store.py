@@ -26,7 +26,7 @@ class Wanted:
     """What a store is to be made of, and how.
 
     Args:
-        index: The index: ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
+        index: The index: ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
         source: The data set's name.
         resize: How an image that is not square becomes square.
     """

@@ -45,9 +45,6 @@ def open_data_stores(
             stores = prepare_stores(index, source, sizes, resize, cache_dir, workers)
         else:
             stores = [open_remote_store(address, index, size, resize, cache_dir) for size in sizes]
-        if data.is_joined:
-            for store in stores:
-                store.dropped["image"] = f"{source}/" + store.dropped["image"].astype(str)
         by_source.append(stores)
         places.append(rows)
     if len(by_source) == 1:
@@ -103,11 +100,6 @@ def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> Non
 
 def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:
     """Each source of loaded data: its name, its rows of the index, and its own index."""
-    sources = []
-    for source in data.sources:
-        rows = np.flatnonzero((data.index["source"] == source).to_numpy())
-        index = data.index.iloc[rows].reset_index(drop=True)
-        if data.is_joined:  # the names that the source alone gives them: the same store serves both
-            index["image"] = index["image"].str.removeprefix(f"{source}/")
-        sources.append((source, rows, index))
-    return sources
+    of_rows = data.index["source"]
+    places = [(source, np.flatnonzero((of_rows == source).to_numpy())) for source in of_rows.unique()]
+    return [(source, rows, data.index.iloc[rows].reset_index(drop=True)) for source, rows in places]

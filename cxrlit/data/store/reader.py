@@ -84,7 +84,7 @@ class Store:
         paths: The shards.
         starts: (n_shards + 1,) position of the first image of each shard, and their number at the end.
         positions: (N,) place of each row of the index in the store, -1 where the image could not be decoded.
-        dropped: Those images: ``image``, ``path``, ``reason``.
+        dropped: Those images: ``source``, ``image``, ``path``, ``reason``.
         files_sha256: Hash of the bytes of all files of the index, in its order, as they were when they were decoded.
     """
 
@@ -162,7 +162,7 @@ def open_size(folder: Path, index: pd.DataFrame) -> Store:
 
     Args:
         folder: ``<store>/<size>``.
-        index: The rows that are wanted; ``image`` and ``path`` count.
+        index: The rows that are wanted; ``source``, ``image`` and ``path`` count.
 
     Raises:
         StoreFault: A file is missing or damaged, or an image of the index is not in it.
@@ -190,7 +190,7 @@ def find_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: p
         paths=tuple(folder / shard.file for shard in manifest.shards),
         starts=np.cumsum([0, *(shard.n_images for shard in manifest.shards)], dtype=np.int64),
         positions=positions,
-        dropped=index.loc[bad, ["image", "path"]]
+        dropped=index.loc[bad, ["source", "image", "path"]]
         .assign(reason=images["reason"].to_numpy()[places[bad]])
         .reset_index(drop=True),
         files_sha256=hashlib.sha256("\n".join(images["sha256"].to_numpy()[places]).encode()).hexdigest(),

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import DataConfig, NIHConfig, SeveralData, SyntheticConfig
+from cxrlit.config import DataConfig, NIHConfig, SyntheticConfig
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.image_io.decode import Resize
+from cxrlit.data.index import match_rows
 from cxrlit.data.sources.nih import BOX_LIST, BOX_PX, read_boxes
-from cxrlit.data.sources.registry import find_root
+from cxrlit.data.sources.registry import choose_sources, find_root
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -22,8 +23,8 @@ class Boxes:
     """Boxes on the images of one part.
 
     Attributes:
-        table: A row a box: ``row`` of the part's table, ``image``, ``patient``, ``label``, and ``SIDES`` (float64,
-            pixels of the prepared image; the image's own edges are 0 and its size).
+        table: A row a box: ``row`` of the part's table, ``image`` and ``patient`` as the predictions name them,
+            ``label``, and ``SIDES`` (float64, pixels of the prepared image; the image's own edges are 0 and its size).
         left_out: ``boxes`` that are listed and not in the table, by ``reason``.
         reason: Why there are none at all; empty where there are some.
     """
@@ -40,10 +41,9 @@ def find_box_lists(config: DataConfig, cache_dir: Path) -> dict[str, Path]:
         config: The data, as for ``load_data``.
         cache_dir: Where the synthetic data set is.
     """
-    sections = config.chosen() if isinstance(config, SeveralData) else [config]
     lists = {
         section.source: find_root(section, cache_dir) / BOX_LIST
-        for section in sections
+        for section in choose_sources(config)
         if isinstance(section, NIHConfig | SyntheticConfig)
     }
     return {source: path for source, path in lists.items() if path.is_file()}
@@ -66,13 +66,10 @@ def collect_boxes(lists: Mapping[str, Path], datamodule: CXRDataModule, part: st
         nothing = pd.DataFrame(columns=columns)
         return Boxes(nothing, pd.DataFrame(columns=["reason", "boxes"]), f"{data.name} has no list of boxes")
     listed = pd.concat([read_boxes(path).assign(source=source) for source, path in lists.items()], ignore_index=True)
-    if data.is_joined:
-        listed["image"] = listed["source"] + "/" + listed["image"]
 
     images = datamodule.parts[part]
-    places = dict(zip(data.split["image"], data.split["split"], strict=True))
-    in_part = listed["image"].map(places)
-    rows = pd.Index(images["image"]).get_indexer(listed["image"])
+    in_part = data.split["split"].reindex(match_rows(listed, data.split)).reset_index(drop=True)
+    rows = match_rows(listed, images)
     reasons = np.select(
         [~listed["label"].isin(data.labels), in_part.isna(), in_part != part, rows < 0],
         [
@@ -84,14 +81,15 @@ def collect_boxes(lists: Mapping[str, Path], datamodule: CXRDataModule, part: st
         default="",
     )
     kept = reasons == ""
+    named = data.name_rows(images).iloc[rows[kept]]
     # NIH's images are square, so that all ways to make them square agree.
     frame = (BOX_PX, BOX_PX)
     sides = place_boxes(to_sides(listed[["x", "y", "width", "height"]].to_numpy()), *frame, datamodule.img_size, "pad")
     table = pd.DataFrame(
         {
             "row": rows[kept],
-            "image": listed["image"][kept].to_numpy(),
-            "patient": images["patient"].to_numpy()[rows[kept]],
+            "image": named["image"].to_numpy(),
+            "patient": named["patient"].to_numpy(),
             "label": listed["label"][kept].to_numpy(),
             **dict(zip(SIDES, sides[kept].T, strict=True)),
         },

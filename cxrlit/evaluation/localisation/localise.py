@@ -83,7 +83,7 @@ def localise(
         DataError: A predicted image is not in the part, or predictions and network have other labels.
     """
     labels = list(datamodule.data.labels)
-    images = pd.Index(datamodule.parts[part]["image"])
+    images = pd.Index(datamodule.data.name_rows(datamodule.parts[part])["image"])
     _check(predictions, thresholds, images, labels, part)
     boxed = set(zip(boxes.table["image"], boxes.table["label"], strict=True))
     examples = choose_examples(predictions, thresholds, boxed, n_examples)

@@ -90,7 +90,7 @@ def join_predictions(
     rows = rows.sort_index(kind="stable")
     split = rows.loc[rows["split"].notna() & rows["patient"].notna(), ["patient", "split"]]
     split = split.rename_axis("image").reset_index()
-    check_patients_apart(split, base.where)
+    check_patients_apart(split.assign(source=base.where), base.where)
 
     place = own.rows.index.get_indexer(rows.index)
     dropped = _list_dropped(own, base, rows, place >= 0, config, notes)
@@ -129,7 +129,7 @@ def _merge(own: Facts, truth: Facts) -> pd.DataFrame:
                 f"({name_some([show(name) for name in odd])}): mend one of them, or take its column out"
             )
     if "patient" in own.rows and "split" in own.rows:  # of its training, the truth may know nothing
-        check_patients_apart(own.rows[["patient", "split"]], own.where)
+        check_patients_apart(own.rows.assign(source=own.where), own.where)
     return truth.rows.join(own.rows[[column for column in own.rows if column not in truth.rows]])
 
 

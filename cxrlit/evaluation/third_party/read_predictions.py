@@ -159,9 +159,9 @@ def _simplify_marks(cells: pd.Series) -> pd.Series:
 
 def _take_facts(data: LoadedData, targets: Mapping[str, str]) -> Facts:
     """What a data source says of its images."""
-    people = data.index[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
+    people = data.name_rows(data.index)[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
     marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))
-    unused = pd.concat([data.dropped, data.left_out])
+    unused = data.name_rows(pd.concat([data.dropped, data.left_out]))
     reasons = dict(zip(unused["image"], unused["reason"], strict=True))
     return Facts(data.name, people.dropna(axis=1, how="all").join(marks).set_index("image"), reasons)
 

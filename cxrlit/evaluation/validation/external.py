@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlit.config import EvaluateConfig, HomeData, SeveralData, TableData
+from cxrlit.config import EvaluateConfig, HomeData
 from cxrlit.core.console import show_steps
 from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.core.ranks import rank, rank_0_first
 from cxrlit.data.dataset import LoadedData, load_data, read_data
-from cxrlit.data.split import split_by_patient
+from cxrlit.data.index import KEY, sort_rows
+from cxrlit.data.split import name_patients, split_by_patient
 from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
@@ -185,14 +186,14 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
     labels, cache_dir = first.facts.labels, Path(config.cache_dir)
     if config.part == "all":
         read = read_data(config.data, labels, cache_dir)
+        index = sort_rows(read.index)
         data = LoadedData(
-            **{name: getattr(read, name) for name in ("name", "labels", "dropped", "left_out", "stores")},
-            index=read.index.sort_values("image", kind="stable", ignore_index=True),
-            split=read.index[["image", "patient"]].sort_values("image", kind="stable", ignore_index=True),
+            **{name: getattr(read, name) for name in ("sources", "labels", "dropped", "left_out", "stores")},
+            index=index,
+            split=index[[*KEY, "patient"]].assign(split=EXTERNAL),
             split_name="all images",
             max_dropped=config.data.max_dropped,
         )
-        data = replace(data, split=data.split.assign(split=EXTERNAL))
     else:
         data = load_data(config.data, labels, cache_dir)
         wanted = (data.split["split"] == config.part).to_numpy()
@@ -205,7 +206,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
     refuse_known(data, checkpoints)
     if config.recalibrate:
         share = {RECALIBRATION: config.recalibrate_fraction, EXTERNAL: 1 - config.recalibrate_fraction}
-        parts = split_by_patient(data.index, data.labels, share, config.seed)
+        parts = split_by_patient(data.name_rows(data.index), data.labels, share, config.seed)
         data = replace(data, split=data.split.assign(split=parts))
     return data
 
@@ -219,11 +220,11 @@ def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
     """
     known: set[str] = set()
     for member in checkpoints:
-        known |= set(member.facts.trained_patients) | name_home_patients(member, "val")
-    patients = data.name_patients(EXTERNAL)
+        known |= set(member.facts.trained_patients) | name_patients(member.split, "val")
+    patients = name_patients(data.split, EXTERNAL)
     shared = sorted(known & patients)
     alone = f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}"
-    are_home = patients <= known | name_home_patients(checkpoints[0], "test")
+    are_home = patients <= known | name_patients(checkpoints[0].split, "test")
     if shared:
         remedy = (
             f"the others are those of the home test, which {alone} evaluates"
@@ -244,21 +245,7 @@ def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
 
 def describe_shared(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> str:
     """How many external patients are home test patients, in words; empty where none is."""
-    patients = data.name_patients(EXTERNAL)
-    shared = len(patients & name_home_patients(checkpoints[0], "test"))
+    patients = name_patients(data.split, EXTERNAL)
+    shared = len(patients & name_patients(checkpoints[0].split, "test"))
     are = "is a home test patient" if shared == 1 else "are home test patients"
     return f"{shared} of {len(patients)} external patients {are}: the two are not independent samples" if shared else ""
-
-
-def name_home_patients(checkpoint: Checkpoint, part: str) -> set[str]:
-    """Patients of a part of the checkpoint's own split, as ``LoadedData.name_patients`` names them."""
-    split, prefix = checkpoint.facts.read_split(), prefix_of(checkpoint)
-    return {f"{prefix}{patient}" for patient in split.loc[split["split"] == part, "patient"]}
-
-
-def prefix_of(checkpoint: Checkpoint) -> str:
-    """What ``LoadedData.name_patients`` put before the patients of the checkpoint's data."""
-    data = checkpoint.config.data
-    if isinstance(data, SeveralData):
-        return ""
-    return f"{data.name if isinstance(data, TableData) else data.source}/"

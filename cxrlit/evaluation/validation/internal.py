@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cxrlit.config import EvaluateConfig, HomeData, SeveralData, SyntheticData, TrainConfig
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.data.dataset import LoadedData, check_dropped, read_data
-from cxrlit.data.index import hash_rows
+from cxrlit.data.index import KEY, hash_rows, match_rows
 from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.checks import check_ancestors
 
@@ -67,26 +69,27 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
         DataError: An image has another file, patient or target now, or too many of the images are gone.
     """
     read = read_data(config.data, config.labels, Path(config.cache_dir))
-    split = checkpoint.facts.read_split()
-    now = split["image"].map(dict(zip(read.index["image"], hash_rows(read.index, read.labels), strict=True)))
-    changed = split.loc[now.notna() & (now != checkpoint.facts.rows), "image"].tolist()
+    split = checkpoint.split
+    places = match_rows(split, read.index)
+    there = places >= 0
+    now = np.array(hash_rows(read.name_rows(read.index), read.labels))[places]
+    changed = read.name_rows(split[there & (now != checkpoint.facts.rows)])["image"].tolist()
     if changed:
         raise DataError(
             f"{read.name}: {say_count(len(changed), 'image has', 'images have')} "
             f"another file, patient or target than during training "
             f"({name_some(changed)}): these are other data"
         )
-    gone = split.loc[now.isna(), ["image"]].assign(path="", reason="in the split, and no longer there")
-    check_dropped(gone, len(split) - len(gone), config.data.max_dropped)
-    index = read.index[read.index["image"].isin(split["image"])].sort_values("image", kind="stable", ignore_index=True)
+    gone = split.loc[~there, KEY].assign(path="", reason="in the split, and no longer there")
+    check_dropped(read.name_rows(gone), len(split) - len(gone), config.data.max_dropped)
     return LoadedData(
-        name=read.name,
+        sources=read.sources,
         labels=read.labels,
-        index=index,
+        index=read.index.iloc[places[there]].reset_index(drop=True),
         dropped=gone,
         left_out=read.left_out.iloc[:0],
         stores=read.stores,
-        split=split[split["image"].isin(index["image"])].reset_index(drop=True),
+        split=split[there].reset_index(drop=True),
         split_name=checkpoint.facts.split_name,
         max_dropped=config.data.max_dropped,
     )

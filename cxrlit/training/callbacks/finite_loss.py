@@ -38,4 +38,4 @@ class FiniteLoss(Callback):
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, CXRDataModule):
             return name_some([f"row {row}" for row in rows], MAX_NAMES)
-        return name_some(datamodule.parts["train"]["image"].iloc[rows].tolist(), MAX_NAMES)
+        return name_some(datamodule.data.name_rows(datamodule.parts["train"].iloc[rows])["image"].tolist(), MAX_NAMES)

@@ -20,7 +20,7 @@ import pandas as pd
 from cxrlit.data.store.builder import prepare_stores
 root = Path(sys.argv[1])
 paths = sorted(root.glob("*.png"))
-index = pd.DataFrame({"image": [path.name for path in paths], "path": list(map(str, paths))})
+index = pd.DataFrame({"source": "some", "image": [path.name for path in paths], "path": list(map(str, paths))})
 index = index.assign(file=index["image"], n_bytes=[path.stat().st_size for path in paths], mtime_ns=1)
 [store] = prepare_stores(index, "some", [64], "pad", root / "cache", workers=int(sys.argv[2]))
 assert (store.take(store.positions) == 255).all()

@@ -67,7 +67,12 @@ def test_every_image_is_there_as_it_is_in_its_file(images: Path, cache: Path) ->
     for store in prepare(images, cache, SIDE, 16, 50):
         check_pixels(store, read_folder(images))
         assert store.dropped.to_dict("records") == [
-            {"image": "007.png", "path": str(images / "007.png"), "reason": "not a PNG, JPEG or DICOM image"}
+            {
+                "source": "small",
+                "image": "007.png",
+                "path": str(images / "007.png"),
+                "reason": "not a PNG, JPEG or DICOM image",
+            }
         ]
         assert len(store.paths) > 1
 
@@ -636,7 +641,7 @@ def test_1000_damaged_images(tmp_path: Path, cache: Path) -> None:
         if not isinstance(found, str):
             path, n_bytes, mtime_ns = found
             rows.append((name, path, name, n_bytes, mtime_ns))
-    index = pd.DataFrame(rows, columns=["image", "path", "file", "n_bytes", "mtime_ns"])
+    index = pd.DataFrame(rows, columns=["image", "path", "file", "n_bytes", "mtime_ns"]).assign(source="fuzz")
     assert len(index) > 980
     index.to_csv(tmp_path / "index.csv", index=False)
     peak = float(run_python(FUZZ, str(tmp_path / "index.csv"), str(cache)).splitlines()[-1])

@@ -569,10 +569,10 @@ def source() -> LoadedData:
     index = pd.DataFrame({"image": images, "patient": ["1", "1", "2", "3", "4", "5"]})
     index = index.assign(source="nih", path="", file="", n_bytes=0, mtime_ns=0, study=None, sex=None)
     index = index.assign(view=["PA", "AP"] * 3, age=np.arange(6, dtype=np.float32), Nodule=1.0, Mass=[0.0, 1] * 3)
-    split = index[["image", "patient"]].assign(split=["test", "test", "val", "test", "train", "train"])
-    gone = pd.DataFrame({"image": ["gone.png"], "path": [""], "reason": ["not on disk"]})
+    split = index[["source", "image", "patient"]].assign(split=["test", "test", "val", "test", "train", "train"])
+    gone = pd.DataFrame({"source": "nih", "image": ["gone.png"], "path": "", "reason": "not on disk"})
     return LoadedData(
-        name="nih",
+        sources=("nih",),
         labels=("Nodule", "Mass"),
         index=index[[*FIXED_COLUMNS, "Nodule", "Mass"]],
         dropped=gone,
