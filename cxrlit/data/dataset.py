@@ -15,44 +15,10 @@ from numpy.typing import NDArray
 
 from cxrlit.config import DataConfig, SplitConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
-from cxrlit.data.index import KEY, hash_index, match_rows, name_rows, parse_names, sort_rows
+from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
 from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import show
-
-
-@dataclass(frozen=True)
-class DataTables:
-    """One data set, or several as one. No image has been read.
-
-    Attributes:
-        sources: The data sets' names, in the order of the config.
-        labels: The labels in use.
-        index: The index.
-        dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
-        left_out: Images that the config does not want, in the same form.
-        stores: Address of the prepared images of a source, where it has one.
-    """
-
-    sources: tuple[str, ...]
-    labels: tuple[str, ...]
-    index: pd.DataFrame
-    dropped: pd.DataFrame
-    left_out: pd.DataFrame
-    stores: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The data set's name, or ``nih+chexpert``."""
-        return "+".join(self.sources)
-
-    def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of these images as a person reads it, in files and on the screen (``index.name_rows``)."""
-        return name_rows(table, several=len(self.sources) > 1)
-
-    @cached_property
-    def index_hash(self) -> str:
-        return hash_index(self.name_rows(self.index), self.labels)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@
 
 import hashlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -144,3 +146,37 @@ def hash_rows(index: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 def hash_index(index: pd.DataFrame, labels: Sequence[str]) -> str:
     """Hash of what a whole index says, with the names of ``name_rows``."""
     return hash_value(hash_rows(index, labels))
+
+
+@dataclass(frozen=True)
+class DataTables:
+    """One data set, or several as one. No image has been read.
+
+    Attributes:
+        sources: The data sets' names, in the order of the config.
+        labels: The labels in use.
+        index: The index.
+        dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
+        left_out: Images that the config does not want, in the same form.
+        stores: Address of the prepared images of a source, where it has one.
+    """
+
+    sources: tuple[str, ...]
+    labels: tuple[str, ...]
+    index: pd.DataFrame
+    dropped: pd.DataFrame
+    left_out: pd.DataFrame
+    stores: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The data set's name, or ``nih+chexpert``."""
+        return "+".join(self.sources)
+
+    def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of these images as a person reads it, in files and on the screen (``index.name_rows``)."""
+        return name_rows(table, several=len(self.sources) > 1)
+
+    @cached_property
+    def index_hash(self) -> str:
+        return hash_index(self.name_rows(self.index), self.labels)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, name_some, say_count
-from cxrlit.data.dataset import DataTables, LoadedData, ReadData, check_dropped, split_data
+from cxrlit.data.dataset import LoadedData, ReadData, check_dropped, split_data
+from cxrlit.data.index import DataTables
 from cxrlit.data.tables.text_table import show
 from cxrlit.inspection.counts import Counts, count_parts
 from cxrlit.inspection.sample import Sample

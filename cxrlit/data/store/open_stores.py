@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cxrlit.core.console import say, show_path
 from cxrlit.core.errors import DataError, say_count
-from cxrlit.data.dataset import DataTables
 from cxrlit.data.image_io.decode import Resize
+from cxrlit.data.index import DataTables
 from cxrlit.data.store.builder import prepare_stores
 from cxrlit.data.store.find_store import list_stores
 from cxrlit.data.store.manifest import list_sizes
