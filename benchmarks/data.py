@@ -42,7 +42,7 @@ from cxrlit.config import AugmentConfig, CheXpertConfig, PrepareConfig, read_con
 from cxrlit.core.labels import LABELS
 from cxrlit.data.augment import Augment
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import LoadedData, ReadData, load_data, split_data
+from cxrlit.data.dataset import SplitData, UnsplitData, load_data, split_data
 from cxrlit.data.image_files import StoredFiles
 from cxrlit.data.sources.chexpert import read_chexpert
 from cxrlit.data.sources.nih import read_nih
@@ -93,7 +93,7 @@ def take_turns(*programs: Callable[[], float], rounds: int = ROUNDS) -> list[flo
     return [statistics.median(column) for column in zip(*results, strict=True)]
 
 
-def measure_prepare(data: LoadedData, folder: Path, workers: int) -> list[dict[str, Any]]:
+def measure_prepare(data: SplitData, folder: Path, workers: int) -> list[dict[str, Any]]:
     """Images a second of ``cxrlit prepare`` and of a bare loop."""
     paths, number = data.index["path"].tolist(), iter(range(1000))
 
@@ -142,7 +142,7 @@ class PlainFiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             return self.transform(image.convert("RGB")), self.targets[row]
 
 
-def measure_loading(data: LoadedData, root: Path, cache: Path, workers: int) -> list[dict[str, Any]]:
+def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> list[dict[str, Any]]:
     """Images a second of the loaders, with loader processes that have started."""
     part = data.index
     rows = []
@@ -216,7 +216,7 @@ def measure_worker_memory(folder: Path) -> list[dict[str, Any]]:
     return [compare("memory of a loader process, 100,000 images against 10,000", used[1], used[0], "MiB", "~ 1")]
 
 
-def load_twice(data: LoadedData, cache: Path) -> float:
+def load_twice(data: SplitData, cache: Path) -> float:
     """Memory of a loader process that has seen every image twice, MiB."""
     multiprocessing.set_start_method("fork", force=True)  # this process was spawned, and would hand that on
     module = CXRDataModule(
@@ -242,7 +242,7 @@ def measure_opening(folder: Path, n_images: int = 112_120) -> list[dict[str, Any
     ]
 
 
-def open_once(data: LoadedData, cache: Path) -> tuple[float, float]:
+def open_once(data: SplitData, cache: Path) -> tuple[float, float]:
     """Seconds and MiB of opening a store in a process that has done nothing else."""
     before, start = read_own_memory(os.getpid()), time.perf_counter()
     store = open_data_store(data, 32, "pad", cache)
@@ -251,13 +251,13 @@ def open_once(data: LoadedData, cache: Path) -> tuple[float, float]:
     return seconds, read_own_memory(os.getpid()) - before
 
 
-def run_alone(measure: Callable[[LoadedData, Path], Any], data: LoadedData, cache: Path) -> Any:
+def run_alone(measure: Callable[[SplitData, Path], Any], data: SplitData, cache: Path) -> Any:
     """Run a function in a process that has done nothing else."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, data, cache).result()
 
 
-def make_many(root: Path, n_images: int) -> LoadedData:
+def make_many(root: Path, n_images: int) -> SplitData:
     """A data set of many names for one small file, in NIH's layout."""
     images = root / "images"
     images.mkdir(parents=True)
@@ -306,7 +306,7 @@ def measure_tables(nih_table: Path | None) -> list[dict[str, Any]]:
                 else:
                     source = read_nih(Path(folder), files, LABELS)
                 dropped = source.dropped.assign(source=source.name)
-                data = ReadData((source.name,), LABELS, source.index, dropped, dropped.iloc[:0], {}, {})
+                data = UnsplitData((source.name,), LABELS, source.index, dropped, dropped.iloc[:0], {}, {})
                 split_data(data, config)
                 return time.perf_counter() - start
 

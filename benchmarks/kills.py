@@ -32,7 +32,7 @@ from rich.table import Table
 import cxrlit.evaluation.evaluate
 import cxrlit.training.chain  # noqa: F401
 from cxrlit.core.console import print_table, say
-from cxrlit.training.phase_folder import read_record
+from cxrlit.training.phase_folder import read_phase_record
 from cxrlit.training.resume import find_resume
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -103,7 +103,7 @@ class Lab:
         """Where the run stands, as the next command finds it."""
         words = []
         for folder in sorted(self.runs.glob("*/*-*/"), reverse=True):  # scratch, frozen
-            record = read_record(folder)
+            record = read_phase_record(folder)
             if record is None:
                 words.append(f"{folder.name}: nothing")
             elif record["status"] == "done":

@@ -27,7 +27,7 @@ from cxrlit.evaluation.localisation.heatmaps import evaluating, make_heatmaps, n
 from cxrlit.evaluation.localisation.localisation_table import tabulate_localisation
 from cxrlit.evaluation.localisation.overlays import Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
-from cxrlit.evaluation.localisation.shown_images import Example
+from cxrlit.evaluation.localisation.shown_images import ShownImage
 from cxrlit.model.densenet import CXRNet, build_network
 
 N_BOXES, N_PATIENTS = 984, 726
@@ -123,7 +123,7 @@ def measure_scores(size: int) -> list[Row]:
         "2,000 replicates and intervals": lambda: tabulate_localisation(pairs, scores, LABELS),
     }
     pixels = rng.integers(0, 256, (size, size)).astype(np.uint8)
-    example = Example("Mass", "true_positive", 1, "a.png", 0.9, 0.5, 1.0)
+    example = ShownImage("Mass", "true_positive", 1, "a.png", 0.9, 0.5, 1.0)
     shown = {example._replace(rank=rank): Shown(pixels, maps[0], boxes[0]) for rank in range(1, 9)}
     with tempfile.TemporaryDirectory() as folder:
         steps["8 pictures and their sheet"] = lambda: draw_overlays(shown, Path(folder))

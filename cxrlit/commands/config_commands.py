@@ -8,13 +8,13 @@ from typing import Any, cast
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.config import CompareConfig, ExportConfig, InspectConfig, PrepareConfig, Section, read_config
+from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectConfig, PrepareConfig, read_config
 from cxrlit.config.compose import compose_config, expand_sweep
 from cxrlit.core.errors import ConfigError, say_count
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 
-SCHEMAS: dict[str, type[Section]] = {
+SCHEMAS: dict[str, type[ConfigSection]] = {
     "prepare": PrepareConfig,
     "inspect": InspectConfig,
     "compare": CompareConfig,

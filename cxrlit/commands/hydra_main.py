@@ -20,7 +20,7 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlit.config import EvaluateConfig, Section, SectionT, TrainConfig, read_config, read_sweep
+from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config, read_sweep
 from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.faults import name_fault, stop
@@ -36,7 +36,7 @@ def launch(
     main: Callable[..., Any],
     config_dir: Path,
     config_name: str,
-    schema: type[Section],
+    schema: type[ConfigSection],
     task: Callable[..., Any] | None = None,
 ) -> None:
     """Run what the command line asks for: one config, a sweep, or what Hydra shows.
@@ -123,7 +123,7 @@ def show_config(config_name: str, asked: argparse.Namespace) -> None:
         hydra.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
 
 
-def parse_arguments(arguments: Sequence[str], schema: type[Section]) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> argparse.Namespace:
     """What a command line asks for, as Hydra's parser reads it.
 
     Raises:

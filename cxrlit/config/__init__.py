@@ -22,9 +22,9 @@ from cxrlit.config.data import (
     Uncertain,
     VinDrConfig,
 )
-from cxrlit.config.evaluate import EvaluateConfig, HomeData
+from cxrlit.config.evaluate import EvaluateConfig, InternalData
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweep, suggest_key
-from cxrlit.config.sweep import Choices, Interval, SweepConfig, Value, quote, write_override
+from cxrlit.config.sweep import Choices, SearchInterval, SweepConfig, Value, quote, write_override
 from cxrlit.config.train import (
     FLAT_KEYS,
     AugmentConfig,
@@ -33,7 +33,15 @@ from cxrlit.config.train import (
     SamplerConfig,
     TrainConfig,
 )
-from cxrlit.config.types import N_LAYERS, PHASE_NAMES, Instantiable, PhaseName, Precision, PrecisionChoice, Section
+from cxrlit.config.types import (
+    N_LAYERS,
+    PHASE_NAMES,
+    ConfigSection,
+    Instantiable,
+    PhaseName,
+    Precision,
+    PrecisionChoice,
+)
 
 __all__ = [
     "FLAT_KEYS",
@@ -45,13 +53,13 @@ __all__ = [
     "Choices",
     "CompareConfig",
     "CompareThresholds",
+    "ConfigSection",
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
-    "HomeData",
     "InspectConfig",
     "Instantiable",
-    "Interval",
+    "InternalData",
     "MIMICConfig",
     "MachineConfig",
     "NIHConfig",
@@ -63,7 +71,7 @@ __all__ = [
     "PrecisionChoice",
     "PrepareConfig",
     "SamplerConfig",
-    "Section",
+    "SearchInterval",
     "SectionT",
     "SeveralData",
     "SplitConfig",

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cxrlit.config.data import DataConfig
-from cxrlit.config.evaluate import HomeData
-from cxrlit.config.types import Folder, ImageSize, LabelName, Labels, Section, Seed
+from cxrlit.config.evaluate import InternalData
+from cxrlit.config.types import ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
 
 
-class PrepareConfig(Section):
+class PrepareConfig(ConfigSection):
     """What ``cxrlit prepare`` takes."""
 
     command = "prepare"
@@ -21,7 +21,7 @@ class PrepareConfig(Section):
     num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
 
 
-class InspectConfig(Section):
+class InspectConfig(ConfigSection):
     """What ``cxrlit inspect`` takes."""
 
     command = "inspect"
@@ -41,14 +41,14 @@ def _check_once(labels: list[str]) -> list[str]:
     return labels
 
 
-class CompareThresholds(Section):
+class CompareThresholds(ConfigSection):
     """Files of thresholds in place of those beside the predictions."""
 
     baseline: Folder | None = Field(description="thresholds.json of the baseline; null: the one beside it")
     candidate: Folder | None = Field(description="thresholds.json of the candidate; null: the one beside it")
 
 
-class CompareConfig(Section):
+class CompareConfig(ConfigSection):
     """What is compared, and what is asked of the candidate."""
 
     command = "compare"
@@ -68,7 +68,7 @@ class CompareConfig(Section):
     out: Folder | None = Field(description="folder of the results; null: comparison/<baseline>/ beside the candidate's")
 
 
-class ExportConfig(Section):
+class ExportConfig(ConfigSection):
     """What becomes a bundle."""
 
     command = "export"
@@ -76,5 +76,5 @@ class ExportConfig(Section):
     ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
     out: Folder = Field(description="folder of the bundle, which does not exist yet")
     evaluation: Folder | None = Field(description="folder of its evaluation; null: eval/ beside the checkpoint")
-    data: HomeData
+    data: InternalData
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")

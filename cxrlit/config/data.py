@@ -5,14 +5,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from cxrlit.config.types import Folder, Fraction, Section, Seed
+from cxrlit.config.types import ConfigSection, Folder, Fraction, Seed
 
 View = Literal["PA", "AP", "LATERAL"]
 Uncertain = Literal["ignore", "zero", "one"]
 SourceName = Literal["nih", "chexpert", "mimic", "padchest", "vindr", "table"]
 
 
-class SourceConfig(Section):
+class SourceConfig(ConfigSection):
     """Keys that every source of images has."""
 
     default_weights: ClassVar[str] = "imagenet"
@@ -105,7 +105,7 @@ class VinDrConfig(UngroupedConfig):
     agreement: Literal["any", "majority", "all"] = Field(description="how many readers of an image make a finding")
 
 
-class ColumnsConfig(Section):
+class ColumnsConfig(ConfigSection):
     """Names of the columns of a table; null: the table has none."""
 
     image: str = Field(min_length=1, description="path of the image below data.root")
@@ -130,7 +130,7 @@ class TableConfig(UncertainConfig, UngroupedConfig):
     uncertain_value: float | None = Field(description="the value of a label column that means uncertain, such as -1")
 
 
-class SplitConfig(Section):
+class SplitConfig(ConfigSection):
     """How a data set, or several, is divided and prepared."""
 
     split: Literal["auto", "official", "grouped", "kfold", "file"] = Field(

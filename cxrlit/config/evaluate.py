@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
-from cxrlit.config.types import Folder, PrecisionChoice, Section, Seed
+from cxrlit.config.types import ConfigSection, Folder, PrecisionChoice, Seed
 
 
 def _list_one(value: Any) -> Any:
@@ -20,7 +20,7 @@ ColumnNames = Annotated[list[ColumnName], BeforeValidator(_list_one)]
 """A name, or several, of which each table has one."""
 
 
-class HomeData(Section):
+class InternalData(ConfigSection):
     """``data=home``: the data of the training, and what has changed about them since."""
 
     source: Literal["home"]
@@ -29,7 +29,7 @@ class HomeData(Section):
     store: str | None = Field(description="address of prepared images to read in place of the files")
 
 
-class PredictionColumnsConfig(Section):
+class PredictionColumnsConfig(ConfigSection):
     """Names of the columns, in whichever of the two tables has them; null: the name of the key; []: not read."""
 
     image: ColumnNames | None = Field(description="name of the image, in both tables")
@@ -46,7 +46,7 @@ class PredictionColumnsConfig(Section):
     )
 
 
-class PredictionsConfig(Section):
+class PredictionsConfig(ConfigSection):
     """What a table of predictions is."""
 
     columns: PredictionColumnsConfig
@@ -80,7 +80,7 @@ class EvaluateConfig(PredictionsConfig):
     predictions: Folder | None = Field(description="CSV, TSV or Parquet, in place of ckpt")
     targets: Folder | None = Field(description="table of targets, patients and split for predictions")
 
-    data: Annotated[HomeData | AnyData, Field(discriminator="source")]
+    data: Annotated[InternalData | AnyData, Field(discriminator="source")]
     part: Literal["all", "train", "val", "test"] = Field(description="of other data: which images")
     recalibrate: bool = Field(description="fit calibration and thresholds on a share of the other patients too")
     recalibrate_fraction: float = Field(gt=0, lt=1, description="that share")
@@ -107,7 +107,7 @@ class EvaluateConfig(PredictionsConfig):
     @property
     def is_external(self) -> bool:
         """Whether a checkpoint is evaluated on other data than its own."""
-        return self.ckpt is not None and not isinstance(self.data, HomeData)
+        return self.ckpt is not None and not isinstance(self.data, InternalData)
 
     @property
     def is_mean(self) -> bool:
@@ -135,7 +135,7 @@ class EvaluateConfig(PredictionsConfig):
         if self.predictions is not None:
             if "tta" in typed and self.tta != "none":
                 raise ValueError("tta goes with ckpt=PATH: predictions are made already")
-            if isinstance(self.data, HomeData):
+            if isinstance(self.data, InternalData):
                 if "data" in typed and (self.data.root or self.data.roots or self.data.store):
                     raise ValueError("data.root goes with a data set: add data=nih, or which it is")
             elif "data" in typed and self.targets is not None:
@@ -145,7 +145,7 @@ class EvaluateConfig(PredictionsConfig):
     @model_validator(mode="after")
     def _check_other_data(self, info: ValidationInfo) -> Self:
         typed = self._list_typed(info)
-        if "part" in typed and isinstance(self.data, HomeData):
+        if "part" in typed and isinstance(self.data, InternalData):
             raise ValueError("part goes with other data: data=nih, or which it is")
         if "recalibrate" in typed and not self.is_external:
             raise ValueError("recalibrate goes with a checkpoint on other data: data=nih, or which it is")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cxrlit.config.sweep import SweepCommand, SweepConfig
 from cxrlit.config.train import FLAT_KEYS, TrainConfig
-from cxrlit.config.types import Section
+from cxrlit.config.types import ConfigSection
 from cxrlit.core.errors import ConfigError, first_line
 
 SHOW_KEYS = {
@@ -26,7 +26,7 @@ SHOW_KEYS = {
 RENAMED = {"evaluate": {"labels": "targets", "wanted": "min_rate"}}
 """What keys of a command that are gone are called now."""
 
-SectionT = TypeVar("SectionT", bound=Section)
+SectionT = TypeVar("SectionT", bound=ConfigSection)
 
 
 def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], typed: Iterable[str] = ()) -> SectionT:

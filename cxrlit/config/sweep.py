@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from cxrlit.config.types import Section, Seed
+from cxrlit.config.types import ConfigSection, Seed
 
 Value = bool | int | float | str | None
 
@@ -23,7 +23,7 @@ def _check_number(value: Any) -> Any:
 Number = Annotated[int | float, PlainValidator(_check_number)]
 
 
-class Interval(Section):
+class SearchInterval(ConfigSection):
     """Numbers from ``low`` to ``high``, both included; whole where both are."""
 
     low: Number
@@ -50,7 +50,7 @@ class Interval(Section):
         return self
 
 
-class Choices(Section):
+class Choices(ConfigSection):
     """Values to choose from."""
 
     choices: list[Value] = Field(min_length=1)
@@ -71,7 +71,7 @@ def _flatten(space: Any, prefix: str = "") -> Any:
     flat: dict[str, Any] = {}
     for name, node in space.items():
         key = f"{prefix}{name}"
-        if isinstance(node, dict) and node and not node.keys() & {*Interval.model_fields, "choices"}:
+        if isinstance(node, dict) and node and not node.keys() & {*SearchInterval.model_fields, "choices"}:
             flat |= _flatten(node, f"{key}.")
         elif isinstance(node, dict):
             flat[key] = {"choices": node["choices"]} if "choices" in node else node
@@ -81,15 +81,15 @@ def _flatten(space: Any, prefix: str = "") -> Any:
 
 
 def _name_kind(parameter: Any) -> str:
-    return "Choices" if isinstance(parameter, Choices) or "choices" in parameter else "Interval"
+    return "Choices" if isinstance(parameter, Choices) or "choices" in parameter else "SearchInterval"
 
 
 Parameter = Annotated[
-    Annotated[Interval, Tag("Interval")] | Annotated[Choices, Tag("Choices")], Discriminator(_name_kind)
+    Annotated[SearchInterval, Tag("SearchInterval")] | Annotated[Choices, Tag("Choices")], Discriminator(_name_kind)
 ]
 
 
-class SweepConfig(Section):
+class SweepConfig(ConfigSection):
     """A search over keys of the config by the goal's validation macro AUROC."""
 
     name: Literal["optuna"]
@@ -114,7 +114,7 @@ class SweepConfig(Section):
         return [list(point) for point in zip(*columns, strict=True)]
 
 
-class SweepCommand(Section):
+class SweepCommand(ConfigSection):
     """The part of the command line that is about the sweep and no setting of a training."""
 
     sweep: SweepConfig | None

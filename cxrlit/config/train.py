@@ -9,6 +9,7 @@ from cxrlit.config.data import DataConfig
 from cxrlit.config.types import (
     N_LAYERS,
     BatchSize,
+    ConfigSection,
     Epochs,
     Folder,
     Fraction,
@@ -20,12 +21,11 @@ from cxrlit.config.types import (
     LearningRate,
     PhaseName,
     PrecisionChoice,
-    Section,
     Seed,
 )
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """The network."""
 
     name: Literal["densenet121"]
@@ -36,7 +36,7 @@ class ModelConfig(Section):
     normalize: Literal["imagenet", "unit"] = Field(description="mean and std after scaling to [0, 1]")
 
 
-class LossConfig(Section):
+class LossConfig(ConfigSection):
     """Binary cross-entropy over the labels."""
 
     name: Literal["bce", "weighted_bce"]
@@ -49,7 +49,7 @@ class LossConfig(Section):
         return self
 
 
-class AugmentConfig(Section):
+class AugmentConfig(ConfigSection):
     """Training images only. All zero: no augmentation."""
 
     flip: Fraction = Field(description="probability of a horizontal flip")
@@ -58,7 +58,7 @@ class AugmentConfig(Section):
     contrast: float = Field(ge=0, lt=1, description="change of contrast at most, as a fraction either way")
 
 
-class SamplerConfig(Section):
+class SamplerConfig(ConfigSection):
     """Which training images an epoch draws, and how often."""
 
     name: Literal["shuffle", "oversample"]
@@ -73,7 +73,7 @@ class SamplerConfig(Section):
         return self
 
 
-class PhaseConfig(Section):
+class PhaseConfig(ConfigSection):
     """One phase: one trainer, one optimizer, one scheduler."""
 
     img_size: ImageSize
@@ -106,7 +106,7 @@ class PhaseConfig(Section):
         return self
 
 
-class PhasesConfig(Section):
+class PhasesConfig(ConfigSection):
     """The phases, in the order in which they follow each other."""
 
     scratch: PhaseConfig
@@ -132,7 +132,7 @@ class PhasesConfig(Section):
         return self
 
 
-class MachineConfig(Section):
+class MachineConfig(ConfigSection):
     """Where the work runs."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -163,7 +163,7 @@ class TrainerConfig(MachineConfig):
         return self
 
 
-class MetricsConfig(Section):
+class MetricsConfig(ConfigSection):
     """What is measured beside the validation AUROC."""
 
     train: bool = Field(description="AUROC of the training images as they were seen")
@@ -181,7 +181,7 @@ FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "batch_size", "max_epochs", "freeze
 """Keys that, where set, stand in for ``phases.<goal>.<key>``."""
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """What ``python train.py`` takes."""
 
     phase: PhaseName

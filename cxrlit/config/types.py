@@ -42,7 +42,7 @@ Labels = Annotated[
 ]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the config: unknown keys and wrong types are errors, nothing is converted, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 
-def show_path(path: Path) -> str:
+def format_path(path: Path) -> str:
     """A path as a user would type it: relative where it lies below the current folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
@@ -36,7 +36,7 @@ def print_table(table: Table) -> None:
 
 
 @contextmanager
-def show_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
+def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
     """A progress bar over a few long steps; where the output is no terminal, nothing.
 
     Yields:

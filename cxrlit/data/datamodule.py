@@ -20,11 +20,11 @@ from cxrlit.core.errors import DataError
 from cxrlit.core.ranks import n_node_ranks, n_ranks, rank
 from cxrlit.core.signals import SIGNALS
 from cxrlit.data.augment import Augment, key_names, seed_of
-from cxrlit.data.dataset import LoadedData, check_dropped
+from cxrlit.data.dataset import SplitData, check_dropped
 from cxrlit.data.feature_dataset import Features, TrainFeatures, ValFeatures
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
-from cxrlit.data.loaders import PREFETCH_FACTOR, AheadLoader, ProcessLoader, Slots
+from cxrlit.data.loaders import PREFETCH_FACTOR, AheadLoader, ProcessLoader, SharedSlots
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
@@ -116,7 +116,7 @@ class CXRDataModule(LightningDataModule):
 
     def __init__(
         self,
-        data: LoadedData,
+        data: SplitData,
         *,
         img_size: int,
         batch_size: int,
@@ -238,7 +238,7 @@ class CXRDataModule(LightningDataModule):
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
         # The data sets yield whole batches.
-        collate: Any = Slots(n_processes, self.batch_size, self.img_size).send if n_processes else dict
+        collate: Any = SharedSlots(n_processes, self.batch_size, self.img_size).send if n_processes else dict
         return loader(
             dataset,
             **order,

@@ -22,7 +22,7 @@ from cxrlit.data.tables.text_table import show
 
 
 @dataclass(frozen=True)
-class ReadData(DataTables):
+class UnsplitData(DataTables):
     """Data before they are split.
 
     Attributes:
@@ -33,7 +33,7 @@ class ReadData(DataTables):
 
 
 @dataclass(frozen=True)
-class LoadedData(DataTables):
+class SplitData(DataTables):
     """Data with their split.
 
     Attributes:
@@ -54,7 +54,7 @@ class LoadedData(DataTables):
         return f"{self.split_name} split {self.split_hash}"
 
 
-def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> LoadedData:
+def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> SplitData:
     """Read the index of the chosen data and split it by patient.
 
     Raises:
@@ -64,7 +64,7 @@ def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Loa
     return split_data(read_data(config, labels, cache_dir), config)
 
 
-def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> ReadData:
+def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> UnsplitData:
     """Read the index of the chosen data, without the views that the config does not want."""
     chosen = choose_sources(config)
     sources = [read_source(section, labels, cache_dir) for section in chosen]
@@ -74,7 +74,7 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Rea
     stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
     divided = [choose_views(source, section.views) for source, section in zip(sources, chosen, strict=True)]
     kept = [source for source, _ in divided]
-    return ReadData(
+    return UnsplitData(
         sources=tuple(names),
         labels=tuple(labels),
         index=pd.concat([source.index for source in kept], ignore_index=True),
@@ -85,7 +85,7 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Rea
     )
 
 
-def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
+def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
     """Give every image its part: by file, by the sources' own splits, by fold, or grouped and stratified.
 
     Raises:
@@ -113,7 +113,7 @@ def split_data(data: ReadData, config: SplitConfig) -> LoadedData:
         name = names[0] if len(set(names)) == 1 else "+".join(names)
     check_dropped(data.name_rows(data.dropped), len(data.index), config.max_dropped)
     split = check_split(data.index[[*KEY, "patient"]].assign(split=parts), data.name, several=len(data.sources) > 1)
-    return LoadedData(
+    return SplitData(
         sources=data.sources,
         labels=data.labels,
         index=sort_rows(data.index),
@@ -150,7 +150,7 @@ def _name_split(kind: str, config: SplitConfig) -> str:
     return f"fold {config.fold} of {config.n_folds}" if kind == "kfold" else kind
 
 
-def _split_by_file(data: ReadData, path: Path) -> tuple[ReadData, NDArray[np.object_], str]:
+def _split_by_file(data: UnsplitData, path: Path) -> tuple[UnsplitData, NDArray[np.object_], str]:
     """The split of a file; images that it does not name are left out, images that are not there are dropped."""
     table = parse_names(read_split_file(path), data.sources)
     places = match_rows(data.index, table)

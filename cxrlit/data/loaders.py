@@ -79,10 +79,10 @@ PREFETCH_FACTOR = 2
 """Batches that each process is asked for ahead: ``prefetch_factor``. The next is asked for when one has been taken."""
 
 _KEYS = count()
-_SLOTS: WeakValueDictionary[int, "Slots"] = WeakValueDictionary()
+_SLOTS: WeakValueDictionary[int, "SharedSlots"] = WeakValueDictionary()
 
 
-class Slots:
+class SharedSlots:
     """Shared memory for the images of a loader with processes; its ``send`` is the loader's ``collate_fn``.
 
     A process fills its slots in turn. When it comes to one again, this process has copied what was in it: batches are

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlit.config import EvaluateConfig, HomeData
-from cxrlit.core.console import say, show_path, show_steps
+from cxrlit.config import EvaluateConfig, InternalData
+from cxrlit.core.console import format_path, progress_steps, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import say_count
 from cxrlit.core.files import hash_file, write_csv
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import on_rank_0, rank, rank_0_first
-from cxrlit.data.dataset import LoadedData, load_data
+from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.split import hash_split
 from cxrlit.evaluation.compare.command import compare_with_baseline
 from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
@@ -23,28 +23,32 @@ from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
     Assessment,
-    Subject,
+    EvaluatedModel,
     assess,
     choose_evaluation_precision,
     clear_evaluation,
     describe_checkpoints,
-    name_folder,
+    evaluation_path,
     write_assessment,
 )
 from cxrlit.evaluation.predict import load_network, open_images, predict_parts
 from cxrlit.evaluation.predictions import PROB
-from cxrlit.evaluation.report.changes_section import say_change, show_external, show_recalibration
-from cxrlit.evaluation.report.comparison_section import show_comparison
-from cxrlit.evaluation.report.localisation_section import show_localisation
+from cxrlit.evaluation.report.changes_section import (
+    build_external_section,
+    build_recalibration_section,
+    describe_change,
+)
+from cxrlit.evaluation.report.comparison_section import build_comparison_section
+from cxrlit.evaluation.report.localisation_section import build_localisation_section
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Section
-from cxrlit.evaluation.report.subgroups_section import show_subgroups
+from cxrlit.evaluation.report.subgroups_section import build_subgroups_section
 from cxrlit.evaluation.report.terminal import print_assessment, print_change
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
 from cxrlit.evaluation.third_party.read_predictions import read_foreign
-from cxrlit.evaluation.validation.external import assess_elsewhere, name_other_folder
-from cxrlit.evaluation.validation.internal import load_home, move_data
+from cxrlit.evaluation.validation.external import assess_elsewhere, external_path
+from cxrlit.evaluation.validation.internal import load_internal, move_data
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
@@ -71,13 +75,13 @@ def evaluate(config: EvaluateConfig) -> Path | None:
         warn_unfinished(checkpoint)
     if config.is_external:
         return evaluate_external(checkpoints, config)
-    return evaluate_home(checkpoints, config)
+    return evaluate_internal(checkpoints, config)
 
 
-def evaluate_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
+def evaluate_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
     """Evaluate checkpoints on the validation and test images of their own split."""
-    out = Path(config.out) if config.out else name_folder(checkpoints, config)
-    data = rank_0_first(load_home)(checkpoints, config)
+    out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
+    data = rank_0_first(load_internal)(checkpoints, config)
     predictions, dropped = predict_parts(
         checkpoints,
         data,
@@ -99,14 +103,14 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
     found = assess_elsewhere(checkpoints, config)
     if found is None:
         return None
-    out = Path(config.out) if config.out else name_other_folder(checkpoints, config, found.assessment.subject.data)
+    out = Path(config.out) if config.out else external_path(checkpoints, config, found.assessment.subject.data)
     labels, data = list(found.assessment.labels), found.assessment.subject.data
-    further = Further(tables={"eval_external.csv": found.changes}, headline=say_change(found.changes, data))
-    further.sections.append(show_external(found.changes, labels, data, found.shared))
+    further = Further(tables={"eval_external.csv": found.changes}, headline=describe_change(found.changes, data))
+    further.sections.append(build_external_section(found.changes, labels, data, found.shared))
     if found.refitted is not None and found.gains is not None:
         further.tables["eval_recalibration.csv"] = found.gains
         further.points["thresholds_recalibrated.json"] = found.refitted
-        further.sections.append(show_recalibration(found.gains, labels, found.fitted_on))
+        further.sections.append(build_recalibration_section(found.gains, labels, found.fitted_on))
     finish(found.assessment, out, config, further, checkpoints, found.data)
     print_change(found.changes, (HOME, EXTERNAL))
     if found.shared:
@@ -118,14 +122,14 @@ def evaluate_predictions(config: EvaluateConfig) -> Path:
     """Evaluate a table of predictions, of whatever program made them."""
     assert config.predictions is not None
     path = Path(config.predictions)
-    truth: Path | LoadedData | None = Path(config.targets) if config.targets else None
-    if truth is None and not isinstance(config.data, HomeData):
+    truth: Path | SplitData | None = Path(config.targets) if config.targets else None
+    if truth is None and not isinstance(config.data, InternalData):
         truth = load_data(config.data, list(config.columns.probs or LABELS), Path(config.cache_dir))
     joined = read_foreign(path, truth, config)
     for note in joined.notes:
         say(note)
-    source = truth if isinstance(truth, LoadedData) else None
-    subject = Subject(
+    source = truth if isinstance(truth, SplitData) else None
+    subject = EvaluatedModel(
         name=path.name,
         data=source.name if source else (truth or path).name,
         split_name=source.split_name if source else "given",
@@ -159,7 +163,7 @@ def finish(
     config: EvaluateConfig,
     further: Further,
     checkpoints: Sequence[Checkpoint] = (),
-    data: LoadedData | None = None,
+    data: SplitData | None = None,
 ) -> Path:
     """Measure what else is wanted, write everything into a folder, and print it.
 
@@ -175,7 +179,7 @@ def finish(
     if config.baseline is not None:
         add_comparison(further, assessment, out, config)
     if config.subgroups:
-        with show_steps(1) as step:
+        with progress_steps(1) as step:
             step("subgroups")
             gaps = add_subgroups(further, assessment, config)
     clear_evaluation(out)
@@ -198,10 +202,10 @@ def finish(
     if len(assessment.dropped):
         say(
             f"warning: {say_count(len(assessment.dropped), 'image')} "
-            f"could not be evaluated: {show_path(out / 'dropped.csv')}",
+            f"could not be evaluated: {format_path(out / 'dropped.csv')}",
             style="yellow",
         )
-    say(f"The results are in {show_path(out / 'report.html' if config.report else out)}")
+    say(f"The results are in {format_path(out / 'report.html' if config.report else out)}")
     return out
 
 
@@ -209,14 +213,14 @@ def add_heatmaps(
     further: Further,
     assessment: Assessment,
     checkpoint: Checkpoint,
-    data: LoadedData,
+    data: SplitData,
     out: Path,
     config: EvaluateConfig,
 ) -> None:
     """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn."""
     final, cache_dir = assessment.final, Path(config.cache_dir)
     source = config.data
-    if isinstance(source, HomeData):
+    if isinstance(source, InternalData):
         source = move_data(checkpoint.config, source, config.cache_dir).data
     datamodule = open_images(checkpoint, data, config.trainer, cache_dir)
     method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
@@ -234,7 +238,7 @@ def add_heatmaps(
         seed=config.seed,
         device=choose_device(config.trainer.accelerator),
     )
-    further.sections.append(show_localisation(found, final.labels, method, final.part))
+    further.sections.append(build_localisation_section(found, final.labels, method, final.part))
     if found.table["value"].notna().any():
         print_localisation(found.table)
 
@@ -248,7 +252,7 @@ def add_comparison(further: Further, assessment: Assessment, out: Path, config: 
     baseline = Path(str(config.baseline))
     result, concerns = compare_with_baseline(assessment, out, baseline, None, config.n_replicates, config.seed)
     further.tables["eval_comparison.csv"] = result.tabulate()
-    further.sections.append(show_comparison(result, concerns))
+    further.sections.append(build_comparison_section(result, concerns))
 
 
 def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConfig) -> list[str]:
@@ -266,5 +270,5 @@ def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConf
         "eval_subgroup_counts.csv": subgroups.counts,
         "eval_gaps.csv": subgroups.gaps,
     }
-    further.sections.append(show_subgroups(subgroups, list(assessment.labels)))
+    further.sections.append(build_subgroups_section(subgroups, list(assessment.labels)))
     return describe_gaps(subgroups.gaps)

@@ -18,7 +18,7 @@ from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
@@ -38,7 +38,7 @@ class MirroredModule(CXRModule):
 
 def predict_parts(
     checkpoints: Sequence[Checkpoint],
-    data: LoadedData,
+    data: SplitData,
     parts: Sequence[str],
     *,
     tta: TTA,
@@ -109,7 +109,7 @@ def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.
     return rounded
 
 
-def open_images(checkpoint: Checkpoint, data: LoadedData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
+def open_images(checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
     """The images as a checkpoint was trained to see them."""
     phase = checkpoint.config.phases.get(checkpoint.facts.phase)
     datamodule = CXRDataModule(

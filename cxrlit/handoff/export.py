@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from cxrlit.config import EvaluateConfig, ExportConfig, Precision
 from cxrlit.config.compose import compose_defaults
-from cxrlit.core.console import say, show_path, show_steps
+from cxrlit.core.console import format_path, progress_steps, say
 from cxrlit.core.errors import BundleError
 from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
-from cxrlit.evaluation.measure.assessment import name_checkpoint, name_folder, read_precision
+from cxrlit.evaluation.measure.assessment import evaluation_path, name_checkpoint, read_precision
 from cxrlit.evaluation.predict import load_network, open_images
-from cxrlit.evaluation.validation.internal import load_home
+from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.handoff.bundle import (
     CARD,
     CONFIG,
@@ -65,15 +65,15 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
         raise BundleError(f"{out}: it exists: name another folder with --out, or remove it")
     checkpoint = read_checkpoint(Path(config.ckpt))
     warn_unfinished(checkpoint)
-    with show_steps(4) as step:
+    with progress_steps(4) as step:
         step("evaluation")
         settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}
         evaluation = compose_defaults("evaluate", config_dir, EvaluateConfig, settings)
         point, precision, tables = read_evaluation(checkpoint, config, evaluation)
         step("training images")
-        data = load_home([checkpoint], evaluation)
+        data = load_internal([checkpoint], evaluation)
         images = open_images(checkpoint, data, evaluation.trainer, Path(config.cache_dir))
-        described = describe(checkpoint, point, precision, data, images)
+        described = describe_bundle(checkpoint, point, precision, data, images)
         step("network")
         network = load_network(checkpoint)
         contents = {
@@ -87,7 +87,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
                 (staged / name).write_bytes(content)
-    say(f"The bundle is {show_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.name}")
+    say(f"The bundle is {format_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.name}")
     return out
 
 
@@ -99,7 +99,7 @@ def read_evaluation(
     Raises:
         BundleError: It was not evaluated, or the evaluation is of another checkpoint or split.
     """
-    folder = Path(config.evaluation) if config.evaluation else name_folder([checkpoint], evaluation)
+    folder = Path(config.evaluation) if config.evaluation else evaluation_path([checkpoint], evaluation)
     paths = [folder / table for table in TABLES]
     if not all(path.is_file() for path in paths):
         raise BundleError(f"{folder}: no evaluation is there; evaluate first: python evaluate.py ckpt={config.ckpt}")
@@ -114,8 +114,8 @@ def read_evaluation(
     return point.only(checkpoint.facts.labels), precision, {path.name: path.read_bytes() for path in paths}
 
 
-def describe(
-    checkpoint: Checkpoint, point: OperatingPoint, precision: Precision, data: LoadedData, images: CXRDataModule
+def describe_bundle(
+    checkpoint: Checkpoint, point: OperatingPoint, precision: Precision, data: SplitData, images: CXRDataModule
 ) -> BundleConfig:
     """What a bundle says of itself."""
     facts, config = checkpoint.facts, checkpoint.config

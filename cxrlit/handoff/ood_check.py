@@ -60,7 +60,7 @@ def make_reference(train: NDArray[np.uint8], val: NDArray[np.uint8]) -> Referenc
     """
     histogram = np.mean([accumulate(image) for image in train], axis=0).round(6)
     mean_image = np.mean([shrink(image) for image in train], axis=0).round(2)
-    distances = [measure_distance(image, histogram) for image in val]
+    distances = [measure_histogram_distance(image, histogram) for image in val]
     correlations = [correlate(image, mean_image) for image in val]
     return Reference(
         histogram=histogram.tolist(),
@@ -92,7 +92,7 @@ def find_oddities(
         found.append(f"it has colour ({colour:.0f} grays between the channels, more than {MAX_COLOUR:.0f})")
     if view in LATERAL_VIEWS:
         found.append(f"its file says that its view is {view}, which is not frontal")
-    distance = measure_distance(image, np.array(reference.histogram))
+    distance = measure_histogram_distance(image, np.array(reference.histogram))
     if distance > reference.max_distance:
         found.append(f"its grays are {distance:.0f} from those of the training, more than {reference.max_distance:.0f}")
     correlation = correlate(image, np.array(reference.mean_image).reshape(SIDE, SIDE))
@@ -106,10 +106,10 @@ def accumulate(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size)
 
 
-def measure_distance(image: NDArray[np.uint8], histogram: NDArray[np.float64]) -> float:
+def measure_histogram_distance(image: NDArray[np.uint8], histogram: NDArray[np.float64]) -> float:
     """Grays by which a pixel must change on average for the histograms to be the same.
 
-    >>> measure_distance(np.full((4, 4), 10, np.uint8), accumulate(np.full((4, 4), 14, np.uint8)))
+    >>> measure_histogram_distance(np.full((4, 4), 10, np.uint8), accumulate(np.full((4, 4), 14, np.uint8)))
     4.0
     """
     return float(np.abs(accumulate(image) - histogram).sum())

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import cxrlit
-from cxrlit.core.console import make_printable, print_table, say, show_path
+from cxrlit.core.console import format_path, make_printable, print_table, say
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import NotAFileError, hash_value, hold_lock, open_regular, replace_file, sweep_staged, sync
 from cxrlit.handoff.backends import BackendName, Precision
@@ -76,13 +76,13 @@ def predict_files(options: PredictOptions) -> None:
     predictor = Predictor.load(
         options.bundle, options.backend, precision=options.precision, n_threads=options.n_threads
     )
-    with hold_lock(out, f"waiting: another process is writing {show_path(out)}"):
+    with hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
         say(f"{predictor.bundle.config.name} on {len(files):,} files: {predictor.backend.description}")
         rows = predict_all(predictor, files, out, options)
         write_rows(out, rows, predictor.labels, options)
         name_journal(out).unlink()
     print_summary(rows, predictor)
-    say(f"The predictions are in {show_path(out)}")
+    say(f"The predictions are in {format_path(out)}")
     if not any(not row["reason"] for row in rows):
         raise DataError(f"{out}: no file could be read; its column reason says why")
 
@@ -99,7 +99,7 @@ def predict_all(predictor: Predictor, files: list[Listed], out: Path, options: P
         "heatmaps": options.heatmaps,
     }
     pictures = name_pictures(out) if options.heatmaps else None
-    with open_journal(name_journal(out), subject) as (rows, journal), show_files(len(files), len(rows)) as advance:
+    with open_journal(name_journal(out), subject) as (rows, journal), progress_files(len(files), len(rows)) as advance:
         for batch in predictor.predict_batches(files[len(rows) :], options.heatmaps, batch_size):
             made = [make_row(one) for one in batch]
             if pictures is not None:
@@ -194,14 +194,14 @@ def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[tuple[list[
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     whole = text.split("\n")[:-1]
     if whole and whole[0] != first:
-        say(f"{show_path(path)} is of other files or settings: it is begun anew", style="yellow")
+        say(f"{format_path(path)} is of other files or settings: it is begun anew", style="yellow")
     rows: list[Row] = []
     kept = [first]
     for line in whole[1:] if whole[:1] == [first] else []:
         try:
             rows += json.loads(line)
         except ValueError:
-            say(f"{show_path(path)} is damaged: what comes after its line {len(kept)} is done again", style="yellow")
+            say(f"{format_path(path)} is damaged: what comes after its line {len(kept)} is done again", style="yellow")
             break
         kept.append(line)
     if rows:
@@ -260,7 +260,7 @@ def print_summary(rows: list[Row], predictor: Predictor) -> None:
 
 
 @contextmanager
-def show_files(n_files: int, n_done: int) -> Iterator[Any]:
+def progress_files(n_files: int, n_done: int) -> Iterator[Any]:
     """A progress bar over files; where the output is no terminal, nothing.
 
     Yields:

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxrlit.html.text import make_printable
+from cxrlit.html.text import escape_unprintable
 
 PAPER, INK, FAINT, LINE = "#ffffff", "#1b1f24", "#5b6470", "#d6dbe1"
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6fb5", "#c2711d", "#3d8a57", "#b3443f", "#7b8794"
@@ -146,7 +146,7 @@ def wrap_name(name: str, width: int, max_lines: int = 2) -> str:
     >>> wrap_name("Effusion", 12), wrap_name("Enlarged cardiomediastinum of unknown origin", 18)
     ('Effusion', 'Enlarged\\ncardiomediastinum…')
     """
-    lines = textwrap.wrap(make_printable(name), width)
+    lines = textwrap.wrap(escape_unprintable(name), width)
     if len(lines) > max_lines:
         lines[max_lines - 1 :] = [f"{lines[max_lines - 1][: width - 1]}…"]
     return "\n".join(lines)

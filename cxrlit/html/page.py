@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cxrlit.html.text import make_printable
+from cxrlit.html.text import escape_unprintable
 
 SHARED = Path(__file__).parent
 
@@ -43,4 +43,4 @@ def make_environment(folder: Path) -> Environment:
 
 def _finish(value: Any) -> Any:
     """Every text on the page is printable; what is marked as HTML is our own."""
-    return make_printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return escape_unprintable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

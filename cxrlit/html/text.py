@@ -9,37 +9,37 @@ NOTHING = "–"
 """Stands for what is undefined."""
 
 
-def show_count(number: int) -> str:
+def format_number(number: int) -> str:
     """A number with its thousands apart.
 
-    >>> show_count(112120)
+    >>> format_number(112120)
     '112,120'
     """
     return f"{number:,}"
 
 
-def show_share(share: float) -> str:
+def format_share(share: float) -> str:
     """A share as percent; a dash where it is undefined.
 
-    >>> show_share(0.10312), show_share(float("nan"))
+    >>> format_share(0.10312), format_share(float("nan"))
     ('10.3 %', '–')
     """
     return NOTHING if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def show_p(p: float) -> str:
+def format_p(p: float) -> str:
     """A p-value.
 
-    >>> show_p(0.0414), show_p(0.00014)
+    >>> format_p(0.0414), format_p(0.00014)
     ('0.0414', '< 0.001')
     """
     return "< 0.001" if p < 0.001 else f"{p:.4f}"
 
 
-def make_printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """A text without control characters and marks that turn its direction around, which names in tables may hold.
 
-    >>> make_printable("a\\x1b[31m"), make_printable("é")
+    >>> escape_unprintable("a\\x1b[31m"), escape_unprintable("é")
     ('a\\\\x1b[31m', 'é')
     """
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.html.text import show_count, show_share
-from cxrlit.inspection.counts import Counts, Numbers
-from cxrlit.inspection.number_lists import show_part
+from cxrlit.html.text import format_number, format_share
+from cxrlit.inspection.counts import IndexCounts, Numbers
+from cxrlit.inspection.number_lists import format_part
 
 HEAT_STEPS = 10
 """Steps of colour of a matrix; the style sheet has a class for each, and one for 0."""
@@ -37,17 +37,17 @@ class Heat(NamedTuple):
     step: int
 
 
-def chart_prevalence(parts: Sequence[Counts], labels: Sequence[str]) -> list[tuple[str, list[Bar]]]:
+def chart_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> list[tuple[str, list[Bar]]]:
     """For each label a bar for each part; the longest of all is as long as the chart is wide."""
     prevalence = np.array([part.prevalence for part in parts])
     lengths = _scale(prevalence)
     return [
-        (label, [Bar(part.name, lengths[k][row], [show_share(prevalence[k, row])]) for k, part in enumerate(parts)])
+        (label, [Bar(part.name, lengths[k][row], [format_share(prevalence[k, row])]) for k, part in enumerate(parts)])
         for row, label in enumerate(labels)
     ]
 
 
-def chart_n_findings(parts: Sequence[Counts]) -> list[Bar]:
+def chart_n_findings(parts: Sequence[IndexCounts]) -> list[Bar]:
     """Images by the number of labels that are present."""
     most = len(parts[0].n_findings)
     counts = [np.pad(part.n_findings, (0, most - len(part.n_findings))) for part in parts]
@@ -73,13 +73,17 @@ def chart_bins(values: Sequence[Numbers], starts: Sequence[int]) -> list[Bar]:
     return _chart(names[used], [count[used] for count in counts])
 
 
-def heat_matrix(part: Counts) -> list[list[Heat]]:
+def heat_matrix(part: IndexCounts) -> list[list[Heat]]:
     """Images with the labels of the row and the column, and the share of the column's among the row's."""
     shares = part.conditional
     steps = np.ceil(np.nan_to_num(shares) * HEAT_STEPS).astype(int)
     return [
         [
-            Heat(show_count(int(part.together[row, column])), show_share(shares[row, column]), int(steps[row, column]))
+            Heat(
+                format_number(int(part.together[row, column])),
+                format_share(shares[row, column]),
+                int(steps[row, column]),
+            )
             for column in range(len(shares))
         ]
         for row in range(len(shares))
@@ -105,7 +109,7 @@ def draw_levels(levels: NDArray[np.float64]) -> tuple[str, float]:
 
 def _chart(names: Sequence[str], counts: Sequence[NDArray[np.int64]]) -> list[Bar]:
     lengths = _scale(counts[0])
-    shares = [[show_part(int(number), int(count.sum())) for number in count] for count in counts]
+    shares = [[format_part(int(number), int(count.sum())) for number in count] for count in counts]
     return [Bar(name, lengths[row], [cells[row] for cells in shares]) for row, name in enumerate(names)]
 
 

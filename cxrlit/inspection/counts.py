@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Counts:
+class IndexCounts:
     """The whole, or a part of its split, of a data set with L labels.
 
     Attributes:
@@ -61,12 +61,12 @@ class Counts:
     @property
     def prevalence(self) -> NDArray[np.float64]:
         """(L,) positives / (positives + negatives); NaN where nothing is known."""
-        return divide(self.positives, self.positives + self.negatives)
+        return divide_counts(self.positives, self.positives + self.negatives)
 
     @property
     def conditional(self) -> NDArray[np.float64]:
         """(L, L) share with the label of the column among images with that of the row; NaN where there are none."""
-        return divide(self.together, self.together_known)
+        return divide_counts(self.together, self.together_known)
 
     @property
     def cardinality(self) -> float:
@@ -79,7 +79,7 @@ class Counts:
         return int(self.n_findings[0]) - self.n_clear
 
 
-def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[Counts]:
+def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[IndexCounts]:
     """The whole, and, where the index has a column ``split``, each part of it."""
     counts = [count_rows(index, labels, WHOLE)]
     if "split" in index:
@@ -87,7 +87,7 @@ def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[Counts]:
     return counts
 
 
-def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> Counts:
+def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> IndexCounts:
     """Count the rows of an index, at least one."""
     targets = read_targets(index, labels)
     present, absent = targets == 1, targets == 0
@@ -95,7 +95,7 @@ def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> Counts:
     patients, n_patients = _number(index["patient"])
     floats = present.astype(np.float64)  # exact as long as there are fewer than 2**53 images, and fast
     known = (present | absent).astype(np.float64)
-    return Counts(
+    return IndexCounts(
         name=name,
         n_images=len(index),
         per_patient=np.bincount(patients, minlength=n_patients),
@@ -119,15 +119,15 @@ def count_values(values: pd.Series) -> dict[str, int]:
     return dict(sorted(((str(value), int(n)) for value, n in counts.items()), key=lambda item: (-item[1], item[0])))
 
 
-def compare_prevalence(part: Counts, whole: Counts) -> NDArray[np.float64]:
+def compare_prevalence(part: IndexCounts, whole: IndexCounts) -> NDArray[np.float64]:
     """(L,) relative difference of a part's prevalence from the whole's: 0.05 is 5 % more; NaN where undefined."""
-    return divide(part.prevalence, whole.prevalence) - 1
+    return divide_counts(part.prevalence, whole.prevalence) - 1
 
 
-def divide(above: Numbers, below: Numbers) -> NDArray[np.float64]:
+def divide_counts(above: Numbers, below: Numbers) -> NDArray[np.float64]:
     """Quotients; NaN where the divisor is 0 or NaN.
 
-    >>> divide(np.array([1, 1]), np.array([2, 0])).tolist()
+    >>> divide_counts(np.array([1, 1]), np.array([2, 0])).tolist()
     [0.5, nan]
     """
     quotients = np.full(above.shape, np.nan)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cxrlit.config import InspectConfig
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import write_text
 from cxrlit.data.dataset import read_data
@@ -43,4 +43,4 @@ def inspect_data(config: InspectConfig) -> None:
         concerns = [*concerns, *name_image_concerns(sample)]
     print_concerns(concerns)
     write_text(out, render_survey(config, survey, sample, concerns))
-    say(f"The page (HTML): {show_path(out)}")
+    say(f"The page (HTML): {format_path(out)}")

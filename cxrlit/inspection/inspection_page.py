@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from cxrlit.config import InspectConfig
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.html.page import render_page
-from cxrlit.html.text import count_reasons, show_count, show_share
+from cxrlit.html.text import count_reasons, format_number, format_share
 from cxrlit.inspection.charts import (
     AGE_STARTS,
     PATIENT_STARTS,
@@ -26,17 +26,17 @@ from cxrlit.inspection.charts import (
     draw_levels,
     heat_matrix,
 )
-from cxrlit.inspection.counts import UNKNOWN, Counts, compare_prevalence
+from cxrlit.inspection.counts import UNKNOWN, IndexCounts, compare_prevalence
 from cxrlit.inspection.image_check import THUMBNAIL_PX
 from cxrlit.inspection.number_lists import (
     Row,
+    format_change,
+    list_file_facts,
     list_file_sizes,
-    list_files,
     list_findings,
     list_patients,
     list_people,
     list_pixels,
-    show_change,
 )
 from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.survey import Survey
@@ -64,8 +64,8 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
         "page",
         title=f"{data.name}: what is in the data",
         name=data.name,
-        n_images=show_count(len(survey.rows)),
-        n_patients=show_count(parts[0].n_patients),
+        n_images=format_number(len(survey.rows)),
+        n_patients=format_number(parts[0].n_patients),
         split=survey.describe_split(),
         concerns=concerns,
         parts=[part.name for part in parts],
@@ -97,33 +97,33 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
 
 def _list_sources(survey: Survey) -> list[Row]:
     groups = survey.data.index.groupby("source", sort=False)
-    return [(str(name), [show_count(len(rows)), show_count(rows["patient"].nunique())]) for name, rows in groups]
+    return [(str(name), [format_number(len(rows)), format_number(rows["patient"].nunique())]) for name, rows in groups]
 
 
-def _list_targets(part: Counts, whole: Counts, labels: Sequence[str]) -> list[Row]:
+def _list_targets(part: IndexCounts, whole: IndexCounts, labels: Sequence[str]) -> list[Row]:
     change = compare_prevalence(part, whole)
     rows = []
     for row, label in enumerate(labels):
         unknown = [part.unknown[row]] if whole.unknown.any() else []
         numbers = [part.positives[row], part.negatives[row], *unknown, part.patients_with[row]]
-        cells = [*(show_count(int(number)) for number in numbers), show_share(part.prevalence[row])]
-        rows.append((label, cells if part is whole else [*cells, show_change(change[row])]))
+        cells = [*(format_number(int(number)) for number in numbers), format_share(part.prevalence[row])]
+        rows.append((label, cells if part is whole else [*cells, format_change(change[row])]))
     return rows
 
 
 def _list_reasons(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
-    return [(reason, show_count(number), images) for reason, number, images in count_reasons(table)]
+    return [(reason, format_number(number), images) for reason, number, images in count_reasons(table)]
 
 
 def _describe_sample(sample: Sample, survey: Survey) -> dict[str, Any]:
     path, highest = draw_levels(sample.levels)
     return {
-        "files": list_files(sample),
+        "files": list_file_facts(sample),
         "pixels": list_pixels(sample),
         "path": path,
-        "highest": show_share(highest),
-        "black": show_share(float(sample.levels[0])),
-        "white": show_share(float(sample.levels[-1])),
+        "highest": format_share(highest),
+        "black": format_share(float(sample.levels[0])),
+        "white": format_share(float(sample.levels[-1])),
         "corrupt": sample.corrupt,
         "flat": sample.flat,
         "duplicates": sample.duplicates,
@@ -155,7 +155,7 @@ def _describe_example(row: int, sample: Sample, survey: Survey) -> dict[str, str
 def _list_making(config: InspectConfig, survey: Survey) -> list[tuple[str, str]]:
     data = survey.data
     made = [("index hash", data.index_hash)]
-    if isinstance(data, LoadedData):
+    if isinstance(data, SplitData):
         made.append(("split hash", data.split_hash))
     made += [(f"version of {name}", version(name)) for name in PACKAGES]
     made.append(("version of Python", platform.python_version()))

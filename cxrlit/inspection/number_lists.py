@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from cxrlit.html.text import NOTHING, show_count, show_share
-from cxrlit.inspection.counts import UNKNOWN, Counts, Numbers
+from cxrlit.html.text import NOTHING, format_number, format_share
+from cxrlit.inspection.counts import UNKNOWN, IndexCounts, Numbers
 from cxrlit.inspection.sample import MIN_STD, Sample
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
@@ -16,28 +16,28 @@ Row = tuple[str, list[str]]
 """What a row of figures is called, and its cells."""
 
 
-def show_change(change: float) -> str:
+def format_change(change: float) -> str:
     """A relative difference as percent with its sign; a dash where it is undefined.
 
-    >>> show_change(-0.0312)
+    >>> format_change(-0.0312)
     '-3.1 %'
     """
     return NOTHING if np.isnan(change) else f"{100 * change:+.1f} %"
 
 
-def show_part(number: int, total: int) -> str:
+def format_part(number: int, total: int) -> str:
     """A number and its share of the total.
 
-    >>> show_part(1500, 3000)
+    >>> format_part(1500, 3000)
     '1,500 (50.0 %)'
     """
-    return f"{number:,} ({show_share(number / total if total else float('nan'))})"
+    return f"{number:,} ({format_share(number / total if total else float('nan'))})"
 
 
-def show_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
     """A size in bytes, with the unit that leaves it below 1,000.
 
-    >>> show_bytes(411234), show_bytes(45.2e9)
+    >>> format_bytes(411234), format_bytes(45.2e9)
     ('411 kB', '45.2 GB')
     """
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -47,10 +47,10 @@ def show_bytes(number: float) -> str:
     return f"{number:,.1f} TB"
 
 
-def show_spread(values: Sequence[float] | Numbers, digits: int = 0) -> str:
+def format_spread(values: Sequence[float] | Numbers, digits: int = 0) -> str:
     """From where to where values go, and their median; a dash where there are none.
 
-    >>> show_spread([1, 2, 9])
+    >>> format_spread([1, 2, 9])
     '1 to 9, median 2'
     """
     if not len(values):
@@ -59,61 +59,61 @@ def show_spread(values: Sequence[float] | Numbers, digits: int = 0) -> str:
     return f"{low} to {high}, median {middle}"
 
 
-def list_patients(parts: Sequence[Counts]) -> list[Row]:
+def list_patients(parts: Sequence[IndexCounts]) -> list[Row]:
     """Images, patients, and how many images a patient has; a cell a part."""
     return [
         ("images", _share_out([part.n_images for part in parts])),
         ("patients", _share_out([part.n_patients for part in parts])),
-        ("images per patient", [show_spread(part.per_patient) for part in parts]),
+        ("images per patient", [format_spread(part.per_patient) for part in parts]),
         ("images per patient, mean", [f"{part.per_patient.mean():.2f}" for part in parts]),
-        ("patients with 1 image", [show_part(int((part.per_patient == 1).sum()), part.n_patients) for part in parts]),
+        ("patients with 1 image", [format_part(int((part.per_patient == 1).sum()), part.n_patients) for part in parts]),
     ]
 
 
-def list_findings(parts: Sequence[Counts]) -> list[Row]:
+def list_findings(parts: Sequence[IndexCounts]) -> list[Row]:
     """How many labels an image has; a cell a part."""
     rows = [
-        ("none of these labels", [show_part(part.n_clear, part.n_images) for part in parts]),
+        ("none of these labels", [format_part(part.n_clear, part.n_images) for part in parts]),
         ("labels per image, mean", [f"{part.cardinality:.2f}" for part in parts]),
         ("labels per image, most", [str(len(part.n_findings) - 1) for part in parts]),
     ]
     if parts[0].n_open:
-        rows.insert(1, ("none present, some unknown", [show_part(part.n_open, part.n_images) for part in parts]))
+        rows.insert(1, ("none present, some unknown", [format_part(part.n_open, part.n_images) for part in parts]))
     return rows
 
 
-def list_people(parts: Sequence[Counts]) -> list[Row]:
+def list_people(parts: Sequence[IndexCounts]) -> list[Row]:
     """Views, sex and age; a cell a part."""
     rows = []
     for name in ("views", "sexes"):
         word = "view" if name == "views" else "sex"
         for value in getattr(parts[0], name):
-            cells = [show_part(getattr(part, name).get(value, 0), part.n_images) for part in parts]
+            cells = [format_part(getattr(part, name).get(value, 0), part.n_images) for part in parts]
             rows.append((f"{word} {value}", cells))
-    rows.append(("age", [show_spread(part.ages) for part in parts]))
+    rows.append(("age", [format_spread(part.ages) for part in parts]))
     unknown = [part.n_images - len(part.ages) for part in parts]
     if unknown[0]:
-        rows.append((f"age {UNKNOWN}", [show_part(n, part.n_images) for n, part in zip(unknown, parts, strict=True)]))
+        rows.append((f"age {UNKNOWN}", [format_part(n, part.n_images) for n, part in zip(unknown, parts, strict=True)]))
     return rows
 
 
 def list_file_sizes(n_bytes: pd.Series) -> list[tuple[str, str]]:
     """How large the files are: minimum, median, maximum, total."""
     values = {"minimum": n_bytes.min(), "median": n_bytes.median(), "maximum": n_bytes.max(), "total": n_bytes.sum()}
-    return [(name, show_bytes(float(value))) for name, value in values.items()]
+    return [(name, format_bytes(float(value))) for name, value in values.items()]
 
 
-def list_files(sample: Sample) -> list[tuple[str, str]]:
+def list_file_facts(sample: Sample) -> list[tuple[str, str]]:
     """What kind of files the sample has."""
     decoded = sample.decoded
     ratios = [facts.width / facts.height for facts in decoded]
     sizes = Counter(f"{facts.width:,} x {facts.height:,}" for facts in decoded)
     return [
-        ("images read", show_count(len(sample.facts))),
-        ("cannot be decoded", show_part(len(sample.corrupt), len(sample.facts))),
+        ("images read", format_number(len(sample.facts))),
+        ("cannot be decoded", format_part(len(sample.corrupt), len(sample.facts))),
         ("sizes, pixels", _list_top(sizes, len(decoded))),
         ("modes", _list_top(Counter(facts.mode for facts in decoded), len(decoded))),
-        ("width / height", show_spread(ratios, 2)),
+        ("width / height", format_spread(ratios, 2)),
         ("the same file under several names", _say_duplicates(sample)),
     ]
 
@@ -128,15 +128,15 @@ def list_pixels(sample: Sample) -> list[tuple[str, str]]:
         ("mean of the pixels", f"{sample.mean:.3f}"),
         ("standard deviation of the pixels", f"{sample.std:.3f}"),
         *((f"percentile {percent}", f"{value:.3f}") for percent, value in _zip_percentiles(sample)),
-        ("mean of an image", show_spread(means, 3)),
-        ("standard deviation of an image", show_spread(stds, 3)),
-        (f"of one gray, or almost (deviation < {MIN_STD:g})", show_part(len(sample.flat), len(decoded))),
+        ("mean of an image", format_spread(means, 3)),
+        ("standard deviation of an image", format_spread(stds, 3)),
+        (f"of one gray, or almost (deviation < {MIN_STD:g})", format_part(len(sample.flat), len(decoded))),
     ]
 
 
 def _share_out(numbers: Sequence[int]) -> list[str]:
     """The whole as it is, the parts with their shares of it."""
-    return [show_count(numbers[0]), *(show_part(number, numbers[0]) for number in numbers[1:])]
+    return [format_number(numbers[0]), *(format_part(number, numbers[0]) for number in numbers[1:])]
 
 
 def _zip_percentiles(sample: Sample) -> Iterable[tuple[int, float]]:
@@ -154,8 +154,8 @@ def _say_duplicates(sample: Sample) -> str:
 
 def _list_top(counts: Mapping[str, int], total: int, limit: int = 6) -> str:
     items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{name}: {show_part(number, total)}" for name, number in items[:limit]]
+    shown = [f"{name}: {format_part(number, total)}" for name, number in items[:limit]]
     others = sum(number for _, number in items[limit:])
     if others:
-        shown.append(f"{len(items) - limit:,} others: {show_part(others, total)}")
+        shown.append(f"{len(items) - limit:,} others: {format_part(others, total)}")
     return "; ".join(shown) or NOTHING

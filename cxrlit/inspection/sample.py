@@ -114,7 +114,7 @@ def take_sample(
     order = keys.argsort(kind="stable")
     order = order[readable[order]]
     sampled = order[:n_sample].tolist()
-    examples = choose_examples(rows, labels, order)
+    examples = choose_sample_images(rows, labels, order)
     shown = {row for chosen in examples.values() for row in chosen}
     wanted = [*sampled, *sorted(shown - set(sampled))]
     is_sampled = set(sampled)
@@ -148,7 +148,9 @@ def key_images(images: pd.Series, seed: int) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
-def choose_examples(rows: pd.DataFrame, labels: Sequence[str], order: NDArray[np.int64]) -> dict[str | None, list[int]]:
+def choose_sample_images(
+    rows: pd.DataFrame, labels: Sequence[str], order: NDArray[np.int64]
+) -> dict[str | None, list[int]]:
     """Rows of ``N_EXAMPLES`` images with each label, and, under None, with none; the first of ``order``.
 
     An image with two labels may stand for both.

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, name_some, say_count
-from cxrlit.data.dataset import LoadedData, ReadData, check_dropped, split_data
+from cxrlit.data.dataset import SplitData, UnsplitData, check_dropped, split_data
 from cxrlit.data.index import DataTables
 from cxrlit.data.tables.text_table import show
-from cxrlit.inspection.counts import Counts, count_parts
+from cxrlit.inspection.counts import IndexCounts, count_parts
 from cxrlit.inspection.sample import Sample
 
 
@@ -30,7 +30,7 @@ class Survey:
 
     data: DataTables
     rows: pd.DataFrame
-    counts: list[Counts]
+    counts: list[IndexCounts]
     split_fault: str
     concerns: list[str]
 
@@ -40,12 +40,12 @@ class Survey:
         return ~self.data.index["source"].isin(list(self.data.stores)).to_numpy()
 
     def describe_split(self) -> str:
-        if isinstance(self.data, LoadedData):
+        if isinstance(self.data, SplitData):
             return self.data.describe_split()
         return f"no split: {self.split_fault}"
 
 
-def survey_data(read: ReadData, config: SplitConfig) -> Survey:
+def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
     """Split what was read, and count. A split that cannot be made is a finding and no error."""
     data: DataTables = read
     rows, split_fault = read.name_rows(read.index), ""
@@ -89,7 +89,7 @@ def name_image_concerns(sample: Sample) -> list[str]:
     return concerns
 
 
-def _name_concerns(counts: Sequence[Counts], labels: Sequence[str]) -> list[str]:
+def _name_concerns(counts: Sequence[IndexCounts], labels: Sequence[str]) -> list[str]:
     whole, *parts = counts
     concerns = []
     if whole.n_patients == whole.n_images > 1:

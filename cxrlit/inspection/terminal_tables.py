@@ -11,16 +11,16 @@ from rich.text import Text
 from cxrlit.core.console import print_table, say
 from cxrlit.core.errors import say_count
 from cxrlit.data.tables.text_table import show
-from cxrlit.html.text import count_reasons, make_printable, show_count, show_share
-from cxrlit.inspection.counts import Counts, compare_prevalence
+from cxrlit.html.text import count_reasons, escape_unprintable, format_number, format_share
+from cxrlit.inspection.counts import IndexCounts, compare_prevalence
 from cxrlit.inspection.number_lists import (
+    format_change,
+    list_file_facts,
     list_file_sizes,
-    list_files,
     list_findings,
     list_patients,
     list_people,
     list_pixels,
-    show_change,
 )
 from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.survey import Survey
@@ -36,7 +36,7 @@ def print_survey(survey: Survey) -> None:
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     names = [part.name for part in parts]
     say(f"{data.name}: {say_count(len(survey.rows), 'image')} of {say_count(parts[0].n_patients, 'patient')}")
-    say(make_printable(survey.describe_split()))
+    say(escape_unprintable(survey.describe_split()))
     print_rows(["", *names], [list_patients(parts), list_findings(parts), list_people(parts)])
 
     unknown = any(part.unknown.any() for part in parts)
@@ -48,7 +48,7 @@ def print_survey(survey: Survey) -> None:
     if len(labels) <= MAX_LABELS:
         say("Images with both labels:")
         rows = [
-            (f"{row + 1} {label}", [show_count(int(number)) for number in parts[0].together[row]])
+            (f"{row + 1} {label}", [format_number(int(number)) for number in parts[0].together[row]])
             for row, label in enumerate(labels)
         ]
         print_rows(["", *(str(row + 1) for row in range(len(labels)))], [rows])
@@ -60,7 +60,9 @@ def print_survey(survey: Survey) -> None:
 
 def print_sample(sample: Sample) -> None:
     """What the images say."""
-    print_rows(["sample", ""], [[(name, [text]) for name, text in (*list_files(sample), *list_pixels(sample))]], "left")
+    print_rows(
+        ["sample", ""], [[(name, [text]) for name, text in (*list_file_facts(sample), *list_pixels(sample))]], "left"
+    )
     corrupt = [(facts.image, facts.reason) for facts in sample.corrupt]
     _print_reasons("corrupt", pd.DataFrame(corrupt, columns=["image", "reason"]))
 
@@ -68,7 +70,7 @@ def print_sample(sample: Sample) -> None:
 def print_concerns(concerns: Iterable[str]) -> None:
     """What a user should look into, in yellow."""
     for concern in concerns:
-        say(make_printable(f"warning: {concern}"), style="yellow")
+        say(escape_unprintable(f"warning: {concern}"), style="yellow")
 
 
 def print_rows(
@@ -87,20 +89,20 @@ def print_rows(
     print_table(table)
 
 
-def _count_targets(parts: Sequence[Counts], label: int, unknown: bool) -> list[str]:
+def _count_targets(parts: Sequence[IndexCounts], label: int, unknown: bool) -> list[str]:
     cells = []
     for part in parts:
         numbers = [part.positives[label], part.negatives[label], part.unknown[label]]
-        cells.append(" / ".join(show_count(int(number)) for number in numbers[: 3 if unknown else 2]))
+        cells.append(" / ".join(format_number(int(number)) for number in numbers[: 3 if unknown else 2]))
     return cells
 
 
-def _say_prevalence(parts: Sequence[Counts], label: int) -> list[str]:
+def _say_prevalence(parts: Sequence[IndexCounts], label: int) -> list[str]:
     whole, *others = parts
-    cells = [show_share(whole.prevalence[label])]
+    cells = [format_share(whole.prevalence[label])]
     for part in others:
         share, change = part.prevalence[label], compare_prevalence(part, whole)[label]
-        cells.append(show_share(share) if np.isnan(change) else f"{show_share(share)} {show_change(change)}")
+        cells.append(format_share(share) if np.isnan(change) else f"{format_share(share)} {format_change(change)}")
     return cells
 
 
@@ -111,6 +113,6 @@ def _print_reasons(what: str, table: pd.DataFrame) -> None:
     reasons = count_reasons(table)
     for reason, number, images in reasons[:MAX_REASONS]:
         names = ", ".join(show(image) for image in images)
-        say(f"  {show_count(number)}: {show(reason)} (such as {names})")
+        say(f"  {format_number(number)}: {show(reason)} (such as {names})")
     if len(reasons) > MAX_REASONS:
-        say(f"  {show_count(sum(number for _, number, _ in reasons[MAX_REASONS:]))}: other reasons")
+        say(f"  {format_number(sum(number for _, number, _ in reasons[MAX_REASONS:]))}: other reasons")

@@ -17,7 +17,7 @@ from cxrlit.core.faults import name_fault
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
 from cxrlit.sweeps.ranking import update_ranking
-from cxrlit.sweeps.record import Point, Pruned, Record, name_record, write_record
+from cxrlit.sweeps.record import Point, Pruned, Record, job_record_path, write_job_record
 from cxrlit.training.checkpoint import START_EPOCH
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Job:
     def __call__(self, composed: DictConfig) -> None:
         """Train the point whose turn it is. A fault is a record, and no exception: the others go on."""
         point = self.points[HydraConfig.get().job.num]
-        with hold_lock(name_record(self.folder, point.job), f"waiting for another process that runs job {point.job}"):
+        with hold_lock(
+            job_record_path(self.folder, point.job), f"waiting for another process that runs job {point.job}"
+        ):
             say(f"Job {point.job} of {self.n_jobs}: {point.describe()}", style="bold")
             try:
                 record = self._train(point, read_config(composed, TrainConfig))
@@ -93,7 +95,7 @@ class Job:
         )
 
     def _write(self, record: Record) -> None:
-        write_record(self.folder, record)
+        write_job_record(self.folder, record)
         update_ranking(self.folder)
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from rich.table import Table
 
-from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.files import hold_lock, replace_file, write_csv
 from cxrlit.sweeps.record import Record, read_records
 
@@ -32,7 +32,7 @@ def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     path = folder / "ranking.csv"
     with hold_lock(path, "waiting for another job that writes the ranking"):
         records = read_records(folder)
-        table, keys = rank_records(records), list_keys(records)
+        table, keys = rank_records(records), list_swept_keys(records)
         write_csv(path, table)
         draw_ranking(table, keys, folder / "ranking.png")
     return table, keys
@@ -52,7 +52,7 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
     2  <NA>    0  1  failed     no          NaN
     """
     labels = list(dict.fromkeys(label for record in records for label in record.aurocs))
-    keys = list_keys(records)
+    keys = list_swept_keys(records)
     ordered = sorted(
         records, key=lambda record: (STATUSES.index(record.status), -(record.auroc_macro or 0), record.job)
     )
@@ -74,7 +74,7 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"rank": "Int64", "best_epoch": "Int64", **dict.fromkeys(numbers, float)})
 
 
-def list_keys(records: list[Record]) -> list[str]:
+def list_swept_keys(records: list[Record]) -> list[str]:
     """The keys that a sweep varies."""
     return list(dict.fromkeys(key for record in records for key in record.values))
 
@@ -92,7 +92,7 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
         table.add_row(rank, str(row["job"]), *(row[key] or "" for key in keys), score, epoch, where)
     print_table(table)
     more = f"; {len(ranking) - N_SHOWN} more are there" if len(ranking) > N_SHOWN else ""
-    say(f"Ranking: {show_path(folder / 'ranking.csv')} and ranking.png{more}")
+    say(f"Ranking: {format_path(folder / 'ranking.csv')} and ranking.png{more}")
 
 
 LOG_SPAN = 10

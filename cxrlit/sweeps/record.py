@@ -83,23 +83,23 @@ class Record(BaseModel):
     folder: str | None = None
 
 
-def name_record(folder: Path, job: int) -> Path:
+def job_record_path(folder: Path, job: int) -> Path:
     """The file of a job in the folder of its sweep."""
     return folder / "jobs" / f"{job}.json"
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_job_record(folder: Path, record: Record) -> None:
     """Write the file of a job."""
-    write_text(name_record(folder, record.job), record.model_dump_json(indent=2) + "\n")
+    write_text(job_record_path(folder, record.job), record.model_dump_json(indent=2) + "\n")
 
 
-def read_record(folder: Path, job: int) -> Record | None:
+def read_job_record(folder: Path, job: int) -> Record | None:
     """What a job left; None where it has not ended.
 
     Raises:
         CXRLitError: The file is damaged.
     """
-    path = name_record(folder, job)
+    path = job_record_path(folder, job)
     if not path.is_file():
         return None
     try:
@@ -111,4 +111,4 @@ def read_record(folder: Path, job: int) -> Record | None:
 def read_records(folder: Path) -> list[Record]:
     """What all jobs of a sweep left, in their order."""
     jobs = sorted(int(path.stem) for path in (folder / "jobs").glob("*.json") if path.stem.isdecimal())
-    return [record for job in jobs if (record := read_record(folder, job)) is not None]
+    return [record for job in jobs if (record := read_job_record(folder, job)) is not None]

@@ -14,13 +14,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cxrlit.config import Interval, SweepConfig, TrainConfig, Value, write_override
+from cxrlit.config import SearchInterval, SweepConfig, TrainConfig, Value, write_override
 from cxrlit.config.compose import name_key
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.metrics.macro import macro
 from cxrlit.model.module import CXRModule
-from cxrlit.sweeps.record import Plan, Point, Pruned, read_record
+from cxrlit.sweeps.record import Plan, Point, Pruned, read_job_record
 
 JOURNAL = "study.log"
 STUDY_VERSION = 1
@@ -56,7 +56,7 @@ def run_trials(sweep: SweepConfig, settings: list[str], folder: Path) -> Iterato
     mend_journal(folder / JOURNAL)
     study = open_study(folder, sweep)
     finished = [trial.number for trial in study.trials if trial.state.is_finished()]
-    say(f"Study: {show_path(folder)}, {len(finished)} of {sweep.n_trials} trials are finished")
+    say(f"Study: {format_path(folder)}, {len(finished)} of {sweep.n_trials} trials are finished")
     numbers = [number for number in range(sweep.n_trials) if number not in finished]
     for start in range(0, len(numbers), sweep.n_parallel):
         batch = numbers[start : start + sweep.n_parallel]
@@ -94,7 +94,7 @@ def ask_trial(study: optuna.Study, sweep: SweepConfig, number: int) -> dict[str,
     trial = open_trial(study, number) if number < len(study.trials) else study.ask()
     values: dict[str, Value] = {}
     for key, parameter in sweep.space.items():
-        if not isinstance(parameter, Interval):
+        if not isinstance(parameter, SearchInterval):
             values[key] = trial.suggest_categorical(key, parameter.choices)
         elif parameter.is_whole:
             step = parameter.step or 1
@@ -111,7 +111,7 @@ def open_trial(study: optuna.Study, number: int) -> optuna.Trial:
 
 def tell_trial(study: optuna.Study, number: int, folder: Path) -> None:
     """What a trial brought. One that failed stays as it is, to be run again by the next command."""
-    record = read_record(folder, number + 1)
+    record = read_job_record(folder, number + 1)
     if record is None or record.status == "failed":
         return
     if record.status == "pruned":

@@ -19,12 +19,12 @@ from omegaconf import DictConfig
 
 from cxrlit.config import SweepConfig, TrainConfig, quote
 from cxrlit.config.compose import expand_sweep, list_swept, name_key
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hold_lock
 from cxrlit.sweeps.job import Job
 from cxrlit.sweeps.ranking import print_ranking, update_ranking
-from cxrlit.sweeps.record import Plan, Point, Record, name_record, read_record, write_record
+from cxrlit.sweeps.record import Plan, Point, Record, job_record_path, read_job_record, write_job_record
 
 
 def run_sweep(
@@ -56,7 +56,7 @@ def run_sweep(
         plan = plan_study(sweep, points[0].overrides, config, home)
     place_files(master, plan.folder)
     build_launcher(master)  # before anything is written
-    with hold_lock(plan.folder, f"waiting for another process that runs {show_path(plan.folder)}"):
+    with hold_lock(plan.folder, f"waiting for another process that runs {format_path(plan.folder)}"):
         for batch in plan.batches:
             launch_points(task, master, plan, batch)
     ranking, keys = update_ranking(plan.folder)
@@ -140,7 +140,7 @@ def build_launcher(master: DictConfig) -> Launcher:
 def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, points: list[Point]) -> None:
     """Launch points together, and wait until each has left its record."""
     for point in points:
-        name_record(plan.folder, point.job).unlink(missing_ok=True)
+        job_record_path(plan.folder, point.job).unlink(missing_ok=True)
     job = Job(task, plan.folder, points, plan.n_jobs, plan.sweep)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -148,7 +148,7 @@ def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, poin
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
     launcher.setup(hydra_context=context, task_function=job, config=master)
     if not isinstance(launcher, BasicLauncher):
-        say(f"Launching {len(points)} jobs with {type(launcher).__name__}; what they leave: {show_path(plan.folder)}")
+        say(f"Launching {len(points)} jobs with {type(launcher).__name__}; what they leave: {format_path(plan.folder)}")
     reason = "its process ended without a result"
     try:
         launcher.launch([point.overrides for point in points], initial_job_idx=0)
@@ -156,7 +156,9 @@ def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, poin
         reason = first_line(error)
     for point in points:
         waiting = f"waiting for job {point.job}"
-        with hold_lock(name_record(plan.folder, point.job), waiting):  # where another one died
-            if read_record(plan.folder, point.job) is None:
-                write_record(plan.folder, Record(job=point.job, values=point.values, status="failed", reason=reason))
+        with hold_lock(job_record_path(plan.folder, point.job), waiting):  # where another one died
+            if read_job_record(plan.folder, point.job) is None:
+                write_job_record(
+                    plan.folder, Record(job=point.job, values=point.values, status="failed", reason=reason)
+                )
                 update_ranking(plan.folder)

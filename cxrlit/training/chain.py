@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 from pytorch_lightning import Callback
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.ranks import on_rank_0, rank_0_first
-from cxrlit.data.dataset import LoadedData, load_data
+from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.module import build_optimizer
 from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint, start_network
 from cxrlit.training.checks import check_ancestors, check_images, check_labels, check_start
@@ -67,8 +67,8 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
             watching = callbacks if phase is goal else ()
             result = PhaseRun(phase, config, data, precision, previous, later, watching).complete()
         previous = phase.folder
-    say(f"Trained: {show_path(result.folder)} ({result.describe()}, {data.describe_split()})")
-    say(f"Evaluate it: python evaluate.py ckpt={show_path(result.folder)}")
+    say(f"Trained: {format_path(result.folder)} ({result.describe()}, {data.describe_split()})")
+    say(f"Evaluate it: python evaluate.py ckpt={format_path(result.folder)}")
     return result
 
 
@@ -90,7 +90,7 @@ def read_start(config: TrainConfig) -> Start:
 
 
 @on_rank_0
-def plan_and_check(config: TrainConfig, data: LoadedData, start: Start) -> tuple[list[PlannedPhase], Precision]:
+def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[list[PlannedPhase], Precision]:
     """Plan the chain, print the plan, and check it: what can fail does so here, before anything is written."""
     check_ancestors(data, start.trained_patients)
     phases, precision = plan_chain(config, data, start.content)

@@ -27,7 +27,7 @@ START_EPOCH = -1
 """Stands for the weights that a phase started from."""
 
 
-class Facts(BaseModel):
+class CheckpointMetadata(BaseModel):
     """What a checkpoint says of itself, under the key ``cxrlit``.
 
     Attributes:
@@ -92,7 +92,7 @@ class Checkpoint:
     """
 
     path: Path
-    facts: Facts
+    facts: CheckpointMetadata
     config: TrainConfig
     split: pd.DataFrame
     weights: dict[str, Tensor]
@@ -129,8 +129,8 @@ def write_checkpoint(path: Path, facts: dict[str, Any], epoch: int, score: float
 
     Args:
         path: The file.
-        facts: What ``Facts`` holds, without epoch and score.
-        epoch: As in ``Facts``.
+        facts: What ``CheckpointMetadata`` holds, without epoch and score.
+        epoch: As in ``CheckpointMetadata``.
         score: Its ``val_auroc_macro``.
         state: State dict of the module.
 
@@ -186,7 +186,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")
     try:
-        facts = Facts.model_validate(content["cxrlit"])
+        facts = CheckpointMetadata.model_validate(content["cxrlit"])
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise CheckpointError(f"{path}: its {key} cannot be used: {error.errors()[0]['msg']}") from None

@@ -9,20 +9,20 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.core.ranks import n_ranks
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
 from cxrlit.data.split import name_patients
 from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.training.checkpoint import Checkpoint, is_unfinished
-from cxrlit.training.phase_folder import read_record
+from cxrlit.training.phase_folder import read_phase_record
 from cxrlit.training.plan import PlannedPhase
 
 TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that the checkpoint was trained on are")
 
 
-def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
+def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
     """No patient that an earlier checkpoint was trained on validates or tests.
 
     Raises:
@@ -37,7 +37,7 @@ def check_ancestors(data: LoadedData, seen_patients: set[str]) -> None:
             )
 
 
-def check_labels(data: LoadedData) -> None:
+def check_labels(data: SplitData) -> None:
     """Say which outputs are not trained, since no training image says anything of their labels.
 
     Raises:
@@ -58,7 +58,7 @@ def check_labels(data: LoadedData) -> None:
         )
 
 
-def check_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> None:
+def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> None:
     """The images are those that a finished phase was trained on, as far as they are prepared.
 
     A phase's id knows names and sizes of the files; their bytes are known once they are decoded.
@@ -67,7 +67,7 @@ def check_images(phase: PlannedPhase, config: TrainConfig, data: LoadedData) -> 
         DataError: They are others.
     """
     store = find_data_store(data, phase.config.img_size, config.data.resize, Path(config.cache_dir))
-    record = read_record(phase.folder)
+    record = read_phase_record(phase.folder)
     if store is not None and record is not None and store.files_sha256 != record.get("files_sha256"):
         raise DataError(
             f"{phase.folder}: images have changed since it was trained, under the same names and with the same sizes: "

@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged
 from cxrlit.core.ranks import rank_0_first
@@ -93,7 +93,7 @@ def open_features(
         with ExitStack() as locks:
             for folder in sorted(folders.values()):  # in one order: no two processes wait for each other
                 folder.mkdir(parents=True, exist_ok=True)
-                waiting = f"waiting for another process that computes {show_path(folder)}"
+                waiting = f"waiting for another process that computes {format_path(folder)}"
                 locks.enter_context(hold_lock(folder, waiting))
                 sweep_staged(folder)
             passes = list_passes()
@@ -109,7 +109,7 @@ def open_features(
     views = "1 view" if phase.n_views == 1 else f"{phase.n_views} views"
     say(
         f"Features of the first {n_units} of {len(network.units)} units: {views} of each training image, "
-        f"{n_bytes / 2**20:,.0f} MiB in {show_path(folders[n_units])}, {n_missing} of {len(loaders)} files computed"
+        f"{n_bytes / 2**20:,.0f} MiB in {format_path(folders[n_units])}, {n_missing} of {len(loaders)} files computed"
     )
     return Features(n_units, [arrays[f"train-{view}"] for view in range(phase.n_views)], arrays["val"])
 
@@ -214,7 +214,7 @@ def _check_room(network: CXRNet, passes: Sequence[Pass], image: Tensor) -> None:
     free = shutil.disk_usage(place).free
     if wanted > free:
         raise ConfigError(
-            f"{show_path(place)}: the features that are missing take {wanted / 2**20:,.0f} MiB and "
+            f"{format_path(place)}: the features that are missing take {wanted / 2**20:,.0f} MiB and "
             f"{free / 2**20:,.0f} are free: set another cache_dir, lower feature_views, or cache_features=false"
         )
 

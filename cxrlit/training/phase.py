@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import device_options
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import hash_file, hold_lock
@@ -22,7 +22,7 @@ from cxrlit.core.ranks import n_ranks, on_rank_0, rank, rank_0_first
 from cxrlit.core.signals import catch_signals, hold_signals
 from cxrlit.data.augment import build_augment
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
 from cxrlit.metrics.macro import macro
@@ -49,7 +49,7 @@ from cxrlit.training.checkpoint import (
 from cxrlit.training.checks import check_trainable
 from cxrlit.training.feature_cache import open_features
 from cxrlit.training.hardware import check_compiler, compare_versions, use_threads
-from cxrlit.training.phase_folder import Result, begin_folder, read_record, read_result, write_record
+from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
 from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed_all
 from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
@@ -83,7 +83,7 @@ class PhaseRun:
         self,
         plan: PlannedPhase,
         config: TrainConfig,
-        data: LoadedData,
+        data: SplitData,
         precision: Precision,
         previous: Path | None,
         later: Sequence[PlannedPhase] = (),
@@ -100,7 +100,7 @@ class PhaseRun:
             Interrupted: A signal asked to stop; what it had reached is saved.
         """
         if self.plan.is_to_run:
-            waiting = f"waiting for another process that trains {show_path(self.plan.folder)}"
+            waiting = f"waiting for another process that trains {format_path(self.plan.folder)}"
             with catch_signals(), hold_lock(self.plan.folder, waiting) if rank() == 0 else nullcontext():
                 if read_result(self.plan.folder) is None:
                     self.train()
@@ -175,7 +175,7 @@ class PhaseRun:
         point = choose_resume(folder, self.plan.name, self.plan.id, self.datamodule.store.files_sha256)
         if point is None:
             return begin_folder(folder, self.metadata, self.config, self.datamodule, pos_weight), None
-        record = read_record(folder) or {}
+        record = read_phase_record(folder) or {}
         compare_versions(record)
         return record, point
 
@@ -193,7 +193,7 @@ class PhaseRun:
         if "start_val_auroc_macro" not in self.record:
             score = validate(self.network, self.datamodule, self.precision, self.config.trainer)
             self.record["start_val_auroc_macro"] = score
-            write_record(self.plan.folder, self.record)
+            write_phase_record(self.plan.folder, self.record)
         say(f"It starts from validation macro AUROC {self.record['start_val_auroc_macro']:.4f}")
 
     def build_module(self, pos_weight: pd.DataFrame) -> CXRModule:
@@ -253,7 +253,7 @@ class PhaseRun:
             "best_sha256": hash_file(folder / "best.ckpt"),
             "status": "done",
         }
-        write_record(folder, self.record)
+        write_phase_record(folder, self.record)
         return best
 
     def keep_best(self, trainer: Trainer) -> Result:

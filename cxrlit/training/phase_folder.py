@@ -41,7 +41,7 @@ class Result(NamedTuple):
         return f"best epoch {self.best_epoch + 1}, validation macro AUROC {self.best_val_auroc_macro:.4f}"
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_phase_record(folder: Path) -> dict[str, Any] | None:
     """What a phase says of itself; None where it has not begun.
 
     Raises:
@@ -63,7 +63,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: Its best checkpoint is not the file that training wrote.
     """
-    record = read_record(folder)
+    record = read_phase_record(folder)
     if record is None or record.get("status") != "done":
         return None
     if type(record.get("best_epoch")) is not int or type(record.get("best_val_auroc_macro")) is not float:
@@ -84,7 +84,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 @on_rank_0
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def write_phase_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write ``phase.json``."""
     write_json(folder / RECORD, dict(record))
 

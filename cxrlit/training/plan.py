@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.table import Table
 
 from cxrlit.config import PHASE_NAMES, Instantiable, PhaseConfig, PhaseName, Precision, TrainConfig
-from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import CheckpointError, say_count
 from cxrlit.core.files import hash_file, hash_value
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
 from cxrlit.data.split import SPLITS
@@ -21,7 +21,7 @@ from cxrlit.model.densenet import count_cacheable_units
 from cxrlit.model.weights import IMAGENET_FILE
 from cxrlit.training.hardware import choose_precision
 from cxrlit.training.instantiate import REQUIRED_CALLBACKS, check_targets, merge_callbacks
-from cxrlit.training.phase_folder import read_done, read_record
+from cxrlit.training.phase_folder import read_done, read_phase_record
 from cxrlit.training.resume import Position, find_resume
 
 TRAINING_VERSION = 5
@@ -70,7 +70,7 @@ class PlannedPhase:
         return self.status in ("run", "resume", "start over")
 
 
-def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, start: str) -> list[PlannedPhase]:
+def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, start: str) -> list[PlannedPhase]:
     """The phases that lead to the goal, in order.
 
     Args:
@@ -128,7 +128,7 @@ def plan_phases(config: TrainConfig, data: LoadedData, precision: Precision, sta
     ]
 
 
-def plan_chain(config: TrainConfig, data: LoadedData, start: str) -> tuple[list[PlannedPhase], Precision]:
+def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[PlannedPhase], Precision]:
     """The phases, and the precision that they compute in.
 
     What ``trainer.precision=auto`` is was settled when the chain was begun. On a machine that would choose otherwise it
@@ -151,7 +151,7 @@ def count_views(config: TrainConfig, phase: PhaseConfig) -> int:
 
 
 def _was_begun(phase: PlannedPhase) -> bool:
-    record = read_record(phase.folder)
+    record = read_phase_record(phase.folder)
     return record is not None and record.get("precision_choice") == "auto"
 
 
@@ -177,7 +177,7 @@ def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:
         return "done", None
     if not folder.exists():
         return "run", None
-    point = find_resume(folder, phase_id)[0] if read_record(folder) else None
+    point = find_resume(folder, phase_id)[0] if read_phase_record(folder) else None
     return ("start over", None) if point is None else ("resume", point.position)
 
 
@@ -191,7 +191,7 @@ def _chain(config: TrainConfig) -> list[PhaseName]:
 HIGHRES_LAYERS = 50
 
 
-def print_data(data: LoadedData) -> None:
+def print_data(data: SplitData) -> None:
     """Images, patients and positives of each part of the split."""
     say(f"{data.name}: {say_count(len(data.index), 'image')}, {data.describe_split()}")
     table = Table()
@@ -224,7 +224,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             phase.name,
             f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
             f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {say_count(config.max_epochs, 'epoch')}",
-            show_path(phase.folder),
+            format_path(phase.folder),
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
         )
     print_table(table)

@@ -13,7 +13,7 @@ from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import sweep_staged
 from cxrlit.training.archive import read_archive
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
-from cxrlit.training.phase_folder import read_record
+from cxrlit.training.phase_folder import read_phase_record
 
 KEPT = 2
 """States of a phase that are kept: the newest, and one to fall back to."""
@@ -62,7 +62,7 @@ class ResumePoint(NamedTuple):
     position: Position
 
 
-def name_state(step: int) -> str:
+def state_path(step: int) -> str:
     """File name of a state; the names are in the order of the steps."""
     return f"resume-{step:09d}.ckpt"
 
@@ -109,7 +109,7 @@ def choose_resume(folder: Path, name: str, phase_id: str, files_sha256: str) -> 
         phase_id: Id of the phase.
         files_sha256: Hash of the image files as they are now.
     """
-    record = read_record(folder)
+    record = read_phase_record(folder)
     if record is None:
         return None
     if record.get("files_sha256") != files_sha256:

@@ -8,7 +8,7 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from cxrlit.config import FLAT_KEYS, EvaluateConfig, HomeData, TrainConfig, list_keys, read_config
+from cxrlit.config import FLAT_KEYS, EvaluateConfig, InternalData, TrainConfig, list_keys, read_config
 from cxrlit.config.compose import compose_config, compose_defaults
 from cxrlit.core.errors import ConfigError
 
@@ -100,7 +100,7 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
         "data": {"source": "home", "root": "../x", "roots": None, "store": None},
     }
     read = compose_defaults("evaluate", CONF, EvaluateConfig, settings)
-    assert isinstance(read.data, HomeData)
+    assert isinstance(read.data, InternalData)
     assert (read.out, read.data.root) == (str(tmp_path / "home" / "tables"), str(tmp_path.parent / "x"))
 
 

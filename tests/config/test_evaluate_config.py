@@ -9,7 +9,7 @@ import yaml
 from hydra import initialize_config_dir
 from tiny import REPO
 
-from cxrlit.config import EvaluateConfig, HomeData, read_config
+from cxrlit.config import EvaluateConfig, InternalData, read_config
 from cxrlit.config.compose import compose_config, compose_defaults, name_key
 from cxrlit.core.errors import ConfigError
 
@@ -71,7 +71,9 @@ def test_another_data_set_may_be_the_default(conf: Path) -> None:
     with pytest.raises(ConfigError, match="baseline: on other data the home test is what is compared with"):
         read(conf, "ckpt=a", "baseline=b")
     data = {"source": "home", "root": None, "roots": None, "store": None}
-    assert isinstance(compose_defaults("evaluate", conf, EvaluateConfig, {"ckpt": ["a"], "data": data}).data, HomeData)
+    assert isinstance(
+        compose_defaults("evaluate", conf, EvaluateConfig, {"ckpt": ["a"], "data": data}).data, InternalData
+    )
 
 
 @pytest.mark.parametrize(

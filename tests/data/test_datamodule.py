@@ -21,7 +21,7 @@ from cxrlit.core.errors import DataError
 from cxrlit.core.labels import LABELS
 from cxrlit.data.augment import Augment
 from cxrlit.data.datamodule import Batch, CXRDataModule
-from cxrlit.data.dataset import LoadedData, load_data
+from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.index import read_targets
 from cxrlit.data.sampler import BatchShares, EpochSampler
 
@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test")
 
 
 @pytest.fixture
-def data(nih_tree: Path, make_nih_config: Any) -> LoadedData:
+def data(nih_tree: Path, make_nih_config: Any) -> SplitData:
     return load_data(make_nih_config(nih_tree), LABELS, nih_tree)
 
 
@@ -40,7 +40,7 @@ def augment() -> Augment:
     return Augment(AugmentConfig.model_validate(OmegaConf.to_container(OmegaConf.load(conf))))
 
 
-def make_datamodule(data: LoadedData, cache_dir: Path, **changes: Any) -> CXRDataModule:
+def make_datamodule(data: SplitData, cache_dir: Path, **changes: Any) -> CXRDataModule:
     options = {"img_size": SIZE, "batch_size": 8, "resize": "pad", "num_workers": 0, "seed": 0, **changes}
     datamodule = CXRDataModule(data, cache_dir=cache_dir, **options)
     datamodule.setup()
@@ -72,7 +72,7 @@ def check_rows(batch: Batch, part: pd.DataFrame) -> None:
         np.testing.assert_array_equal(target, targets[row])
 
 
-def test_batches_keep_their_contract(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_batches_keep_their_contract(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
     for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.plain_dataloader("test")):
         batches = list(loader)
@@ -85,7 +85,7 @@ def test_batches_keep_their_contract(data: LoadedData, tmp_path: Path, augment: 
             assert (batch["row"].shape, batch["row"].dtype) == ((size,), torch.int64)
 
 
-def test_the_parts_are_those_of_the_split(data: LoadedData, tmp_path: Path) -> None:
+def test_the_parts_are_those_of_the_split(data: SplitData, tmp_path: Path) -> None:
     datamodule = make_datamodule(data, tmp_path)
     assert tuple(datamodule.parts) == PARTS
     for name, part in datamodule.parts.items():
@@ -95,7 +95,7 @@ def test_the_parts_are_those_of_the_split(data: LoadedData, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_plain_batches_are_the_files_in_the_order_of_the_table(data: LoadedData, tmp_path: Path, part: str) -> None:
+def test_plain_batches_are_the_files_in_the_order_of_the_table(data: SplitData, tmp_path: Path, part: str) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=Augment(AugmentConfig(flip=1.0, rotate=0, zoom=0, contrast=0)))
     batch = join(datamodule.plain_dataloader(part))
     assert batch["row"].tolist() == list(range(len(datamodule.parts[part])))
@@ -103,7 +103,7 @@ def test_plain_batches_are_the_files_in_the_order_of_the_table(data: LoadedData,
 
 
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
-def test_devices_share_the_rows_of_a_part(data: LoadedData, tmp_path: Path, n_ranks: int) -> None:
+def test_devices_share_the_rows_of_a_part(data: SplitData, tmp_path: Path, n_ranks: int) -> None:
     datamodule = make_datamodule(data, tmp_path)
     shares = [join(datamodule.plain_dataloader("test", rank, n_ranks)) for rank in range(n_ranks)]
     assert [share["row"].tolist() for share in shares] == [
@@ -114,7 +114,7 @@ def test_devices_share_the_rows_of_a_part(data: LoadedData, tmp_path: Path, n_ra
 
 
 def test_a_device_whose_share_of_a_batch_is_empty_has_the_batch_all_the_same(
-    data: LoadedData, tmp_path: Path, augment: Augment, monkeypatch: pytest.MonkeyPatch
+    data: SplitData, tmp_path: Path, augment: Augment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_images = len(make_datamodule(data, tmp_path).parts["train"])
     monkeypatch.setattr("cxrlit.data.datamodule.n_ranks", lambda: 2)
@@ -129,13 +129,13 @@ def test_a_device_whose_share_of_a_batch_is_empty_has_the_batch_all_the_same(
         assert batches[1]["target"].shape == (0, 8)
 
 
-def test_validation_batches_are_the_store_bit_for_bit(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_validation_batches_are_the_store_bit_for_bit(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
     rows = datamodule.parts["val"]["row"].to_numpy()
     np.testing.assert_array_equal(join(datamodule.val_dataloader())["image"][:, 0], datamodule.store.take(rows))
 
 
-def test_training_batches_are_shuffled_files(data: LoadedData, tmp_path: Path) -> None:
+def test_training_batches_are_shuffled_files(data: SplitData, tmp_path: Path) -> None:
     datamodule = make_datamodule(data, tmp_path)
     loader = datamodule.train_dataloader()
     epochs = [read_epoch(loader, epoch) for epoch in range(3)]
@@ -146,7 +146,7 @@ def test_training_batches_are_shuffled_files(data: LoadedData, tmp_path: Path) -
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
-def test_unknown_targets_stay_unknown(data: LoadedData, tmp_path: Path) -> None:
+def test_unknown_targets_stay_unknown(data: SplitData, tmp_path: Path) -> None:
     data.index.loc[::3, "Mass"] = np.float32("nan")
     datamodule = make_datamodule(data, tmp_path)
     batch = join(datamodule.train_dataloader())
@@ -158,7 +158,7 @@ def test_unknown_targets_stay_unknown(data: LoadedData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_workers", [1, 2, 8])
 @pytest.mark.parametrize("augmented", [True, False])
 def test_the_number_of_workers_changes_nothing(
-    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
 ) -> None:
     options = {"augment": augment if augmented else None}
     alone, many = (make_datamodule(data, tmp_path, num_workers=number, **options) for number in (0, n_workers))
@@ -168,7 +168,7 @@ def test_the_number_of_workers_changes_nothing(
     assert equal(join(alone.val_dataloader()), join(many.val_dataloader()))
 
 
-def test_processes_are_for_augmentation_alone(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_processes_are_for_augmentation_alone(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     augmented, plain = (make_datamodule(data, tmp_path, augment=change, num_workers=2) for change in (augment, None))
     for loader in (augmented.val_dataloader(), augmented.plain_dataloader("test"), plain.train_dataloader()):
         batches = iter(loader)
@@ -181,7 +181,7 @@ def test_processes_are_for_augmentation_alone(data: LoadedData, tmp_path: Path, 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_an_epoch_does_not_depend_on_those_before(
-    data: LoadedData, tmp_path: Path, augment: Augment, n_workers: int
+    data: SplitData, tmp_path: Path, augment: Augment, n_workers: int
 ) -> None:
     first, second = (
         make_datamodule(data, tmp_path, augment=augment, batch_size=2, num_workers=number) for number in (n_workers, 0)
@@ -192,7 +192,7 @@ def test_an_epoch_does_not_depend_on_those_before(
     assert equal(read_epoch(loader, 5), read_epoch(second.train_dataloader(), 5))
 
 
-def test_the_seed_decides_order_and_pixels(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_the_seed_decides_order_and_pixels(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     first, second = (
         read_epoch(make_datamodule(data, tmp_path, augment=augment, seed=seed).train_dataloader(), 0) for seed in (0, 1)
     )
@@ -202,7 +202,7 @@ def test_the_seed_decides_order_and_pixels(data: LoadedData, tmp_path: Path, aug
     assert changed.all()
 
 
-def test_augmentation_differs_between_epochs_and_images(data: LoadedData, tmp_path: Path) -> None:
+def test_augmentation_differs_between_epochs_and_images(data: SplitData, tmp_path: Path) -> None:
     for path in data.index["path"]:
         Image.fromarray(np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1))).save(path)
     look_again(data)
@@ -218,7 +218,7 @@ def test_augmentation_differs_between_epochs_and_images(data: LoadedData, tmp_pa
 @pytest.mark.parametrize("augmented", [True, False])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
-    data: LoadedData, tmp_path: Path, augment: Augment, num_workers: int, augmented: bool
+    data: SplitData, tmp_path: Path, augment: Augment, num_workers: int, augmented: bool
 ) -> None:
     options = {"augment": augment if augmented else None, "num_workers": num_workers, "batch_size": 8}
     whole, rest = (make_datamodule(data, tmp_path, **options) for _ in range(2))
@@ -234,7 +234,7 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
     assert list(rest.train_dataloader()) == []
 
 
-def test_the_batch_size_changes_no_image(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_the_batch_size_changes_no_image(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     small, large = (
         read_epoch(make_datamodule(data, tmp_path, augment=augment, batch_size=size).train_dataloader(), 1)
         for size in (3, 1000)
@@ -242,7 +242,7 @@ def test_the_batch_size_changes_no_image(data: LoadedData, tmp_path: Path, augme
     assert equal(small, large)
 
 
-def test_reading_leaves_the_global_generators_alone(data: LoadedData, tmp_path: Path, augment: Augment) -> None:
+def test_reading_leaves_the_global_generators_alone(data: SplitData, tmp_path: Path, augment: Augment) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment)
     before = torch.get_rng_state()
     join(datamodule.train_dataloader())
@@ -290,7 +290,7 @@ def make_trainer(**options: Any) -> Trainer:
 @pytest.mark.parametrize("n_workers", [0, 2])
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_trainer_tells_the_order_its_epoch(
-    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
 ) -> None:
     options = {"augment": augment if augmented else None}
     datamodule = make_datamodule(data, tmp_path, num_workers=n_workers, **options)
@@ -304,7 +304,7 @@ def test_a_trainer_tells_the_order_its_epoch(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_trainer_predicts_every_image_once_in_order(data: LoadedData, tmp_path: Path) -> None:
+def test_a_trainer_predicts_every_image_once_in_order(data: SplitData, tmp_path: Path) -> None:
     datamodule = make_datamodule(data, tmp_path, num_workers=2)
     predicted = make_trainer().predict(Recorder(), datamodule.plain_dataloader("test"))
     assert predicted is not None
@@ -312,7 +312,7 @@ def test_a_trainer_predicts_every_image_once_in_order(data: LoadedData, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_trainer_that_stops_early_leaves_no_thread(data: LoadedData, tmp_path: Path) -> None:
+def test_a_trainer_that_stops_early_leaves_no_thread(data: SplitData, tmp_path: Path) -> None:
     before = threading.active_count()
     datamodule = make_datamodule(data, tmp_path, num_workers=2, batch_size=1)
     trainer = make_trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1)
@@ -323,7 +323,7 @@ def test_a_trainer_that_stops_early_leaves_no_thread(data: LoadedData, tmp_path:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("augmented", "n_workers"), [(False, 0), (False, 2), (True, 2)])
 def test_a_store_that_goes_away_stops_the_trainer(
-    data: LoadedData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
 ) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment if augmented else None, num_workers=n_workers)
     for path in datamodule.store.paths:
@@ -332,7 +332,7 @@ def test_a_store_that_goes_away_stops_the_trainer(
         make_trainer(max_epochs=1).fit(Recorder(), datamodule=datamodule)
 
 
-def damage(data: LoadedData, part: str, n_images: int | None = None) -> list[str]:
+def damage(data: SplitData, part: str, n_images: int | None = None) -> list[str]:
     images = data.index[data.split["split"] == part]
     for path in images["path"][:n_images]:
         Path(path).write_bytes(b"damaged")
@@ -340,7 +340,7 @@ def damage(data: LoadedData, part: str, n_images: int | None = None) -> list[str
     return images["image"][:n_images].tolist()
 
 
-def look_again(data: LoadedData) -> None:
+def look_again(data: SplitData) -> None:
     """The files were written after the index was made."""
     status = [Path(path).stat() for path in data.index["path"]]
     data.index["n_bytes"] = [file.st_size for file in status]
@@ -362,7 +362,7 @@ def test_damaged_images_are_left_out_and_listed(nih_tree: Path, make_nih_config:
     check_rows(join(datamodule.train_dataloader()), datamodule.parts["train"])
 
 
-def test_more_damaged_images_than_allowed_stop(data: LoadedData, tmp_path: Path) -> None:
+def test_more_damaged_images_than_allowed_stop(data: SplitData, tmp_path: Path) -> None:
     bad = damage(data, "train", 10)
     with pytest.raises(
         DataError, match=rf"{len(bad)} of {len(data.index)} images cannot be used \(10 not a PNG, JPEG or DICOM image"

@@ -16,7 +16,7 @@ from cxrlit.config import PrepareConfig, read_config
 from cxrlit.core.errors import DataError, LeakageError
 from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import ReadData, check_dropped, load_data, read_data, split_data
+from cxrlit.data.dataset import UnsplitData, check_dropped, load_data, read_data, split_data
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.nih import read_official_lists
 from cxrlit.data.split import name_patients
@@ -124,7 +124,7 @@ def test_the_official_split_of_the_whole_table(
     assert lists is not None
     official = index["image"].map(lists).to_numpy(dtype=object)
     empty = pd.DataFrame({"source": [], "image": [], "path": [], "reason": []})
-    read = ReadData(("nih",), LABELS, index.assign(source="nih", n_bytes=0), empty, empty, {}, {"nih": official})
+    read = UnsplitData(("nih",), LABELS, index.assign(source="nih", n_bytes=0), empty, empty, {}, {"nih": official})
     data = split_data(read, make_nih_config(tmp_path))
     split = data.split
     assert data.split_name == "official"

@@ -13,9 +13,9 @@ from trees import write_chexpert_tree
 from cxrlit.config import PrepareConfig, read_config
 from cxrlit.core.labels import LABELS
 from cxrlit.data.augment import key_names
-from cxrlit.data.dataset import LoadedData, load_data
+from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.split import name_patients, split_by_patient
-from cxrlit.data.store.find_store import Wanted
+from cxrlit.data.store.find_store import StoreSpec
 from cxrlit.data.store.open_stores import list_sources
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -28,7 +28,7 @@ def write_files(root: Path, files: Sequence[str]) -> None:
         (root / file).write_bytes(b"x" * (100 + number))
 
 
-def read_sources(folder: Path, *sources: str, **changes: object) -> LoadedData:
+def read_sources(folder: Path, *sources: str, **changes: object) -> SplitData:
     """CheXpert's tree, a table with the same names of images and patients, or both; each lacks an image.
 
     The table is called ``chexpert-2``: ``chexpert-2/`` sorts before ``chexpert/``, as ``chexpert-2`` does not.
@@ -91,7 +91,7 @@ def test_hashes_files_and_seeds(tmp_path: Path, sources: tuple[str, ...]) -> Non
         hash_texts(sorted(name_patients(data.split, "train"))),
         hash_texts(key_names(index["image"]).tolist()),
         hash_texts(split_by_patient(index, LABELS, {"a": 0.3, "b": 0.7}, 0).tolist()),
-        *(Wanted(rows, name, "pad").locate(tmp_path).name for name, _, rows in list_sources(data)),
+        *(StoreSpec(rows, name, "pad").locate(tmp_path).name for name, _, rows in list_sources(data)),
     ]
 
 

@@ -15,12 +15,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cxrlit.config import Section
+from cxrlit.config import ConfigSection
 from cxrlit.data.image_files import FoundFile
 from cxrlit.data.sources.chexpert import FINDINGS as CHEXPERT_FINDINGS
 
 SIDE = 32
-SectionT = TypeVar("SectionT", bound=Section)
+SectionT = TypeVar("SectionT", bound=ConfigSection)
 
 CHEXPERT_HEAD = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 PADCHEST_TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"

@@ -21,8 +21,8 @@ from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.measure.tune_thresholds import tune_thresholds
 from cxrlit.evaluation.predict import MirroredModule, average_logits, load_network, open_images
 from cxrlit.evaluation.predictions import read_predictions, split_arrays
-from cxrlit.evaluation.report.changes_section import show_external
-from cxrlit.evaluation.validation.internal import load_home
+from cxrlit.evaluation.report.changes_section import build_external_section
+from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.metrics.operating_point import read_operating_point
@@ -218,7 +218,7 @@ def test_flip_is_the_mean_with_the_mirror_image(frozen: Path, cache: Path, tmp_p
     evaluate(frozen, tmp_path / "flip", "tta=flip", f"cache_dir={cache}")
     checkpoint = read_checkpoint(frozen)
     config = compose_defaults("evaluate", REPO / "conf", EvaluateConfig, {"ckpt": str(frozen), "cache_dir": str(cache)})
-    datamodule = open_images(checkpoint, load_home([checkpoint], config), config.trainer, cache)
+    datamodule = open_images(checkpoint, load_internal([checkpoint], config), config.trainer, cache)
     table = read_predictions(tmp_path / "flip" / "predictions_test.csv")
     assert table["image"].tolist() == datamodule.parts["test"]["image"].tolist()
     images = torch.from_numpy(datamodule.store.take(datamodule.parts["test"]["row"])).unsqueeze(1)
@@ -343,7 +343,7 @@ def test_home_test_patients_among_the_external_ones_are_named(frozen: Path, tmp_
     changes = pd.read_csv(tmp_path / "out" / "eval_external.csv")
     assert changes[["change_low", "change_high"]].isna().all(axis=None)
     assert changes["reason"].str.contains(said).all()
-    assert [said in text for text in show_external(changes, LABELS, "nih", said).concerns] == [True]
+    assert [said in text for text in build_external_section(changes, LABELS, "nih", said).concerns] == [True]
 
 
 def test_other_data_need_the_evaluation_at_home(lab: Lab, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cxrlit.config import EvaluateConfig
 from cxrlit.evaluation.compare.inputs import find_concerns, read_side
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.validation.internal import load_home
+from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.training.checkpoint import read_checkpoint
 
 SAID = "Validation macro AUROC is"
@@ -106,7 +106,7 @@ def test_of_a_trained_model_bf16_gives_the_auroc_of_fp32(tmp_path: Path) -> None
     settings = {"ckpt": str(folder), "cache_dir": str(tmp_path / "cache")}
     config = compose_defaults("evaluate", REPO / "conf", EvaluateConfig, settings)
     checkpoint = read_checkpoint(folder / "last.ckpt")
-    data = load_home([checkpoint], config)
+    data = load_internal([checkpoint], config)
     probs, areas = [], []
     for precision in ("fp32", "bf16"):
         tables, _ = predict_parts(

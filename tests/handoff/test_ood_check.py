@@ -11,7 +11,7 @@ from cxrlit.handoff.ood_check import (
     correlate,
     find_oddities,
     make_reference,
-    measure_distance,
+    measure_histogram_distance,
     shrink,
 )
 
@@ -20,7 +20,7 @@ def test_the_distance_is_that_of_wasserstein() -> None:
     rng = np.random.default_rng(0)
     one, other = (rng.integers(low, high, (32, 32), dtype=np.uint8) for low, high in ((0, 200), (90, 256)))
     expected = wasserstein_distance(one.ravel(), other.ravel())
-    assert measure_distance(one, accumulate(other)) == pytest.approx(expected)
+    assert measure_histogram_distance(one, accumulate(other)) == pytest.approx(expected)
 
 
 def test_the_correlation_is_pearsons() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.config import InspectConfig
-from cxrlit.data.dataset import ReadData, read_data
+from cxrlit.data.dataset import UnsplitData, read_data
 from cxrlit.inspection.sample import Sample, take_sample
 from cxrlit.inspection.survey import Survey, survey_data
 
@@ -42,7 +42,7 @@ def fill(rows: Sequence[Row], n: int = 30) -> list[Row]:
     return [*rows, *(row._replace(part="test" if k % 5 == 0 else "train_val") for k, row in enumerate(more))]
 
 
-def read(config: InspectConfig) -> ReadData:
+def read(config: InspectConfig) -> UnsplitData:
     return read_data(config.data, config.labels, Path(config.cache_dir))
 
 

@@ -14,7 +14,7 @@ from inspecting import read
 from cxrlit.config import InspectConfig
 from cxrlit.core.labels import LABELS
 from cxrlit.inspection.charts import chart_bins, chart_n_findings, draw_levels, heat_matrix
-from cxrlit.inspection.counts import Counts, compare_prevalence, count_parts, count_rows
+from cxrlit.inspection.counts import IndexCounts, compare_prevalence, count_parts, count_rows
 from cxrlit.inspection.survey import survey_data
 
 
@@ -37,7 +37,7 @@ def make_index(n: int = 400, unknown: float = 0.2, seed: int = 0) -> pd.DataFram
     )
 
 
-def check_against_loops(counts: Counts, rows: list[dict[Any, Any]], labels: tuple[str, ...]) -> None:
+def check_against_loops(counts: IndexCounts, rows: list[dict[Any, Any]], labels: tuple[str, ...]) -> None:
     assert counts.n_images == len(rows)
     per_patient = Counter(row["patient"] for row in rows)
     assert sorted(counts.per_patient) == sorted(per_patient.values())

@@ -16,7 +16,7 @@ from tiny import REPO
 
 from cxrlit.config import SweepConfig, TrainConfig, read_config, read_sweep
 from cxrlit.config.compose import compose_config
-from cxrlit.sweeps.record import Point, Record, write_record
+from cxrlit.sweeps.record import Point, Record, write_job_record
 from cxrlit.sweeps.study import JOURNAL, ask_trial, hash_study, mend_journal, open_study, run_trials
 from cxrlit.training.callbacks import EpochReport
 
@@ -52,7 +52,7 @@ def search(config: SweepConfig, folder: Path, n_batches: int | None = None, fail
                 job=point.job, values=point.values, status="failed" if fails else "done",
                 auroc_macro=None if fails else score(point),
             )  # fmt: skip
-            write_record(folder, record)
+            write_job_record(folder, record)
     return texts
 
 

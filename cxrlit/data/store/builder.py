@@ -20,12 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
 
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import DataError, say_count
 from cxrlit.core.files import hold_lock, replace_file, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
-from cxrlit.data.store.find_store import Wanted, find_sizes, open_sizes
+from cxrlit.data.store.find_store import StoreSpec, find_sizes, open_sizes
 from cxrlit.data.store.manifest import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord
 from cxrlit.data.store.reader import Store
 from cxrlit.data.store.reuse import find_known
@@ -54,17 +54,17 @@ def prepare_stores(
     Raises:
         DataError: Not a single image could be decoded, a file cannot be read, or the disk has not the space.
     """
-    wanted = Wanted(index, source, resize)
+    wanted = StoreSpec(index, source, resize)
     folder = wanted.locate(cache_dir)
     stores, faults = find_sizes(folder, sizes, wanted)
     if not faults:
         return [stores[size] for size in sizes]
     try:
-        with hold_lock(folder, f"waiting for another process that prepares {show_path(folder)}"):
+        with hold_lock(folder, f"waiting for another process that prepares {format_path(folder)}"):
             stores, faults = find_sizes(folder, sizes, wanted)  # that process may have built it
             for size, fault in faults.items():
                 if (folder / str(size) / MANIFEST_FILE).is_file():
-                    say(f"{show_path(folder / str(size))}: {fault}: what is not as it was is prepared anew")
+                    say(f"{format_path(folder / str(size))}: {fault}: what is not as it was is prepared anew")
             if faults:
                 build_store(folder, sorted(faults), wanted, workers or os.cpu_count() or 1)
                 built, faults = open_sizes(folder, sorted(faults), wanted)
@@ -77,7 +77,7 @@ def prepare_stores(
     return [stores[size] for size in sizes]
 
 
-def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int) -> None:
+def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: int) -> None:
     """Build or complete a store at several sizes. The caller holds its lock.
 
     Raises:
@@ -115,7 +115,7 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: Wanted, workers: int
         build.publish(source, resize)
     n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
     say(
-        f"{show_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
+        f"{format_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
         f"at {' and '.join(f'{size} px' for size in sizes)}, "
         f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
         f"{time.perf_counter() - start:.0f} s"
@@ -129,7 +129,7 @@ def _sweep(folder: Path) -> None:
             leftover.unlink()
 
 
-def _write_head(folder: Path, wanted: Wanted) -> None:
+def _write_head(folder: Path, wanted: StoreSpec) -> None:
     """Write what the store is made of. It is the same for every build of this folder."""
     with replace_file(folder / FILES_TABLE) as staged:
         staged.write_bytes(wanted.files)

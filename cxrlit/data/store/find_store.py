@@ -15,14 +15,14 @@ from cxrlit.data.store.manifest import (
     StoreRecord,
     list_sizes,
     read_files,
-    read_record,
     read_seen,
+    read_store_record,
 )
 from cxrlit.data.store.reader import Store, find_rows, open_size
 from cxrlit.data.store.reuse import list_siblings
 
 
-class Wanted:
+class StoreSpec:
     """What a store is to be made of, and how.
 
     Args:
@@ -48,7 +48,7 @@ class Wanted:
         Raises:
             StoreFault: It was not.
         """
-        record = read_record(folder / STORE_FILE, StoreRecord)
+        record = read_store_record(folder / STORE_FILE, StoreRecord)
         if (record.source, record.resize) != (self.source, self.resize):
             raise StoreFault(f"{STORE_FILE} is damaged")
         path = folder / FILES_TABLE
@@ -63,7 +63,7 @@ class Wanted:
 
 def list_stores(index: pd.DataFrame, source: str, resize: Resize, cache_dir: Path) -> list[tuple[Path, list[int]]]:
     """Folders of the stores that serve an index, each with its sizes: its own, else those of more files."""
-    wanted = Wanted(index, source, resize)
+    wanted = StoreSpec(index, source, resize)
     own = wanted.locate(cache_dir)
     served = list_sizes(own) if (own / STORE_FILE).is_file() else []
     found = [(own, served)] if served else []
@@ -79,7 +79,7 @@ def list_stores(index: pd.DataFrame, source: str, resize: Resize, cache_dir: Pat
     return found
 
 
-def find_sizes(folder: Path, sizes: Sequence[int], wanted: Wanted) -> tuple[dict[int, Store], dict[int, StoreFault]]:
+def find_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[dict[int, Store], dict[int, StoreFault]]:
     """The sizes that can be opened, and what keeps the others from it.
 
     What was never prepared for these files alone may lie in a store of more, as where only some views are wanted.
@@ -93,7 +93,7 @@ def find_sizes(folder: Path, sizes: Sequence[int], wanted: Wanted) -> tuple[dict
     return stores, faults
 
 
-def open_sizes(folder: Path, sizes: Sequence[int], wanted: Wanted) -> tuple[dict[int, Store], dict[int, StoreFault]]:
+def open_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[dict[int, Store], dict[int, StoreFault]]:
     """The sizes of one store that are whole and of the wanted files as they are now; and the faults of the others."""
     stores: dict[int, Store] = {}
     faults: dict[int, StoreFault] = {}

@@ -83,7 +83,7 @@ class ShardRecord(_Record):
 
     @model_validator(mode="after")
     def _check_name(self) -> Self:
-        if self.file != name_shard(self.number, self.sha256):
+        if self.file != shard_path(self.number, self.sha256):
             raise ValueError("a shard does not have its hash in its name")
         return self
 
@@ -120,7 +120,7 @@ class Manifest(_Head):
 HeadT = TypeVar("HeadT", bound=_Head)
 
 
-def name_shard(number: int, sha256: str) -> str:
+def shard_path(number: int, sha256: str) -> str:
     """File name of a shard."""
     return f"shard-{number:03d}-{sha256[:12]}.npy"
 
@@ -130,7 +130,7 @@ def name_images(sha256: str) -> str:
     return f"images-{sha256[:12]}.csv"
 
 
-def read_record(path: Path, schema: type[HeadT], name: str = "") -> HeadT:
+def read_store_record(path: Path, schema: type[HeadT], name: str = "") -> HeadT:
     """A JSON file of a store.
 
     Args:
@@ -160,8 +160,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         StoreFault: It is missing, damaged, of another version, of another size, or of another store.
     """
-    manifest = read_record(folder / MANIFEST_FILE, Manifest)
-    record = read_record(folder.parent / STORE_FILE, StoreRecord)
+    manifest = read_store_record(folder / MANIFEST_FILE, Manifest)
+    record = read_store_record(folder.parent / STORE_FILE, StoreRecord)
     if (str(manifest.size), manifest.source, manifest.resize) != (folder.name, record.source, record.resize):
         raise StoreFault(f"{MANIFEST_FILE} is of other images")
     return manifest

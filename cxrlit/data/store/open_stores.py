@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import DataError, say_count
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import DataTables
@@ -90,7 +90,7 @@ def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> Non
                 say(fault, style="red")
             if not found:
                 names = ", ".join(map(str, sizes))
-                say(f"{show_path(folder)}: every byte of the images at {names} px is as it was written")
+                say(f"{format_path(folder)}: every byte of the images at {names} px is as it was written")
             elif own is not None:
                 remedy = f"prepare {source} anew where data.store={own} came from"
             faults += found

@@ -28,7 +28,7 @@ from cxrlit.data.store.manifest import (
     read_files,
     read_images,
     read_manifest,
-    read_record,
+    read_store_record,
 )
 
 MAX_OPEN = 400
@@ -169,13 +169,13 @@ def open_size(folder: Path, index: pd.DataFrame) -> Store:
         DataError: A file cannot be read, which may pass.
     """
     manifest = read_manifest(folder)
-    store = find_images(folder, manifest, read_images(folder, manifest), index)
+    store = match_images(folder, manifest, read_images(folder, manifest), index)
     for shard in store.list_shards():
         check_shard(store.paths[shard], manifest.shards[shard], manifest.size)
     return store
 
 
-def find_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: pd.DataFrame) -> Store:
+def match_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: pd.DataFrame) -> Store:
     """The store of the rows of an index, whose shards may not be there yet.
 
     Raises:
@@ -227,7 +227,7 @@ def verify_store(folder: Path, sizes: Sequence[int] | None = None, removes: bool
         raise DataError(f"{folder}: there is no prepared store in it: run cxrlit prepare without --verify")
     faults = []
     try:
-        read_files(folder, read_record(folder / STORE_FILE, StoreRecord))
+        read_files(folder, read_store_record(folder / STORE_FILE, StoreRecord))
     except StoreFault as fault:
         faults.append(f"{folder}: {fault}")
     for size in list_sizes(folder) if sizes is None else sizes:

@@ -40,9 +40,9 @@ from cxrlit.data.store.manifest import (
     read_files,
     read_images,
     read_manifest,
-    read_record,
+    read_store_record,
 )
-from cxrlit.data.store.reader import Store, find_images, open_size
+from cxrlit.data.store.reader import Store, match_images, open_size
 
 TRIES = 5
 """Tries for each file; of those that brought other bytes than they should, 2."""
@@ -104,7 +104,7 @@ def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resi
             return open_size(folder, index)
         manifest = read_manifest(folder)
         mirror.fetch(f"{size}/{manifest.images_file}", MAX_TABLE_BYTES, manifest.images_sha256)
-        store = find_images(folder, manifest, read_images(folder, manifest), index)
+        store = match_images(folder, manifest, read_images(folder, manifest), index)
         wanted = [manifest.shards[number] for number in store.list_shards()]
         missing = [shard for shard in wanted if not _is_whole(folder, shard, size)]
         mirror.check_space(sum(shard.n_images for shard in missing) * size**2)
@@ -163,14 +163,14 @@ class _Mirror:
             raise FileNotFoundError(f"no {name}")
         if not self.is_local and self.is_reachable:
             try:
-                self.fetch(name, MAX_JSON_BYTES, None, lambda staged: read_record(staged, schema, name))
+                self.fetch(name, MAX_JSON_BYTES, None, lambda staged: read_store_record(staged, schema, name))
             except _UnreachableFault as fault:
                 if not path.is_file():
                     raise
                 self.is_reachable = False
                 say(f"{self.address}: {fault}: going on with what was fetched before", style="yellow")
         try:
-            return read_record(path, schema)
+            return read_store_record(path, schema)
         except StoreFault:
             if not self.is_reachable and not path.is_file():
                 raise StoreFault(f"{name} was not fetched before, and the address cannot be reached") from None

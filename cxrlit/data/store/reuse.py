@@ -20,12 +20,12 @@ from cxrlit.data.store.manifest import (
     StoreFault,
     StoreRecord,
     check_shard,
-    name_shard,
     read_files,
     read_images,
     read_manifest,
-    read_record,
     read_seen,
+    read_store_record,
+    shard_path,
 )
 
 MAX_SIBLINGS = 16
@@ -41,7 +41,7 @@ class EarlierShard:
 
 
 @dataclass(frozen=True)
-class Known:
+class ReusableShards:
     """What is known of the files of an index, in the order of their store, at one size.
 
     Attributes:
@@ -61,7 +61,7 @@ class Known:
     shards: list[EarlierShard]
 
 
-def find_known(folder: Path, size: int, source: str, resize: Resize, files: pd.DataFrame) -> Known:
+def find_known(folder: Path, size: int, source: str, resize: Resize, files: pd.DataFrame) -> ReusableShards:
     """Gather what is known of files.
 
     Args:
@@ -72,7 +72,7 @@ def find_known(folder: Path, size: int, source: str, resize: Resize, files: pd.D
         files: ``image``, ``n_bytes``, ``mtime_ns`` in the order of the store.
     """
     n_files = len(files)
-    known = Known(
+    known = ReusableShards(
         mtime_ns=np.full(n_files, -1),
         sha256=np.full(n_files, "", dtype=object),
         reasons=np.full(n_files, "", dtype=object),
@@ -106,7 +106,7 @@ def list_siblings(folder: Path, source: str, resize: Resize) -> Iterator[Path]:
     n_found = 0
     for place in sorted(places, key=lambda place: (place.stat().st_mtime_ns, place.name), reverse=True):
         try:
-            record = read_record(place / STORE_FILE, StoreRecord)
+            record = read_store_record(place / STORE_FILE, StoreRecord)
         except StoreFault:
             continue  # whoever opens that one is told
         if (record.source, record.resize) == (source, resize) and n_found < MAX_SIBLINGS:
@@ -115,7 +115,7 @@ def list_siblings(folder: Path, source: str, resize: Resize) -> Iterator[Path]:
 
 
 Table = tuple[pd.DataFrame, list[EarlierShard]]
-"""``image`` and the arrays of ``Known``, a row an image; and the shards that ``shard`` counts."""
+"""``image`` and the arrays of ``ReusableShards``, a row an image; and the shards that ``shard`` counts."""
 
 
 def _read_all(folder: Path, size: int, source: str, resize: Resize, files: pd.DataFrame) -> Iterator[Table]:
@@ -125,7 +125,7 @@ def _read_all(folder: Path, size: int, source: str, resize: Resize, files: pd.Da
     for sibling in list_siblings(folder, source, resize):
         finished = _read_finished(sibling / str(size))
         try:
-            theirs = read_files(sibling, read_record(sibling / STORE_FILE, StoreRecord))
+            theirs = read_files(sibling, read_store_record(sibling / STORE_FILE, StoreRecord))
         except StoreFault:
             continue
         both = files[["image", "n_bytes"]].merge(theirs[["image", "n_bytes"]])
@@ -175,7 +175,7 @@ def _read_notes(folder: Path) -> Table | None:
             digest = hash_file(path)
         except (OSError, ValueError, KeyError, OverflowError):  # not whole: its images are decoded again
             continue
-        if table.empty or path.name != name_shard(int(note.name[6:9]), digest):
+        if table.empty or path.name != shard_path(int(note.name[6:9]), digest):
             continue
         good = (table["reason"] == "").to_numpy()
         row = np.where(good, np.cumsum(good) - 1, -1)

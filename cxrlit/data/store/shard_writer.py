@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.core.console import say, show_path
+from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_file, replace_file, sync, write_csv, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.data.store.manifest import (
@@ -27,9 +27,9 @@ from cxrlit.data.store.manifest import (
     ShardRecord,
     make_npy_header,
     name_images,
-    name_shard,
+    shard_path,
 )
-from cxrlit.data.store.reuse import Known, name_note
+from cxrlit.data.store.reuse import ReusableShards, name_note
 
 SHARD_BYTES = 48 * 2**20
 MAX_SHARD_BITS = 8
@@ -54,7 +54,7 @@ def order_files(index: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.uint64]]:
     return files.iloc[order].reset_index(drop=True), keys[order]
 
 
-def divide(keys: NDArray[np.uint64], size: int) -> dict[int, slice]:
+def divide_into_shards(keys: NDArray[np.uint64], size: int) -> dict[int, slice]:
     """The rows of each shard by its number: the first bits of the hash, as many as keep it to ``SHARD_BYTES``."""
     n_bits = min(MAX_SHARD_BITS, max(0, math.ceil(math.log2(len(keys) * size**2 / SHARD_BYTES))))
     edges = np.searchsorted(keys, [np.uint64(number << (64 - n_bits)) for number in range(2**n_bits)]).tolist()
@@ -83,7 +83,7 @@ class ShardWriter:
             self.file.flush()
             os.fsync(self.file.fileno())
         digest = hash_file(self.staged)
-        record = ShardRecord(file=name_shard(self.number, digest), n_rows=n_rows, n_images=self.n_images, sha256=digest)
+        record = ShardRecord(file=shard_path(self.number, digest), n_rows=n_rows, n_images=self.n_images, sha256=digest)
         os.replace(self.staged, self.folder / record.file)
         return record
 
@@ -102,9 +102,11 @@ class SizeBuild:
         sha256, reasons: (N,) of each file, as far as they are known.
     """
 
-    def __init__(self, folder: Path, size: int, files: pd.DataFrame, keys: NDArray[np.uint64], known: Known) -> None:
+    def __init__(
+        self, folder: Path, size: int, files: pd.DataFrame, keys: NDArray[np.uint64], known: ReusableShards
+    ) -> None:
         self.folder, self.size, self.files, self.known = folder, size, files, known
-        self.ranges = divide(keys, size)
+        self.ranges = divide_into_shards(keys, size)
         self._firsts = {rows.start: number for number, rows in self.ranges.items()}
         self._lasts = {rows.stop - 1 for rows in self.ranges.values()}
         self.is_fresh = known.mtime_ns == files["mtime_ns"].to_numpy()
@@ -136,7 +138,7 @@ class SizeBuild:
                 continue
             source = self.known.shards[sources[0]]
             n_images = int((self.reasons[rows] == "").sum())
-            name = name_shard(number, source.record.sha256)
+            name = shard_path(number, source.record.sha256)
             if is_wanted(source.path) and source.record.n_images == n_images and self._link(source.path, name):
                 n_rows, digest = rows.stop - rows.start, source.record.sha256
                 self.finished[number] = ShardRecord(file=name, n_rows=n_rows, n_images=n_images, sha256=digest)
@@ -165,7 +167,9 @@ class SizeBuild:
         digests = pool.map(hash_file, [source.path for source in sources])
         for number, source, digest in zip(numbers, sources, digests, strict=True):
             if digest != source.record.sha256:
-                say(f"{show_path(source.path)} is damaged: the images that it holds are decoded again", style="yellow")
+                say(
+                    f"{format_path(source.path)} is damaged: the images that it holds are decoded again", style="yellow"
+                )
                 self.is_fresh[used & (self.known.shard == number)] = False
 
     def add(self, row: int, outcome: Outcome | None, finisher: Executor) -> Future[None] | None:

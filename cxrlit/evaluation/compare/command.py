@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from cxrlit.config import CompareConfig
-from cxrlit.core.console import print_table, say, show_path
+from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import ConfigError, say_count
 from cxrlit.core.files import write_bytes, write_csv, write_json
 from cxrlit.evaluation.compare.changes import Change, Comparison
@@ -18,7 +18,7 @@ from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, compare_pr
 from cxrlit.evaluation.compare.noninferiority import Question, Verdict, describe_answer, describe_question
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.html.figures import drawing, encode_png
-from cxrlit.html.text import show_p
+from cxrlit.html.text import format_p
 
 EXIT_CODES: dict[Verdict, int] = {"yes": 0, "no": 1, "undecided": 2}
 """And 3 is an error."""
@@ -53,10 +53,10 @@ def compare_models(config: CompareConfig) -> int:
         config.seed,
     )
     assert result.answer
-    out = Path(config.out) if config.out else name_folder(baseline, candidate, config.split)
+    out = Path(config.out) if config.out else comparison_path(baseline, candidate, config.split)
     print_result(result, candidate, concerns, config)
     write_result(out, result, (baseline, candidate), concerns, config)
-    say(f"Tables and pictures are in {show_path(out)}")
+    say(f"Tables and pictures are in {format_path(out)}")
     return EXIT_CODES[result.answer.verdict]
 
 
@@ -109,10 +109,10 @@ def compare_with_baseline(
 def _name_apart(baseline: Side, candidate: Side) -> tuple[str, str]:
     """What the two are called: their names, or their files where those are the same."""
     names = baseline.name, candidate.name
-    return names if len(set(names)) == 2 else (show_path(baseline.path), show_path(candidate.path))
+    return names if len(set(names)) == 2 else (format_path(baseline.path), format_path(candidate.path))
 
 
-def name_folder(baseline: Side, candidate: Side, part: str) -> Path:
+def comparison_path(baseline: Side, candidate: Side, part: str) -> Path:
     """Where the results go unless ``out`` says."""
     name = baseline.slug if candidate.is_evaluation else f"{candidate.slug}-against-{baseline.slug}"
     return candidate.path.parent / "comparison" / (name if part == "test" else f"{name}-{part}")
@@ -167,7 +167,7 @@ def _say_change(row: Change) -> str:
 
 
 def _say_p(p: float) -> str:
-    return "" if np.isnan(p) else show_p(p)
+    return "" if np.isnan(p) else format_p(p)
 
 
 def write_result(

@@ -115,7 +115,7 @@ def score(detections: Detections, boxes: Floats, size: int) -> Floats:
     Returns:
         (M, C) the scores of ``COLUMNS``. Pointing of several equal maxima is the share that hits.
     """
-    hits = (measure_distance(detections.points, boxes).min(axis=1) <= TOLERANCE * size).astype(np.float64)
+    hits = (measure_box_distance(detections.points, boxes).min(axis=1) <= TOLERANCE * size).astype(np.float64)
     n_points = np.bincount(detections.of_point, minlength=detections.n_maps)
     pointing = np.bincount(detections.of_point, hits, minlength=detections.n_maps) / np.maximum(n_points, 1)
     found, false = [], []
@@ -144,10 +144,10 @@ def measure_overlap(detected: Floats, boxes: Floats) -> tuple[Floats, Floats]:
     return shared / (of_detected + of_boxes - shared), shared / of_detected
 
 
-def measure_distance(points: Floats, boxes: Floats) -> Floats:
+def measure_box_distance(points: Floats, boxes: Floats) -> Floats:
     """(M, G) the distance of (M, 2) points to (G, 4) boxes; 0 inside and on the edge.
 
-    >>> measure_distance(np.array([[0.0, 0.0], [4.0, 6.0]]), np.array([[3.0, 4.0, 5.0, 8.0]])).tolist()
+    >>> measure_box_distance(np.array([[0.0, 0.0], [4.0, 6.0]]), np.array([[3.0, 4.0, 5.0, 8.0]])).tolist()
     [[5.0], [0.0]]
     """
     outside = np.maximum(boxes[None, :, :2] - points[:, None], points[:, None] - boxes[None, :, 2:])

@@ -18,7 +18,7 @@ from cxrlit.evaluation.localisation.box_scores import COLUMNS, Floats, detect, s
 from cxrlit.evaluation.localisation.boxes import SIDES, Boxes
 from cxrlit.evaluation.localisation.heatmaps import Method, make_heatmaps
 from cxrlit.evaluation.localisation.localisation_table import PRIORS, tabulate_localisation
-from cxrlit.evaluation.localisation.overlays import Picture, Shown, draw_overlays
+from cxrlit.evaluation.localisation.overlays import Overlay, Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
 from cxrlit.evaluation.localisation.shown_images import choose_examples
 from cxrlit.evaluation.predictions import list_labels
@@ -42,8 +42,8 @@ class Localisation(NamedTuple):
     """
 
     table: pd.DataFrame
-    pictures: list[Picture]
-    sheets: list[Picture]
+    pictures: list[Overlay]
+    sheets: list[Overlay]
 
 
 def localise(

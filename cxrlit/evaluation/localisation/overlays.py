@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cxrlit.core.files import replace_file
-from cxrlit.evaluation.localisation.shown_images import KINDS, Example
+from cxrlit.evaluation.localisation.shown_images import KINDS, ShownImage
 from cxrlit.metrics.types import Floats
 
 COLORS = "inferno"
@@ -43,7 +43,7 @@ class Shown(NamedTuple):
     boxes: Floats
 
 
-class Picture(NamedTuple):
+class Overlay(NamedTuple):
     """A PNG file.
 
     Attributes:
@@ -59,7 +59,7 @@ class Picture(NamedTuple):
     caption: str
 
 
-def draw_overlays(shown: Mapping[Example, Shown], folder: Path) -> tuple[list[Picture], list[Picture]]:
+def draw_overlays(shown: Mapping[ShownImage, Shown], folder: Path) -> tuple[list[Overlay], list[Overlay]]:
     """Draw each example, plain and with its heatmap, and a sheet for each label.
 
     Args:
@@ -72,13 +72,13 @@ def draw_overlays(shown: Mapping[Example, Shown], folder: Path) -> tuple[list[Pi
     pictures, sheets = [], []
     for example, what in shown.items():
         name = f"{name_file(example.label)}-{example.kind.replace('_', '-')}-{example.rank}.png"
-        caption = describe(example, what)
+        caption = describe_overlay(example, what)
         _save(draw_example(caption, what), folder / name)
-        pictures.append(Picture(folder / name, example.label, example.kind, caption))
+        pictures.append(Overlay(folder / name, example.label, example.kind, caption))
     for label in dict.fromkeys(example.label for example in shown):
         path = folder / f"{name_file(label)}.png"
         _save(draw_sheet(label, {example: what for example, what in shown.items() if example.label == label}), path)
-        sheets.append(Picture(path, label, "", f"{label}: the most certain images, plain and with the heatmap"))
+        sheets.append(Overlay(path, label, "", f"{label}: the most certain images, plain and with the heatmap"))
     kept = {picture.path for picture in (*pictures, *sheets)}
     for path in set(folder.glob("*.png")) - kept:
         path.unlink()
@@ -95,7 +95,7 @@ def draw_example(caption: str, what: Shown) -> Figure:
     return figure
 
 
-def draw_sheet(label: str, shown: Mapping[Example, Shown]) -> Figure:
+def draw_sheet(label: str, shown: Mapping[ShownImage, Shown]) -> Figure:
     """All examples of a label: a row for each kind, the most certain to the left."""
     kinds = [kind for kind in KINDS if any(example.kind == kind for example in shown)]
     width, height = 2 * SHEET_PX + 4 * GAP_PX, SHEET_PX + 2 * LINE_PX + 3 * GAP_PX
@@ -142,7 +142,7 @@ def enlarge(heatmap: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def describe(example: Example, what: Shown) -> str:
+def describe_overlay(example: ShownImage, what: Shown) -> str:
     """The caption of an example."""
     target = {1.0: "present", 0.0: "absent"}.get(example.target, "unknown")
     decided = "no threshold" if np.isnan(example.threshold) else f"threshold {example.threshold:.3f}"

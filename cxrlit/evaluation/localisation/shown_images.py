@@ -23,7 +23,7 @@ one, whatever was decided, so that heatmap and box are seen together where few i
 """
 
 
-class Example(NamedTuple):
+class ShownImage(NamedTuple):
     """An image to show.
 
     Attributes:
@@ -47,7 +47,7 @@ class Example(NamedTuple):
 
 def choose_examples(
     predictions: pd.DataFrame, thresholds: Thresholds, boxed: Collection[tuple[str, str]], n_examples: int
-) -> list[Example]:
+) -> list[ShownImage]:
     """The most certain images of each label and kind, of each patient at most one: follow-ups look alike.
 
     Args:
@@ -77,7 +77,7 @@ def choose_examples(
             rows = rows[np.argsort(certainty, kind="stable")]
             firsts = ~pd.Series(patients[rows]).duplicated().to_numpy()
             chosen += [
-                Example(label, kind, rank, str(names[row]), float(probs[row]), threshold, float(targets[row]))
+                ShownImage(label, kind, rank, str(names[row]), float(probs[row]), threshold, float(targets[row]))
                 for rank, row in enumerate(rows[firsts][:n_examples], start=1)
             ]
     return chosen

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from cxrlit.config import EvaluateConfig, Precision
-from cxrlit.core.console import show_steps
+from cxrlit.core.console import progress_steps
 from cxrlit.core.files import hash_value, sweep_staged, write_csv
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.evaluation.measure.measure import Measured, measure
 from cxrlit.evaluation.measure.metric_tables import (
     tabulate_confusion,
@@ -29,7 +29,7 @@ HOME, EXTERNAL = "home", "external"
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """What is evaluated, and on what.
 
     Attributes:
@@ -67,7 +67,7 @@ def name_checkpoint(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.facts.phase}-{checkpoint.facts.phase_id}/{checkpoint.path.name}"
 
 
-def name_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
+def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
     """Where the results at home go unless ``out`` says: beside the first checkpoint, each way to predict apart."""
     first = checkpoints[0]
     name = "eval" if first.path.stem == "best" else f"eval-{first.path.stem}"
@@ -118,7 +118,7 @@ def read_precision(predicted: str, trained: Precision) -> Precision:
     return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
 
 
-def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, config: EvaluateConfig) -> Subject:
+def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, config: EvaluateConfig) -> EvaluatedModel:
     """One checkpoint, or the mean of several, on some data."""
     first = checkpoints[0]
     facts = {}
@@ -137,7 +137,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: LoadedData, co
     precision = choose_evaluation_precision(config)
     facts["precision of the predictions"] = precision
     as_trained = len(checkpoints) == 1 and config.tta == "none"
-    return Subject(
+    return EvaluatedModel(
         name=" + ".join(name_checkpoint(member) for member in checkpoints),
         data=data.name,
         split_name=data.split_name,
@@ -162,7 +162,7 @@ class Assessment:
         dropped: Images that could not be evaluated: ``image``, ``path``, ``reason``.
     """
 
-    subject: Subject
+    subject: EvaluatedModel
     point: OperatingPoint
     stability: Stability | None
     parts: Mapping[str, Measured]
@@ -196,7 +196,7 @@ class Assessment:
 
 
 def assess(
-    predictions: Mapping[str, pd.DataFrame], subject: Subject, dropped: pd.DataFrame, config: EvaluateConfig
+    predictions: Mapping[str, pd.DataFrame], subject: EvaluatedModel, dropped: pd.DataFrame, config: EvaluateConfig
 ) -> Assessment:
     """Fix the operating point on validation, and measure every part at it.
 
@@ -210,7 +210,7 @@ def assess(
         DataError: ``thresholds`` cannot be read, or lacks a label.
     """
     labels = list_labels(next(iter(predictions.values())))
-    with show_steps(1 + len(predictions)) as step:
+    with progress_steps(1 + len(predictions)) as step:
         step("operating point")
         point, stability = find_operating_point(predictions.get("val"), labels, subject, config)
         parts = {}
@@ -221,7 +221,7 @@ def assess(
 
 
 def find_operating_point(
-    validation: pd.DataFrame | None, labels: list[str], subject: Subject, config: EvaluateConfig
+    validation: pd.DataFrame | None, labels: list[str], subject: EvaluatedModel, config: EvaluateConfig
 ) -> tuple[OperatingPoint, Stability | None]:
     """The one that is given, or the one that validation chooses and its stability, or none with the reason."""
     if config.thresholds is not None:

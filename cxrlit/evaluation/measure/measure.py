@@ -95,7 +95,7 @@ def measure(
         }
     )
     rows = [
-        _tabulate(name, list(labels), found, say_undefined(name, counts, point, labels))
+        _tabulate(name, list(labels), found, explain_undefined(name, counts, point, labels))
         for name, found in replicates.items()
         if name not in OVER_LABELS
     ]
@@ -154,7 +154,7 @@ def _tabulate_delong(labels: list[str], probs: Floats, targets: Floats, areas: p
     return table
 
 
-def say_undefined(metric: str, counts: pd.DataFrame, point: OperatingPoint, labels: Sequence[str]) -> list[str]:
+def explain_undefined(metric: str, counts: pd.DataFrame, point: OperatingPoint, labels: Sequence[str]) -> list[str]:
     """Why the metric of each label would be undefined, if it is."""
     reasons = []
     for label, row in zip(labels, counts.itertuples(), strict=True):

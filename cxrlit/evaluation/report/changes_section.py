@@ -6,21 +6,21 @@ import pandas as pd
 
 from cxrlit.core.errors import say_count
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.wording import MACRO, say_span
+from cxrlit.evaluation.report.wording import MACRO, format_span
 from cxrlit.html.figures import drawing
 from cxrlit.html.forest_plot import Series, draw_forest
 
 HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier score", "ece": "calibration error"}
 
 
-def say_change(changes: pd.DataFrame, data: str) -> str:
+def describe_change(changes: pd.DataFrame, data: str) -> str:
     """The change of macro AUROC from home to other data as a sentence; ``changes`` is ``eval_external.csv``."""
     row = _find(changes, "auroc", MACRO)
     over = say_count(row["n_labels"], "label")
     return f"From home to {data}, macro AUROC over the {over} of both changes by {_say(row)}."
 
 
-def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, shared: str = "") -> Section:
+def build_external_section(changes: pd.DataFrame, labels: Sequence[str], data: str, shared: str = "") -> Section:
     """How the numbers change from the test at home to other data.
 
     Args:
@@ -35,7 +35,7 @@ def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, share
         f"External validation on {data}",
         "external",
         paragraphs=[
-            f"Calibration and thresholds are those fixed at home. {say_change(changes, data)}{without}",
+            f"Calibration and thresholds are those fixed at home. {describe_change(changes, data)}{without}",
             *(
                 []
                 if shared
@@ -57,7 +57,7 @@ def show_external(changes: pd.DataFrame, labels: Sequence[str], data: str, share
     )
 
 
-def show_recalibration(changes: pd.DataFrame, labels: Sequence[str], fitted_on: str) -> Section:
+def build_recalibration_section(changes: pd.DataFrame, labels: Sequence[str], fitted_on: str) -> Section:
     """What fitting calibration and thresholds anew would gain.
 
     Args:
@@ -110,4 +110,4 @@ def _find(changes: pd.DataFrame, metric: str, label: str) -> pd.Series:
 
 
 def _say(row: pd.Series) -> str:
-    return say_span(float(row["change"]), float(row["change_low"]), float(row["change_high"]))
+    return format_span(float(row["change"]), float(row["change_low"]), float(row["change_high"]))

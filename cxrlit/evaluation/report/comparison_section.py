@@ -10,11 +10,11 @@ from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
 from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table
-from cxrlit.evaluation.report.wording import say_span
+from cxrlit.evaluation.report.wording import format_span
 from cxrlit.html.figures import drawing
 
 
-def show_comparison(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:
+def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:
     """The change of every label, with its tests, and the answer.
 
     Args:
@@ -54,7 +54,7 @@ def _draw(result: ComparisonResult, metric: Metric) -> Picture:
     return Picture(
         figure,
         f"comparison-{metric}",
-        f"Change of {name} of each label: macro {say_span(macro.change, macro.low, macro.high)}, {found}",
+        f"Change of {name} of each label: macro {format_span(macro.change, macro.low, macro.high)}, {found}",
         f"Change of {name}, with 95 % intervals"
         + ("; dotted: the fall that is tolerated." if result.question_about(metric) else "."),
     )

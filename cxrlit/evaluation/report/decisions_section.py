@@ -9,14 +9,14 @@ from matplotlib.ticker import MaxNLocator
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import AT_THRESHOLD
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.wording import MACRO, name_part, say_metric, tabulate
+from cxrlit.evaluation.report.wording import MACRO, format_metric, name_part, tabulate
 from cxrlit.html.figures import BLUE, GRAY, INK, ORANGE, make_axes, wrap_name
-from cxrlit.html.text import show_count
+from cxrlit.html.text import format_number
 
 KINDS = {"TP": ("found (TP)", BLUE), "FN": ("missed (FN)", GRAY), "FP": ("false alarm (FP)", ORANGE)}
 
 
-def show_decisions(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
     """Counts of decisions, and what is said about them.
 
     Args:
@@ -36,7 +36,7 @@ def show_decisions(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -
         "decisions",
         paragraphs=[
             f"A finding is decided present where its calibrated prob is at or above its threshold. On {part}, F1 is "
-            f"{say_metric(final, 'f1')} macro."
+            f"{format_metric(final, 'f1')} macro."
             if decided
             else "There are none, since no label has a threshold."
         ],
@@ -71,7 +71,7 @@ def _draw(confusion: pd.DataFrame, part: str) -> Picture:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.xaxis.set_major_formatter(lambda value, _: show_count(round(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: format_number(round(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("images")
     figure.legend(loc="lower center", ncols=len(KINDS), frameon=False, handlelength=1, columnspacing=1.2)

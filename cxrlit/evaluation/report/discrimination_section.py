@@ -11,15 +11,15 @@ from cxrlit.evaluation.measure.measure import Measured
 from cxrlit.evaluation.measure.roc_pr_curves import Curves
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.small_plots import color_parts, make_tile, name_files
-from cxrlit.evaluation.report.wording import MACRO, find_row, group_by_reason, name_part, say_metric, tabulate
+from cxrlit.evaluation.report.wording import MACRO, find_row, format_metric, group_by_reason, name_part, tabulate
 from cxrlit.html.figures import BLUE, FAINT, INK, PAPER
 from cxrlit.html.forest_plot import Series, draw_forest
-from cxrlit.html.text import show_count, show_share
+from cxrlit.html.text import format_number, format_share
 
 Draw = Callable[[str, str, Measured, Curves], Picture]
 
 
-def show_discrimination(assessment: Assessment, curves: Sequence[Curves], n_replicates: int) -> Section:
+def build_discrimination_section(assessment: Assessment, curves: Sequence[Curves], n_replicates: int) -> Section:
     """AUROC and average precision of every part, and the curves of the part that counts.
 
     Args:
@@ -35,7 +35,7 @@ def show_discrimination(assessment: Assessment, curves: Sequence[Curves], n_repl
         *(f"No curve of {text}." for text in group_by_reason(missing)),
         *(f"No band of {text}." for text in group_by_reason(bare)),
     ]
-    bands = f"95 % of the curves of {show_count(n_replicates)} resamples of the patients"
+    bands = f"95 % of the curves of {format_number(n_replicates)} resamples of the patients"
     return Section(
         "AUROC and average precision",
         "discrimination",
@@ -115,7 +115,7 @@ def _draw_forest(assessment: Assessment) -> Picture:
     return Picture(
         figure,
         "auroc",
-        f"AUROC of each label on {name_part(final.part)}{spread}; macro {say_metric(final, 'auroc')}",
+        f"AUROC of each label on {name_part(final.part)}{spread}; macro {format_metric(final, 'auroc')}",
         "AUROC and its 95 % interval over patients.",
     )
 
@@ -130,7 +130,7 @@ def _draw_all(draw: Draw, kind: str, measured: Measured, curves: Sequence[Curves
 
 
 def _draw_roc(name: str, label: str, measured: Measured, curves: Curves) -> Picture:
-    area = say_metric(measured, "auroc", label)
+    area = format_metric(measured, "auroc", label)
     figure, axes = make_tile(label, f"AUROC {area}")
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":")
     if band := curves.roc_band:
@@ -140,13 +140,13 @@ def _draw_roc(name: str, label: str, measured: Measured, curves: Curves) -> Pict
     alt = f"ROC curve of {label} on {name_part(measured.part)}: AUROC {area}"
     if not np.isnan(recall + specificity):
         _mark(axes, 1 - specificity, recall)
-        alt += f"; at the threshold it finds {show_share(recall)} at a false positive rate of {1 - specificity:.3f}"
+        alt += f"; at the threshold it finds {format_share(recall)} at a false positive rate of {1 - specificity:.3f}"
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false positive rate", ylabel="true positive rate")
     return Picture(figure, name, alt)
 
 
 def _draw_precision(name: str, label: str, measured: Measured, curves: Curves) -> Picture:
-    mean = say_metric(measured, "average_precision", label)
+    mean = format_metric(measured, "average_precision", label)
     figure, axes = make_tile(label, f"average precision {mean}")
     [column] = np.flatnonzero(measured.counts["label"] == label)
     share = measured.counts["positives"].iloc[column] / measured.counts["images"].iloc[column]
@@ -159,7 +159,7 @@ def _draw_precision(name: str, label: str, measured: Measured, curves: Curves) -
     alt += f"where chance is {share:.3f}"
     if not np.isnan(recall + precision):
         _mark(axes, recall, precision)
-        alt += f"; at the threshold it finds {show_share(recall)} with a precision of {precision:.3f}"
+        alt += f"; at the threshold it finds {format_share(recall)} with a precision of {precision:.3f}"
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="recall", ylabel="precision")
     return Picture(figure, name, alt)
 

@@ -13,7 +13,7 @@ NAMES = {"pointing": "pointing game", "iou": "IoU", "iobb": "IoBB"}
 METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
 
 
-def show_localisation(found: Localisation, labels: Sequence[str], method: str, part: str) -> Section:
+def build_localisation_section(found: Localisation, labels: Sequence[str], method: str, part: str) -> Section:
     """The scores against boxes, where there are some, and a sheet of examples for each label.
 
     Args:

@@ -17,7 +17,7 @@ from cxrlit.html.text import count_reasons, hide_secrets
 PACKAGES = ("cxrlit", "torch", "pytorch-lightning", "numpy", "scipy", "pandas", "matplotlib")
 
 
-def show_data(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+def build_data_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
     """Images, patients and positives of each part, and what was left out.
 
     Args:
@@ -59,7 +59,7 @@ def show_data(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Sec
     )
 
 
-def show_making(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
     """Every number, the settings, and the versions.
 
     Args:

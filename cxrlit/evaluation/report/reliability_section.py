@@ -13,7 +13,7 @@ from cxrlit.evaluation.measure.measure import RAW
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.small_plots import make_tile, name_files
-from cxrlit.evaluation.report.wording import MACRO, group_by_reason, list_names, name_part, say_metric, tabulate
+from cxrlit.evaluation.report.wording import MACRO, format_metric, group_by_reason, list_names, name_part, tabulate
 from cxrlit.html.figures import BLUE, FAINT, ORANGE, X_LABEL
 from cxrlit.metrics.calibration import Calibration
 from cxrlit.metrics.calibration_error import N_BINS, Reliability, make_reliability
@@ -26,7 +26,7 @@ HEIGHT, BELOW = 4.1, 0.45
 """Inches of a picture, and of the histogram below the diagram."""
 
 
-def show_calibration(assessment: Assessment) -> Section:
+def build_calibration_section(assessment: Assessment) -> Section:
     """Errors and reliability diagrams of the part that counts, and what was fitted."""
     final, calibration = assessment.final, assessment.point.calibration
     labels = [*final.labels, MACRO]
@@ -116,7 +116,7 @@ def _draw(
 ) -> Picture:
     """Both diagrams of a label in one picture, and below them where its probs are."""
     final = assessment.final
-    after = say_metric(final, "ece", label)
+    after = format_metric(final, "ece", label)
     figure, axes = make_tile(label, f"calibration error {after}", height=HEIGHT, bottom=2 * BELOW + 0.15)
     box = axes.get_position()
     below = figure.add_axes((box.x0, BELOW / HEIGHT, box.width, BELOW / HEIGHT))
@@ -141,7 +141,9 @@ def _draw(
     below.yaxis.set_label_coords(-0.04, 0.5)
     below.spines["left"].set_visible(False)
     alt = f"Reliability of {label} on {name_part(final.part)}: calibration error "
-    alt += f"{say_metric(final, f'ece{RAW}', label)} before and {after} after calibration" if len(probs) > 1 else after
+    alt += (
+        f"{format_metric(final, f'ece{RAW}', label)} before and {after} after calibration" if len(probs) > 1 else after
+    )
     return Picture(figure, name, alt)
 
 

@@ -5,20 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrlit.core.console import show_steps
+from cxrlit.core.console import progress_steps
 from cxrlit.core.files import write_bytes, write_text
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.roc_pr_curves import N_REPLICATES, make_curves
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.decisions_section import show_decisions
-from cxrlit.evaluation.report.discrimination_section import show_discrimination
-from cxrlit.evaluation.report.provenance_section import show_data, show_making
-from cxrlit.evaluation.report.reliability_section import show_calibration
+from cxrlit.evaluation.report.decisions_section import build_decisions_section
+from cxrlit.evaluation.report.discrimination_section import build_discrimination_section
+from cxrlit.evaluation.report.provenance_section import build_data_section, build_provenance_section
+from cxrlit.evaluation.report.reliability_section import build_calibration_section
 from cxrlit.evaluation.report.section import Picture, Section
 from cxrlit.evaluation.report.small_plots import TILE
 from cxrlit.evaluation.report.summary_section import DISCLAIMER, summarise
 from cxrlit.evaluation.report.table_cells import Grid, make_grid
-from cxrlit.evaluation.report.thresholds_section import show_thresholds
+from cxrlit.evaluation.report.thresholds_section import build_thresholds_section
 from cxrlit.html.figures import drawing, embed, encode_png, encode_svg
 from cxrlit.html.page import render_page
 
@@ -47,20 +47,20 @@ def write_report(
     """
     tables, final = assessment.tables(), assessment.final
     n_replicates = min(N_REPLICATES, final.replicates["auroc"].n_replicates)
-    with show_steps(3) as step, drawing():
+    with progress_steps(3) as step, drawing():
         step("curves")
         probs, targets = split_arrays(final.predictions)
         curves = make_curves(probs, targets, final.predictions["patient"].to_numpy(), n_replicates, seed)
         step("pictures")
         sections = [
             summarise(assessment, tables, headline),
-            show_discrimination(assessment, curves, n_replicates),
-            show_calibration(assessment),
-            show_thresholds(assessment, tables),
-            show_decisions(assessment, tables),
+            build_discrimination_section(assessment, curves, n_replicates),
+            build_calibration_section(assessment),
+            build_thresholds_section(assessment, tables),
+            build_decisions_section(assessment, tables),
             *extras,
-            show_data(assessment, tables),
-            show_making(assessment, tables),
+            build_data_section(assessment, tables),
+            build_provenance_section(assessment, tables),
         ]
         _check_names(sections)
         grids = {table.caption: make_grid(table) for section in _walk(sections) for table in section.tables}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxrlit.core.errors import say_count
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.wording import MACRO, list_names, say_span
+from cxrlit.evaluation.report.wording import MACRO, format_span, list_names
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.groups import UNKNOWN
 from cxrlit.evaluation.subgroups.subgroup_metrics import Subgroups
@@ -17,7 +17,7 @@ from cxrlit.html.forest_plot import Series, draw_forest
 COLORS = (BLUE, ORANGE, GREEN, RED)
 
 
-def show_subgroups(subgroups: Subgroups, labels: list[str]) -> Section:
+def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
     """AUROC, recall and specificity of each group, and which gaps are more than chance.
 
     Args:
@@ -107,7 +107,7 @@ def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:
         series.append(Series(str(group), values, color))
         n_labels.append(values["n_labels"].iloc[-1])
         said.append(
-            f"{group} {say_span(values['value'].iloc[-1], np.nan, np.nan)} over {say_count(n_labels[-1], 'label')}"
+            f"{group} {format_span(values['value'].iloc[-1], np.nan, np.nan)} over {say_count(n_labels[-1], 'label')}"
         )
     with drawing():
         figure = draw_forest([*labels, _name_macro(n_labels)], series, "AUROC", chance=0.5)

@@ -10,17 +10,17 @@ from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.report.section import Column, Section, Table, span
 from cxrlit.evaluation.report.wording import (
     MACRO,
+    describe_below_chance,
+    describe_worse_calibrated,
     find_row,
+    format_metric,
     group_by_reason,
     list_names,
     name_part,
-    say_below_chance,
-    say_metric,
     say_precision_change,
-    say_worse_calibrated,
     tabulate,
 )
-from cxrlit.html.text import show_count
+from cxrlit.html.text import format_number
 from cxrlit.metrics.operating_point import OperatingPoint
 
 MACROS = tuple((metric, MACRO) for metric in ("auroc", "average_precision", "f1"))
@@ -40,13 +40,13 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
     n_replicates = final.replicates["auroc"].n_replicates
     n_labels = int(find_row(final, "auroc")["n_labels"])
     decisions = (
-        f"at the fixed thresholds F1 is {say_metric(final, 'f1')} macro, {say_metric(final, 'f1', 'micro')} micro and "
-        f"{say_metric(final, 'f1', 'weighted')} weighted"
+        f"at the fixed thresholds F1 is {format_metric(final, 'f1')} macro, {format_metric(final, 'f1', 'micro')} micro and "
+        f"{format_metric(final, 'f1', 'weighted')} weighted"
         if not np.isnan(final.value("f1", "micro"))
         else "without thresholds there are no decisions"
     )
     numbers = (
-        f"On {name_part(final.part)}, macro AUROC is {say_metric(final, 'auroc')} over {n_labels} of "
+        f"On {name_part(final.part)}, macro AUROC is {format_metric(final, 'auroc')} over {n_labels} of "
         f"{say_count(len(assessment.labels), 'label')}; {decisions}. {say_count(len(final.predictions), 'image')} of "
         f"{say_count(final.predictions['patient'].nunique(), 'patient')}."
     )
@@ -54,7 +54,7 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
     interval = (
         "In brackets are 95 % intervals: had other patients of the same kind been evaluated, and an interval been made "
         "from them, 95 of 100 such intervals would hold the true value. They come from "
-        f"{show_count(n_replicates)} resamples of the patients, not of the images, since images of one patient are "
+        f"{format_number(n_replicates)} resamples of the patients, not of the images, since images of one patient are "
         f"alike. They say nothing of {others}errors in the labels."
     )
     return Section(
@@ -140,8 +140,8 @@ def _list_concerns(assessment: Assessment) -> list[str]:
     missing = [(label, point.thresholds.reasons.get(label, "")) for label in assessment.labels]
     if any(reason for _, reason in missing):
         concerns.append(f"Without a threshold, and so without decisions: {'; '.join(group_by_reason(missing))}.")
-    concerns += filter(None, map(say_below_chance, assessment.parts.values()))
-    concerns += [f"{worse}." for worse in map(say_worse_calibrated, assessment.parts.values()) if worse]
+    concerns += filter(None, map(describe_below_chance, assessment.parts.values()))
+    concerns += [f"{worse}." for worse in map(describe_worse_calibrated, assessment.parts.values()) if worse]
     if len(assessment.dropped):
         concerns.append(f"{say_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
     return concerns

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.evaluation.report.section import Column, Table
-from cxrlit.html.text import show_count, show_p
+from cxrlit.html.text import format_number, format_p
 
 REASON = "reason"
 
@@ -81,19 +81,19 @@ def guess_columns(frame: pd.DataFrame) -> list[Column]:
     return [Column(name, None, *spans.get(name, (None, None))) for name in names if name not in beside]
 
 
-def count_digits(value: float, digits: int = 3) -> int:
+def count_decimals(value: float, digits: int = 3) -> int:
     """Decimals that leave a number two digits that are not leading zeros, at least so many, at most eight.
 
-    >>> [count_digits(value) for value in (12.3456, 0.81234, 0.0031234, 0.0, -1e-30)]
+    >>> [count_decimals(value) for value in (12.3456, 0.81234, 0.0031234, 0.0, -1e-30)]
     [3, 3, 4, 3, 8]
     """
     return digits if not value else min(max(digits, 1 - math.floor(math.log10(abs(value)))), 8)
 
 
-def show_number(value: float, digits: int = 3, signed: bool = False) -> str:
+def format_value(value: float, digits: int = 3, signed: bool = False) -> str:
     """A number with so many decimals.
 
-    >>> show_number(1234.5678), show_number(-0.0), show_number(0.0123, signed=True)
+    >>> format_value(1234.5678), format_value(-0.0), format_value(0.0123, signed=True)
     ('1,234.568', '0.000', '+0.012')
     """
     return f"{value + 0.0:{'+' if signed else ''},.{digits}f}"
@@ -115,9 +115,9 @@ def _make_cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
         elif pd.isna(value):
             cells.append(Cell(reason=reason))
         elif column.is_p:
-            cells.append(Cell(number=Number(str(value), show_p(float(value)))))
+            cells.append(Cell(number=Number(str(value), format_p(float(value)))))
         else:
-            digits = count_digits(float(value), column.digits)
+            digits = count_decimals(float(value), column.digits)
             number, lower, upper = (_make_number(part, digits, column.signed) for part in (value, low, high))
             cells.append(Cell("", number, lower, upper, column.low is not None, reason))
     return cells
@@ -127,8 +127,8 @@ def _make_number(value: Any, digits: int, signed: bool) -> Number | None:
     if value is None or pd.isna(value):
         return None
     if isinstance(value, int | np.integer):
-        return Number(str(value), show_count(int(value)))
-    return Number(str(value), show_number(float(value), digits, signed))
+        return Number(str(value), format_number(int(value)))
+    return Number(str(value), format_value(float(value), digits, signed))
 
 
 def _explain(cells: Sequence[Cell], heads: Sequence[str], shared: bool) -> str:

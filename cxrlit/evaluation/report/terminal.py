@@ -8,12 +8,12 @@ from cxrlit.core.console import print_table, say
 from cxrlit.core.errors import say_count
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.report.wording import (
+    describe_below_chance,
+    describe_worse_calibrated,
     find_row,
-    say_below_chance,
-    say_metric,
+    format_metric,
+    format_span,
     say_precision_change,
-    say_span,
-    say_worse_calibrated,
 )
 
 
@@ -32,33 +32,33 @@ def print_assessment(assessment: Assessment) -> None:
     for label, threshold in zip(assessment.labels, assessment.point.thresholds.values.tolist(), strict=True):
         table.add_row(
             label,
-            *(say_metric(measured, "auroc", label) for measured in assessment.parts.values()),
-            say_metric(final, "average_precision", label),
+            *(format_metric(measured, "auroc", label) for measured in assessment.parts.values()),
+            format_metric(final, "average_precision", label),
             f"{counts['positives'][label]} / {counts['images'][label]}",
-            say_span(threshold, np.nan, np.nan),
-            say_metric(final, "f1", label),
+            format_span(threshold, np.nan, np.nan),
+            format_metric(final, "f1", label),
         )
     table.add_section()
     table.add_row(
         "macro",
-        *(say_metric(measured, "auroc", "macro") for measured in assessment.parts.values()),
-        say_metric(final, "average_precision", "macro"),
+        *(format_metric(measured, "auroc", "macro") for measured in assessment.parts.values()),
+        format_metric(final, "average_precision", "macro"),
         "",
         "",
-        say_metric(final, "f1", "macro"),
+        format_metric(final, "f1", "macro"),
         style="bold",
     )
     print_table(table)
     for measured in assessment.parts.values():
         rows = find_row(measured, "auroc")
         say(
-            f"{measured.part}: macro AUROC {say_metric(measured, 'auroc', 'macro')} over "
+            f"{measured.part}: macro AUROC {format_metric(measured, 'auroc', 'macro')} over "
             f"{say_count(rows['n_labels'], 'label')}, "
-            f"F1 macro {say_metric(measured, 'f1', 'macro')} micro {say_metric(measured, 'f1', 'micro')} weighted "
-            f"{say_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
+            f"F1 macro {format_metric(measured, 'f1', 'macro')} micro {format_metric(measured, 'f1', 'micro')} weighted "
+            f"{format_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
             f"{say_count(measured.predictions['patient'].nunique(), 'patient')}"
         )
-        for concern in filter(None, (say_below_chance(measured), say_worse_calibrated(measured))):
+        for concern in filter(None, (describe_below_chance(measured), describe_worse_calibrated(measured))):
             say(f"warning: {concern}", style="yellow")
     if change := say_precision_change(assessment):
         say(change)
@@ -70,6 +70,6 @@ def print_change(table: pd.DataFrame, names: tuple[str, str]) -> None:
     for column in ("AUROC", *names, "change"):
         shown.add_column(column, justify="left" if column == "AUROC" else "right", no_wrap=True)
     for row in table[table["metric"] == "auroc"].to_dict("records"):
-        cells = [say_span(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in (*names, "change")]
+        cells = [format_span(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in (*names, "change")]
         shown.add_row(str(row["label"]), *cells, style="bold" if row["label"] == "macro" else None)
     print_table(shown)

@@ -11,7 +11,7 @@ from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.small_plots import make_tile, name_files
 from cxrlit.evaluation.report.summary_section import describe_point
-from cxrlit.evaluation.report.wording import name_part, say_span
+from cxrlit.evaluation.report.wording import format_span, name_part
 from cxrlit.html.figures import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER
 from cxrlit.metrics.confusion import count_decisions, decision_metrics
 
@@ -22,7 +22,7 @@ MOST = 0.999
 LINES = {"f1": (BLUE, "-"), "precision": (ORANGE, "--"), "recall": (GREEN, "-."), "specificity": (GRAY, ":")}
 
 
-def show_thresholds(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
+def build_thresholds_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
     """The table of the thresholds, and the curves that they were chosen on.
 
     Args:
@@ -83,7 +83,7 @@ def _draw_all(assessment: Assessment, validation: Measured, table: pd.DataFrame)
 def _draw(name: str, label: str, grid: np.ndarray, curves: Mapping[str, np.ndarray], row: pd.Series) -> Picture:
     threshold, low, high = (float(row[f"threshold{end}"]) for end in ("", "_low", "_high"))
     f1, f1_low, f1_high = (float(row[f"f1_val{end}"]) for end in ("", "_low", "_high"))
-    chosen = f"threshold {say_span(threshold, low, high)}"
+    chosen = f"threshold {format_span(threshold, low, high)}"
     figure, axes = make_tile(label, chosen, bottom=0.68)
     if not np.isnan(low):
         axes.axvspan(low, high, color=FAINT, alpha=0.18, linewidth=0)
@@ -95,7 +95,7 @@ def _draw(name: str, label: str, grid: np.ndarray, curves: Mapping[str, np.ndarr
     if not np.isnan(f1):
         axes.vlines(threshold, f1_low, f1_high, color=INK, linewidth=2.5)
         axes.plot([threshold], [f1], "o", color=INK, markeredgecolor=PAPER, markersize=6, zorder=5)
-        alt += f", where F1 is {say_span(f1, f1_low, f1_high)}"
+        alt += f", where F1 is {format_span(f1, f1_low, f1_high)}"
     axes.set(xlim=(0, grid[-1]), ylim=(-0.01, 1.01), xlabel="threshold")
     figure.legend(loc="lower center", ncols=len(LINES), frameon=False, handlelength=1.6, columnspacing=0.9)
     return Picture(figure, name, alt)

@@ -8,7 +8,7 @@ import pandas as pd
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW, Measured
 from cxrlit.evaluation.measure.metric_tables import widen
-from cxrlit.evaluation.report.table_cells import count_digits, show_number
+from cxrlit.evaluation.report.table_cells import count_decimals, format_value
 from cxrlit.html.text import NOTHING
 
 MACRO = "macro"
@@ -23,30 +23,30 @@ def name_part(part: str) -> str:
     return "validation" if part == "val" else part
 
 
-def say_span(value: float, low: float, high: float) -> str:
+def format_span(value: float, low: float, high: float) -> str:
     """A number and its interval.
 
-    >>> say_span(0.81234, 0.79, 0.834), say_span(0.5, np.nan, np.nan), say_span(np.nan, np.nan, np.nan)
+    >>> format_span(0.81234, 0.79, 0.834), format_span(0.5, np.nan, np.nan), format_span(np.nan, np.nan, np.nan)
     ('0.812 [0.790, 0.834]', '0.500', 'undefined')
     """
     if np.isnan(value):
         return "undefined"
-    digits = count_digits(value)
-    number, *bounds = (show_number(part, digits) for part in (value, low, high))
+    digits = count_decimals(value)
+    number, *bounds = (format_value(part, digits) for part in (value, low, high))
     return number if np.isnan(low) else f"{number} [{', '.join(bounds)}]"
 
 
-def say_metric(measured: Measured, metric: str, label: str = MACRO) -> str:
+def format_metric(measured: Measured, metric: str, label: str = MACRO) -> str:
     """A metric and its interval."""
     row = find_row(measured, metric, label)
-    return say_span(float(row["value"]), float(row["low"]), float(row["high"]))
+    return format_span(float(row["value"]), float(row["low"]), float(row["high"]))
 
 
-def say_below_chance(measured: Measured) -> str:
+def describe_below_chance(measured: Measured) -> str:
     """The labels and the macro whose whole interval of AUROC lies below 0.5; empty where none does."""
     rows = measured.metrics
     found = rows.loc[(rows["metric"] == "auroc") & (rows["high"] < 0.5), "label"]
-    said = [f"{label} {say_metric(measured, 'auroc', label)}" for label in found]
+    said = [f"{label} {format_metric(measured, 'auroc', label)}" for label in found]
     return (
         f"AUROC is below chance on {name_part(measured.part)}, with its whole interval: {list_names(said)}; are scores "
         "or targets turned around?"
@@ -55,7 +55,7 @@ def say_below_chance(measured: Measured) -> str:
     )
 
 
-def say_worse_calibrated(measured: Measured) -> str:
+def describe_worse_calibrated(measured: Measured) -> str:
     """The labels whose calibration error is, interval against interval, worse with calibration than without; empty
     where none is.
     """
@@ -63,7 +63,7 @@ def say_worse_calibrated(measured: Measured) -> str:
         measured.metrics[measured.metrics["metric"] == name].set_index("label") for name in ("ece", f"ece{RAW}")
     )
     said = [
-        f"{label} {say_metric(measured, 'ece', label)} from {say_metric(measured, f'ece{RAW}', label)}"
+        f"{label} {format_metric(measured, 'ece', label)} from {format_metric(measured, f'ece{RAW}', label)}"
         for label in measured.labels
         if after["low"][label] > before["high"][label]
     ]
@@ -90,7 +90,7 @@ def say_precision_change(assessment: Assessment) -> str:
     return (
         f"Validation macro AUROC is {value:.4f} in {subject.precision}; the training measured "
         f"{measured:.4f} in {trained}, a difference of "
-        f"{show_number(change, count_digits(change, 4), signed=True)}."
+        f"{format_value(change, count_decimals(change, 4), signed=True)}."
     )
 
 

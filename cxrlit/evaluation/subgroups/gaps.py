@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrlit.evaluation.compare.changes import adjust_holm, find_holm_levels
 from cxrlit.evaluation.subgroups.group_difference import find_differences
-from cxrlit.html.text import show_p
+from cxrlit.html.text import format_p
 from cxrlit.metrics.bootstrap import Replicates
 from cxrlit.metrics.intervals import LEVEL, NO_VARIATION, find_reasons
 
@@ -92,7 +92,7 @@ def describe_gaps(gaps: pd.DataFrame) -> list[str]:
 
 def _describe(row: dict[Hashable, Any]) -> str:
     direction = "lower" if row["gap"] < 0 else "higher"
-    p = show_p(row["p_holm"])
+    p = format_p(row["p_holm"])
     name = NAMES[row["metric"]]
     what = f"macro {name}" if row["label"] == "macro" else f"{name} of {row['label']}"
     ends = sorted(abs(row[end]) for end in ("low_holm", "high_holm"))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.measure.measure import AT_THRESHOLD, OVER_LABELS, say_undefined
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD, OVER_LABELS, explain_undefined
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.subgroups.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.subgroups.groups import Attribute, find_attributes
@@ -210,6 +210,6 @@ def _explain(table: pd.DataFrame, point: OperatingPoint, counts: pd.DataFrame) -
     table = table.copy()
     for (group, metric), rows in table[table["reason"] == UNDEFINED].groupby(["group", "metric"]):
         of_group = counts[counts["group"] == group]
-        reasons = dict(zip(point.labels, say_undefined(str(metric), of_group, point, point.labels), strict=True))
+        reasons = dict(zip(point.labels, explain_undefined(str(metric), of_group, point, point.labels), strict=True))
         table.loc[rows.index, "reason"] = rows["label"].map(reasons).fillna("no label has a value")
     return table

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
-from cxrlit.data.dataset import LoadedData
+from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_names, read_parts
 from cxrlit.data.tables.patient_ids import read_patients
@@ -21,7 +21,7 @@ from cxrlit.evaluation.third_party.join import Facts, JoinedPredictions, join_pr
 from cxrlit.evaluation.third_party.read_scores import read_scores
 
 
-def read_foreign(predictions: Path, labels: Path | LoadedData | None, config: PredictionsConfig) -> JoinedPredictions:
+def read_foreign(predictions: Path, labels: Path | SplitData | None, config: PredictionsConfig) -> JoinedPredictions:
     """Read predictions of any program.
 
     Args:
@@ -39,7 +39,7 @@ def read_foreign(predictions: Path, labels: Path | LoadedData | None, config: Pr
     headers = {path: read_header(path) for path in (predictions, table) if path is not None}
     roles = find_roles(headers, config.columns)
     others = {path: [name for name in header if name not in roles[path].values()] for path, header in headers.items()}
-    of_source = labels.labels if isinstance(labels, LoadedData) else ()
+    of_source = labels.labels if isinstance(labels, SplitData) else ()
     found = find_labels(
         predictions, others[predictions], table, others[table] if table is not None else of_source, config.columns
     )
@@ -53,7 +53,7 @@ def read_foreign(predictions: Path, labels: Path | LoadedData | None, config: Pr
         probs = read_scores(cells, scores, predictions, config.scores)
         own = own.join(_read_marks(cells, own_targets, predictions, notes))
     truth = None
-    if isinstance(labels, LoadedData):
+    if isinstance(labels, SplitData):
         truth = _take_facts(labels, true_targets)
     elif table is not None:
         cells = _read_cells(table, [*roles[table].values(), *true_targets.values()])
@@ -81,12 +81,12 @@ def _explain(is_told: bool) -> Iterator[None]:
 def _check_patients(
     headers: Mapping[Path, Sequence[str]],
     roles: Mapping[Path, Mapping[str, str]],
-    labels: Path | LoadedData | None,
+    labels: Path | SplitData | None,
     config: PredictionsConfig,
 ) -> None:
     """Something says who the patients are, and one thing alone."""
     sayers = [str(path) for path in roles if "patient" in roles[path]]
-    if isinstance(labels, LoadedData):
+    if isinstance(labels, SplitData):
         sayers.append(labels.name)
     if sayers and config.patient is not None:
         raise ConfigError(f"patient=image, and {sayers[0]} says who the patients are: drop one of them")
@@ -157,7 +157,7 @@ def _simplify_marks(cells: pd.Series) -> pd.Series:
     return cells.map(simple)
 
 
-def _take_facts(data: LoadedData, targets: Mapping[str, str]) -> Facts:
+def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Facts:
     """What a data source says of its images."""
     people = data.name_rows(data.index)[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
     marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))

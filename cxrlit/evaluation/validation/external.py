@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlit.config import EvaluateConfig, HomeData
-from cxrlit.core.console import show_steps
+from cxrlit.config import EvaluateConfig, InternalData
+from cxrlit.core.console import progress_steps
 from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, say_count
 from cxrlit.core.ranks import rank, rank_0_first
-from cxrlit.data.dataset import LoadedData, load_data, read_data
+from cxrlit.data.dataset import SplitData, load_data, read_data
 from cxrlit.data.index import KEY, sort_rows
 from cxrlit.data.split import name_patients, split_by_patient
 from cxrlit.evaluation.measure.assessment import (
@@ -19,7 +19,7 @@ from cxrlit.evaluation.measure.assessment import (
     Assessment,
     choose_evaluation_precision,
     describe_checkpoints,
-    name_folder,
+    evaluation_path,
     tune_operating_point,
 )
 from cxrlit.evaluation.measure.measure import measure
@@ -47,7 +47,7 @@ class External:
     """
 
     assessment: Assessment
-    data: LoadedData
+    data: SplitData
     changes: pd.DataFrame
     shared: str = ""
     refitted: OperatingPoint | None = None
@@ -63,8 +63,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         LeakageError: A patient of the other data is one that the checkpoint was trained or tuned on.
         ConfigError: Settings say otherwise than what is fixed at home.
     """
-    home_folder = name_folder(checkpoints, config)
-    point, home_table = rank_0_first(read_home)(home_folder, checkpoints, config)
+    home_folder = evaluation_path(checkpoints, config)
+    point, home_table = rank_0_first(read_internal_test)(home_folder, checkpoints, config)
     data = rank_0_first(load_other)(checkpoints, config)
     predictions, dropped = predict_parts(
         checkpoints,
@@ -104,7 +104,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         facts["home test patients"] = shared
     subject = replace(subject, split_name=data.split_name, split_hash=data.split_hash, facts=facts)
 
-    with show_steps(3) as step:
+    with progress_steps(3) as step:
         step("metrics at home")
         home = measure(HOME, home_table, point, config.n_replicates, config.seed)
         step(f"metrics on {data.name}")
@@ -122,14 +122,14 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
     return External(assessment, data, changes, shared, refitted, gains, fitted_on)
 
 
-def name_other_folder(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
+def external_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
     """Where the results go unless ``out`` says: beside those of home, by the data's name."""
-    home = name_folder(checkpoints, config)
+    home = evaluation_path(checkpoints, config)
     part = "" if config.part == "all" else f"-{config.part}"
     return home.with_name(f"{home.name}-on-{data_name}{part}{'-recalibrated' if config.recalibrate else ''}")
 
 
-def read_home(
+def read_internal_test(
     folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig
 ) -> tuple[OperatingPoint, pd.DataFrame]:
     """The operating point and the test predictions of the evaluation at home.
@@ -168,7 +168,7 @@ def read_home(
     return at_home.only(labels), read_predictions(folder / "predictions_test.csv")
 
 
-def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> LoadedData:
+def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> SplitData:
     """The other data, as one part ``external`` or, with ``recalibrate``, as two that share no patient.
 
     Raises:
@@ -177,7 +177,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
         ConfigError: The images would be made square in another way than during training.
     """
     first = checkpoints[0]
-    assert not isinstance(config.data, HomeData)
+    assert not isinstance(config.data, InternalData)
     if config.data.resize != first.config.data.resize:
         raise ConfigError(
             f"data.resize={config.data.resize}: the checkpoint was trained with {first.config.data.resize}: say "
@@ -187,7 +187,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
     if config.part == "all":
         read = read_data(config.data, labels, cache_dir)
         index = sort_rows(read.index)
-        data = LoadedData(
+        data = SplitData(
             **{name: getattr(read, name) for name in ("sources", "labels", "dropped", "left_out", "stores")},
             index=index,
             split=index[[*KEY, "patient"]].assign(split=EXTERNAL),
@@ -211,7 +211,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Loa
     return data
 
 
-def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
+def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
     """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's.
 
     Raises:
@@ -243,7 +243,7 @@ def refuse_known(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> None:
         )
 
 
-def describe_shared(data: LoadedData, checkpoints: Sequence[Checkpoint]) -> str:
+def describe_shared(data: SplitData, checkpoints: Sequence[Checkpoint]) -> str:
     """How many external patients are home test patients, in words; empty where none is."""
     patients = name_patients(data.split, EXTERNAL)
     shared = len(patients & name_patients(checkpoints[0].split, "test"))

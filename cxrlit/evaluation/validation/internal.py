@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlit.config import EvaluateConfig, HomeData, SeveralData, SyntheticData, TrainConfig
+from cxrlit.config import EvaluateConfig, InternalData, SeveralData, SyntheticData, TrainConfig
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
-from cxrlit.data.dataset import LoadedData, check_dropped, read_data
+from cxrlit.data.dataset import SplitData, check_dropped, read_data
 from cxrlit.data.index import KEY, hash_rows, match_rows
 from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.checks import check_ancestors
 
 
-def load_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> LoadedData:
+def load_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> SplitData:
     """The data and the split that all checkpoints share.
 
     Raises:
@@ -22,7 +22,7 @@ def load_home(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Load
         DataError: An image has another file, patient or target now, or too many of the images are gone.
     """
     check_members(checkpoints)
-    assert isinstance(config.data, HomeData)
+    assert isinstance(config.data, InternalData)
     data = load_split(checkpoints[0], move_data(checkpoints[0].config, config.data, config.cache_dir))
     check_ancestors(data, {patient for member in checkpoints for patient in member.facts.trained_patients})
     return data
@@ -43,7 +43,7 @@ def check_members(checkpoints: Sequence[Checkpoint]) -> None:
             raise CheckpointError(f"{member.path}: its data are other than those of {first.path}")
 
 
-def move_data(config: TrainConfig, moved: HomeData, cache_dir: str) -> TrainConfig:
+def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> TrainConfig:
     """The config of the training with the folders of this machine."""
     data, roots = config.data, moved.roots or {}
     places = {key: value for key in ("root", "store") if (value := getattr(moved, key)) is not None}
@@ -62,7 +62,7 @@ def move_data(config: TrainConfig, moved: HomeData, cache_dir: str) -> TrainConf
     return config.model_copy(update={"data": data, "cache_dir": cache_dir})
 
 
-def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
+def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
     """The data that a checkpoint was trained with, divided as it was then.
 
     Raises:
@@ -82,7 +82,7 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> LoadedData:
         )
     gone = split.loc[~there, KEY].assign(path="", reason="in the split, and no longer there")
     check_dropped(read.name_rows(gone), len(split) - len(gone), config.data.max_dropped)
-    return LoadedData(
+    return SplitData(
         sources=read.sources,
         labels=read.labels,
         index=read.index.iloc[places[there]].reset_index(drop=True),

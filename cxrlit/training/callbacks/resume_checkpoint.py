@@ -11,7 +11,7 @@ from cxrlit.core.errors import DivergenceError
 from cxrlit.core.signals import Interrupted, asked_to_stop, set_handlers
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
-from cxrlit.training.resume import KEPT, drop_states, name_state, read_rng, restore_rng
+from cxrlit.training.resume import KEPT, drop_states, read_rng, restore_rng, state_path
 from cxrlit.training.step_log import StepLog
 
 
@@ -99,7 +99,7 @@ class ResumeCheckpoint(Callback):
                     f"{name} holds NaN or infinity after step {trainer.global_step}: the training diverged; what was "
                     "saved before is kept. Set a lower lr"
                 )
-        trainer.save_checkpoint(self.folder / name_state(trainer.global_step), weights_only=False)
+        trainer.save_checkpoint(self.folder / state_path(trainer.global_step), weights_only=False)
         if trainer.is_global_zero:
             drop_states(self.folder, keep=KEPT)
         self._saved_step = trainer.global_step

@@ -587,11 +587,11 @@ def test_many_shards(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatc
 def test_shards_are_about_as_large_as_they_should_be() -> None:
     keys = np.sort(np.random.default_rng(0).integers(0, 2**64, 112_120, dtype=np.uint64))
     for size in (16, 224, 320):
-        bytes_of = [(rows.stop - rows.start) * size**2 for rows in shards.divide(keys, size).values()]
+        bytes_of = [(rows.stop - rows.start) * size**2 for rows in shards.divide_into_shards(keys, size).values()]
         assert sum(bytes_of) == len(keys) * size**2
         assert max(bytes_of) < 1.3 * SMALL_SHARD or len(bytes_of) == 256
     shards.SHARD_BYTES = 48 * 2**20  # the fixture puts it back
-    bytes_of = [(rows.stop - rows.start) * 224**2 for rows in shards.divide(keys, 224).values()]
+    bytes_of = [(rows.stop - rows.start) * 224**2 for rows in shards.divide_into_shards(keys, 224).values()]
     assert 20 * 2**20 < min(bytes_of) <= max(bytes_of) < 52 * 2**20
 
 

@@ -15,7 +15,7 @@ from cxrlit.evaluation.localisation.box_scores import (
     detect,
     find_maxima,
     find_regions,
-    measure_distance,
+    measure_box_distance,
     measure_overlap,
     score,
 )
@@ -73,7 +73,7 @@ def test_distance_is_to_the_nearest_place_of_the_box(box: tuple[int, int, int, i
         np.linspace(left, right, 2 * (right - left) + 1), np.linspace(top, bottom, 2 * (bottom - top) + 1)
     )
     wanted = np.hypot(x - point[0], y - point[1]).min()
-    assert measure_distance(np.array([point], float), np.array([box], float))[0, 0] == pytest.approx(wanted)
+    assert measure_box_distance(np.array([point], float), np.array([box], float))[0, 0] == pytest.approx(wanted)
 
 
 @given(boxes_of_pixels)

@@ -24,7 +24,7 @@ from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes, fi
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
 from cxrlit.evaluation.localisation.localise import FOLDER, TABLE, Localisation, localise, print_localisation
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.report.localisation_section import show_localisation
+from cxrlit.evaluation.report.localisation_section import build_localisation_section
 from cxrlit.metrics.operating_point import Thresholds
 from cxrlit.model.densenet import CXRNet, build_network
 
@@ -161,7 +161,7 @@ def test_a_heatmap_of_one_cell_is_no_map(
     assert found.table[["value", "low", "high", "random", "centre", "elsewhere"]].isna().all(axis=None)
     assert found.table["n_boxes"].max() > 0
     assert (found.pictures, found.sheets) == ([], [])
-    section = show_localisation(found, CHOSEN, "gradcam", "test")
+    section = build_localisation_section(found, CHOSEN, "gradcam", "test")
     assert section.paragraphs[-1] == f"They are not scored: {reason}."
     assert (list(section.tables), list(section.sections)) == ([], [])
 

@@ -14,15 +14,15 @@ from cxrlit.evaluation.localisation.overlays import (
     Shown,
     color_heatmap,
     compose_pair,
-    describe,
+    describe_overlay,
     draw_overlays,
     name_file,
 )
-from cxrlit.evaluation.localisation.shown_images import Example
+from cxrlit.evaluation.localisation.shown_images import ShownImage
 
 
-def make_example(label: str = "Mass", kind: str = "true_positive", rank: int = 1, **changes: object) -> Example:
-    return Example(label, kind, rank, "00000001_000.png", 0.8, 0.25, 1.0)._replace(**changes)
+def make_example(label: str = "Mass", kind: str = "true_positive", rank: int = 1, **changes: object) -> ShownImage:
+    return ShownImage(label, kind, rank, "00000001_000.png", 0.8, 0.25, 1.0)._replace(**changes)
 
 
 def make_shown(boxes: object = (), heatmap: NDArray[np.float32] | None = None) -> Shown:
@@ -100,11 +100,11 @@ def test_nothing_to_show(tmp_path: Path) -> None:
 
 
 def test_captions_say_what_was_decided() -> None:
-    assert describe(make_example(), make_shown()) == (
+    assert describe_overlay(make_example(), make_shown()) == (
         "Mass, found: 00000001_000.png, prob 0.800 (threshold 0.250), label present"
     )
     assert (
-        describe(
+        describe_overlay(
             make_example(kind="with_box", threshold=float("nan"), target=float("nan")),
             make_shown([[0, 0, 5, 5], [9, 9, 12, 12]]),
         )

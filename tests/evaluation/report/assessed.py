@@ -8,12 +8,12 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from cxrlit.config import EvaluateConfig, read_config
-from cxrlit.evaluation.measure.assessment import Assessment, Subject, assess
+from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel, assess
 from cxrlit.evaluation.predictions import make_predictions
 
 CONF = Path(__file__).parents[3] / "conf"
 
-SUBJECT = Subject(
+SUBJECT = EvaluatedModel(
     name="finetune-1a2b3c4d/best.ckpt",
     data="nih",
     split_name="official",
@@ -48,7 +48,7 @@ def make_assessment(
     parts: Sequence[str] = ("val", "test"),
     *settings: str,
     change: Callable[[dict[str, pd.DataFrame]], None] = lambda tables: None,
-    subject: Subject = SUBJECT,
+    subject: EvaluatedModel = SUBJECT,
     dropped: pd.DataFrame = NOTHING_DROPPED,
     n_images: int = 150,
     n_patients: int = 60,

@@ -11,9 +11,9 @@ from cxrlit.core.errors import DataError
 from cxrlit.evaluation.compare.command import compare_with_baseline
 from cxrlit.evaluation.compare.models import ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question
-from cxrlit.evaluation.measure.assessment import Assessment, Subject
+from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel
 from cxrlit.evaluation.measure.measure import measure
-from cxrlit.evaluation.report.comparison_section import draw_changes, show_comparison
+from cxrlit.evaluation.report.comparison_section import build_comparison_section, draw_changes
 from cxrlit.evaluation.report.section import Section
 from cxrlit.evaluation.report.table_cells import make_grid
 from cxrlit.html.figures import drawing, encode_png
@@ -29,7 +29,7 @@ def compare(question: Question | None = ASK, **changes: object) -> ComparisonRes
 
 def test_the_section_shows_every_number_and_the_answer() -> None:
     result = compare()
-    section = show_comparison(result, ["beware"])
+    section = build_comparison_section(result, ["beware"])
     assert (section.title, section.anchor, section.concerns) == ("Change from old", "comparison", ["beware"])
     assert section.paragraphs[:2] == [
         "By AUROC: did Nodule improve, was no other label harmed (a fall by more than 0.01) and did the macro rise?",
@@ -48,10 +48,10 @@ def test_the_section_shows_every_number_and_the_answer() -> None:
 
 
 def test_without_a_question_and_without_thresholds() -> None:
-    section = show_comparison(compare(None))
+    section = build_comparison_section(compare(None))
     assert len(section.paragraphs) == 1
     assert [table.caption for table in section.tables] == ["Change of AUROC", "Change of F1"]
-    alone = show_comparison(compare_predictions(BASE, GOOD, ("none", make_point()), n_replicates=60))
+    alone = build_comparison_section(compare_predictions(BASE, GOOD, ("none", make_point()), n_replicates=60))
     assert alone.notes == ["F1 is left out: baseline has no thresholds: none."]
     assert len(alone.pictures) == 1
 
@@ -67,7 +67,7 @@ def test_the_picture_has_a_row_for_each_label_also_where_there_is_nothing(questi
 
 
 def make_assessment(**changes: str) -> Assessment:
-    subject = Subject(**{"name": "new-2/best.ckpt", "data": "nih", "split_name": "official", **changes})
+    subject = EvaluatedModel(**{"name": "new-2/best.ckpt", "data": "nih", "split_name": "official", **changes})
     return Assessment(subject, make_point(), None, {"test": measure("test", GOOD, make_point(), 60)}, BASE.iloc[:0])
 
 
@@ -82,5 +82,5 @@ def test_an_assessment_beside_a_baseline(tmp_path: Path) -> None:
     assert len(concerns) == 1  # the thresholds were tuned elsewhere
     with pytest.raises(DataError, match="models are compared on one split"):
         compare_with_baseline(make_assessment(split_hash="ff"), tmp_path / "out", tmp_path / "old-1", None, 60, 0)
-    assert isinstance(show_comparison(result, concerns), Section)
+    assert isinstance(build_comparison_section(result, concerns), Section)
     assert [row.label for row in result.comparisons["f1"].labels] == list(LABELS)

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
 from cxrlit.config import Precision
-from cxrlit.evaluation.measure.assessment import Assessment, Subject, write_assessment
+from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel, write_assessment
 from cxrlit.evaluation.measure.measure import measure
-from cxrlit.evaluation.report.reliability_section import show_calibration
+from cxrlit.evaluation.report.reliability_section import build_calibration_section
 from cxrlit.evaluation.report.report import write_report
 from cxrlit.evaluation.report.section import Column, Image, Picture, Section, Table
 from cxrlit.evaluation.report.summary_section import summarise
@@ -295,7 +295,7 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
             table["target_Mass"] = np.float32(np.nan)
 
     if spoiled == "no validation":
-        assessment = make_assessment(("Mass",), ("test",), subject=Subject("theirs.csv", "theirs.csv", "", ""))
+        assessment = make_assessment(("Mass",), ("test",), subject=EvaluatedModel("theirs.csv", "theirs.csv", "", ""))
     elif spoiled == "one patient":
         assessment = make_assessment(("Mass",), n_images=40, n_patients=1)
     elif spoiled == "nothing known":
@@ -330,7 +330,7 @@ def test_macros_say_which_labels_are_not_calibrated_and_what_is_below_chance_is_
         tables["test"]["prob_Effusion"] = 1 - tables["test"]["prob_Effusion"]
 
     assessment = make_assessment(("Effusion", "Mass"), change=spoil)
-    macro = make_grid(show_calibration(assessment).tables[0]).rows[-1]
+    macro = make_grid(build_calibration_section(assessment).tables[0]).rows[-1]
     assert macro[0].text == "macro"
     assert "1 of 2 labels are calibrated, not Mass" in macro[-1].text
     below = f"below chance on test, with its whole interval: Effusion {assessment.final.value('auroc', 'Effusion'):.3f}"
@@ -380,7 +380,7 @@ def test_a_training_in_another_precision_is_a_sentence(capsys: pytest.CaptureFix
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     dropped = pd.DataFrame({"image": HOSTILE, "path": "x", "reason": [f"<u>{name}" for name in HOSTILE]})
-    subject = Subject(
+    subject = EvaluatedModel(
         "<b>bold</b>", "<u>data", "<i>split", "<s>hash", {f"<b>{name}": name for name in HOSTILE}, {"<b>": HOSTILE}
     )
     page, files = report(make_assessment(HOSTILE, subject=subject, dropped=dropped), tmp_path)
@@ -492,7 +492,7 @@ def test_a_browser_opens_the_page(tmp_path: Path, width: int) -> None:
     """No complaint about what the page may not load; nothing scrolls sideways, however long the names."""
     out = tmp_path / "out"
     report(
-        make_assessment(HOSTILE, subject=Subject("x" * 200, "y" * 200, "official", "4f1c2d9a8b7e")),
+        make_assessment(HOSTILE, subject=EvaluatedModel("x" * 200, "y" * 200, "official", "4f1c2d9a8b7e")),
         out,
         make_extra(tmp_path),
     )

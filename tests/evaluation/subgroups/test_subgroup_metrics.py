@@ -9,7 +9,7 @@ from scipy.special import expit, ndtri
 
 from cxrlit.evaluation.compare.changes import adjust_holm
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.subgroups_section import show_subgroups
+from cxrlit.evaluation.report.subgroups_section import build_subgroups_section
 from cxrlit.evaluation.subgroups.gaps import NO_GAP, OTHERS, describe_gaps
 from cxrlit.evaluation.subgroups.subgroup_metrics import (
     AT_THRESHOLD,
@@ -216,7 +216,7 @@ def test_what_is_flagged_is_said_in_words() -> None:
 
 
 def test_the_page_says_over_how_many_labels_a_macro_is_and_has_the_interval_of_the_sentence(found: Subgroups) -> None:
-    by_sex = show_subgroups(found, list(LABELS)).sections[0]
+    by_sex = build_subgroups_section(found, list(LABELS)).sections[0]
     metrics, gaps = by_sex.tables
     macros = metrics.frame[metrics.frame["label"].str.startswith("macro")]
     n_labels = pick(found.metrics, attribute="sex", metric="auroc", label="macro")["n_labels"].tolist()

@@ -17,7 +17,7 @@ from strangers import make_config, write
 from cxrlit.config import NIHData
 from cxrlit.core.errors import ConfigError, CXRLitError, DataError, LeakageError
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS
-from cxrlit.data.dataset import LoadedData, load_data
+from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.split import hash_split
 from cxrlit.evaluation.predictions import (
     list_labels,
@@ -563,7 +563,7 @@ def test_targets_in_every_form(tmp_path: Path, cell: str) -> None:
 
 
 @pytest.fixture
-def source() -> LoadedData:
+def source() -> SplitData:
     """What ``load_data`` gives, of six images."""
     images = [f"{name}.png" for name in "abcdef"]
     index = pd.DataFrame({"image": images, "patient": ["1", "1", "2", "3", "4", "5"]})
@@ -571,7 +571,7 @@ def source() -> LoadedData:
     index = index.assign(view=["PA", "AP"] * 3, age=np.arange(6, dtype=np.float32), Nodule=1.0, Mass=[0.0, 1] * 3)
     split = index[["source", "image", "patient"]].assign(split=["test", "test", "val", "test", "train", "train"])
     gone = pd.DataFrame({"source": "nih", "image": ["gone.png"], "path": "", "reason": "not on disk"})
-    return LoadedData(
+    return SplitData(
         sources=("nih",),
         labels=("Nodule", "Mass"),
         index=index[[*FIXED_COLUMNS, "Nodule", "Mass"]],
@@ -584,7 +584,7 @@ def source() -> LoadedData:
     )
 
 
-def test_labels_of_a_data_source(tmp_path: Path, source: LoadedData) -> None:
+def test_labels_of_a_data_source(tmp_path: Path, source: SplitData) -> None:
     path = write(tmp_path, *SCORES, "gone.png,0.5,0.5", "other.png,0.5,0.5")
     found = read_foreign(path, source, make_config())
     assert found.parts["test"].to_dict("list") == {
@@ -602,7 +602,7 @@ def test_labels_of_a_data_source(tmp_path: Path, source: LoadedData) -> None:
     assert hash_split(found.split) == source.split_hash
 
 
-def test_a_data_source_spells_and_orders_its_labels(tmp_path: Path, source: LoadedData) -> None:
+def test_a_data_source_spells_and_orders_its_labels(tmp_path: Path, source: SplitData) -> None:
     path = write(tmp_path, "image,hernia,MASS,nodule", *(f"{line},0.5" for line in SCORES[1:]))
     assert list_labels(read_foreign(path, source, make_config()).parts["test"]) == ["Nodule", "Mass"]
     path = write(tmp_path, "image,prob_Hernia,prob_MASS,prob_nodule", *(f"{line},0.5" for line in SCORES[1:]))
@@ -611,7 +611,7 @@ def test_a_data_source_spells_and_orders_its_labels(tmp_path: Path, source: Load
     assert found.notes[0] == "no targets for Hernia: the metrics stay blank"
 
 
-def test_a_data_source_and_settings_that_do_not_go_with_it(tmp_path: Path, source: LoadedData) -> None:
+def test_a_data_source_and_settings_that_do_not_go_with_it(tmp_path: Path, source: SplitData) -> None:
     path = write(tmp_path, *SCORES)
     with pytest.raises(ConfigError, match="patient=image, and nih says who the patients are"):
         read_foreign(path, source, make_config(patient="image"))
