@@ -54,8 +54,8 @@ def print_assessment(assessment: Assessment) -> None:
         say(
             f"{measured.part}: macro AUROC {format_metric(measured, 'auroc', 'macro')} over "
             f"{say_count(rows['n_labels'], 'label')}, "
-            f"F1 macro {format_metric(measured, 'f1', 'macro')} micro {format_metric(measured, 'f1', 'micro')} weighted "
-            f"{format_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
+            f"F1 macro {format_metric(measured, 'f1', 'macro')} micro {format_metric(measured, 'f1', 'micro')} "
+            f"weighted {format_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
             f"{say_count(measured.predictions['patient'].nunique(), 'patient')}"
         )
         for concern in filter(None, (describe_below_chance(measured), describe_worse_calibrated(measured))):
