@@ -30,14 +30,12 @@ from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import weigh_positives
 from cxrlit.model.module import CXRModule
 from cxrlit.model.sync_batch_norm import sync_batch_norms
-from cxrlit.training.callbacks import (
-    BestCheckpoint,
-    EpochReport,
-    FiniteLoss,
-    FreezeBatchNorm,
-    PhasedUnfreezing,
-    ResumeCheckpoint,
-)
+from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
+from cxrlit.training.callbacks.epoch_report import EpochReport
+from cxrlit.training.callbacks.finite_loss import FiniteLoss
+from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
+from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
+from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 from cxrlit.training.checkpoint import (
     CHECKPOINT_FORMAT,
     START_EPOCH,

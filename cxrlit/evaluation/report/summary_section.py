@@ -40,8 +40,8 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
     n_replicates = final.replicates["auroc"].n_replicates
     n_labels = int(find_row(final, "auroc")["n_labels"])
     decisions = (
-        f"at the fixed thresholds F1 is {format_metric(final, 'f1')} macro, {format_metric(final, 'f1', 'micro')} micro "
-        f"and {format_metric(final, 'f1', 'weighted')} weighted"
+        f"at the fixed thresholds F1 is {format_metric(final, 'f1')} macro, {format_metric(final, 'f1', 'micro')} "
+        f"micro and {format_metric(final, 'f1', 'weighted')} weighted"
         if not np.isnan(final.value("f1", "micro"))
         else "without thresholds there are no decisions"
     )
