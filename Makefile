@@ -5,7 +5,7 @@ READY := .venv/.ready
 # A process a core, a thread each: threads of several processes on the same cores slow each other down many times.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: train test test-all lint types bench-synthetic bench-plain bench-data bench-eval \
+.PHONY: train test test-all surface lint types bench-synthetic bench-plain bench-data bench-eval \
 	bench-localisation bench-kills bench-train bench-predict
 
 train: $(READY)  ## train on the embedded data and evaluate
@@ -16,6 +16,9 @@ test: $(READY)  ## the tests, without the slow ones
 
 test-all: $(READY)  ## the slow tests
 	$(PYTEST) -m slow
+
+surface: $(READY)  ## rewrite tests/surface.txt, what a user can see
+	OMP_NUM_THREADS=1 $(BIN)/python tests/surface.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
