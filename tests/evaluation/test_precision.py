@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cxrlit.metrics.classification import auroc, per_label
 from lab import QUICK, evaluate, pretend_bf16
 from tiny import REPO, run_command
 
-from cxrlit.commands.hydra_main import compose_defaults
 from cxrlit.config import EvaluateConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.evaluation.compare.inputs import find_concerns, read_side
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.validation.internal import load_internal
+from cxrlit.metrics.auroc import auroc
+from cxrlit.metrics.macro import per_label
 from cxrlit.training.checkpoint import read_checkpoint
 
 SAID = "Validation macro AUROC is"
@@ -95,11 +96,12 @@ def test_two_precisions_are_told_apart(frozen: Path, frozen_in_bf16: Path) -> No
 
 @pytest.mark.slow
 def test_of_a_trained_model_bf16_gives_the_auroc_of_fp32(tmp_path: Path) -> None:
-    """What has learnt something has logits that are apart: rounding exchanges few of their pairs."""
+    """Learnt logits are far apart, so that rounding exchanges few pairs; those of training images count, too."""
     outcome = run_command(
-        "train.py", "phase=scratch", "model.weights=none", "trainer.precision=fp32", "max_epochs=4", "img_size=32",
-        "batch_size=16", "data.n_patients=200", "data.image_px=64", "labels=[Effusion,Cardiomegaly,Infiltration]",
-        "logger=none", "trainer.num_workers=0", f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}",
+        "train.py", "phase=scratch", "model.weights=none", "trainer.precision=fp32", "max_epochs=10", "img_size=32",
+        "batch_size=16", "augment=none", "callbacks.early_stopping=null", "data.n_patients=100", "data.image_px=64",
+        "labels=[Effusion,Infiltration]", "logger=none", "trainer.num_workers=0",
+        f"runs_dir={tmp_path / 'runs'}", f"cache_dir={tmp_path / 'cache'}",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     [folder] = (tmp_path / "runs").glob("*/scratch-*/")
@@ -116,6 +118,6 @@ def test_of_a_trained_model_bf16_gives_the_auroc_of_fp32(tmp_path: Path) -> None
         made, targets = split_arrays(pd.concat(tables.values()))
         probs.append(made)
         areas.append(per_label(auroc, made, targets))
-    assert areas[0].min() > 0.6
+    assert areas[0].min() > 0.7
     assert 0 < np.abs(probs[0] - probs[1]).max() < 0.05
     assert np.abs(areas[0] - areas[1]).max() < 0.002
