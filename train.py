@@ -26,8 +26,8 @@ def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()
 
     result = train(config, callbacks)
     if config.evaluate:
-        machine = config.trainer.model_dump(include=set(MachineConfig.model_fields))
-        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "trainer": machine}
+        machine = {f"trainer.{key}": getattr(config.trainer, key) for key in MachineConfig.model_fields}
+        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, **machine}
         evaluate(compose_defaults("evaluate", CONFIG_DIR, EvaluateConfig, settings))
     return result
 
