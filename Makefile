@@ -20,9 +20,10 @@ test-all: $(READY)  ## the slow tests
 surface: $(READY)  ## rewrite tests/surface.txt, what a user can see
 	OMP_NUM_THREADS=1 $(BIN)/python tests/surface.py
 
-lint: $(READY)
+lint: $(READY)  ## style, and that imports go down the floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(READY)
 	$(BIN)/mypy
