@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from tiny import write_tree
 from torchvision.models import densenet121
 
 from cxrlit.config import NIHData
+from cxrlit.core.files import open_regular
 from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.sources.nih import read_labels
+from cxrlit.data.tables import csv_rows, open_table
 
 HEADER_V2020 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -161,3 +164,19 @@ def frozen_in_bf16(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: 
     for precision, name in (("fp32", "eval"), ("bf16", "eval-bf16")):
         evaluate(folder, folder / name, f"trainer.precision={precision}")
     return folder
+
+
+@pytest.fixture
+def table_opens(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The tables that are opened, in order; each is removed at once, so that nothing else can read it."""
+    opened = []
+
+    def open_and_remove(path: Path) -> BufferedReader:
+        opened.append(path)
+        file = open_regular(path)
+        path.unlink()
+        return file
+
+    for module in (csv_rows, open_table):
+        monkeypatch.setattr(module, "open_regular", open_and_remove)
+    return opened

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, LeakageError, name_some, say_count
 from cxrlit.data.index import KEY, PATIENT_KEY, name_rows, read_targets, sort_rows
-from cxrlit.data.tables.text_table import read_table
+from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 SPLITS = ("train", "val", "test")
@@ -125,8 +125,8 @@ def read_split_file(path: Path) -> pd.DataFrame:
         DataError: It cannot be read, or an image stands in it twice.
     """
     table = read_table(path, ("image", "split"))
-    check_unique(table["image"], path)
-    return table
+    check_unique(table.cells["image"], table)
+    return table.cells
 
 
 def check_split(split: pd.DataFrame, where: str = "split", several: bool = False) -> pd.DataFrame:

@@ -24,10 +24,11 @@ from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_csv
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.table import SEXES, read_ages
+from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
-from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.read_scores import narrow_probs, read_scores
+from cxrlit.data.tables.text_table import TextTable, show
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells
-from cxrlit.evaluation.third_party.read_scores import narrow_probs, read_scores
 from cxrlit.metrics.types import Floats
 
 PROB, TARGET = "prob_", "target_"
@@ -75,7 +76,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
         DataError: It is no table with ``image``, ``patient``, and a ``prob_`` and a ``target_`` column of each label;
             an image is nameless or stands in it twice; or a cell is not what it must be. The message names the lines.
     """
-    header = read_header(path)
+    with open_table(path) as table:
+        return read_open_predictions(table)
+
+
+def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
+    """Read predictions from a table that is open; raises what ``read_predictions`` does."""
+    path, header = opened.path, opened.header
     labels = [name.removeprefix(PROB) for name in header if name.startswith(PROB)]
     if not labels:
         there = name_some([show(name) for name in header if name], limit=12)
@@ -85,30 +92,31 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: the column {PROB}{show(min(unpaired))} is missing")
     check_labels(labels, path)
     probs, targets = ([f"{kind}{label}" for label in labels] for kind in (PROB, TARGET))
-    table = read_table(path, ("image", "patient", *probs, *targets), PEOPLE)
-    check_cells(path)
-    part = read_images(table["image"], path).to_frame().assign(patient=read_patients(table["patient"], path))
+    table = opened.read(("image", "patient", *probs, *targets), PEOPLE)
+    table.check_cells()
+    cells = table.cells
+    part = read_images(cells["image"], table).to_frame().assign(patient=read_patients(cells["patient"], table))
     for column, known in (("view", get_args(View)), ("sex", sorted(set(SEXES.values())))):
-        if column in table:
-            refuse_cells(~table[column].isin([*known, ""]), table[column], f"is none of {', '.join(known)}", path)
-            part[column] = table[column].where(table[column] != "")
-    if "age" in table:
-        part["age"] = read_ages(table["age"], path)
-    marks = read_marks(table, targets, {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}, path)
+        if column in cells:
+            refuse_cells(~cells[column].isin([*known, ""]), cells[column], f"is none of {', '.join(known)}", table)
+            part[column] = cells[column].where(cells[column] != "")
+    if "age" in cells:
+        part["age"] = read_ages(cells["age"], table)
+    marks = read_marks(cells, targets, {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}, table)
     part = pd.concat([part, pd.DataFrame(marks, columns=labels)], axis=1)
-    return make_predictions(part, labels, narrow_probs(read_scores(table, probs, path)))
+    return make_predictions(part, labels, narrow_probs(read_scores(table, probs)))
 
 
-def read_images(cells: pd.Series, path: Path) -> pd.Series:
+def read_images(cells: pd.Series, table: TextTable) -> pd.Series:
     """The column ``image``, as it is written.
 
     Raises:
         DataError: A name is blank, has characters that cannot be seen, or stands in it twice; the message names the
             lines.
     """
-    refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", path)
-    refuse_unseen(cells, path)
-    check_unique(cells, path)
+    refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", table)
+    refuse_unseen(cells, table)
+    check_unique(cells, table)
     return cells.rename("image")
 
 

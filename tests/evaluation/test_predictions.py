@@ -167,6 +167,13 @@ def test_what_somebody_changed_is_told_with_its_lines(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_the_table_is_read_once(tmp_path: Path, table_opens: list[Path]) -> None:
+    path = write(tmp_path, HEADER, *ROWS, "c.png,1,,,,0.75,2,,1")
+    with pytest.raises(DataError, match=r"line 4: prob_Nodule is 2, outside"):
+        read_predictions(path)
+    assert table_opens == [path]
+
+
 def test_a_spreadsheet_may_have_saved_it(tmp_path: Path) -> None:
     wanted = read_predictions(write(tmp_path, HEADER, *ROWS))
     text = "\ufeff" + "\r\n".join((HEADER, *ROWS)).replace(",1,0", ",1.0,0.0") + "\r\n"

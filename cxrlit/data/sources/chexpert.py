@@ -27,7 +27,8 @@ from cxrlit.core.labels import match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.text_table import TextTable, find_table, show
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
 
 TRAIN, VALID, TEST = ("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv")
@@ -103,19 +104,20 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     table = read_table(path, ("Path", *find_columns(labels)), OPTIONAL)
-    check_unique(table["Path"], path)
-    texts = table["Path"].tolist()
+    cells = table.cells
+    check_unique(cells["Path"], table)
+    texts = cells["Path"].tolist()
     pattern = re.compile(IMAGE_PATH)
     odd = [row for row, text in enumerate(texts) if not pattern.fullmatch(text)]
     if odd:
         raise DataError(
-            f"{path}, {say_lines(path, odd)}: {show(texts[odd[0]])!r} is no path of CheXpert's, such as "
+            f"{path}, {table.say_lines(odd)}: {show(texts[odd[0]])!r} is no path of CheXpert's, such as "
             "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg"
         )
     image_paths = ["/".join(text.split("/")[-4:]) for text in texts]
     images = [file.partition("/")[2].replace("/", "_") for file in image_paths]
-    blank = pd.Series("", index=table.index)
-    sex, age, side, view = (table.get(column, blank) for column in OPTIONAL)
+    blank = pd.Series("", index=cells.index)
+    sex, age, side, view = (cells.get(column, blank) for column in OPTIONAL)
     years = pd.to_numeric(age, errors="coerce")
     is_lateral = (side == "Lateral") | view.isin(["LL", "RL"]) | np.array(["_lateral." in image for image in images])
     return pd.DataFrame(
@@ -128,7 +130,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
             # All patients are adults; three rows have the age 0.
             "age": years.where((years > 0) & (years <= MAX_AGE)).astype("float32"),
             "sex": sex.map({"Male": "M", "Female": "F"}),
-            **read_mentions(table, labels, config, path),
+            **read_mentions(table, labels, config),
         }
     )
 
@@ -139,24 +141,21 @@ def find_columns(labels: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
 
 
-def read_mentions(
-    table: pd.DataFrame, labels: Sequence[str], config: MinedConfig, path: Path
-) -> dict[str, NDArray[np.float32]]:
+def read_mentions(table: TextTable, labels: Sequence[str], config: MinedConfig) -> dict[str, NDArray[np.float32]]:
     """(N,) targets of each label, from the columns of CheXpert's labeler.
 
     Args:
-        table: What ``read_table`` gave, with the columns of ``find_columns``.
+        table: With the columns of ``find_columns``.
         labels: The labels in use.
         config: What uncertain and unmentioned findings count as.
-        path: The table's file, for messages.
 
     Raises:
         DataError: A cell is none of 1, 0, -1 and blank; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     columns = find_columns(labels)
-    marks = dict(zip(columns, read_marks(table, columns, MARKS, path).T, strict=True))
-    values = np.full((len(table), len(labels)), np.nan, dtype=np.float32)
+    marks = dict(zip(columns, read_marks(table.cells, columns, MARKS, table).T, strict=True))
+    values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
     for column, findings in enumerate(match_findings(labels, FINDINGS, MEANINGS).values()):
         for finding in findings:
             values[:, column] = marks[finding]

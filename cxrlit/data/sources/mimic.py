@@ -20,7 +20,8 @@ from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import find_columns, read_mentions
-from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.text_table import find_table, show
 from cxrlit.data.tables.validate_cells import check_unique
 
 LABELERS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv")
@@ -80,10 +81,9 @@ def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.D
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     table = read_table(path, ("subject_id", "study_id", *find_columns(labels)))
-    check_unique(table["subject_id"] + "/" + table["study_id"], path)
-    return pd.DataFrame(
-        {"patient": table["subject_id"], "study": table["study_id"], **read_mentions(table, labels, config, path)}
-    )
+    patient, study = table.cells["subject_id"], table.cells["study_id"]
+    check_unique(patient + "/" + study, table)
+    return pd.DataFrame({"patient": patient, "study": study, **read_mentions(table, labels, config)})
 
 
 def read_images(path: Path) -> pd.DataFrame:
@@ -93,15 +93,16 @@ def read_images(path: Path) -> pd.DataFrame:
         DataError: It cannot be read, a column is missing, an id is not of MIMIC's form, or an image stands in it twice.
     """
     table = read_table(path, ("dicom_id", "subject_id", "study_id"), ("ViewPosition",))
-    check_unique(table["dicom_id"], path)
+    cells = table.cells
+    check_unique(cells["dicom_id"], table)
     forms = {"dicom_id": r"[0-9a-f-]+", "subject_id": r"\d{8}", "study_id": r"\d{8}"}
     for column, form in forms.items():
-        odd = ~table[column].str.fullmatch(form).to_numpy(dtype=bool)
+        odd = ~cells[column].str.fullmatch(form).to_numpy(dtype=bool)
         if odd.any():
             row = int(odd.argmax())
-            raise DataError(f"{path}, {say_lines(path, [row])}: {show(table[column][row])!r} is no {column} of MIMIC's")
-    dicom, subject, study = (table[column] for column in forms)
-    view = table.get("ViewPosition", pd.Series("", index=table.index))
+            raise DataError(f"{path}, {table.say_lines([row])}: {show(cells[column][row])!r} is no {column} of MIMIC's")
+    dicom, subject, study = (cells[column] for column in forms)
+    view = cells.get("ViewPosition", pd.Series("", index=cells.index))
     return pd.DataFrame(
         {
             "dicom": dicom,
@@ -121,11 +122,12 @@ def read_parts(path: Path) -> dict[str, str]:
         DataError: It cannot be read, a column is missing, a part is unknown, or an image stands in it twice.
     """
     table = read_table(path, ("dicom_id", "split"))
-    check_unique(table["dicom_id"], path)
-    parts = table["split"].map(PARTS)
+    cells = table.cells
+    check_unique(cells["dicom_id"], table)
+    parts = cells["split"].map(PARTS)
     if parts.isna().any():
         row = int(parts.isna().to_numpy().argmax())
         raise DataError(
-            f"{path}, {say_lines(path, [row])}: the part {show(table['split'][row])!r} is none of {', '.join(PARTS)}"
+            f"{path}, {table.say_lines([row])}: the part {show(cells['split'][row])!r} is none of {', '.join(PARTS)}"
         )
-    return dict(zip(table["dicom_id"].tolist(), parts.tolist(), strict=True))
+    return dict(zip(cells["dicom_id"].tolist(), parts.tolist(), strict=True))

@@ -19,7 +19,8 @@ from cxrlit.core.labels import NO_FINDING, match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.tables.text_table import find_table, read_table, say_lines
+from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.text_table import find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
@@ -84,8 +85,9 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         DataError: It cannot be read, a column is missing, a finding is unknown, or an image stands in it twice.
     """
     table = read_table(path, NEEDED, OPTIONAL)
-    check_unique(table["Image Index"], path)
-    findings = table["Finding Labels"]
+    cells = table.cells
+    check_unique(cells["Image Index"], table)
+    findings = cells["Finding Labels"]
     codes, texts = pd.factorize(findings)
     sets = [frozenset(text.split("|")) for text in texts]
     known = {*FINDINGS, NO_FINDING}
@@ -93,18 +95,18 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         if names - known:
             row = int((codes == code).argmax())
             raise DataError(
-                f"{path}, {say_lines(path, [row])}: unknown finding {name_some(sorted(names - known))!r}; "
+                f"{path}, {table.say_lines([row])}: unknown finding {name_some(sorted(names - known))!r}; "
                 f"the table's findings are {', '.join(sorted(known))}"
             )
     meanings = match_findings(labels, known, MEANINGS)
     present = [[float(not names.isdisjoint(meanings[label])) for label in labels] for names in sets]
     targets = np.array(present, dtype=np.float32)
     targets[:, [not meanings[label] for label in labels]] = np.nan
-    optional = {name: table[name] if name in table else pd.Series("", index=table.index) for name in OPTIONAL}
-    patient_codes, patients = pd.factorize(table["Patient ID"])
+    optional = {name: cells[name] if name in cells else pd.Series("", index=cells.index) for name in OPTIONAL}
+    patient_codes, patients = pd.factorize(cells["Patient ID"])
     return pd.DataFrame(
         {
-            "image": table["Image Index"],
+            "image": cells["Image Index"],
             "patient": pd.Series(patients.str.replace(r"^0+(?=\d)", "", regex=True).to_numpy()[patient_codes]),
             **dict(zip(labels, targets[codes].T, strict=True)),
             "age": _read_age(optional["Patient Age"]),
@@ -172,15 +174,16 @@ def read_boxes(path: Path) -> pd.DataFrame:
     """
     columns = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
     table = read_table(path, columns)
-    numbers = table[list(columns[2:])].apply(pd.to_numeric, errors="coerce")
+    cells = table.cells
+    numbers = cells[list(columns[2:])].apply(pd.to_numeric, errors="coerce")
     x, y, width, height = (numbers[column].to_numpy(np.float64) for column in columns[2:])
     inside = (x >= 0) & (y >= 0) & (width > 0) & (height > 0) & (x + width <= BOX_PX) & (y + height <= BOX_PX)
     if not inside.all():
         row = int((~inside).argmax())
-        raise DataError(f"{path}, {say_lines(path, [row])}: not a box inside {BOX_PX} x {BOX_PX} pixels")
-    label = table["Finding Label"].replace({alias: names[0] for alias, names in MEANINGS.items()})
+        raise DataError(f"{path}, {table.say_lines([row])}: not a box inside {BOX_PX} x {BOX_PX} pixels")
+    label = cells["Finding Label"].replace({alias: names[0] for alias, names in MEANINGS.items()})
     return pd.DataFrame(
-        {"image": table["Image Index"], "label": label, "x": x, "y": y, "width": width, "height": height}
+        {"image": cells["Image Index"], "label": label, "x": x, "y": y, "width": width, "height": height}
     )
 
 

@@ -23,8 +23,9 @@ from cxrlit.core.labels import match_findings, simplify_name
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.patient_ids import refuse_spellings
-from cxrlit.data.tables.text_table import find_table, read_table, say_lines, show
+from cxrlit.data.tables.text_table import TextTable, find_table, show
 from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",)
@@ -119,31 +120,32 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         DataError: It cannot be read, a column is missing, a cell cannot be understood, or an image stands in it twice.
     """
     table = read_table(path, NEEDED, OPTIONAL)
-    check_unique(table["ImageID"], path)
-    _check_form(table["ImageID"], r"[\w-]+\.png", path)
+    cells = table.cells
+    check_unique(cells["ImageID"], table)
+    _check_form(cells["ImageID"], r"[\w-]+\.png", table)
     # A spreadsheet rounds these numbers of up to 39 digits, and makes one patient of many.
-    _check_form(table["PatientID"].where(~table["PatientID"].isin(MISSING), "0"), r"\d+", path)
-    refuse_spellings(table["PatientID"], path)
+    _check_form(cells["PatientID"].where(~cells["PatientID"].isin(MISSING), "0"), r"\d+", table)
+    refuse_spellings(cells["PatientID"], table)
     folder, study, date, birth, sex, projection = (
-        table.get(column, pd.Series("", index=table.index)) for column in OPTIONAL
+        cells.get(column, pd.Series("", index=cells.index)) for column in OPTIONAL
     )
-    codes, texts = pd.factorize(table["Labels"])
+    codes, texts = pd.factorize(cells["Labels"])
     terms = [_read_terms(text) for text in texts]
     if None in terms:
         row = int((codes == terms.index(None)).argmax())
-        raise DataError(f"{path}, {say_lines(path, [row])}: {show(texts[terms.index(None)])!r} is no list of labels")
+        raise DataError(f"{path}, {table.say_lines([row])}: {show(texts[terms.index(None)])!r} is no list of labels")
     sets = [frozenset(names or ()) for names in terms]
     meanings = match_findings(labels, sorted(set().union(*sets)), MEANINGS)
     targets = {label: np.array([_read_target(names, label, meanings[label]) for names in sets]) for label in labels}
-    reason = pd.Series(np.array([_find_reason(names) for names in sets], dtype=object)[codes], index=table.index)
+    reason = pd.Series(np.array([_find_reason(names) for names in sets], dtype=object)[codes], index=cells.index)
     reason = reason.mask((reason == "") & (projection == "EXCLUDE"), SAID_EXCLUDE)
-    reason = reason.mask((reason == "") & table["PatientID"].isin(MISSING), NO_PATIENT)
+    reason = reason.mask((reason == "") & cells["PatientID"].isin(MISSING), NO_PATIENT)
     years = pd.to_numeric(date.str[:4], errors="coerce") - pd.to_numeric(birth, errors="coerce")
     return pd.DataFrame(
         {
-            "image": table["ImageID"],
+            "image": cells["ImageID"],
             "folder": folder.where(folder.str.fullmatch(r"\d+"), ""),
-            "patient": join_patients(table["PatientID"], study),
+            "patient": join_patients(cells["PatientID"], study),
             "study": study.where(~study.isin(MISSING)),
             "view": projection.map(VIEWS),
             "age": years.where((years >= 0) & (years <= MAX_AGE)).astype("float32"),
@@ -196,8 +198,10 @@ def _read_target(names: frozenset[str], label: str, findings: Sequence[str]) -> 
     return np.nan if not names.isdisjoint((*OPEN_TERMS, *OPEN_FOR.get(simplify_name(label), ()))) else 0
 
 
-def _check_form(cells: pd.Series, form: str, path: Path) -> None:
+def _check_form(cells: pd.Series, form: str, table: TextTable) -> None:
     odd = ~cells.str.fullmatch(form).to_numpy(dtype=bool)
     if odd.any():
         row = int(odd.argmax())
-        raise DataError(f"{path}, {say_lines(path, [row])}: {show(cells[row])!r} is no {cells.name} of PadChest's")
+        raise DataError(
+            f"{table.path}, {table.say_lines([row])}: {show(cells[row])!r} is no {cells.name} of PadChest's"
+        )

@@ -18,8 +18,9 @@ from cxrlit.core.labels import match_findings, simplify_name
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
-from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.text_table import TextTable, show
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells, settle_uncertain
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -58,35 +59,36 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
         raise ConfigError(f"data.table={path}: a table's name ends with one of {', '.join(ENDS)}")
     if not path.is_file():
         raise DataError(f"data.table={path}: there is no such file")
-    _check_config(config, labels, path)
 
     columns = config.columns
-    marks = {} if columns.findings is not None else find_columns(config, labels, path)
-    named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
-    wanted = [name for name in (*named, columns.findings, *marks.values()) if name is not None]
-    table = read_table(path, wanted)
-    check_cells(path)
+    with open_table(path) as opened:
+        _check_config(config, labels, opened)
+        marks = {} if columns.findings is not None else find_columns(config, labels, opened)
+        named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
+        table = opened.read([name for name in (*named, columns.findings, *marks.values()) if name is not None])
+    table.check_cells()
+    cells = table.cells
 
-    index = pd.DataFrame({"image_path": read_paths(table[columns.image], Path(config.root or path.parent), path)})
+    index = pd.DataFrame({"image_path": read_paths(cells[columns.image], Path(config.root or path.parent), table)})
     index["image"] = name_images(index["image_path"])
-    check_unique(index["image_path"], path)
-    check_unique(index["image"], path)  # a/b.png and a_b.png
-    index["patient"] = index["image"] if columns.patient is None else read_patients(table[columns.patient], path)
-    index["study"] = None if columns.study is None else table[columns.study].where(table[columns.study] != "")
-    index["view"] = None if columns.view is None else read_names(table[columns.view], VIEWS, path)
-    index["age"] = np.nan if columns.age is None else read_ages(table[columns.age], path)
-    index["sex"] = None if columns.sex is None else read_names(table[columns.sex], SEXES, path)
+    check_unique(index["image_path"], table)
+    check_unique(index["image"], table)  # a/b.png and a_b.png
+    index["patient"] = index["image"] if columns.patient is None else read_patients(cells[columns.patient], table)
+    index["study"] = None if columns.study is None else cells[columns.study].where(cells[columns.study] != "")
+    index["view"] = None if columns.view is None else read_names(cells[columns.view], VIEWS, path)
+    index["age"] = np.nan if columns.age is None else read_ages(cells[columns.age], table)
+    index["sex"] = None if columns.sex is None else read_names(cells[columns.sex], SEXES, path)
     if columns.findings is None:
-        targets = read_columns(table, marks, config, labels, path)
+        targets = read_columns(table, marks, config, labels)
     else:
-        targets = read_findings(table[columns.findings], config.separator, labels, path)
+        targets = read_findings(cells[columns.findings], config.separator, labels, path)
     index = pd.concat([index, pd.DataFrame(targets, columns=list(labels), index=index.index)], axis=1)
     if columns.split is not None:
-        parts = dict(zip(index["image"].tolist(), read_parts(table[columns.split], path), strict=True))
+        parts = dict(zip(index["image"].tolist(), read_parts(cells[columns.split], table), strict=True))
 
     index, dropped = attach_files(index, ([file] for file in index["image_path"].tolist()), files)
     if index.empty:
-        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+        raise DataError(f"{path}: none of its {len(cells)} images can be used: {dropped['reason'].iloc[0]}")
     index = check_index(index, labels, config.name, str(path))
     official = None
     if columns.split is not None:
@@ -94,7 +96,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     return Source(name=config.name, index=index, dropped=dropped, official=official)
 
 
-def find_columns(config: TableConfig, labels: Sequence[str], path: Path) -> dict[str, str]:
+def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -> dict[str, str]:
     """The column of each label: as the config says, else the one of the same name; labels without one are left out.
 
     Raises:
@@ -102,7 +104,7 @@ def find_columns(config: TableConfig, labels: Sequence[str], path: Path) -> dict
     """
     if config.columns.labels is not None:
         return {label: column for label, column in config.columns.labels.items() if label in labels}
-    header = read_header(path)
+    path, header = table.path, table.header
     found = {label: [name for name in header if simplify_name(name) == simplify_name(label)] for label in labels}
     for label, names in found.items():
         if len(names) > 1:
@@ -117,7 +119,7 @@ def find_columns(config: TableConfig, labels: Sequence[str], path: Path) -> dict
 
 
 def read_columns(
-    table: pd.DataFrame, marks: Mapping[str, str], config: TableConfig, labels: Sequence[str], path: Path
+    table: TextTable, marks: Mapping[str, str], config: TableConfig, labels: Sequence[str]
 ) -> NDArray[np.float32]:
     """(N, L) targets from a column of 1, 0 and blank for each label; unknown for a label without one.
 
@@ -125,17 +127,17 @@ def read_columns(
         DataError: A cell is neither, nor ``uncertain_value``; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
-    values = np.full((len(table), len(labels)), np.nan, dtype=np.float32)
+    values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
     uncertain = np.zeros(values.shape, dtype=bool)
     meaning = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "": np.nan}
     for label, column in marks.items():
-        cells = table[column].str.lower()
+        cells = table.cells[column].str.lower()
         texts = {text for text in cells.unique() if text not in meaning and _is_number(text, config.uncertain_value)}
         if config.uncertain_value is None:
             odd = cells.isin([text for text in cells.unique() if text not in meaning and NUMBER.fullmatch(text)])
             fault = "is neither 1 nor 0: if that number means uncertain, say data.uncertain_value={}"
-            refuse_cells(odd, table[column], fault.format(cells[odd].iloc[0] if odd.any() else ""), path)
-        numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), path)
+            refuse_cells(odd, table.cells[column], fault.format(cells[odd].iloc[0] if odd.any() else ""), table)
+        numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), table)
         values[:, labels.index(label)] = numbers[:, 0]
         uncertain[:, labels.index(label)] = cells.isin(texts)
     return settle_uncertain(values, uncertain, labels, config.uncertain)
@@ -162,7 +164,7 @@ def read_findings(cells: pd.Series, separator: str, labels: Sequence[str], path:
     return np.array(values, dtype=np.float32)[codes]
 
 
-def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
+def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
     """Paths below the root, with ``/``.
 
     Raises:
@@ -180,8 +182,8 @@ def read_paths(cells: pd.Series, root: Path, path: Path) -> pd.Series:
         | paths.str.endswith(("/", "/.")) | (paths == "."),
     }  # fmt: skip
     for fault, odd in faults.items():
-        refuse_cells(odd, cells, fault, path)
-    refuse_unseen(cells, path)
+        refuse_cells(odd, cells, fault, table)
+    refuse_unseen(cells, table)
     return paths
 
 
@@ -210,7 +212,7 @@ def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Ser
     return names
 
 
-def read_ages(cells: pd.Series, path: Path) -> pd.Series:
+def read_ages(cells: pd.Series, table: TextTable) -> pd.Series:
     """Years, from ``58``, ``58.5`` or ``058Y``; missing where blank.
 
     Raises:
@@ -218,28 +220,28 @@ def read_ages(cells: pd.Series, path: Path) -> pd.Series:
     """
     years = pd.to_numeric(cells.str.replace(r"(?<=\d)[Yy]$", "", regex=True), errors="coerce")
     fault = f"is no age from 0 to {MAX_AGE} years: correct it, or leave the cell blank"
-    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, fault, path)
+    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, fault, table)
     return years
 
 
-def read_parts(cells: pd.Series, path: Path) -> list[str]:
+def read_parts(cells: pd.Series, table: TextTable) -> list[str]:
     """The part of each row: train, val or test; ``train_val`` for train where no row is val.
 
     Raises:
         DataError: One is none of them; the message names the line.
     """
     parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
-    refuse_cells(parts.isna(), cells, "is no part of a split: train, val or test", path)
+    refuse_cells(parts.isna(), cells, "is no part of a split: train, val or test", table)
     return parts.tolist() if (parts == "val").any() else parts.replace("train", "train_val").tolist()
 
 
-def _check_config(config: TableConfig, labels: Sequence[str], path: Path) -> None:
+def _check_config(config: TableConfig, labels: Sequence[str], table: OpenTable) -> None:
     """The config says who the patients are and where the labels are, each once."""
     columns = config.columns
     if columns.patient is None and config.patient is None:
         raise DataError(
-            f"{path}: no column says which images are of the same patient, so no split can keep patients apart: name "
-            f"it with data.columns.patient (the columns are {name_some([show(name) for name in read_header(path)], 12)}"
+            f"{table.path}: no column says which images are of the same patient, so no split can keep patients apart: "
+            f"name it with data.columns.patient (the columns are {name_some([show(name) for name in table.header], 12)}"
             "), or say data.patient=image to take every image for a patient of its own"
         )
     if columns.patient is not None and config.patient is not None:

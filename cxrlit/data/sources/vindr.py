@@ -30,7 +30,8 @@ from cxrlit.core.labels import match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.tables.text_table import find_table, read_header, read_table, say_lines, show
+from cxrlit.data.tables.open_table import open_table, read_table
+from cxrlit.data.tables.text_table import TextTable, find_table, show
 from cxrlit.data.tables.validate_cells import check_unique, read_marks
 
 PHYSIONET_TRAIN, PHYSIONET_TEST = "annotations/image_labels_train.csv", "annotations/image_labels_test.csv"
@@ -100,14 +101,17 @@ def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd
     Raises:
         DataError: It cannot be read, a cell is not 0 or 1, or a reader has two rows for an image.
     """
-    known = [name for name in read_header(path) if name not in {"image_id", "rad_id"}]
-    meanings = match_findings(labels, known, {label: names for label, names in MEANINGS.items() if names[0] in known})
-    columns = list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
-    table = read_table(path, ("image_id", *columns), ("rad_id",))
-    _check_ids(table["image_id"], path)
-    check_unique(table["image_id"] + " of " + table["rad_id"] if "rad_id" in table else table["image_id"], path)
-    marks = dict(zip(columns, read_marks(table, columns, MARKS, path).T, strict=True))
-    codes, images = pd.factorize(table["image_id"])
+    with open_table(path) as opened:
+        known = [name for name in opened.header if name not in {"image_id", "rad_id"}]
+        aliases = {label: names for label, names in MEANINGS.items() if names[0] in known}
+        meanings = match_findings(labels, known, aliases)
+        columns = list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
+        table = opened.read(("image_id", *columns), ("rad_id",))
+    cells = table.cells
+    _check_ids(cells["image_id"], table)
+    check_unique(cells["image_id"] + " of " + cells["rad_id"] if "rad_id" in cells else cells["image_id"], table)
+    marks = dict(zip(columns, read_marks(cells, columns, MARKS, table).T, strict=True))
+    codes, images = pd.factorize(cells["image_id"])
     votes = {finding: np.bincount(codes, weights=marks[finding]) for finding in columns}
     return settle_votes(images, np.bincount(codes), votes, meanings, config)
 
@@ -119,17 +123,18 @@ def read_kaggle(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.Da
         DataError: It cannot be read, or a finding is unknown.
     """
     table = read_table(path, ("image_id", "class_name", "rad_id"))
-    _check_ids(table["image_id"], path)
-    unknown = ~table["class_name"].isin(KAGGLE_FINDINGS).to_numpy()
+    cells = table.cells
+    _check_ids(cells["image_id"], table)
+    unknown = ~cells["class_name"].isin(KAGGLE_FINDINGS).to_numpy()
     if unknown.any():
         row = int(unknown.argmax())
         raise DataError(
-            f"{path}, {say_lines(path, [row])}: unknown finding {show(table['class_name'][row])!r}; "
+            f"{path}, {table.say_lines([row])}: unknown finding {show(cells['class_name'][row])!r}; "
             f"the table's findings are {', '.join(KAGGLE_FINDINGS)}"
         )
     meanings = match_findings(labels, KAGGLE_FINDINGS, MEANINGS)
-    codes, images = pd.factorize(table["image_id"])
-    opinions = table.assign(code=codes).drop_duplicates(["code", "rad_id", "class_name"])
+    codes, images = pd.factorize(cells["image_id"])
+    opinions = cells.assign(code=codes).drop_duplicates(["code", "rad_id", "class_name"])
     readers = opinions.drop_duplicates(["code", "rad_id"])
     votes = {
         finding: np.bincount(opinions.loc[opinions["class_name"] == finding, "code"], minlength=len(images))
@@ -162,8 +167,8 @@ def settle_votes(
     return pd.DataFrame({"patient": images, **targets})
 
 
-def _check_ids(ids: pd.Series, path: Path) -> None:
+def _check_ids(ids: pd.Series, table: TextTable) -> None:
     odd = ~ids.str.fullmatch(r"[\w-]+").to_numpy(dtype=bool)
     if odd.any():
         row = int(odd.argmax())
-        raise DataError(f"{path}, {say_lines(path, [row])}: {show(ids[row])!r} is no image_id of VinDr-CXR's")
+        raise DataError(f"{table.path}, {table.say_lines([row])}: {show(ids[row])!r} is no image_id of VinDr-CXR's")

@@ -5,12 +5,11 @@ import sys
 import unicodedata
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 
 from cxrlit.core.errors import DataError
-from cxrlit.data.tables.text_table import say_lines, show
+from cxrlit.data.tables.text_table import TextTable, show
 from cxrlit.data.tables.validate_cells import refuse_cells
 
 NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.ASCII | re.MULTILINE)
@@ -22,19 +21,19 @@ POINT = "\x00"
 SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])0+(?=\d)", re.ASCII)
 
 
-def read_patients(cells: pd.Series, path: Path) -> pd.Series:
+def read_patients(cells: pd.Series, table: TextTable) -> pd.Series:
     """The patients as they are written.
 
     Raises:
         DataError: One is blank, cannot be seen, or is spelled in two ways; the message names the lines.
     """
-    refuse_cells(cells == "", cells, "is blank: every image needs a patient", path)
-    refuse_unseen(cells, path)
-    refuse_spellings(cells, path)
+    refuse_cells(cells == "", cells, "is blank: every image needs a patient", table)
+    refuse_unseen(cells, table)
+    refuse_spellings(cells, table)
     return cells
 
 
-def refuse_unseen(cells: pd.Series, path: Path) -> None:
+def refuse_unseen(cells: pd.Series, table: TextTable) -> None:
     """No name holds a character that cannot be seen, or that looks like a space and is another.
 
     Raises:
@@ -45,10 +44,10 @@ def refuse_unseen(cells: pd.Series, path: Path) -> None:
     odd = ~cells.map(str.isprintable).astype(bool)
     unseen = next(character for character in cells[odd].iloc[0] if not character.isprintable())
     name = unicodedata.name(unseen, "a control character").lower()
-    refuse_cells(odd, cells, f"holds U+{ord(unseen):04X} ({name}): take it out", path)
+    refuse_cells(odd, cells, f"holds U+{ord(unseen):04X} ({name}): take it out", table)
 
 
-def refuse_spellings(cells: pd.Series, path: Path) -> None:
+def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
     """No two names that differ are the same patient's, as far as ``key_patients`` can tell.
 
     Raises:
@@ -62,8 +61,8 @@ def refuse_spellings(cells: pd.Series, path: Path) -> None:
     both = names[keys == keys[again].iloc[0]].tolist()[:2]
     rows = [int((cells == name).to_numpy().argmax()) for name in both]
     raise DataError(
-        f"{path}, {say_lines(path, rows)}: {show(str(cells.name))} is {' and '.join(map(show, both))}: write each "
-        "patient in one way, so that none can stand in two parts of a split"
+        f"{table.path}, {table.say_lines(rows)}: {show(str(cells.name))} is {' and '.join(map(show, both))}: "
+        "write each patient in one way, so that none can stand in two parts of a split"
     )
 
 

@@ -1,7 +1,6 @@
 """What the cells of a table may hold: refused where they hold something else, with their lines; read as numbers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,15 @@ from numpy.typing import NDArray
 
 from cxrlit.config import Uncertain
 from cxrlit.core.errors import ConfigError, DataError, say_count
-from cxrlit.data.tables.text_table import say_lines, show
+from cxrlit.data.tables.text_table import TextTable, show
 
 
-def check_unique(names: pd.Series, path: Path) -> None:
+def check_unique(names: pd.Series, table: TextTable) -> None:
     """No image stands in a table twice.
+
+    Args:
+        names: (N,) of the images.
+        table: Where they stand.
 
     Raises:
         DataError: One does; the message names the lines.
@@ -23,21 +26,21 @@ def check_unique(names: pd.Series, path: Path) -> None:
     if not again.any():
         return
     first = names[again].iloc[0]
-    lines = say_lines(path, np.flatnonzero((names == first).to_numpy()))
+    lines = table.say_lines(np.flatnonzero((names == first).to_numpy()))
     raise DataError(
-        f"{path}: {say_count(names[again].nunique(), 'image stands', 'images stand')} "
+        f"{table.path}: {say_count(names[again].nunique(), 'image stands', 'images stand')} "
         f"in it twice ({show(first)} in {lines}): keep one row"
     )
 
 
-def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: str, path: Path) -> None:
+def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: str, table: TextTable) -> None:
     """Stop at the cells of a column that are odd.
 
     Args:
         odd: (N,) which are.
-        cells: The column, as ``read_table`` gave it.
+        cells: (N,) the column.
         fault: What is wrong with them: "is no age".
-        path: The table's file.
+        table: The table.
 
     Raises:
         DataError: One is; the message names the lines and shows the first.
@@ -45,17 +48,19 @@ def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: st
     rows = np.flatnonzero(np.asarray(odd, dtype=bool))
     if len(rows):
         name, example = show(str(cells.name)), show(cells.iloc[rows[0]])
-        raise DataError(f"{path}, {say_lines(path, rows)}: {name} {example!r} {fault}")
+        raise DataError(f"{table.path}, {table.say_lines(rows)}: {name} {example!r} {fault}")
 
 
-def read_marks(table: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, float], path: Path) -> NDArray[Any]:
+def read_marks(
+    cells: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, float], table: TextTable
+) -> NDArray[Any]:
     """Columns of marks such as ``1.0``, ``-1.0`` and blank as numbers.
 
     Args:
-        table: What ``read_table`` gave.
+        cells: The cells of the table, or what was made of them.
         columns: The C columns.
         marks: The number of each text that may stand in them.
-        path: The table's file, for the message.
+        table: The table, for the message.
 
     Returns:
         (N, C) float32.
@@ -63,14 +68,14 @@ def read_marks(table: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, 
     Raises:
         DataError: Another text stands in one of them; the message names the line.
     """
-    numbers = np.empty((len(table), len(columns)), dtype=np.float32)
+    numbers = np.empty((len(cells), len(columns)), dtype=np.float32)
     for column, name in enumerate(columns):
-        codes, texts = pd.factorize(table[name])
+        codes, texts = pd.factorize(cells[name])
         odd = [text for text in texts if text not in marks]
         if odd:
-            row = int((table[name] == odd[0]).to_numpy().argmax())
+            row = int((cells[name] == odd[0]).to_numpy().argmax())
             may = ", ".join(text or "blank" for text in marks)
-            raise DataError(f"{path}, {say_lines(path, [row])}: {name} is {show(odd[0])!r}; it may be {may}")
+            raise DataError(f"{table.path}, {table.say_lines([row])}: {name} is {show(odd[0])!r}; it may be {may}")
         numbers[:, column] = np.array([marks[text] for text in texts], dtype=np.float32)[codes]
     return numbers
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.core.errors import CheckpointError, DataError, first_line, name_some, say_count
-from cxrlit.data.tables.text_table import read_header
-from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_predictions, split_arrays
+from cxrlit.data.tables.open_table import open_table
+from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
 from cxrlit.training.checkpoint import read_checkpoint
 
@@ -68,8 +68,12 @@ def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
         DataError: There is nothing of that kind, or it cannot be read.
     """
     file = _find_predictions(path.expanduser(), part)
-    if "split" in read_header(file):
-        raise DataError(f"{file}: it has a column split: run python evaluate.py predictions={file}, and compare that")
+    with open_table(file) as table:
+        if "split" in table.header:
+            raise DataError(
+                f"{file}: it has a column split: run python evaluate.py predictions={file}, and compare that"
+            )
+        predictions = read_open_predictions(table)
     origin = _read_origin(file)
     is_evaluation = origin is not None
     beside = file.parent / THRESHOLDS
@@ -85,7 +89,7 @@ def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
     return Side(
         path=file,
         name=name or file.name,
-        predictions=read_predictions(file),
+        predictions=predictions,
         is_evaluation=is_evaluation,
         thresholds=thresholds,
         point=point,

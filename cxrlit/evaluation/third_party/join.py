@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import DataError, name_some, say_count
 from cxrlit.data.split import check_patients_apart
+from cxrlit.data.tables.read_scores import narrow_probs
 from cxrlit.data.tables.text_table import show
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.evaluation.third_party.read_scores import narrow_probs
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "without .0": lambda name: name.removesuffix(".0"),

@@ -1,7 +1,7 @@
 """Predictions of any program, and what is true of their images, read from tables. ``join.py`` joins the two."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,14 @@ from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_names, read_parts
+from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients
-from cxrlit.data.tables.text_table import check_cells, read_header, read_table, show
+from cxrlit.data.tables.read_scores import read_scores
+from cxrlit.data.tables.text_table import TextTable, show
 from cxrlit.data.tables.validate_cells import read_marks
 from cxrlit.evaluation.predictions import PEOPLE, read_images, split_arrays
 from cxrlit.evaluation.third_party.columns import find_labels, find_roles
 from cxrlit.evaluation.third_party.join import Facts, JoinedPredictions, join_predictions
-from cxrlit.evaluation.third_party.read_scores import read_scores
 
 
 def read_foreign(predictions: Path, labels: Path | SplitData | None, config: PredictionsConfig) -> JoinedPredictions:
@@ -35,31 +36,36 @@ def read_foreign(predictions: Path, labels: Path | SplitData | None, config: Pre
         LeakageError: A patient stands in two parts.
         ConfigError: The config contradicts itself or the tables.
     """
-    table = labels if isinstance(labels, Path) else None
-    headers = {path: read_header(path) for path in (predictions, table) if path is not None}
-    roles = find_roles(headers, config.columns)
-    others = {path: [name for name in header if name not in roles[path].values()] for path, header in headers.items()}
-    of_source = labels.labels if isinstance(labels, SplitData) else ()
-    found = find_labels(
-        predictions, others[predictions], table, others[table] if table is not None else of_source, config.columns
-    )
-    _check_patients(headers, roles, labels, config)
-    notes = list(found.notes)
-    own_targets, true_targets = ({}, found.targets) if found.in_labels else (found.targets, {})
-    scores = list(found.scores.values())
-    cells = _read_cells(predictions, [*roles[predictions].values(), *scores, *own_targets.values()])
-    own = _read_people(cells, roles[predictions], predictions, notes)
-    with _explain(found.is_told):
-        probs = read_scores(cells, scores, predictions, config.scores)
-        own = own.join(_read_marks(cells, own_targets, predictions, notes))
-    truth = None
-    if isinstance(labels, SplitData):
-        truth = _take_facts(labels, true_targets)
-    elif table is not None:
-        cells = _read_cells(table, [*roles[table].values(), *true_targets.values()])
-        people = _read_people(cells, roles[table], table, notes)
+    truth_path = labels if isinstance(labels, Path) else None
+    with ExitStack() as stack:
+        paths = dict.fromkeys(path for path in (predictions, truth_path) if path is not None)
+        opened = {path: stack.enter_context(open_table(path)) for path in paths}
+        headers = {path: table.header for path, table in opened.items()}
+        roles = find_roles(headers, config.columns)
+        others = {path: [name for name in headers[path] if name not in roles[path].values()] for path in paths}
+        of_source = labels.labels if isinstance(labels, SplitData) else ()
+        names = of_source if truth_path is None else others[truth_path]
+        found = find_labels(predictions, others[predictions], truth_path, names, config.columns)
+        _check_patients(headers, roles, labels, config)
+        notes = list(found.notes)
+        own_targets, true_targets = ({}, found.targets) if found.in_labels else (found.targets, {})
+        scores, same = list(found.scores.values()), truth_path == predictions
+        targets = found.targets if same else own_targets
+        table = _read_cells(opened[predictions], [*roles[predictions].values(), *scores, *targets.values()])
+        own = _read_people(table, roles[predictions], notes)
         with _explain(found.is_told):
-            truth = Facts(str(table), people.join(_read_marks(cells, true_targets, table, notes)).set_index("image"))
+            probs = read_scores(table, scores, config.scores)
+            own = own.join(_read_marks(table, own_targets, notes))
+        truth = None
+        if isinstance(labels, SplitData):
+            truth = _take_facts(labels, true_targets)
+        elif truth_path is not None:
+            if not same:
+                table = _read_cells(opened[truth_path], [*roles[truth_path].values(), *true_targets.values()])
+            people = _read_people(table, roles[truth_path], notes)
+            with _explain(found.is_told):
+                people = people.join(_read_marks(table, true_targets, notes))
+            truth = Facts(str(truth_path), people.set_index("image"))
     own_facts = Facts(str(predictions), own.set_index("image"))
     joined = join_predictions(own_facts, probs, list(found.scores), truth, config)
     if not found.is_told:
@@ -100,48 +106,50 @@ def _check_patients(
         )
 
 
-def _read_cells(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = read_table(path, columns)
-    check_cells(path)
-    return table
+def _read_cells(table: OpenTable, columns: Sequence[str]) -> TextTable:
+    cells = table.read(columns)
+    cells.check_cells()
+    return cells
 
 
-def _read_people(table: pd.DataFrame, roles: Mapping[str, str], path: Path, notes: list[str]) -> pd.DataFrame:
+def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
     """``image`` and what the table has of patient, split, view, age and sex."""
-    people = read_images(table[roles["image"]], path).to_frame()
+    people = read_images(table.cells[roles["image"]], table).to_frame()
     if "patient" in roles:
-        people["patient"] = read_patients(table[roles["patient"]], path)
+        people["patient"] = read_patients(table.cells[roles["patient"]], table)
     if "split" in roles:  # where no row validates, validation is not carved out of what another program trained on
-        parts = read_parts(table[roles["split"]], path)
+        parts = read_parts(table.cells[roles["split"]], table)
         people["split"] = ["train" if part == "train_val" else part for part in parts]
     for role, known in (("view", VIEWS), ("sex", SEXES)):
         if role in roles:
-            cells = table[roles[role]]
-            people[role] = read_names(cells, known, path)
+            cells = table.cells[roles[role]]
+            people[role] = read_names(cells, known, table.path)
             n_unknown = int((people[role].isna() & (cells != "")).sum())
             if n_unknown:
-                notes.append(f"{path}: {n_unknown} cells of {show(roles[role])} are not understood: {role} unknown")
+                odd = f"{n_unknown} cells of {show(roles[role])} are not understood"
+                notes.append(f"{table.path}: {odd}: {role} unknown")
     if "age" in roles:
-        people["age"] = read_ages(table[roles["age"]], path)
+        people["age"] = read_ages(table.cells[roles["age"]], table)
     return people
 
 
-def _read_marks(table: pd.DataFrame, columns: Mapping[str, str], path: Path, notes: list[str]) -> pd.DataFrame:
+def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
     """The targets of each label, from cells of 1, 0, blank and -1, however the numbers are written.
 
     Raises:
         DataError: There is another cell, or targets are 1 and -1 alone: is -1 absent, or uncertain?
     """
     marks = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "-1": -1.0, "": np.nan}
-    cells = pd.DataFrame({column: _simplify_marks(table[column]) for column in columns.values()}, index=table.index)
-    values = read_marks(cells, [str(name) for name in cells], marks, path)
+    texts = table.cells
+    cells = pd.DataFrame({column: _simplify_marks(texts[column]) for column in columns.values()}, index=texts.index)
+    values = read_marks(cells, [str(name) for name in cells], marks, table)
     n_uncertain = np.count_nonzero(values == -1)
     if n_uncertain and not (values == 0).any():
-        raise DataError(f"{path}: {n_uncertain} targets are -1 and none is 0: if -1 means absent, write 0")
+        raise DataError(f"{table.path}: {n_uncertain} targets are -1 and none is 0: if -1 means absent, write 0")
     if n_uncertain:
-        notes.append(f"{path}: {n_uncertain} targets are -1, which is uncertain: they are taken for unknown")
+        notes.append(f"{table.path}: {n_uncertain} targets are -1, which is uncertain: they are taken for unknown")
     values[values == -1] = np.nan
-    return pd.DataFrame(values, columns=list(columns), index=table.index)
+    return pd.DataFrame(values, columns=list(columns), index=texts.index)
 
 
 def _simplify_marks(cells: pd.Series) -> pd.Series:

@@ -397,6 +397,29 @@ def test_an_encoding_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) ->
     assert read(write(tmp_path, *rows)).index["image"].tolist() == ["a.png", "é.png"]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("", ""), ""),
+        (("male,0,", "male,0,,1"), "line 3: it has 9 cells and the header 8"),
+        (("b.png", "a.png"), "1 image stands in it twice (a.png in lines 2, 3)"),
+        (("b.png", "../b.png"), "line 3: image '../b.png' is not in data.root"),
+    ],
+)
+def test_the_table_is_read_once(plain: Path, table_opens: list[Path], change: tuple[str, str], message: str) -> None:
+    if message:
+        plain.write_text(plain.read_text().replace(*change))
+        assert message in refuse(plain, columns=COLUMNS)
+    else:
+        assert len(read(plain, columns=COLUMNS).index) == 3
+    assert table_opens == [plain]
+
+
+def test_a_table_without_a_column_of_patients_is_read_once(plain: Path, table_opens: list[Path]) -> None:
+    assert "the columns are image, patient, study" in refuse(plain, columns={"patient": None})
+    assert table_opens == [plain]
+
+
 def test_no_image_at_all_is_an_error(plain: Path) -> None:
     with pytest.raises(DataError, match=r"table\.csv: none of its 3 images can be used: not on disk"):
         read(plain, DiskFiles(plain.parent))

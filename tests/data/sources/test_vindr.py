@@ -30,6 +30,12 @@ def read(root: Path, files: ImageFiles | None = None, labels: tuple[str, ...] = 
     return read_vindr(config, files or EveryFile(), labels)
 
 
+def test_each_table_is_read_once(tmp_path: Path, table_opens: list[Path]) -> None:
+    write_vindr_tree(tmp_path, save=None)
+    read(tmp_path)
+    assert table_opens == [tmp_path / TRAIN, tmp_path / TEST]
+
+
 @pytest.mark.parametrize("suffix", [".dicom", ".dcm", ".png", ".jpg", ".jpeg"])
 @pytest.mark.parametrize("form", ["physionet", "kaggle"])
 def test_both_forms_and_all_kinds_of_files(tmp_path: Path, form: str, suffix: str) -> None:

@@ -11,15 +11,10 @@ import pytest
 
 from cxrlit.core.errors import ConfigError, CXRLitError, DataError
 from cxrlit.core.labels import LABELS
-from cxrlit.data.tables.text_table import (
-    MAX_LINE,
-    MAX_ROWS,
-    check_cells,
-    find_table,
-    read_header,
-    read_table,
-    say_lines,
-)
+from cxrlit.data.tables import csv_rows, open_table
+from cxrlit.data.tables.csv_rows import MAX_LINE
+from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.text_table import MAX_ROWS, find_table
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
 
 PLAIN = b"image,split\na.png,train\nb.png,test\n"
@@ -30,10 +25,16 @@ def write(folder: Path, content: bytes, name: str = "table.csv") -> Path:
     return folder / name
 
 
+def read_header(path: Path) -> list[str]:
+    with open_table.open_table(path) as table:
+        return table.header
+
+
 @pytest.mark.parametrize(("line", "name"), [(b"a,b\n", "table.csv.gz"), (b"a\tb\r", "table.tsv"), (b"\n", "t.csv")])
 def test_too_many_rows_are_not_read(tmp_path: Path, line: bytes, name: str) -> None:
     block = line * 2**16 + b"\n"
-    content = b"image,split\n" + block * (MAX_ROWS // 2**16 + 1)
+    separator = b"\t" if name.endswith("tsv") else b","
+    content = b"image" + separator + b"split\n" + block * (MAX_ROWS // 2**16 + 1)
     path = write(tmp_path, gzip.compress(content, 1) if name.endswith("gz") else content, name)
     with pytest.raises(DataError, match=r"it has more than 10,000,000 lines: that is no label table$"):
         read_table(path, ("image", "split"))
@@ -58,9 +59,9 @@ def test_too_many_rows_are_not_read(tmp_path: Path, line: bytes, name: str) -> N
 def test_forms_of_one_table(tmp_path: Path, content: bytes, name: str) -> None:
     path = write(tmp_path, content, name)
     assert read_header(path) == ["image", "split"]
-    table = read_table(path, ("image",), ("split", "absent"))
-    assert table.to_dict("list") == {"image": ["a.png", "b.png"], "split": ["train", "test"]}
-    assert read_table(path, ("split",)).columns.tolist() == ["split"]
+    cells = read_table(path, ("image",), ("split", "absent")).cells
+    assert cells.to_dict("list") == {"image": ["a.png", "b.png"], "split": ["train", "test"]}
+    assert read_table(path, ("split",)).cells.columns.tolist() == ["split"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,8 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(tmp_path: Path) -> 
 
 def test_cells_are_text_whatever_they_look_like(tmp_path: Path) -> None:
     path = write(tmp_path, b"image,n\nNA,007\nnan,1e5\n,\n")
-    assert read_table(path, ("image", "n")).to_dict("list") == {"image": ["NA", "nan", ""], "n": ["007", "1e5", ""]}
+    cells = read_table(path, ("image", "n")).cells
+    assert cells.to_dict("list") == {"image": ["NA", "nan", ""], "n": ["007", "1e5", ""]}
 
 
 @pytest.mark.parametrize(
@@ -147,43 +149,103 @@ def test_a_folder_is_no_table(tmp_path: Path) -> None:
 
 def test_lines_count_blank_ones_and_cells_that_span_several(tmp_path: Path) -> None:
     path = write(tmp_path, b'image,text\n\na,"one\ntwo"\n  \nb,x\nc,y\n')
-    assert read_table(path, ("image",))["image"].tolist() == ["a", "b", "c"]
-    assert say_lines(path, [0]) == "line 3"
-    assert say_lines(path, [1, 2]) == "lines 6, 7"
-    assert say_lines(path, np.array([2])) == "line 7"
+    table = read_table(path, ("image",))
+    assert table.cells["image"].tolist() == ["a", "b", "c"]
+    assert table.say_lines([0]) == "line 3"
+    assert table.say_lines([1, 2]) == "lines 6, 7"
+    assert table.say_lines(np.array([2])) == "line 7"
+
+
+LINES = b'image,text\n\na,x\nb,"one\ntwo"\n \t\nc,\xc3\xa9\nd,x\n"e\n",x\nf,"\r\n"\n\n\ng,x\nh,x\ni,x'
+"""Rows that begin in lines 3, 4, 7, 8, 9, 11, 15, 16 and 17."""
+
+
+@pytest.mark.parametrize("n_bytes", [1, 2, 3, 5, 8, 13, 21, 34, 2**18])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_are_the_same_wherever_the_reading_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, n_bytes: int
+) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", n_bytes)
+    content = LINES.replace(b"\r\n", b"\n").replace(b"\n", end)
+    table = read_table(write(tmp_path, content), ("image", "text"))
+    assert table.cells["image"].tolist() == list("abcdefghi")
+    assert [table.say_lines([row]) for row in range(9)] == [f"line {n}" for n in (3, 4, 7, 8, 9, 11, 15, 16, 17)]
+    table.check_cells()
+    for row, line in (("d,x", 8), ("h,x", 16)):
+        content = LINES.replace(row.encode(), b"y").replace(b"\r\n", b"\n").replace(b"\n", end)
+        with pytest.raises(DataError, match=rf"line {line}: it has 1 cells and the header 2: put a cell"):
+            read_table(write(tmp_path, content), ("image",)).check_cells()
+
+
+def test_a_line_of_two_quotation_marks_is_a_row(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, b'image\n\na\n""\n" "\nb\n'), ("image",))
+    assert table.cells["image"].tolist() == ["a", "", "", "b"]
+    assert table.say_lines(range(4)) == "lines 3, 4, 5, 6"
+
+
+def test_a_row_that_pandas_passes_over_is_missed(tmp_path: Path) -> None:
+    """It takes the first comma behind a blank line that ends in a carriage return for the end of that line."""
+    path = write(tmp_path, b"image,n\ra,1\r\r,\rc,3\r")
+    with pytest.raises(
+        DataError, match=r"of 3 rows pandas sees 2: end lines with a line feed, and take out blank ones$"
+    ):
+        read_table(path, ("image", "n"))
+
+
+@pytest.mark.parametrize("cell", ["x" * 131073, f'"{"x" * 131073}"'])
+def test_a_cell_that_no_label_table_has(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path, f"image,text\na,b\nc,{cell}\n".encode())
+    with pytest.raises(DataError, match=r"line 3: field larger than field limit \(131072\)$"):
+        read_table(path, ("image",))
+
+
+def test_a_table_is_opened_once_and_still_names_its_lines(tmp_path: Path, table_opens: list[Path]) -> None:
+    paths = [
+        write(tmp_path, b'image,n\n\na,"1\n"\nb,2,3\n'),
+        write(tmp_path, b"image\tn\n\na\t1\n\nb\n", "t.tsv"),
+        write(tmp_path, gzip.compress(b"image,n\n\n\na,1\nb,2,3\n"), "t.csv.gz"),
+    ]
+    for path in paths:
+        with open_table.open_table(path) as opened:
+            assert opened.header == ["image", "n"]
+            table = opened.read(["image"])
+        assert table.say_lines([1]) == "line 5"
+        with pytest.raises(DataError, match=r"line 5: it has \d cells and the header 2"):
+            table.check_cells()
+    assert table_opens == paths
 
 
 def test_lines_that_are_not_named_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path, b"image\n" + b"".join(b"%d\n" % row for row in range(3000)))
-    assert say_lines(path, range(1, 3000)) == "lines 3, 4, 5, 6, 7 and 2994 more"
+    assert read_table(path, ("image",)).say_lines(range(1, 3000)) == "lines 3, 4, 5, 6, 7 and 2994 more"
 
 
 def test_images_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, b"image\nb\na\n\nc\na\nc\na\n")
+    table = read_table(path, ("image",))
     with pytest.raises(DataError, match=r"2 images stand in it twice \(a in lines 3, 6, 8\): keep one row"):
-        check_unique(read_table(path, ("image",))["image"], path)
-    check_unique(pd.Series(["a", "b"]), path)
+        check_unique(table.cells["image"], table)
+    check_unique(pd.Series(["a", "b"]), table)
 
 
 @pytest.mark.parametrize(("row", "line"), [("b", 3), ("b,1,2", 3), ("b,1,", None), ('"b,c",1', None)])
 def test_cells_that_are_too_many_or_too_few(tmp_path: Path, row: str, line: int | None) -> None:
-    path = write(tmp_path, f"image,Mass\na,1\n{row}\n".encode())
+    table = read_table(write(tmp_path, f"image,Mass\na,1\n{row}\n".encode()), ("image",))
     if line is None:
-        check_cells(path)
+        table.check_cells()
     else:
         with pytest.raises(DataError, match=rf"line {line}: it has \d cells and the header 2"):
-            check_cells(path)
+            table.check_cells()
 
 
 def test_marks_are_numbers_and_nothing_else(tmp_path: Path) -> None:
     path = write(tmp_path, b"a,b\n1.0,-1.0\n,0.0\n")
     marks = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan}
-    np.testing.assert_array_equal(
-        read_marks(read_table(path, ("a", "b")), ("b", "a"), marks, path), [[-1, 1], [0, np.nan]]
-    )
-    write(tmp_path, b"a,b\n1.0,-1.0\n,2\n")
+    table = read_table(path, ("a", "b"))
+    np.testing.assert_array_equal(read_marks(table.cells, ("b", "a"), marks, table), [[-1, 1], [0, np.nan]])
+    table = read_table(write(tmp_path, b"a,b\n1.0,-1.0\n,2\n"), ("a", "b"))
     with pytest.raises(DataError, match=r"line 3: b is '2'; it may be 1\.0, 0\.0, -1\.0, blank"):
-        read_marks(read_table(path, ("a", "b")), ("a", "b"), marks, path)
+        read_marks(table.cells, ("a", "b"), marks, table)
 
 
 def test_the_rule_for_uncertain_targets() -> None:
@@ -217,13 +279,13 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     assert read_header(path)[:4] == ["image", "n", "x", "y"]
     table = read_table(path, ("image", "n", "x"), ("y", "absent"))
-    assert table.to_dict("list") == {
+    assert table.cells.to_dict("list") == {
         "image": ["a.png", "b.png", ""],
         "n": ["1", "0", "1"],
         "x": ["1.0", "", "0.5"],
         "y": ["True", "False", ""],
     }
-    assert say_lines(path, [2]) == "row 3"
+    assert table.say_lines([2]) == "row 3"
     with pytest.raises(DataError, match="the column z is missing"):
         read_table(path, ("z",))
     for content in (b"", b"PAR1", path.read_bytes()[:-20], b"x" * 100):
@@ -235,6 +297,15 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
         read_table(write(tmp_path, bytes(damaged), "damaged.parquet"), ("image",))
     except CXRLitError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
+
+
+def test_a_parquet_table_is_opened_once(tmp_path: Path, table_opens: list[Path]) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "table.parquet"
+    pd.DataFrame({"image": ["a", "b"], "n": [1, 2]}).to_parquet(path)
+    table = read_table(path, ("n", "image"))
+    assert table.cells.to_dict("list") == {"n": ["1", "2"], "image": ["a", "b"]}
+    assert table_opens == [path]
 
 
 def test_parquet_without_pyarrow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,12 @@ def test_a_phase_folder_its_evaluation_and_a_file_of_it_are_the_same(phase: Path
         assert side.predictions["image"].tolist() == TABLE["image"].tolist()
 
 
+def test_predictions_are_read_once(phase: Path, table_opens: list[Path]) -> None:
+    file = phase / "eval" / "predictions_test.csv"
+    assert len(read_side(file, "test").predictions) == len(TABLE)
+    assert table_opens == [file]
+
+
 def test_the_summary_says_more_of_the_predictions_than_the_thresholds_do(phase: Path) -> None:
     """Thresholds may have been given, and be another model's."""
     row = {"split": "test", "split_name": "grouped", "split_hash": "ffff", "checkpoint": "highres-9/last.ckpt"}

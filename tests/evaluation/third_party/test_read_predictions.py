@@ -49,6 +49,20 @@ def read(
     return read_foreign(write(folder, *scores), labels, make_config(**changes))
 
 
+def test_each_table_is_read_once(tmp_path: Path, table_opens: list[Path]) -> None:
+    assert set(read(tmp_path).parts) == {"val", "test"}
+    assert table_opens == [tmp_path / "predictions.csv", tmp_path / "labels.csv"]
+
+
+def test_a_table_that_is_named_twice_is_read_once(tmp_path: Path, table_opens: list[Path]) -> None:
+    path = write(tmp_path, "image,patient,prob_Mass,target_Mass", "a.png,1,0.5,1", "b.png,2,0.25,0")
+    twice = read_foreign(path, path, make_config())
+    assert table_opens == [path]
+    write(tmp_path, "image,patient,prob_Mass,target_Mass", "a.png,1,0.5,1", "b.png,2,0.25,0")
+    once = read_foreign(path, None, make_config())
+    pd.testing.assert_frame_equal(twice.parts["test"], once.parts["test"])
+
+
 def refuse(folder: Path, scores: Sequence[str] = SCORES, truth: Sequence[str] | None = TRUTH, /, **changes: Any) -> str:
     """The message of the error, which is one line of a reasonable length."""
     with pytest.raises(CXRLitError) as caught:

@@ -1,7 +1,6 @@
 """Cells of scores as probs: every number as it is written, or a message that names the line."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from scipy.special import expit
 
 from cxrlit.config.evaluate import Scores
 from cxrlit.core.errors import DataError
-from cxrlit.data.tables.text_table import say_lines, show
+from cxrlit.data.tables.text_table import TextTable, show
 from cxrlit.data.tables.validate_cells import refuse_cells
 from cxrlit.metrics.types import Floats
 
@@ -18,13 +17,12 @@ ROUNDING = 0.01
 """How far beyond 0 or 1 a number may be the rounding of a prob; it is refused all the same."""
 
 
-def read_scores(table: pd.DataFrame, columns: Sequence[str], path: Path, kind: Scores = "probs") -> NDArray[np.float64]:
+def read_scores(table: TextTable, columns: Sequence[str], kind: Scores = "probs") -> NDArray[np.float64]:
     """Columns of scores as probs.
 
     Args:
-        table: What ``read_table`` gave.
+        table: The table.
         columns: The L columns.
-        path: The table's file, for messages.
         kind: What the file has: probs, logits, or percent.
 
     Returns:
@@ -34,8 +32,8 @@ def read_scores(table: pd.DataFrame, columns: Sequence[str], path: Path, kind: S
         DataError: A cell is blank or no finite number, or the scores are not of that kind; the message names the
             column, the lines, and the setting that would do.
     """
-    scores = np.stack([_read_numbers(table[column], path) for column in columns], axis=1)
-    _check_kind(scores, columns, path, kind)
+    scores = np.stack([_read_numbers(table.cells[column], table) for column in columns], axis=1)
+    _check_kind(scores, columns, table, kind)
     if kind == "probs":
         return scores
     probs = np.empty_like(scores)
@@ -60,13 +58,13 @@ def narrow_probs(probs: NDArray[np.float64]) -> Floats:
     return narrow if all(float(f"{rounded:.9g}") == prob for rounded, prob in pairs) else probs
 
 
-def _read_numbers(cells: pd.Series, path: Path) -> NDArray[np.float64]:
+def _read_numbers(cells: pd.Series, table: TextTable) -> NDArray[np.float64]:
     """Correctly rounded, as Python reads them: a reader that is off by a bit would make ties, or undo them."""
     fault = "is blank: every image needs a score of every label; predict it, or take out the row and say missing=drop"
-    refuse_cells(cells == "", cells, fault, path)
+    refuse_cells(cells == "", cells, fault, table)
     texts = cells.tolist()
     numbers = np.array([_to_number(text) for text in texts])
-    refuse_cells(~np.isfinite(numbers), cells, "is no finite number; decimals are written with a point", path)
+    refuse_cells(~np.isfinite(numbers), cells, "is no finite number; decimals are written with a point", table)
     return numbers
 
 
@@ -77,7 +75,7 @@ def _to_number(text: str) -> float:
         return np.nan
 
 
-def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], path: Path, kind: Scores) -> None:
+def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], table: TextTable, kind: Scores) -> None:
     """The scores may be what they are said to be.
 
     Raises:
@@ -86,7 +84,9 @@ def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], path: Path,
     highest = 100 if kind == "percent" else 1
     outside = (scores < 0) | (scores > highest)
     if kind != "probs" and not ((scores < 0) | (scores > 1)).any():
-        raise DataError(f"{path}: scores={kind}, and all of them are in [0, 1]: these are probs, drop scores={kind}")
+        raise DataError(
+            f"{table.path}: scores={kind}, and all of them are in [0, 1]: these are probs, drop scores={kind}"
+        )
     if kind == "logits" or not outside.any():
         return
     column = int(np.flatnonzero(outside.any(axis=0))[0])
@@ -99,7 +99,7 @@ def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], path: Path,
     else:
         remedy = f"all are in [{low:g}, {high:g}]: if they are logits, say scores=logits"
     raise DataError(
-        f"{path}, {say_lines(path, rows)}: {show(columns[column])} is {scores[rows[0], column]:.9g}, outside "
+        f"{table.path}, {table.say_lines(rows)}: {show(columns[column])} is {scores[rows[0], column]:.9g}, outside "
         f"[0, {highest}]; {remedy}"
     )
 

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from cxrlit.config.evaluate import Scores
 from cxrlit.core.errors import DataError
-from cxrlit.evaluation.third_party.read_scores import narrow_probs, read_scores
+from cxrlit.data.tables.read_scores import narrow_probs, read_scores
+from cxrlit.data.tables.text_table import TextTable
 from cxrlit.metrics.auroc import auroc
 
 EXAMPLES = settings(max_examples=100, deadline=None)
 LOGITS = st.floats(-1e4, 1e4, allow_nan=False) | st.sampled_from([0.0, 37.0, 38.0, 40.0, 800.0, -750.0, -800.0, 1e300])
 
 
-def read(cells: list[str], kind: Scores = "probs", path: Path = Path("absent.parquet")) -> list[float]:
-    """Of one column; rows of Parquet need no file to be named."""
-    return read_scores(pd.DataFrame({"p": cells}, dtype=str), ["p"], path, kind)[:, 0].tolist()
+def read(cells: list[str], kind: Scores = "probs") -> list[float]:
+    """Of one column."""
+    table = TextTable(Path("scores.csv"), pd.DataFrame({"p": cells}, dtype=str), range(1, len(cells) + 1), unit="row")
+    return read_scores(table, ["p"], kind)[:, 0].tolist()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))

@@ -1,0 +1,271 @@
+"""CSV and TSV in one pass: bytes to checked text, text to columns, and on the way the line of each row."""
+
+import codecs
+import csv
+import gzip
+import itertools
+import zlib
+from array import array
+from collections.abc import Generator, Iterator, Sequence
+from io import BufferedReader, StringIO, TextIOBase
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.core.errors import DataError, first_line
+from cxrlit.core.files import open_regular
+from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, show
+
+MAX_LINE = 2**20
+"""Bytes of a line at most. A longer one is no label table: nobody's memory is spent on finding out."""
+
+MAX_UNPACKED = 2**32
+"""Bytes of a table at most, unpacked."""
+
+CHUNK = 2**18
+"""Bytes that are read at once."""
+
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+
+def find_separator(path: Path) -> str:
+    """What separates the columns of a file: its name says it."""
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
+def read_text(path: Path) -> Generator[str, None, None]:
+    """The text of a file in pieces of whole lines, without a byte-order mark.
+
+    Raises:
+        DataError: It cannot be read, is no UTF-8, or has lines or a size that no label table has.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    line, size, tail = 1, 0, 0  # number of the line that is being read, bytes read, bytes of that line
+    n_returns = 0  # which end a row for pandas
+    rest = ""  # the text of that line
+    try:
+        with open_regular(path) as packed:
+            file: gzip.GzipFile | BufferedReader = packed
+            if path.suffix.lower() == ".gz":
+                file = gzip.GzipFile(fileobj=packed)
+            for chunk in iter(lambda: file.read(CHUNK), b""):
+                size += len(chunk)
+                if b"\0" in chunk:
+                    line += chunk[: chunk.index(b"\0")].count(b"\n")
+                    raise DataError(f"{path}, line {line}: there is a NUL byte: save the table as text in UTF-8")
+                if size > MAX_UNPACKED:
+                    raise DataError(f"{path}: it has more than {MAX_UNPACKED >> 30} GiB: that is no label table")
+                try:
+                    text = decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    line += error.object[: error.start].count(b"\n")
+                    raise DataError(f"{path}, line {line}: it is not UTF-8 text: save it as UTF-8") from None
+                first = chunk.find(b"\n")
+                if tail + (len(chunk) if first < 0 else first) > MAX_LINE:
+                    raise DataError(f"{path}, line {line}: it has more than {MAX_LINE} bytes: that is no label table")
+                tail = tail + len(chunk) if first < 0 else len(chunk) - chunk.rfind(b"\n") - 1
+                line += chunk.count(b"\n")
+                n_returns += chunk.count(b"\r")
+                if max(line, n_returns) > MAX_ROWS:
+                    raise DataError(f"{path}: it has more than {MAX_ROWS:,} lines: that is no label table")
+                lines, end, begun = text.rpartition("\n")
+                if end:
+                    yield rest + lines + end
+                    rest = ""
+                rest += begun
+            if decoder.getstate()[0]:
+                raise DataError(f"{path}, line {line}: it is not UTF-8 text: it ends within a character")
+            if rest:
+                yield rest
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: it cannot be read: {show(first_line(error))}") from None
+
+
+def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], Iterator[str]]:
+    """The names of the columns, none where no line has text; and the pieces again, from the first on.
+
+    Raises:
+        DataError: It is no CSV.
+    """
+    parsed: list[str] = []
+    header = next((record.cells for record in _parse_records(pieces, parsed, path)), [])
+    return [name.strip() for name in header], itertools.chain(parsed, pieces)
+
+
+def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequence[str]) -> TextTable:
+    """Columns of a text. A row that is too short is filled up, one that is too long is cut.
+
+    Args:
+        path: The file; its name says what separates the columns.
+        pieces: The text, from the header on.
+        n_columns: Columns of the header.
+        columns: Those to read.
+
+    Raises:
+        DataError: It is no CSV; the message names the line.
+    """
+    rows = _RowFinder(path, n_columns)
+    try:
+        table = pd.read_csv(
+            _Feed(rows.watch(pieces)),
+            dtype=str,
+            index_col=False,
+            usecols=lambda column: column.strip() in columns,
+            keep_default_na=False,
+            sep=find_separator(path),
+        )
+    except (ValueError, pd.errors.ParserError) as error:
+        if "EOF inside string" in str(error):
+            line = rows.lines[-1]
+            raise DataError(f"{path}, line {line}: a quotation mark is opened there and never closed") from None
+        raise DataError(f"{path}: it cannot be read as a CSV table: {show(first_line(error))}") from None
+    cells = pd.DataFrame({str(name).strip(): strip_cells(column) for name, column in table.items()})
+    n_rows = len(rows.lines) - 1
+    if len(cells) != n_rows:
+        raise DataError(
+            f"{path}: it cannot be read as a CSV table: of {n_rows} rows pandas sees {len(cells)}: end lines with a "
+            "line feed, and take out blank ones"
+        )
+    return TextTable(path, cells, rows.lines[1:], uneven=rows.uneven)
+
+
+def strip_cells(column: pd.Series) -> pd.Series:
+    """Texts without white space around them."""
+    texts = column.tolist()
+    stripped = list(map(str.strip, texts))
+    return column if stripped == texts else pd.Series(stripped, index=column.index, dtype=column.dtype)
+
+
+class _Feed(TextIOBase):
+    """Pieces of text as a file for pandas, which reads it once."""
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int | None = -1, /) -> str:
+        """The next piece, whatever its size; empty behind the last."""
+        return next(self._pieces, "")
+
+
+class _RowFinder:
+    """Finds rows in text that passes by: where each begins, and the first that is uneven.
+
+    Attributes:
+        lines: The line where each row begins, from 1; the first is that of the header.
+        uneven: As in ``TextTable``.
+    """
+
+    def __init__(self, path: Path, n_columns: int) -> None:
+        self.path, self.n_columns = path, n_columns
+        self.lines = array("i")
+        self.uneven: str | None = None
+
+    def watch(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Yield the pieces as they come."""
+        line = 1
+        for piece in pieces:
+            starts = self._find_plain_rows(piece)
+            if starts is not None:
+                self.lines.extend((starts + line).tolist())
+                line += piece.count("\n")
+                yield piece
+            else:
+                parsed: list[str] = []
+                line = self._parse(itertools.chain([piece], pieces), parsed, line)
+                yield from parsed
+
+    def _find_plain_rows(self, piece: str) -> NDArray[np.int64] | None:
+        """The line of each row, from 0, if every row has all its cells and quotes are where they belong; else None.
+
+        Most pieces are like that, and a CSV reader would take ten times as long.
+        """
+        returns = "\r" in piece and piece.count("\r") > piece.count("\r\n")  # which end a row, too
+        if self.n_columns == 1 or returns or not piece.endswith("\n"):
+            return None
+        octets, separator = np.frombuffer(piece.encode(), dtype=np.uint8), ord(find_separator(self.path))
+        is_end = octets == ord("\n")
+        marks, quotes = np.flatnonzero(is_end | (octets == separator)), np.flatnonzero(octets == ord('"'))
+        if len(quotes):
+            before, after = octets[quotes[::2] - 1], octets[quotes[1::2] + 1]
+            outside = [separator, *b'\r\n"']  # a quote beside a quote is one in a cell
+            if len(quotes) % 2 or not np.isin(np.concatenate([before, after]), outside).all():
+                return None
+            marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+        if len(marks) % self.n_columns:
+            return None
+        rows = marks.reshape(-1, self.n_columns)
+        is_uneven = (is_end[rows] != (np.arange(self.n_columns) == self.n_columns - 1)).any()
+        if is_uneven or np.diff(rows[:, -1], prepend=-1).max() > csv.field_size_limit():
+            return None
+        ends = np.flatnonzero(is_end)
+        if len(ends) == len(rows):
+            return np.arange(len(rows))
+        return np.searchsorted(ends, np.concatenate([[-1], rows[:-1, -1]]), side="right")
+
+    def _parse(self, pieces: Iterator[str], parsed: list[str], line: int) -> int:
+        """Parse pieces up to the first that ends with a row; the number of the next line."""
+        for record in _parse_records(pieces, parsed, self.path, line):
+            cells, line = record.cells, record.following
+            self.lines.append(record.line)
+            if self.uneven is None and (len(cells) < self.n_columns or any(cells[self.n_columns :])):
+                self.uneven = (
+                    f"{self.path}, line {record.line}: it has {len(cells)} cells and the header {self.n_columns}: "
+                    "put a cell that holds a separator into quotes"
+                )
+            if record.ends_piece:
+                break
+        return line
+
+
+class _Record(NamedTuple):
+    """A row as a CSV reader sees it.
+
+    Attributes:
+        line: The line where it begins.
+        following: The line behind it.
+        cells: Its cells.
+        ends_piece: Whether the piece of text ends with it.
+    """
+
+    line: int
+    following: int
+    cells: list[str]
+    ends_piece: bool
+
+
+def _parse_records(pieces: Iterator[str], parsed: list[str], path: Path, line: int = 1) -> Iterator[_Record]:
+    """The records of a text; a blank line is none, as for pandas.
+
+    Args:
+        pieces: The text.
+        parsed: Receives the pieces that were needed.
+        path: The file.
+        line: Number of the first line.
+
+    Raises:
+        DataError: It is no CSV; the message names the line.
+    """
+    last, first, end = "", line, line
+
+    def read_lines() -> Iterator[str]:
+        nonlocal last, end
+        for piece in pieces:
+            parsed.append(piece)
+            lines = list(StringIO(piece, newline=""))
+            end += len(lines)
+            for text in lines:
+                last = text
+                yield text
+
+    reader = csv.reader(read_lines(), delimiter=find_separator(path))
+    try:
+        for cells in reader:
+            following = first + reader.line_num
+            if len(cells) > 1 or following > line + 1 or last.strip(" \t\r\n"):
+                yield _Record(line, following, cells, following == end)
+            line = following
+    except csv.Error as error:
+        raise DataError(f"{path}, line {first + reader.line_num - 1}: {show(first_line(error))}") from None

@@ -1,0 +1,144 @@
+"""Open a label table, CSV, TSV or Parquet, and read it once."""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxrlit.core.errors import ConfigError, DataError, first_line, name_some
+from cxrlit.core.files import open_regular
+from cxrlit.data.tables.csv_rows import (
+    SEPARATORS,
+    find_separator,
+    read_csv,
+    read_header,
+    read_text,
+    strip_cells,
+)
+from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, show
+
+MAX_COLUMNS = 10**4
+"""Columns of a table at most."""
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table whose header is read, and whose rows can be read once.
+
+    Attributes:
+        path: The file.
+        header: Names of its columns.
+        read_columns: Reads columns that the header has once.
+    """
+
+    path: Path
+    header: list[str]
+    read_columns: Callable[[Sequence[str]], TextTable]
+
+    def read(self, needed: Sequence[str], optional: Sequence[str] = ()) -> TextTable:
+        """Read the rows; takes and raises what ``read_table`` does."""
+        absent = [column for column in needed if column not in self.header]
+        if absent:
+            there = name_some([show(column) for column in self.header if column], limit=12)
+            raise DataError(f"{self.path}: the column {name_some(absent)} is missing; there are {there}")
+        wanted = [column for column in dict.fromkeys([*needed, *optional]) if column in self.header]
+        twice = [column for column in wanted if self.header.count(column) > 1]
+        if twice:
+            raise DataError(f"{self.path}: there are two columns {show(twice[0])}: rename one of them")
+        table = self.read_columns(wanted)
+        if table.cells.empty:
+            raise DataError(f"{self.path}: the table has no rows")
+        return table
+
+
+def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> TextTable:
+    """Read columns of a table as text.
+
+    Args:
+        path: A file that ``open_table`` takes.
+        needed: Columns that must be there.
+        optional: Columns that may be there; the result lacks those that are not.
+
+    Raises:
+        DataError: It cannot be read, is no UTF-8, has no rows, lacks a column, or has one of them twice.
+        ConfigError: It is Parquet, and pyarrow is not installed.
+    """
+    with open_table(path) as table:
+        return table.read(needed, optional)
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[OpenTable]:
+    """Open a table and read its header, for callers that choose the columns by it.
+
+    ``.parquet`` is Parquet, ``.tsv`` is separated by tabs, all else by commas; ``.gz`` is unpacked. A byte-order mark
+    and CRLF make no difference.
+
+    Raises:
+        DataError: It cannot be read as a table.
+        ConfigError: It is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix.lower() == ".parquet":
+        with _open_parquet(path) as file:
+            with _say_parquet_fault(path):
+                header = [str(name) for name in file.schema_arrow.names]
+            _check_header(header, path)
+            yield OpenTable(path, header, partial(_read_parquet, path, file))
+        return
+    with closing(read_text(path)) as pieces:
+        header, text = read_header(pieces, path)
+        others = [name for mark, name in SEPARATORS.items() if mark in "".join(header)] if len(header) == 1 else []
+        if others:
+            wanted = SEPARATORS[find_separator(path)]
+            raise DataError(f"{path}: its columns are separated by {others[0]}, not by {wanted}: save it with {wanted}")
+        _check_header(header, path)
+        yield OpenTable(path, header, partial(read_csv, path, text, len(header)))
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    if not header:
+        raise DataError(f"{path}: it is empty")
+    if len(header) > MAX_COLUMNS:
+        raise DataError(f"{path}: it has {len(header)} columns: that is no label table")
+
+
+def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> TextTable:
+    with _say_parquet_fault(path):
+        # Metadata are for pandas alone, and may be anything.
+        table = file.read(columns=list(columns)).replace_schema_metadata(None).to_pandas()
+        texts = {name: table[name].astype(object).where(table[name].notna(), "") for name in columns}
+        cells = pd.DataFrame({name: strip_cells(column.astype(str)) for name, column in texts.items()})
+    return TextTable(path, cells, range(1, len(cells) + 1), unit="row")
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[Any]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet needs pyarrow, which is not installed: pip install 'cxrlit[parquet]', or save it as CSV"
+        ) from None
+    with _say_parquet_fault(path):
+        content = open_regular(path)
+    with content:
+        with _say_parquet_fault(path):
+            file = parquet.ParquetFile(content)
+            n_rows = sum(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+        if n_rows > MAX_ROWS:
+            raise DataError(f"{path}: it has {n_rows} rows: that is no label table")
+        yield file
+
+
+@contextmanager
+def _say_parquet_fault(path: Path) -> Iterator[None]:
+    """What a damaged file makes pyarrow raise, as a line: its own errors, and those of Python that it lets through."""
+    try:
+        yield
+    except (OSError, ValueError, importlib.import_module("pyarrow").ArrowException) as error:
+        raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
