@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectConfig, PrepareConfig, read_config
 from cxrlit.config.compose import compose_config, expand_sweep
-from cxrlit.core.errors import ConfigError, say_count
+from cxrlit.core.errors import ConfigError, format_count
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 
@@ -77,7 +77,7 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
         return
     stores = open_data_stores(data, config.sizes, resize, Path(config.cache_dir), config.num_workers)
     n_images = int((stores[0].positions >= 0).sum())
-    say(f"{data.name} is prepared: {say_count(n_images, 'image')} at {', '.join(map(str, config.sizes))} px")
+    say(f"{data.name} is prepared: {format_count(n_images, 'image')} at {', '.join(map(str, config.sizes))} px")
 
 
 def inspect(config: InspectConfig) -> None:

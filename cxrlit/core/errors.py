@@ -41,7 +41,7 @@ def name_some(names: list[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def say_count(number: int, one: str, many: str = "") -> str:
+def format_count(number: int, one: str, many: str = "") -> str:
     """A number with what it counts, for a message.
 
     Args:
@@ -49,7 +49,7 @@ def say_count(number: int, one: str, many: str = "") -> str:
         one: What it is called where there is one.
         many: What it is called otherwise; empty: ``one`` and an s.
 
-    >>> say_count(1, "image"), say_count(2000, "image"), say_count(1, "image is", "images are")
+    >>> format_count(1, "image"), format_count(2000, "image"), format_count(1, "image is", "images are")
     ('1 image', '2,000 images', '1 image is')
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -18,7 +18,7 @@ from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
 from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
-from cxrlit.data.tables.text_table import show
+from cxrlit.data.tables.text_table import clip
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
         return
     needed = math.ceil(100 * len(dropped) / total) / 100
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["reason"].value_counts().head(3).items())
-    example = show(dropped["image"].iloc[0])
+    example = clip(dropped["image"].iloc[0])
     raise DataError(
         f"{len(dropped)} of {total} images cannot be used ({reasons}; such as {example}), more than "
         f"data.max_dropped={max_dropped:g} allows: complete the folder, or set data.max_dropped={needed:g}"

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, format_count, name_some
 from cxrlit.core.files import hash_value
 from cxrlit.core.labels import FIXED_COLUMNS
 
@@ -55,7 +55,7 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     if any(map(operator.eq, names, names[1:])):  # they are sorted
         duplicates = images[images.duplicated()].unique().tolist()
         raise DataError(
-            f"{where}: {say_count(len(duplicates), 'image stands', 'images stand')} "
+            f"{where}: {format_count(len(duplicates), 'image stands', 'images stand')} "
             f"in it twice ({name_some(duplicates)}): keep one row"
         )
     # All names at once: the loops that find the odd one are for the message.
@@ -66,7 +66,7 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     nameless = images[index["patient"].isna() | (index["patient"].astype(str) == "")].tolist()
     if nameless:
         raise DataError(
-            f"{where}: {say_count(len(nameless), 'image has', 'images have')} no patient: {name_some(nameless)}"
+            f"{where}: {format_count(len(nameless), 'image has', 'images have')} no patient: {name_some(nameless)}"
         )
     if not (seen.isprintable() and "".join(patients).isprintable()):
         hidden = next(name for name in (*names, *patients) if not name.isprintable())

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
-from cxrlit.core.errors import DataError, LeakageError, name_some, say_count
+from cxrlit.core.errors import DataError, LeakageError, format_count, name_some
 from cxrlit.data.index import KEY, PATIENT_KEY, name_rows, read_targets, sort_rows
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.validate_cells import check_unique
@@ -49,7 +49,7 @@ def split_by_patient(
     """
     rows, names = pd.factorize(index["patient"].astype(str))
     if len(names) < len(fractions):
-        raise DataError(f"{say_count(len(names), 'patient')} cannot be split into {len(fractions)} parts")
+        raise DataError(f"{format_count(len(names), 'patient')} cannot be split into {len(fractions)} parts")
     per_image = np.column_stack([np.ones(len(index)), np.nan_to_num(read_targets(index, labels))])
     counts = np.column_stack([np.bincount(rows, weights=column, minlength=len(names)) for column in per_image.T])
 
@@ -147,7 +147,7 @@ def check_split(split: pd.DataFrame, where: str = "split", several: bool = False
     duplicates = name_rows(split[split.duplicated(KEY)], several)["image"].unique().tolist()
     if duplicates:
         raise DataError(
-            f"{where}: {say_count(len(duplicates), 'image stands', 'images stand')} "
+            f"{where}: {format_count(len(duplicates), 'image stands', 'images stand')} "
             f"in the split twice: {name_some(duplicates)}"
         )
     check_patients_apart(split, where, several)
@@ -168,7 +168,7 @@ def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False)
     if len(leaking):
         names = sorted(map(str, leaking.unique()))
         raise LeakageError(
-            f"{where}: {say_count(len(names), 'patient stands', 'patients stand')} "
+            f"{where}: {format_count(len(names), 'patient stands', 'patients stand')} "
             f"in two parts of the split ({name_some(names)}): "
             "give all images of a patient to one part"
         )

@@ -9,7 +9,7 @@ import pandas as pd
 from cxrlit.config import EvaluateConfig, InternalData
 from cxrlit.core.console import format_path, progress_steps, say
 from cxrlit.core.distributed import join_ranks
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.core.files import hash_file, write_csv
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import on_rank_0, rank, rank_0_first
@@ -201,7 +201,7 @@ def finish(
         say(line)
     if len(assessment.dropped):
         say(
-            f"warning: {say_count(len(assessment.dropped), 'image')} "
+            f"warning: {format_count(len(assessment.dropped), 'image')} "
             f"could not be evaluated: {format_path(out / 'dropped.csv')}",
             style="yellow",
         )

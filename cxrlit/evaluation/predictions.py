@@ -27,7 +27,7 @@ from cxrlit.data.sources.table import SEXES, read_ages
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
 from cxrlit.data.tables.read_scores import narrow_probs, read_scores
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells
 from cxrlit.metrics.types import Floats
 
@@ -85,17 +85,17 @@ def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
     path, header = opened.path, opened.header
     labels = [name.removeprefix(PROB) for name in header if name.startswith(PROB)]
     if not labels:
-        there = name_some([show(name) for name in header if name], limit=12)
+        there = name_some([clip(name) for name in header if name], limit=12)
         raise DataError(f"{path}: no column begins with {PROB}, so it is no predictions table; there are {there}")
     unpaired = {name.removeprefix(TARGET) for name in header if name.startswith(TARGET)} - set(labels)
     if unpaired:
-        raise DataError(f"{path}: the column {PROB}{show(min(unpaired))} is missing")
-    check_labels(labels, path)
+        raise DataError(f"{path}: the column {PROB}{clip(min(unpaired))} is missing")
+    check_label_names(labels, path)
     probs, targets = ([f"{kind}{label}" for label in labels] for kind in (PROB, TARGET))
     table = opened.read(("image", "patient", *probs, *targets), PEOPLE)
     table.check_cells()
     cells = table.cells
-    part = read_images(cells["image"], table).to_frame().assign(patient=read_patients(cells["patient"], table))
+    part = read_image_names(cells["image"], table).to_frame().assign(patient=read_patients(cells["patient"], table))
     for column, known in (("view", get_args(View)), ("sex", sorted(set(SEXES.values())))):
         if column in cells:
             refuse_cells(~cells[column].isin([*known, ""]), cells[column], f"is none of {', '.join(known)}", table)
@@ -107,7 +107,7 @@ def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
     return make_predictions(part, labels, narrow_probs(read_scores(table, probs)))
 
 
-def read_images(cells: pd.Series, table: TextTable) -> pd.Series:
+def read_image_names(cells: pd.Series, table: TextTable) -> pd.Series:
     """The column ``image``, as it is written.
 
     Raises:
@@ -120,7 +120,7 @@ def read_images(cells: pd.Series, table: TextTable) -> pd.Series:
     return cells.rename("image")
 
 
-def check_labels(labels: Sequence[str], path: Path) -> None:
+def check_label_names(labels: Sequence[str], path: Path) -> None:
     """The names of a file's labels may be names of labels.
 
     Raises:
@@ -130,7 +130,7 @@ def check_labels(labels: Sequence[str], path: Path) -> None:
         TypeAdapter(Labels).validate_python(list(labels))
     except ValidationError as error:
         fault: Any = error.errors(include_url=False)[0]
-        name = f"the label {show(str(fault['input']))!r}: " if isinstance(fault["input"], str) else ""
+        name = f"the label {clip(str(fault['input']))!r}: " if isinstance(fault["input"], str) else ""
         message = fault["msg"].removeprefix("Value error, ")
         raise DataError(f"{path}: {name}{message[0].lower()}{message[1:]}") from None
 

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
-from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, format_count, name_some
 from cxrlit.data.dataset import SplitData, UnsplitData, check_dropped, split_data
 from cxrlit.data.index import DataTables
-from cxrlit.data.tables.text_table import show
+from cxrlit.data.tables.text_table import clip
 from cxrlit.inspection.counts import IndexCounts, count_parts
 from cxrlit.inspection.sample import Sample
 
@@ -72,7 +72,7 @@ def name_image_concerns(sample: Sample) -> list[str]:
     if corrupt:
         concerns.append(
             f"{len(corrupt):,} of {len(sample.facts):,} images that were read cannot be decoded, such as "
-            f"{show(corrupt[0].image)}: {corrupt[0].reason}"
+            f"{clip(corrupt[0].image)}: {corrupt[0].reason}"
         )
     leaks = [group for group in sample.duplicates if len(group.parts) > 1]
     suspects = [group for group in sample.duplicates if len(group.parts) < 2 and len(group.patients) > 1]
@@ -81,11 +81,11 @@ def name_image_concerns(sample: Sample) -> list[str]:
         (suspects, "of different patients: they may be one person, whom another split would tear apart"),
     ):
         if groups:
-            pairs = [" = ".join(show(image) for image in group.images[:2]) for group in groups]
+            pairs = [" = ".join(clip(image) for image in group.images[:2]) for group in groups]
             concerns.append(f"the same file stands under several names {what} ({name_some(pairs, limit=3)})")
     if flat:
-        names = name_some([show(facts.image) for facts in flat], limit=3)
-        concerns.append(f"{say_count(len(flat), 'image is', 'images are')} of one gray, or almost: {names}")
+        names = name_some([clip(facts.image) for facts in flat], limit=3)
+        concerns.append(f"{format_count(len(flat), 'image is', 'images are')} of one gray, or almost: {names}")
     return concerns
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cxrlit.core.console import print_table, say
-from cxrlit.core.errors import say_count
-from cxrlit.data.tables.text_table import show
+from cxrlit.core.errors import format_count
+from cxrlit.data.tables.text_table import clip
 from cxrlit.html.text import count_reasons, escape_unprintable, format_number, format_share
 from cxrlit.inspection.counts import IndexCounts, compare_prevalence
 from cxrlit.inspection.number_lists import (
@@ -35,7 +35,7 @@ def print_survey(survey: Survey) -> None:
     """What the tables say."""
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     names = [part.name for part in parts]
-    say(f"{data.name}: {say_count(len(survey.rows), 'image')} of {say_count(parts[0].n_patients, 'patient')}")
+    say(f"{data.name}: {format_count(len(survey.rows), 'image')} of {format_count(parts[0].n_patients, 'patient')}")
     say(escape_unprintable(survey.describe_split()))
     print_rows(["", *names], [list_patients(parts), list_findings(parts), list_people(parts)])
 
@@ -109,10 +109,10 @@ def _say_prevalence(parts: Sequence[IndexCounts], label: int) -> list[str]:
 def _print_reasons(what: str, table: pd.DataFrame) -> None:
     if table.empty:
         return
-    say(f"{say_count(len(table), 'image is', 'images are')} {what}:")
+    say(f"{format_count(len(table), 'image is', 'images are')} {what}:")
     reasons = count_reasons(table)
     for reason, number, images in reasons[:MAX_REASONS]:
-        names = ", ".join(show(image) for image in images)
-        say(f"  {format_number(number)}: {show(reason)} (such as {names})")
+        names = ", ".join(clip(image) for image in images)
+        say(f"  {format_number(number)}: {clip(reason)} (such as {names})")
     if len(reasons) > MAX_REASONS:
         say(f"  {format_number(sum(number for _, number, _ in reasons[MAX_REASONS:]))}: other reasons")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.metrics.bootstrap import Replicates
 
 LEVEL = 0.95
@@ -139,7 +139,7 @@ def find_reasons(replicates: Replicates) -> tuple[str, ...]:
         if np.isnan(estimate):
             reasons.append(UNDEFINED)
         elif support < MIN_PATIENTS:
-            reasons.append(f"{say_count(support, 'patient')} where {MIN_PATIENTS} are needed")
+            reasons.append(f"{format_count(support, 'patient')} where {MIN_PATIENTS} are needed")
         elif len(values) < max(2, MIN_DEFINED * replicates.n_replicates):
             reasons.append(f"defined in {len(values)} of {replicates.n_replicates} resamples")
         elif not replicates.influence[:, column].any() or not np.ptp(values):

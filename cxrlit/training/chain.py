@@ -16,7 +16,7 @@ from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.module import build_optimizer
 from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint, start_network
-from cxrlit.training.checks import check_ancestors, check_images, check_labels, check_start
+from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun, build_callbacks
 from cxrlit.training.phase_folder import Result
@@ -97,7 +97,7 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
     print_data(data)
     print_plan(phases, precision)
     if any(phase.is_to_run for phase in phases):
-        check_labels(data)
+        warn_untrained_labels(data)
     for phase in phases:
         if phase.is_to_run:
             check_buildable(phase, config)

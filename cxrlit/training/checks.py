@@ -6,7 +6,7 @@ import numpy as np
 
 from cxrlit.config import TrainConfig, quote
 from cxrlit.core.console import say
-from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.core.ranks import n_ranks
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
@@ -32,12 +32,12 @@ def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
         shared = sorted(seen_patients & name_patients(data.split, part))
         if shared:
             raise LeakageError(
-                f"{say_count(len(shared), *TRAINED_ON)} in the {part} part of this split "
+                f"{format_count(len(shared), *TRAINED_ON)} in the {part} part of this split "
                 f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
 
 
-def check_labels(data: SplitData) -> None:
+def warn_untrained_labels(data: SplitData) -> None:
     """Say which outputs are not trained, since no training image says anything of their labels.
 
     Raises:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cxrlit.config import PHASE_NAMES, Instantiable, PhaseConfig, PhaseName, Precision, TrainConfig
 from cxrlit.core.console import format_path, print_table, say
-from cxrlit.core.errors import CheckpointError, say_count
+from cxrlit.core.errors import CheckpointError, format_count
 from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
@@ -193,7 +193,7 @@ HIGHRES_LAYERS = 50
 
 def print_data(data: SplitData) -> None:
     """Images, patients and positives of each part of the split."""
-    say(f"{data.name}: {say_count(len(data.index), 'image')}, {data.describe_split()}")
+    say(f"{data.name}: {format_count(len(data.index), 'image')}, {data.describe_split()}")
     table = Table()
     for column in ("", *SPLITS):
         table.add_column(column, justify="right" if column else "left")
@@ -205,10 +205,10 @@ def print_data(data: SplitData) -> None:
     print_table(table)
     if len(data.dropped):
         reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped["reason"].value_counts().items())
-        say(f"{say_count(len(data.dropped), 'image of the table is', 'images of the table are')} dropped: {reasons}")
+        say(f"{format_count(len(data.dropped), 'image of the table is', 'images of the table are')} dropped: {reasons}")
     if len(data.left_out):
         reasons = ", ".join(data.left_out["reason"].unique()[:5])
-        say(f"{say_count(len(data.left_out), 'image is', 'images are')} left out: {reasons}")
+        say(f"{format_count(len(data.left_out), 'image is', 'images are')} left out: {reasons}")
 
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
@@ -223,7 +223,8 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
         table.add_row(
             phase.name,
             f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
-            f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, {say_count(config.max_epochs, 'epoch')}",
+            f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, "
+            f"{format_count(config.max_epochs, 'epoch')}",
             format_path(phase.folder),
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
         )

@@ -13,7 +13,7 @@ from tiny import REPO, run_command
 
 from cxrlit.config import EvaluateConfig
 from cxrlit.config.compose import compose_defaults
-from cxrlit.evaluation.compare.inputs import find_concerns, read_side
+from cxrlit.evaluation.compare.inputs import find_concerns, read_model_predictions
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.validation.internal import load_internal
@@ -86,7 +86,9 @@ def test_other_data_in_bf16_need_thresholds_of_bf16(frozen: Path, tree: Path, tm
 
 def test_two_precisions_are_told_apart(frozen: Path, frozen_in_bf16: Path) -> None:
     def ask(baseline: Path, candidate: Path) -> bool:
-        concerns = find_concerns(read_side(baseline, "test"), read_side(candidate, "test"), "test")
+        concerns = find_concerns(
+            read_model_predictions(baseline, "test"), read_model_predictions(candidate, "test"), "test"
+        )
         return any("predicted in different ways" in concern for concern in concerns)
 
     assert ask(frozen_in_bf16 / "eval", frozen_in_bf16 / "eval-bf16")

@@ -28,7 +28,7 @@ from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import read_table
-from cxrlit.data.tables.text_table import TextTable, find_table, show
+from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
 
 TRAIN, VALID, TEST = ("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv")
@@ -103,7 +103,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
         DataError: It cannot be read, a column is missing, a row cannot be understood, or an image stands in it twice.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
-    table = read_table(path, ("Path", *find_columns(labels)), OPTIONAL)
+    table = read_table(path, ("Path", *find_label_columns(labels)), OPTIONAL)
     cells = table.cells
     check_unique(cells["Path"], table)
     texts = cells["Path"].tolist()
@@ -111,7 +111,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
     odd = [row for row, text in enumerate(texts) if not pattern.fullmatch(text)]
     if odd:
         raise DataError(
-            f"{path}, {table.say_lines(odd)}: {show(texts[odd[0]])!r} is no path of CheXpert's, such as "
+            f"{path}, {table.format_lines(odd)}: {clip(texts[odd[0]])!r} is no path of CheXpert's, such as "
             "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg"
         )
     image_paths = ["/".join(text.split("/")[-4:]) for text in texts]
@@ -135,7 +135,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
     )
 
 
-def find_columns(labels: Sequence[str]) -> list[str]:
+def find_label_columns(labels: Sequence[str]) -> list[str]:
     """Columns of CheXpert's labeler that the labels need."""
     meanings = match_findings(labels, FINDINGS, MEANINGS)
     return list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
@@ -145,7 +145,7 @@ def read_mentions(table: TextTable, labels: Sequence[str], config: MinedConfig) 
     """(N,) targets of each label, from the columns of CheXpert's labeler.
 
     Args:
-        table: With the columns of ``find_columns``.
+        table: With the columns of ``find_label_columns``.
         labels: The labels in use.
         config: What uncertain and unmentioned findings count as.
 
@@ -153,7 +153,7 @@ def read_mentions(table: TextTable, labels: Sequence[str], config: MinedConfig) 
         DataError: A cell is none of 1, 0, -1 and blank; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
-    columns = find_columns(labels)
+    columns = find_label_columns(labels)
     marks = dict(zip(columns, read_marks(table.cells, columns, MARKS, table).T, strict=True))
     values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
     for column, findings in enumerate(match_findings(labels, FINDINGS, MEANINGS).values()):

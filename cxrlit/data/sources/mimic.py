@@ -19,9 +19,9 @@ from cxrlit.core.errors import DataError
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.chexpert import find_columns, read_mentions
+from cxrlit.data.sources.chexpert import find_label_columns, read_mentions
 from cxrlit.data.tables.open_table import read_table
-from cxrlit.data.tables.text_table import find_table, show
+from cxrlit.data.tables.text_table import clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 LABELERS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv")
@@ -51,7 +51,7 @@ def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) ->
     """
     root = Path(str(config.root))
     studies = read_studies(find_table(root, LABELERS), labels, config)
-    images = read_images(find_table(root, METADATA))
+    images = read_metadata(find_table(root, METADATA))
     table = images.merge(studies, on=["patient", "study"], how="left", indicator="joined")
     table["reason"] = np.where(table["joined"] == "both", "", NO_LABELS)
     has_split = any((root / f"{SPLIT}{end}").is_file() for end in ("", ".gz"))
@@ -80,13 +80,13 @@ def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.D
         DataError: It cannot be read, a column is missing, a cell cannot be understood, or a study stands in it twice.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
-    table = read_table(path, ("subject_id", "study_id", *find_columns(labels)))
+    table = read_table(path, ("subject_id", "study_id", *find_label_columns(labels)))
     patient, study = table.cells["subject_id"], table.cells["study_id"]
     check_unique(patient + "/" + study, table)
     return pd.DataFrame({"patient": patient, "study": study, **read_mentions(table, labels, config)})
 
 
-def read_images(path: Path) -> pd.DataFrame:
+def read_metadata(path: Path) -> pd.DataFrame:
     """Image, patient, study, view and path of each image of the metadata.
 
     Raises:
@@ -100,7 +100,9 @@ def read_images(path: Path) -> pd.DataFrame:
         odd = ~cells[column].str.fullmatch(form).to_numpy(dtype=bool)
         if odd.any():
             row = int(odd.argmax())
-            raise DataError(f"{path}, {table.say_lines([row])}: {show(cells[column][row])!r} is no {column} of MIMIC's")
+            raise DataError(
+                f"{path}, {table.format_lines([row])}: {clip(cells[column][row])!r} is no {column} of MIMIC's"
+            )
     dicom, subject, study = (cells[column] for column in forms)
     view = cells.get("ViewPosition", pd.Series("", index=cells.index))
     return pd.DataFrame(
@@ -128,6 +130,6 @@ def read_parts(path: Path) -> dict[str, str]:
     if parts.isna().any():
         row = int(parts.isna().to_numpy().argmax())
         raise DataError(
-            f"{path}, {table.say_lines([row])}: the part {show(cells['split'][row])!r} is none of {', '.join(PARTS)}"
+            f"{path}, {table.format_lines([row])}: the part {clip(cells['split'][row])!r} is none of {', '.join(PARTS)}"
         )
     return dict(zip(cells["dicom_id"].tolist(), parts.tolist(), strict=True))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, format_count, name_some
 from cxrlit.core.labels import NO_FINDING, match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import MAX_AGE, check_index
@@ -55,7 +55,7 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
     """
     path = find_table(root, TABLES)
     table = read_labels(path, labels)
-    places = find_images(files)
+    places = locate_images(files)
     if not places:
         raise DataError(f"data.root={root}: there are no PNG images in images_001/images ... or images/")
     candidates = ([place] if place else [] for place in map(places.get, table["image"].tolist()))
@@ -95,7 +95,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         if names - known:
             row = int((codes == code).argmax())
             raise DataError(
-                f"{path}, {table.say_lines([row])}: unknown finding {name_some(sorted(names - known))!r}; "
+                f"{path}, {table.format_lines([row])}: unknown finding {name_some(sorted(names - known))!r}; "
                 f"the table's findings are {', '.join(sorted(known))}"
             )
     meanings = match_findings(labels, known, MEANINGS)
@@ -116,7 +116,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def find_images(files: ImageFiles) -> dict[str, str]:
+def locate_images(files: ImageFiles) -> dict[str, str]:
     """Path below the root of every PNG in the folders where NIH's archives put them, by file name.
 
     Raises:
@@ -157,7 +157,8 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
     both = sorted(set(names["train_val"]) & set(names["test"]))
     if both:
         raise DataError(
-            f"{root}: {say_count(len(both), 'image stands', 'images stand')} in both official lists: {name_some(both)}"
+            f"{root}: {format_count(len(both), 'image stands', 'images stand')} in both official lists: "
+            f"{name_some(both)}"
         )
     return {image: part for part, images in names.items() for image in images}
 
@@ -180,7 +181,7 @@ def read_boxes(path: Path) -> pd.DataFrame:
     inside = (x >= 0) & (y >= 0) & (width > 0) & (height > 0) & (x + width <= BOX_PX) & (y + height <= BOX_PX)
     if not inside.all():
         row = int((~inside).argmax())
-        raise DataError(f"{path}, {table.say_lines([row])}: not a box inside {BOX_PX} x {BOX_PX} pixels")
+        raise DataError(f"{path}, {table.format_lines([row])}: not a box inside {BOX_PX} x {BOX_PX} pixels")
     label = cells["Finding Label"].replace({alias: names[0] for alias, names in MEANINGS.items()})
     return pd.DataFrame(
         {"image": cells["Image Index"], "label": label, "x": x, "y": y, "width": width, "height": height}

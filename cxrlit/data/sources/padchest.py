@@ -25,7 +25,7 @@ from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.patient_ids import refuse_spellings
-from cxrlit.data.tables.text_table import TextTable, find_table, show
+from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",)
@@ -133,7 +133,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     terms = [_read_terms(text) for text in texts]
     if None in terms:
         row = int((codes == terms.index(None)).argmax())
-        raise DataError(f"{path}, {table.say_lines([row])}: {show(texts[terms.index(None)])!r} is no list of labels")
+        raise DataError(f"{path}, {table.format_lines([row])}: {clip(texts[terms.index(None)])!r} is no list of labels")
     sets = [frozenset(names or ()) for names in terms]
     meanings = match_findings(labels, sorted(set().union(*sets)), MEANINGS)
     targets = {label: np.array([_read_target(names, label, meanings[label]) for names in sets]) for label in labels}
@@ -203,5 +203,5 @@ def _check_form(cells: pd.Series, form: str, table: TextTable) -> None:
     if odd.any():
         row = int(odd.argmax())
         raise DataError(
-            f"{table.path}, {table.say_lines([row])}: {show(cells[row])!r} is no {cells.name} of PadChest's"
+            f"{table.path}, {table.format_lines([row])}: {clip(cells[row])!r} is no {cells.name} of PadChest's"
         )

@@ -20,7 +20,7 @@ from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells, settle_uncertain
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -70,7 +70,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     cells = table.cells
 
     index = pd.DataFrame({"image_path": read_paths(cells[columns.image], Path(config.root or path.parent), table)})
-    index["image"] = name_images(index["image_path"])
+    index["image"] = name_images_by_path(index["image_path"])
     check_unique(index["image_path"], table)
     check_unique(index["image"], table)  # a/b.png and a_b.png
     index["patient"] = index["image"] if columns.patient is None else read_patients(cells[columns.patient], table)
@@ -113,7 +113,7 @@ def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -
         raise DataError(
             f"{path}: none of the labels {', '.join(labels)} has a column: name them with data.columns.labels, or one "
             f"column that lists what is present with data.columns.findings; the columns are "
-            f"{name_some([show(name) for name in header], limit=12)}"
+            f"{name_some([clip(name) for name in header], limit=12)}"
         )
     return {label: names[0] for label, names in found.items() if names}
 
@@ -158,7 +158,7 @@ def read_findings(cells: pd.Series, separator: str, labels: Sequence[str], path:
     if not any(meanings.values()):
         raise DataError(
             f"{path}: {cells.name} names none of the labels {', '.join(labels)}; it names "
-            f"{name_some([show(name) for name in known], limit=12) or 'nothing'} (data.separator={separator!r})"
+            f"{name_some([clip(name) for name in known], limit=12) or 'nothing'} (data.separator={separator!r})"
         )
     values = [[simplify_name(label) in names if meanings[label] else np.nan for label in labels] for names in sets]
     return np.array(values, dtype=np.float32)[codes]
@@ -187,12 +187,12 @@ def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
     return paths
 
 
-def name_images(paths: pd.Series) -> pd.Series:
+def name_images_by_path(paths: pd.Series) -> pd.Series:
     """File names where all differ, else paths with ``_`` for ``/``.
 
-    >>> name_images(pd.Series(["a/1.png", "b/2.png"])).tolist()
+    >>> name_images_by_path(pd.Series(["a/1.png", "b/2.png"])).tolist()
     ['1.png', '2.png']
-    >>> name_images(pd.Series(["a/1.png", "b/1.png"])).tolist()
+    >>> name_images_by_path(pd.Series(["a/1.png", "b/1.png"])).tolist()
     ['a_1.png', 'b_1.png']
     """
     names = paths.str.rpartition("/")[2]
@@ -207,7 +207,7 @@ def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Ser
     """
     names = cells.map({text: known.get(simplify_name(text)) for text in cells.unique()})
     if names.isna().all() and (cells != "").any():
-        there = name_some([show(text) for text in cells[cells != ""].unique()])
+        there = name_some([clip(text) for text in cells[cells != ""].unique()])
         raise DataError(f"{path}: {cells.name} is never one of {', '.join(known)}; it is {there}")
     return names
 
@@ -241,7 +241,7 @@ def _check_config(config: TableConfig, labels: Sequence[str], table: OpenTable) 
     if columns.patient is None and config.patient is None:
         raise DataError(
             f"{table.path}: no column says which images are of the same patient, so no split can keep patients apart: "
-            f"name it with data.columns.patient (the columns are {name_some([show(name) for name in table.header], 12)}"
+            f"name it with data.columns.patient (the columns are {name_some([clip(name) for name in table.header], 12)}"
             "), or say data.patient=image to take every image for a patient of its own"
         )
     if columns.patient is not None and config.patient is not None:

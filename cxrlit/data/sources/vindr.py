@@ -31,7 +31,7 @@ from cxrlit.data.image_files import ImageFiles, attach_files
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import open_table, read_table
-from cxrlit.data.tables.text_table import TextTable, find_table, show
+from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique, read_marks
 
 PHYSIONET_TRAIN, PHYSIONET_TEST = "annotations/image_labels_train.csv", "annotations/image_labels_test.csv"
@@ -129,7 +129,7 @@ def read_kaggle(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.Da
     if unknown.any():
         row = int(unknown.argmax())
         raise DataError(
-            f"{path}, {table.say_lines([row])}: unknown finding {show(cells['class_name'][row])!r}; "
+            f"{path}, {table.format_lines([row])}: unknown finding {clip(cells['class_name'][row])!r}; "
             f"the table's findings are {', '.join(KAGGLE_FINDINGS)}"
         )
     meanings = match_findings(labels, KAGGLE_FINDINGS, MEANINGS)
@@ -171,4 +171,4 @@ def _check_ids(ids: pd.Series, table: TextTable) -> None:
     odd = ~ids.str.fullmatch(r"[\w-]+").to_numpy(dtype=bool)
     if odd.any():
         row = int(odd.argmax())
-        raise DataError(f"{table.path}, {table.say_lines([row])}: {show(ids[row])!r} is no image_id of VinDr-CXR's")
+        raise DataError(f"{table.path}, {table.format_lines([row])}: {clip(ids[row])!r} is no image_id of VinDr-CXR's")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from cxrlit.core.console import format_path, say
-from cxrlit.core.errors import DataError, say_count
+from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import hold_lock, replace_file, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
@@ -115,7 +115,7 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
         build.publish(source, resize)
     n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
     say(
-        f"{format_path(folder)}: {say_count(len(files) - n_dropped, 'image')} "
+        f"{format_path(folder)}: {format_count(len(files) - n_dropped, 'image')} "
         f"at {' and '.join(f'{size} px' for size in sizes)}, "
         f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
         f"{time.perf_counter() - start:.0f} s"

@@ -114,7 +114,7 @@ class Manifest(_Head):
 
     @property
     def images_file(self) -> str:
-        return name_images(self.images_sha256)
+        return images_path(self.images_sha256)
 
 
 HeadT = TypeVar("HeadT", bound=_Head)
@@ -125,7 +125,7 @@ def shard_path(number: int, sha256: str) -> str:
     return f"shard-{number:03d}-{sha256[:12]}.npy"
 
 
-def name_images(sha256: str) -> str:
+def images_path(sha256: str) -> str:
     """File name of the table of images."""
     return f"images-{sha256[:12]}.csv"
 
@@ -180,7 +180,7 @@ def read_files(folder: Path, record: StoreRecord) -> pd.DataFrame:
     return files.assign(n_bytes=n_bytes.astype(np.int64))
 
 
-def read_images(folder: Path, manifest: Manifest) -> pd.DataFrame:
+def read_image_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
     """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``.
 
     Raises:

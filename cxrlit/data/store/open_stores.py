@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.core.console import format_path, say
-from cxrlit.core.errors import DataError, say_count
+from cxrlit.core.errors import DataError, format_count
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import DataTables
 from cxrlit.data.store.builder import prepare_stores
@@ -95,7 +95,7 @@ def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> Non
                 remedy = f"prepare {source} anew where data.store={own} came from"
             faults += found
     if faults:
-        raise DataError(f"{say_count(len(faults), 'fault')}, the first: {faults[0]}; {remedy}")
+        raise DataError(f"{format_count(len(faults), 'fault')}, the first: {faults[0]}; {remedy}")
 
 
 def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:

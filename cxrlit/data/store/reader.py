@@ -26,7 +26,7 @@ from cxrlit.data.store.manifest import (
     check_shard,
     list_sizes,
     read_files,
-    read_images,
+    read_image_table,
     read_manifest,
     read_store_record,
 )
@@ -169,7 +169,7 @@ def open_size(folder: Path, index: pd.DataFrame) -> Store:
         DataError: A file cannot be read, which may pass.
     """
     manifest = read_manifest(folder)
-    store = match_images(folder, manifest, read_images(folder, manifest), index)
+    store = match_images(folder, manifest, read_image_table(folder, manifest), index)
     for shard in store.list_shards():
         check_shard(store.paths[shard], manifest.shards[shard], manifest.size)
     return store
@@ -234,7 +234,7 @@ def verify_store(folder: Path, sizes: Sequence[int] | None = None, removes: bool
         size_folder = folder / str(size)
         try:
             manifest = read_manifest(size_folder)
-            read_images(size_folder, manifest)
+            read_image_table(size_folder, manifest)
         except StoreFault as fault:
             faults.append(f"{size_folder}: {fault}")
             continue

@@ -38,7 +38,7 @@ from cxrlit.data.store.manifest import (
     check_shard,
     is_size,
     read_files,
-    read_images,
+    read_image_table,
     read_manifest,
     read_store_record,
 )
@@ -104,7 +104,7 @@ def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resi
             return open_size(folder, index)
         manifest = read_manifest(folder)
         mirror.fetch(f"{size}/{manifest.images_file}", MAX_TABLE_BYTES, manifest.images_sha256)
-        store = match_images(folder, manifest, read_images(folder, manifest), index)
+        store = match_images(folder, manifest, read_image_table(folder, manifest), index)
         wanted = [manifest.shards[number] for number in store.list_shards()]
         missing = [shard for shard in wanted if not _is_whole(folder, shard, size)]
         mirror.check_space(sum(shard.n_images for shard in missing) * size**2)

@@ -21,7 +21,7 @@ from cxrlit.data.store.manifest import (
     StoreRecord,
     check_shard,
     read_files,
-    read_images,
+    read_image_table,
     read_manifest,
     read_seen,
     read_store_record,
@@ -138,7 +138,7 @@ def _read_finished(folder: Path) -> Table | None:
     """What a finished size knows; nothing where it cannot be trusted, which who opens it is told."""
     try:
         manifest = read_manifest(folder)
-        images = read_images(folder, manifest)
+        images = read_image_table(folder, manifest)
     except StoreFault:
         return None
     good = (images["reason"] == "").to_numpy()

@@ -25,8 +25,8 @@ from cxrlit.data.store.manifest import (
     SEEN_TABLE,
     Manifest,
     ShardRecord,
+    images_path,
     make_npy_header,
-    name_images,
     shard_path,
 )
 from cxrlit.data.store.reuse import ReusableShards, name_note
@@ -212,7 +212,7 @@ class SizeBuild:
         images = self._describe(slice(None))
         content = images.to_csv(index=False, lineterminator="\n").encode()
         digest = hashlib.sha256(content).hexdigest()
-        with replace_file(self.folder / name_images(digest)) as staged:
+        with replace_file(self.folder / images_path(digest)) as staged:
             staged.write_bytes(content)
         n_dropped = int((self.reasons != "").sum())
         manifest = Manifest(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cxrlit.core.errors import DataError, first_line
 from cxrlit.core.files import open_regular
-from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, show
+from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_LINE = 2**20
 """Bytes of a line at most. A longer one is no label table: nobody's memory is spent on finding out."""
@@ -81,7 +81,7 @@ def read_text(path: Path) -> Generator[str, None, None]:
             if rest:
                 yield rest
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: it cannot be read: {show(first_line(error))}") from None
+        raise DataError(f"{path}: it cannot be read: {clip(first_line(error))}") from None
 
 
 def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], Iterator[str]]:
@@ -121,7 +121,7 @@ def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequenc
         if "EOF inside string" in str(error):
             line = rows.lines[-1]
             raise DataError(f"{path}, line {line}: a quotation mark is opened there and never closed") from None
-        raise DataError(f"{path}: it cannot be read as a CSV table: {show(first_line(error))}") from None
+        raise DataError(f"{path}: it cannot be read as a CSV table: {clip(first_line(error))}") from None
     cells = pd.DataFrame({str(name).strip(): strip_cells(column) for name, column in table.items()})
     n_rows = len(rows.lines) - 1
     if len(cells) != n_rows:
@@ -268,4 +268,4 @@ def _parse_records(pieces: Iterator[str], parsed: list[str], path: Path, line: i
                 yield _Record(line, following, cells, following == end)
             line = following
     except csv.Error as error:
-        raise DataError(f"{path}, line {first + reader.line_num - 1}: {show(first_line(error))}") from None
+        raise DataError(f"{path}, line {first + reader.line_num - 1}: {clip(first_line(error))}") from None

@@ -20,7 +20,7 @@ from cxrlit.data.tables.csv_rows import (
     read_text,
     strip_cells,
 )
-from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, show
+from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_COLUMNS = 10**4
 """Columns of a table at most."""
@@ -44,12 +44,12 @@ class OpenTable:
         """Read the rows; takes and raises what ``read_table`` does."""
         absent = [column for column in needed if column not in self.header]
         if absent:
-            there = name_some([show(column) for column in self.header if column], limit=12)
+            there = name_some([clip(column) for column in self.header if column], limit=12)
             raise DataError(f"{self.path}: the column {name_some(absent)} is missing; there are {there}")
         wanted = [column for column in dict.fromkeys([*needed, *optional]) if column in self.header]
         twice = [column for column in wanted if self.header.count(column) > 1]
         if twice:
-            raise DataError(f"{self.path}: there are two columns {show(twice[0])}: rename one of them")
+            raise DataError(f"{self.path}: there are two columns {clip(twice[0])}: rename one of them")
         table = self.read_columns(wanted)
         if table.cells.empty:
             raise DataError(f"{self.path}: the table has no rows")
@@ -141,4 +141,4 @@ def _say_parquet_fault(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, importlib.import_module("pyarrow").ArrowException) as error:
-        raise DataError(f"{path}: it cannot be read as Parquet: {show(first_line(error))}") from None
+        raise DataError(f"{path}: it cannot be read as Parquet: {clip(first_line(error))}") from None

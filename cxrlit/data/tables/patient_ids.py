@@ -9,7 +9,7 @@ from functools import cache
 import pandas as pd
 
 from cxrlit.core.errors import DataError
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import refuse_cells
 
 NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.ASCII | re.MULTILINE)
@@ -61,7 +61,7 @@ def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
     both = names[keys == keys[again].iloc[0]].tolist()[:2]
     rows = [int((cells == name).to_numpy().argmax()) for name in both]
     raise DataError(
-        f"{table.path}, {table.say_lines(rows)}: {show(str(cells.name))} is {' and '.join(map(show, both))}: "
+        f"{table.path}, {table.format_lines(rows)}: {clip(str(cells.name))} is {' and '.join(map(clip, both))}: "
         "write each patient in one way, so that none can stand in two parts of a split"
     )
 

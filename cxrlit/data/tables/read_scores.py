@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from cxrlit.config.evaluate import Scores
 from cxrlit.core.errors import DataError
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import refuse_cells
 from cxrlit.metrics.types import Floats
 
@@ -99,7 +99,7 @@ def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], table: Text
     else:
         remedy = f"all are in [{low:g}, {high:g}]: if they are logits, say scores=logits"
     raise DataError(
-        f"{table.path}, {table.say_lines(rows)}: {show(columns[column])} is {scores[rows[0], column]:.9g}, outside "
+        f"{table.path}, {table.format_lines(rows)}: {clip(columns[column])} is {scores[rows[0], column]:.9g}, outside "
         f"[0, {highest}]; {remedy}"
     )
 

@@ -36,7 +36,7 @@ class TextTable:
     unit: str = "line"
     uneven: str | None = None
 
-    def say_lines(self, rows: Iterable[int]) -> str:
+    def format_lines(self, rows: Iterable[int]) -> str:
         """Where rows are in the file, for a message: ``line 3``, or ``lines 3, 7``."""
         wanted = [int(row) for row in rows]
         numbers = ", ".join(str(self.lines[row]) for row in wanted[:MAX_LINES])
@@ -68,10 +68,10 @@ def find_table(root: Path, names: Sequence[str]) -> Path:
     raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(names)})")
 
 
-def show(text: str) -> str:
+def clip(text: str) -> str:
     """A text for a message: cut to a length that a line can hold, and printable.
 
-    >>> show("a" * 100)[-10:]
+    >>> clip("a" * 100)[-10:]
     'aaaaaaa...'
     """
     text = text if text.isprintable() else ascii(text)[1:-1]

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import Uncertain
-from cxrlit.core.errors import ConfigError, DataError, say_count
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.core.errors import ConfigError, DataError, format_count
+from cxrlit.data.tables.text_table import TextTable, clip
 
 
 def check_unique(names: pd.Series, table: TextTable) -> None:
@@ -26,10 +26,10 @@ def check_unique(names: pd.Series, table: TextTable) -> None:
     if not again.any():
         return
     first = names[again].iloc[0]
-    lines = table.say_lines(np.flatnonzero((names == first).to_numpy()))
+    lines = table.format_lines(np.flatnonzero((names == first).to_numpy()))
     raise DataError(
-        f"{table.path}: {say_count(names[again].nunique(), 'image stands', 'images stand')} "
-        f"in it twice ({show(first)} in {lines}): keep one row"
+        f"{table.path}: {format_count(names[again].nunique(), 'image stands', 'images stand')} "
+        f"in it twice ({clip(first)} in {lines}): keep one row"
     )
 
 
@@ -47,8 +47,8 @@ def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: st
     """
     rows = np.flatnonzero(np.asarray(odd, dtype=bool))
     if len(rows):
-        name, example = show(str(cells.name)), show(cells.iloc[rows[0]])
-        raise DataError(f"{table.path}, {table.say_lines(rows)}: {name} {example!r} {fault}")
+        name, example = clip(str(cells.name)), clip(cells.iloc[rows[0]])
+        raise DataError(f"{table.path}, {table.format_lines(rows)}: {name} {example!r} {fault}")
 
 
 def read_marks(
@@ -75,7 +75,7 @@ def read_marks(
         if odd:
             row = int((cells[name] == odd[0]).to_numpy().argmax())
             may = ", ".join(text or "blank" for text in marks)
-            raise DataError(f"{table.path}, {table.say_lines([row])}: {name} is {show(odd[0])!r}; it may be {may}")
+            raise DataError(f"{table.path}, {table.format_lines([row])}: {name} is {clip(odd[0])!r}; it may be {may}")
         numbers[:, column] = np.array([marks[text] for text in texts], dtype=np.float32)[codes]
     return numbers
 

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from cxrlit.config import CompareConfig
 from cxrlit.core.console import format_path, print_table, say
-from cxrlit.core.errors import ConfigError, say_count
+from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.core.files import write_bytes, write_csv, write_json
 from cxrlit.evaluation.compare.changes import Change, Comparison
 from cxrlit.evaluation.compare.changes_plot import draw_changes
-from cxrlit.evaluation.compare.inputs import Side, find_concerns, read_history, read_side
+from cxrlit.evaluation.compare.inputs import ModelPredictions, find_concerns, read_history, read_model_predictions
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question, Verdict, describe_answer, describe_question
 from cxrlit.evaluation.measure.assessment import Assessment
@@ -35,7 +35,7 @@ def compare_models(config: CompareConfig) -> int:
     """
     given = config.thresholds
     baseline, candidate = (
-        read_side(Path(path), config.split, Path(thresholds) if thresholds else None)
+        read_model_predictions(Path(path), config.split, Path(thresholds) if thresholds else None)
         for path, thresholds in ((config.baseline, given.baseline), (config.candidate, given.candidate))
     )
     found = None if given.candidate else candidate.thresholds
@@ -80,8 +80,8 @@ def compare_with_baseline(
         CXRLitError: See ``compare_models``.
     """
     final, subject = assessment.final, assessment.subject
-    before = read_side(baseline, final.part)
-    after = Side(
+    before = read_model_predictions(baseline, final.part)
+    after = ModelPredictions(
         path=out / f"predictions_{final.part}.csv",
         name=subject.name,
         predictions=final.predictions,
@@ -106,25 +106,27 @@ def compare_with_baseline(
     return result, concerns
 
 
-def _name_apart(baseline: Side, candidate: Side) -> tuple[str, str]:
+def _name_apart(baseline: ModelPredictions, candidate: ModelPredictions) -> tuple[str, str]:
     """What the two are called: their names, or their files where those are the same."""
     names = baseline.name, candidate.name
     return names if len(set(names)) == 2 else (format_path(baseline.path), format_path(candidate.path))
 
 
-def comparison_path(baseline: Side, candidate: Side, part: str) -> Path:
+def comparison_path(baseline: ModelPredictions, candidate: ModelPredictions, part: str) -> Path:
     """Where the results go unless ``out`` says."""
     name = baseline.slug if candidate.is_evaluation else f"{candidate.slug}-against-{baseline.slug}"
     return candidate.path.parent / "comparison" / (name if part == "test" else f"{name}-{part}")
 
 
-def print_result(result: ComparisonResult, candidate: Side, concerns: list[str], config: CompareConfig) -> None:
+def print_result(
+    result: ComparisonResult, candidate: ModelPredictions, concerns: list[str], config: CompareConfig
+) -> None:
     """The changes of every label, what to know of them, and the answer."""
     assert result.answer
     split = f", {candidate.split_name or 'a'} split {candidate.split_hash}" if candidate.split_hash else ""
     say(
-        f"From {result.names[0]} to {result.names[1]}: {say_count(result.n_images, 'image')} of "
-        f"{say_count(result.n_patients, 'patient')}{split}"
+        f"From {result.names[0]} to {result.names[1]}: {format_count(result.n_images, 'image')} of "
+        f"{format_count(result.n_patients, 'patient')}{split}"
     )
     for metric, comparison in result.comparisons.items():
         print_changes(NAMES[metric], comparison)
@@ -171,7 +173,11 @@ def _say_p(p: float) -> str:
 
 
 def write_result(
-    out: Path, result: ComparisonResult, sides: tuple[Side, Side], concerns: list[str], config: CompareConfig
+    out: Path,
+    result: ComparisonResult,
+    sides: tuple[ModelPredictions, ModelPredictions],
+    concerns: list[str],
+    config: CompareConfig,
 ) -> None:
     """Write ``comparison.json``, ``changes.csv`` and a picture of each metric into a folder."""
     assert result.answer
@@ -202,7 +208,7 @@ def write_result(
             )
 
 
-def _describe(side: Side) -> dict[str, Any]:
+def _describe(side: ModelPredictions) -> dict[str, Any]:
     return {
         "name": side.name,
         "predictions": str(side.path.resolve()),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import CheckpointError, DataError, first_line, name_some, say_count
+from cxrlit.core.errors import CheckpointError, DataError, first_line, format_count, name_some
 from cxrlit.data.tables.open_table import open_table
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
@@ -18,7 +18,7 @@ PREDICTIONS, THRESHOLDS, SUMMARY = "predictions_", "thresholds.json", "eval_summ
 
 
 @dataclass(frozen=True)
-class Side:
+class ModelPredictions:
     """A model's predictions of one part, and what stands behind them.
 
     Attributes:
@@ -56,7 +56,7 @@ class Side:
         return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "model"
 
 
-def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
+def read_model_predictions(path: Path, part: str, thresholds: Path | None = None) -> ModelPredictions:
     """Read what a path names.
 
     Args:
@@ -86,7 +86,7 @@ def read_side(path: Path, part: str, thresholds: Path | None = None) -> Side:
             origin = {name: value for name, value in point.origin.items() if value}
     origin = origin or {}
     name = origin.get("checkpoint")
-    return Side(
+    return ModelPredictions(
         path=file,
         name=name or file.name,
         predictions=predictions,
@@ -150,7 +150,7 @@ def read_history(checkpoint: Path) -> tuple[str, ...] | None:
         return None
 
 
-def find_concerns(baseline: Side, candidate: Side, part: str) -> list[str]:
+def find_concerns(baseline: ModelPredictions, candidate: ModelPredictions, part: str) -> list[str]:
     """What a reader of the comparison must know, a sentence each.
 
     Raises:
@@ -180,7 +180,7 @@ def find_concerns(baseline: Side, candidate: Side, part: str) -> list[str]:
     return [*concerns, *_compare_points(baseline, candidate)]
 
 
-def _compare_points(baseline: Side, candidate: Side) -> list[str]:
+def _compare_points(baseline: ModelPredictions, candidate: ModelPredictions) -> list[str]:
     """What sets the operating points apart."""
     concerns, said = [], []
     for side in (baseline, candidate):
@@ -217,7 +217,7 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
         twice = table.loc[table["image"].duplicated(), "image"].unique().tolist()
         if twice:
             raise DataError(
-                f"{name}: {say_count(len(twice), 'image stands', 'images stand')} "
+                f"{name}: {format_count(len(twice), 'image stands', 'images stand')} "
                 f"in it twice ({name_some(twice)}): keep one row"
             )
     _check_same(set(baseline["image"]), set(candidate["image"]), names, "images", "predict the same images with both")

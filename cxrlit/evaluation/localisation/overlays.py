@@ -105,7 +105,7 @@ def draw_sheet(label: str, shown: Mapping[ShownImage, Shown]) -> Figure:
     _write(figure, GAP_PX, GAP_PX, label, fontsize=13)
     for example, what in shown.items():
         left, top = (example.rank - 1) * width + GAP_PX, head + kinds.index(example.kind) * height
-        _write(figure, left, top, f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{shorten(example.image, 48)}")
+        _write(figure, left, top, f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{clip_name(example.image, 48)}")
         bottom = full[1] - top - 2 * LINE_PX - GAP_PX - SHEET_PX
         figure.figimage(compose_pair(what, SHEET_PX), left, bottom, origin="upper")
     return figure
@@ -170,10 +170,10 @@ def name_file(label: str) -> str:
     return re.sub(r"[^\w.+()-]", "_", label)
 
 
-def shorten(name: str, length: int) -> str:
+def clip_name(name: str, length: int) -> str:
     """A name with its middle left out where it is longer.
 
-    >>> shorten("00000001_000.png", 9), shorten("a.png", 9)
+    >>> clip_name("00000001_000.png", 9), clip_name("a.png", 9)
     ('0000….png', 'a.png')
     """
     return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length - 1) // 2 :]}"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.metrics.bootstrap import draw_weights
 from cxrlit.metrics.bootstrap_engine import find_steps
 from cxrlit.metrics.intervals import LEVEL, MIN_DEFINED, MIN_PATIENTS
@@ -109,7 +109,7 @@ def _find_reason(n_with_positive: int, n_with_negative: int) -> str:
         if number == 0:
             return f"no {kind}"
     fewest = min(n_with_positive, n_with_negative)
-    return f"{say_count(fewest, 'patient')} where {MIN_PATIENTS} are needed" if fewest < MIN_PATIENTS else ""
+    return f"{format_count(fewest, 'patient')} where {MIN_PATIENTS} are needed" if fewest < MIN_PATIENTS else ""
 
 
 def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, format_span
 from cxrlit.html.figures import drawing
@@ -16,7 +16,7 @@ HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "B
 def describe_change(changes: pd.DataFrame, data: str) -> str:
     """The change of macro AUROC from home to other data as a sentence; ``changes`` is ``eval_external.csv``."""
     row = _find(changes, "auroc", MACRO)
-    over = say_count(row["n_labels"], "label")
+    over = format_count(row["n_labels"], "label")
     return f"From home to {data}, macro AUROC over the {over} of both changes by {_say(row)}."
 
 

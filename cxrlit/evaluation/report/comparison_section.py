@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
 from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
@@ -28,8 +28,8 @@ def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] =
         paragraphs=[
             *([describe_question(result.answer.question, NAMES[result.metric])] if result.answer else []),
             *([f"The answer is {describe_answer(result.answer)}."] if result.answer else []),
-            f"Both models on the same {say_count(result.n_images, 'image')} of "
-            f"{say_count(result.n_patients, 'patient')}, resampled together. "
+            f"Both models on the same {format_count(result.n_images, 'image')} of "
+            f"{format_count(result.n_patients, 'patient')}, resampled together. "
             "Where the interval of a change does not hold 0, the change is more than chance; for a look at all labels "
             "at once, where p (Holm) is at most 0.05. DeLong's test takes images for independent, as publications "
             "print it.",

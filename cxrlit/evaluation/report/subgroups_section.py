@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, format_span, list_names
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
@@ -50,7 +50,7 @@ def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
             "cannot show.",
             *describe_gaps(subgroups.gaps),
         ],
-        concerns=[f"{say_count(len(flagged), 'gap between groups is', 'gaps between groups are')} more than chance."]
+        concerns=[f"{format_count(len(flagged), 'gap between groups is', 'gaps between groups are')} more than chance."]
         if len(flagged)
         else [],
         notes=[f"Not measured by {name}: {reason}." for name, reason in subgroups.left_out.items()],
@@ -106,9 +106,8 @@ def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:
         color = FAINT if group == UNKNOWN else COLORS[number % len(COLORS)]
         series.append(Series(str(group), values, color))
         n_labels.append(values["n_labels"].iloc[-1])
-        said.append(
-            f"{group} {format_span(values['value'].iloc[-1], np.nan, np.nan)} over {say_count(n_labels[-1], 'label')}"
-        )
+        value = format_span(values["value"].iloc[-1], np.nan, np.nan)
+        said.append(f"{group} {value} over {format_count(n_labels[-1], 'label')}")
     with drawing():
         figure = draw_forest([*labels, _name_macro(n_labels)], series, "AUROC", chance=0.5)
     return Picture(
@@ -126,5 +125,5 @@ def _name_macro(n_labels: Sequence[int]) -> str:
     ('macro over 1 label', 'macro over 8, 7 and 8 labels')
     """
     if len(set(n_labels)) == 1:
-        return f"{MACRO} over {say_count(n_labels[0], 'label')}"
+        return f"{MACRO} over {format_count(n_labels[0], 'label')}"
     return f"{MACRO} over {list_names([str(number) for number in n_labels])} labels"

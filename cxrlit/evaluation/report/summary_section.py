@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.report.section import Column, Section, Table, span
 from cxrlit.evaluation.report.wording import (
@@ -47,8 +47,9 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
     )
     numbers = (
         f"On {name_part(final.part)}, macro AUROC is {format_metric(final, 'auroc')} over {n_labels} of "
-        f"{say_count(len(assessment.labels), 'label')}; {decisions}. {say_count(len(final.predictions), 'image')} of "
-        f"{say_count(final.predictions['patient'].nunique(), 'patient')}."
+        f"{format_count(len(assessment.labels), 'label')}; {decisions}. "
+        f"{format_count(len(final.predictions), 'image')} of "
+        f"{format_count(final.predictions['patient'].nunique(), 'patient')}."
     )
     others = "" if assessment.is_external else "patients of another kind, of another hospital, or of "
     interval = (
@@ -143,7 +144,7 @@ def _list_concerns(assessment: Assessment) -> list[str]:
     concerns += filter(None, map(describe_below_chance, assessment.parts.values()))
     concerns += [f"{worse}." for worse in map(describe_worse_calibrated, assessment.parts.values()) if worse]
     if len(assessment.dropped):
-        concerns.append(f"{say_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
+        concerns.append(f"{format_count(len(assessment.dropped), 'image')} could not be evaluated: see Data.")
     return concerns
 
 

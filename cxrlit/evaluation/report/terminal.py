@@ -5,7 +5,7 @@ import pandas as pd
 from rich.table import Table
 
 from cxrlit.core.console import print_table, say
-from cxrlit.core.errors import say_count
+from cxrlit.core.errors import format_count
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.report.wording import (
     describe_below_chance,
@@ -53,10 +53,11 @@ def print_assessment(assessment: Assessment) -> None:
         rows = find_row(measured, "auroc")
         say(
             f"{measured.part}: macro AUROC {format_metric(measured, 'auroc', 'macro')} over "
-            f"{say_count(rows['n_labels'], 'label')}, "
+            f"{format_count(rows['n_labels'], 'label')}, "
             f"F1 macro {format_metric(measured, 'f1', 'macro')} micro {format_metric(measured, 'f1', 'micro')} "
-            f"weighted {format_metric(measured, 'f1', 'weighted')}, {say_count(len(measured.predictions), 'image')} of "
-            f"{say_count(measured.predictions['patient'].nunique(), 'patient')}"
+            f"weighted {format_metric(measured, 'f1', 'weighted')}, "
+            f"{format_count(len(measured.predictions), 'image')} of "
+            f"{format_count(measured.predictions['patient'].nunique(), 'patient')}"
         )
         for concern in filter(None, (describe_below_chance(measured), describe_worse_calibrated(measured))):
             say(f"warning: {concern}", style="yellow")

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from cxrlit.config.evaluate import PredictionColumnsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS, simplify_name
-from cxrlit.data.tables.text_table import show
-from cxrlit.evaluation.predictions import PROB, TARGET, check_labels
+from cxrlit.data.tables.text_table import clip
+from cxrlit.evaluation.predictions import PROB, TARGET, check_label_names
 
 ROLES = ("image", "patient", "split", "view", "age", "sex")
 NO_LABELS = {simplify_name(name) for name in (*FIXED_COLUMNS, "split", "index", "row", "unnamed 0")}
@@ -69,7 +69,7 @@ class Candidates:
         """
         found = self.by_name.get(simplify_name(label), [])
         if len(found) > 1:
-            raise DataError(f"{path}: the columns {name_some(found)} may both be {show(label)}: say columns.{key}")
+            raise DataError(f"{path}: the columns {name_some(found)} may both be {clip(label)}: say columns.{key}")
         return found[0] if found else None
 
     def is_sure(self, name: str) -> bool:
@@ -91,7 +91,7 @@ def find_roles(headers: Mapping[Path, Sequence[str]], columns: PredictionColumns
                 found[path][role] = there[0]
         without = [path for path in headers if role not in found[path]]
         if without and (role == "image" or (names and len(without) == len(headers))):
-            header = name_some([show(name) for name in headers[without[0]] if name], limit=12)
+            header = name_some([clip(name) for name in headers[without[0]] if name], limit=12)
             wanted = " or ".join([role] if names is None else names)
             both = "" if len(headers) == 1 else ", or [NAME,NAME] where the two tables differ"
             raise DataError(
@@ -145,8 +145,8 @@ def find_labels(
     used = set(targets.values())
     unscored = [name for name, column in known.columns.items() if column not in used]
     if columns.targets is not None and unscored:
-        there = name_some([show(label) for label in scores], limit=14)
-        raise ConfigError(f"columns.targets: {show(unscored[0])} has no scores; the labels with scores are {there}")
+        there = name_some([clip(label) for label in scores], limit=14)
+        raise ConfigError(f"columns.targets: {clip(unscored[0])} has no scores; the labels with scores are {there}")
     if columns.probs is None:
         read = set(scores.values())
         unread = {name: column for name, column in candidates.columns.items() if column not in read}
@@ -154,7 +154,7 @@ def find_labels(
         _refuse_near_misses(Candidates({**unread, **untold}, candidates.are_sure), known, unscored, predictions)
     if not targets:
         raise DataError(_say_nothing_pairs(predictions, header, scores, known))
-    check_labels(list(scores), predictions)
+    check_label_names(list(scores), predictions)
     _check_apart(list(scores.values()), list(targets.values()), in_labels, predictions)
     return LabelColumns(
         dict(scores),
@@ -198,7 +198,7 @@ def _check_apart(scores: Sequence[str], targets: Sequence[str], in_labels: bool,
         twice = [column for column, count in Counter(columns).items() if count > 1]
         if twice:
             raise DataError(
-                f"{path}: the column {show(twice[0])} would be two things: say once what it is, with columns.probs and "
+                f"{path}: the column {clip(twice[0])} would be two things: say once what it is, with columns.probs and "
                 "columns.targets"
             )
 
@@ -208,9 +208,9 @@ def _refuse_near_misses(left: Candidates, known: Candidates, unscored: Sequence[
     for name in list(left.columns)[:MAX_COMPARED]:
         for other in unscored[:MAX_COMPARED]:
             if (left.is_sure(name) or known.is_sure(other)) and _is_close(name, other):
-                example = f"{{{show(other)}: {show(left.columns[name])}, ...}}"
+                example = f"{{{clip(other)}: {clip(left.columns[name])}, ...}}"
                 raise DataError(
-                    f"{path}: {show(name)} has no targets and {show(other)} no scores: are they one label? Name the "
+                    f"{path}: {clip(name)} has no targets and {clip(other)} no scores: are they one label? Name the "
                     f"columns of all labels that count, columns.probs={example}"
                 )
 
@@ -231,22 +231,22 @@ def _say_nothing_pairs(path: Path, header: Sequence[str], scores: Mapping[str, s
             f"{path}: there are no targets: say targets=TABLE, a table with a column of them for each label, or name "
             f"the columns that hold them with columns.targets (by default {TARGET}<label>)"
         )
-    there = name_some([show(name) for name in header if name], limit=12)
-    scored = name_some([show(name) for name in scores], limit=12)
+    there = name_some([clip(name) for name in header if name], limit=12)
+    scored = name_some([clip(name) for name in scores], limit=12)
     what = f"the labels with scores are {scored}" if scores else "no label has scores"
     return (
-        f"{path}: {what}, those with targets are {name_some([show(name) for name in known.columns], limit=12)}: name "
+        f"{path}: {what}, those with targets are {name_some([clip(name) for name in known.columns], limit=12)}: name "
         f"the column of each label with columns.probs={{LABEL: COLUMN, ...}}; the columns are {there}"
     )
 
 
 def _say_unused(scores: Mapping[str, str], targets: Mapping[str, str], unscored: Sequence[str]) -> list[str]:
     notes = []
-    untold = [show(label) for label in scores if label not in targets]
+    untold = [clip(label) for label in scores if label not in targets]
     if untold:
         notes.append(f"no targets for {name_some(untold, 14)}: the metrics stay blank")
     if unscored:
-        notes.append(f"no scores for {name_some([show(name) for name in unscored], 14)}: left out")
+        notes.append(f"no scores for {name_some([clip(name) for name in unscored], 14)}: left out")
     return notes
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config.evaluate import PredictionsConfig
-from cxrlit.core.errors import DataError, name_some, say_count
+from cxrlit.core.errors import DataError, format_count, name_some
 from cxrlit.data.split import check_patients_apart
 from cxrlit.data.tables.read_scores import narrow_probs
-from cxrlit.data.tables.text_table import show
+from cxrlit.data.tables.text_table import clip
 from cxrlit.evaluation.predictions import make_predictions
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -31,7 +31,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class Truth:
     """What a table says of images.
 
     Attributes:
@@ -64,7 +64,7 @@ class JoinedPredictions:
 
 
 def join_predictions(
-    own: Facts, probs: NDArray[np.float64], labels: Sequence[str], truth: Facts | None, config: PredictionsConfig
+    own: Truth, probs: NDArray[np.float64], labels: Sequence[str], truth: Truth | None, config: PredictionsConfig
 ) -> JoinedPredictions:
     """Join scores with what is true.
 
@@ -104,7 +104,7 @@ def join_predictions(
     return JoinedPredictions(parts, split, dropped, notes)
 
 
-def _merge(own: Facts, truth: Facts) -> pd.DataFrame:
+def _merge(own: Truth, truth: Truth) -> pd.DataFrame:
     """The rows of the truth, with what the predictions alone know.
 
     Raises:
@@ -113,8 +113,8 @@ def _merge(own: Facts, truth: Facts) -> pd.DataFrame:
     shared = truth.rows.index.intersection(own.rows.index)
     if shared.empty:
         raise DataError(
-            f"none of the {len(own.rows)} images of {own.where} (such as {show(own.rows.index[0])}) is in "
-            f"{truth.where} (such as {show(truth.rows.index[0])}){_suggest_spelling(own.rows.index, truth.rows.index)}"
+            f"none of the {len(own.rows)} images of {own.where} (such as {clip(own.rows.index[0])}) is in "
+            f"{truth.where} (such as {clip(truth.rows.index[0])}){_suggest_spelling(own.rows.index, truth.rows.index)}"
         )
     both = [column for column in ("patient", "split") if column in own.rows and column in truth.rows]
     said = {column: (own.rows.loc[shared, column], truth.rows.loc[shared, column]) for column in both}
@@ -124,9 +124,9 @@ def _merge(own: Facts, truth: Facts) -> pd.DataFrame:
         odd = shared[(said["split"][0] != said["split"][1]).to_numpy()]
         if len(odd):
             raise DataError(
-                f"{say_count(len(odd), 'image is', 'images are')} "
+                f"{format_count(len(odd), 'image is', 'images are')} "
                 f"in one part in {own.where} and in another in {truth.where} "
-                f"({name_some([show(name) for name in odd])}): mend one of them, or take its column out"
+                f"({name_some([clip(name) for name in odd])}): mend one of them, or take its column out"
             )
     if "patient" in own.rows and "split" in own.rows:  # of its training, the truth may know nothing
         check_patients_apart(own.rows.assign(source=own.where), own.where)
@@ -145,14 +145,14 @@ def _check_same_patients(own: pd.Series, truth: pd.Series, here: str, there: str
         if len(torn):
             images = torn.index[(torn[column] == torn[column].iloc[0]).to_numpy()]
             raise DataError(
-                f"{name_some([show(name) for name in images], 2)} are images of one patient in {one} and of two in "
+                f"{name_some([clip(name) for name in images], 2)} are images of one patient in {one} and of two in "
                 f"{two}: mend one of them, or take out the column that is not the patient"
             )
 
 
 def _list_dropped(
-    own: Facts,
-    base: Facts,
+    own: Truth,
+    base: Truth,
     rows: pd.DataFrame,
     is_predicted: NDArray[np.bool_],
     config: PredictionsConfig,
@@ -176,11 +176,11 @@ def _list_dropped(
             notes.append(f"{what}: thresholds and calibration stay blank")
             reasons |= dict.fromkeys(missing, "not predicted")
         elif n_missing and (config.missing == "error" or n_missing == n_wanted):
-            odd = f"; {_say_extra(extra, base)} ({name_some([show(name) for name in extra])})" if len(extra) else ""
+            odd = f"; {_say_extra(extra, base)} ({name_some([clip(name) for name in extra])})" if len(extra) else ""
             remedy = "" if n_missing == n_wanted else ", or say missing=drop to evaluate the others alone"
             raise DataError(
                 f"{own.where}: {n_missing} of the {n_wanted} images of {part} in {base.where} are not predicted "
-                f"({name_some([show(name) for name in missing])}){odd}{_suggest_spelling(extra, missing)}: predict "
+                f"({name_some([clip(name) for name in missing])}){odd}{_suggest_spelling(extra, missing)}: predict "
                 f"them{remedy}"
             )
         elif n_missing:
@@ -188,7 +188,7 @@ def _list_dropped(
             reasons |= dict.fromkeys(missing, "not predicted")
     n_train = int(((rows["split"] == "train").to_numpy() & is_predicted).sum())
     if n_train:
-        notes.append(f"{say_count(n_train, 'image of train is', 'images of train are')} predicted, and left out")
+        notes.append(f"{format_count(n_train, 'image of train is', 'images of train are')} predicted, and left out")
     if len(extra):
         notes.append(f"{_say_extra(extra, base)}, and left out")
     nowhere = rows.index[rows["split"].isna().to_numpy()]
@@ -199,8 +199,8 @@ def _list_dropped(
     return dropped.sort_values("image", kind="stable", ignore_index=True)
 
 
-def _say_extra(extra: pd.Index, base: Facts) -> str:
-    predicted = say_count(len(extra), "image that is predicted is", "images that are predicted are")
+def _say_extra(extra: pd.Index, base: Truth) -> str:
+    predicted = format_count(len(extra), "image that is predicted is", "images that are predicted are")
     return f"{predicted} not in {base.where}"
 
 

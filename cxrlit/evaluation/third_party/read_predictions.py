@@ -15,11 +15,11 @@ from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_nam
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients
 from cxrlit.data.tables.read_scores import read_scores
-from cxrlit.data.tables.text_table import TextTable, show
+from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import read_marks
-from cxrlit.evaluation.predictions import PEOPLE, read_images, split_arrays
+from cxrlit.evaluation.predictions import PEOPLE, read_image_names, split_arrays
 from cxrlit.evaluation.third_party.columns import find_labels, find_roles
-from cxrlit.evaluation.third_party.join import Facts, JoinedPredictions, join_predictions
+from cxrlit.evaluation.third_party.join import JoinedPredictions, Truth, join_predictions
 
 
 def read_foreign(predictions: Path, labels: Path | SplitData | None, config: PredictionsConfig) -> JoinedPredictions:
@@ -65,8 +65,8 @@ def read_foreign(predictions: Path, labels: Path | SplitData | None, config: Pre
             people = _read_people(table, roles[truth_path], notes)
             with _explain(found.is_told):
                 people = people.join(_read_marks(table, true_targets, notes))
-            truth = Facts(str(truth_path), people.set_index("image"))
-    own_facts = Facts(str(predictions), own.set_index("image"))
+            truth = Truth(str(truth_path), people.set_index("image"))
+    own_facts = Truth(str(predictions), own.set_index("image"))
     joined = join_predictions(own_facts, probs, list(found.scores), truth, config)
     if not found.is_told:
         _check_not_targets(joined, list(found.scores), predictions)
@@ -98,7 +98,7 @@ def _check_patients(
         raise ConfigError(f"patient=image, and {sayers[0]} says who the patients are: drop one of them")
     if not sayers and config.patient is None:
         path, header = list(headers.items())[-1]
-        there = name_some([show(name) for name in header if name], limit=12)
+        there = name_some([clip(name) for name in header if name], limit=12)
         raise DataError(
             f"{path}: no column says which images are of the same patient, so nothing can keep patients apart: name it "
             f"with columns.patient (the columns are {there}), or say patient=image to take every image for a patient "
@@ -114,7 +114,7 @@ def _read_cells(table: OpenTable, columns: Sequence[str]) -> TextTable:
 
 def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
     """``image`` and what the table has of patient, split, view, age and sex."""
-    people = read_images(table.cells[roles["image"]], table).to_frame()
+    people = read_image_names(table.cells[roles["image"]], table).to_frame()
     if "patient" in roles:
         people["patient"] = read_patients(table.cells[roles["patient"]], table)
     if "split" in roles:  # where no row validates, validation is not carved out of what another program trained on
@@ -126,7 +126,7 @@ def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -
             people[role] = read_names(cells, known, table.path)
             n_unknown = int((people[role].isna() & (cells != "")).sum())
             if n_unknown:
-                odd = f"{n_unknown} cells of {show(roles[role])} are not understood"
+                odd = f"{n_unknown} cells of {clip(roles[role])} are not understood"
                 notes.append(f"{table.path}: {odd}: {role} unknown")
     if "age" in roles:
         people["age"] = read_ages(table.cells[roles["age"]], table)
@@ -165,13 +165,13 @@ def _simplify_marks(cells: pd.Series) -> pd.Series:
     return cells.map(simple)
 
 
-def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Facts:
+def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Truth:
     """What a data source says of its images."""
     people = data.name_rows(data.index)[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
     marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))
     unused = data.name_rows(pd.concat([data.dropped, data.left_out]))
     reasons = dict(zip(unused["image"], unused["reason"], strict=True))
-    return Facts(data.name, people.dropna(axis=1, how="all").join(marks).set_index("image"), reasons)
+    return Truth(data.name, people.dropna(axis=1, how="all").join(marks).set_index("image"), reasons)
 
 
 def _check_not_targets(joined: JoinedPredictions, labels: Sequence[str], path: Path) -> None:
@@ -186,5 +186,5 @@ def _check_not_targets(joined: JoinedPredictions, labels: Sequence[str], path: P
         known = ~np.isnan(targets[:, column])
         if len(np.unique(targets[known, column])) == 2 and (probs == targets)[known, column].all():
             raise DataError(
-                f"{path}: the scores of {show(label)} are its targets: name the columns of scores with columns.probs"
+                f"{path}: the scores of {clip(label)} are its targets: name the columns of scores with columns.probs"
             )

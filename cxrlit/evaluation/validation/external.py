@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxrlit.config import EvaluateConfig, InternalData
 from cxrlit.core.console import progress_steps
-from cxrlit.core.errors import ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.core.errors import ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.core.ranks import rank, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data, read_data
 from cxrlit.data.index import KEY, sort_rows
@@ -89,13 +89,13 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
     if config.recalibrate:
         table = predictions[RECALIBRATION]
         fitted_on = (
-            f"calibration and thresholds fitted on {say_count(len(table), 'image')} of "
-            f"{say_count(table['patient'].nunique(), 'patient')} of "
+            f"calibration and thresholds fitted on {format_count(len(table), 'image')} of "
+            f"{format_count(table['patient'].nunique(), 'patient')} of "
             f"{data.name}, a share of {config.recalibrate_fraction:g} (seed {config.seed})"
         )
         n_images = len(predictions[EXTERNAL])
         facts["external images"] = (
-            f"{n_images:,} of {say_count(n_images + len(table), 'image')} ({facts['external images']}): the others "
+            f"{n_images:,} of {format_count(n_images + len(table), 'image')} ({facts['external images']}): the others "
             "fitted the recalibration"
         )
         facts["recalibration"] = f"{fitted_on}; they are in no number of this page"
@@ -232,7 +232,7 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
             else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
         )
         raise LeakageError(
-            f"{say_count(len(shared), f'patient of {data.name} is one', f'patients of {data.name} are ones')} "
+            f"{format_count(len(shared), f'patient of {data.name} is one', f'patients of {data.name} are ones')} "
             "that the checkpoint was trained or tuned on "
             f"({name_some(shared)}): {remedy}"
         )

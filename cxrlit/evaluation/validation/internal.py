@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrlit.config import EvaluateConfig, InternalData, SeveralData, SyntheticData, TrainConfig
-from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some, say_count
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.data.dataset import SplitData, check_dropped, read_data
 from cxrlit.data.index import KEY, hash_rows, match_rows
 from cxrlit.training.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
     changed = read.name_rows(split[there & (now != checkpoint.facts.rows)])["image"].tolist()
     if changed:
         raise DataError(
-            f"{read.name}: {say_count(len(changed), 'image has', 'images have')} "
+            f"{read.name}: {format_count(len(changed), 'image has', 'images have')} "
             f"another file, patient or target than during training "
             f"({name_some(changed)}): these are other data"
         )

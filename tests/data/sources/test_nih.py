@@ -14,7 +14,7 @@ from cxrlit.core.labels import FIXED_COLUMNS, LABELS, NO_FINDING
 from cxrlit.data.image_files import DiskFiles
 from cxrlit.data.index import hash_index, read_targets
 from cxrlit.data.sources import Source, nih
-from cxrlit.data.sources.nih import FINDINGS, find_images, read_boxes, read_official_lists
+from cxrlit.data.sources.nih import FINDINGS, locate_images, read_boxes, read_official_lists
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -270,7 +270,7 @@ def test_a_name_in_two_folders_is_refused(nih_tree: Path) -> None:
     (nih_tree / "images").mkdir()
     shutil.copy(path, nih_tree / "images" / path.name)
     with pytest.raises(DataError, match=r"images/00000001_000\.png.* have the same name"):
-        find_images(DiskFiles(nih_tree))
+        locate_images(DiskFiles(nih_tree))
 
 
 def test_official_lists_say_who_tests(nih_tree: Path) -> None:

@@ -27,7 +27,7 @@ from cxrlit.data.dataset import load_data
 from cxrlit.data.store import remote
 from cxrlit.data.store import shard_writer as shards
 from cxrlit.data.store.builder import prepare_stores
-from cxrlit.data.store.manifest import name_images
+from cxrlit.data.store.manifest import images_path
 from cxrlit.data.store.open_stores import open_data_store, open_data_stores, verify_data_stores
 from cxrlit.data.store.reader import Store
 from cxrlit.data.store.remote import open_remote_store, read_stored_files
@@ -405,7 +405,7 @@ def forge_table(folder: Path, name: str, content: bytes) -> None:
         (folder / name).write_bytes(content)
         edit_json(folder / "store.json", partial(dict.update, files_sha256=digest, n_files=content.count(b"\n") - 1))
     else:
-        (folder / "24" / name_images(digest)).write_bytes(content)
+        (folder / "24" / images_path(digest)).write_bytes(content)
         edit_json(folder / "24" / "manifest.json", partial(dict.update, images_sha256=digest))
 
 

@@ -151,9 +151,9 @@ def test_lines_count_blank_ones_and_cells_that_span_several(tmp_path: Path) -> N
     path = write(tmp_path, b'image,text\n\na,"one\ntwo"\n  \nb,x\nc,y\n')
     table = read_table(path, ("image",))
     assert table.cells["image"].tolist() == ["a", "b", "c"]
-    assert table.say_lines([0]) == "line 3"
-    assert table.say_lines([1, 2]) == "lines 6, 7"
-    assert table.say_lines(np.array([2])) == "line 7"
+    assert table.format_lines([0]) == "line 3"
+    assert table.format_lines([1, 2]) == "lines 6, 7"
+    assert table.format_lines(np.array([2])) == "line 7"
 
 
 LINES = b'image,text\n\na,x\nb,"one\ntwo"\n \t\nc,\xc3\xa9\nd,x\n"e\n",x\nf,"\r\n"\n\n\ng,x\nh,x\ni,x'
@@ -169,7 +169,7 @@ def test_lines_are_the_same_wherever_the_reading_pauses(
     content = LINES.replace(b"\r\n", b"\n").replace(b"\n", end)
     table = read_table(write(tmp_path, content), ("image", "text"))
     assert table.cells["image"].tolist() == list("abcdefghi")
-    assert [table.say_lines([row]) for row in range(9)] == [f"line {n}" for n in (3, 4, 7, 8, 9, 11, 15, 16, 17)]
+    assert [table.format_lines([row]) for row in range(9)] == [f"line {n}" for n in (3, 4, 7, 8, 9, 11, 15, 16, 17)]
     table.check_cells()
     for row, line in (("d,x", 8), ("h,x", 16)):
         content = LINES.replace(row.encode(), b"y").replace(b"\r\n", b"\n").replace(b"\n", end)
@@ -180,7 +180,7 @@ def test_lines_are_the_same_wherever_the_reading_pauses(
 def test_a_line_of_two_quotation_marks_is_a_row(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, b'image\n\na\n""\n" "\nb\n'), ("image",))
     assert table.cells["image"].tolist() == ["a", "", "", "b"]
-    assert table.say_lines(range(4)) == "lines 3, 4, 5, 6"
+    assert table.format_lines(range(4)) == "lines 3, 4, 5, 6"
 
 
 def test_a_row_that_pandas_passes_over_is_missed(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_table_is_opened_once_and_still_names_its_lines(tmp_path: Path, table_
         with open_table.open_table(path) as opened:
             assert opened.header == ["image", "n"]
             table = opened.read(["image"])
-        assert table.say_lines([1]) == "line 5"
+        assert table.format_lines([1]) == "line 5"
         with pytest.raises(DataError, match=r"line 5: it has \d cells and the header 2"):
             table.check_cells()
     assert table_opens == paths
@@ -217,7 +217,7 @@ def test_a_table_is_opened_once_and_still_names_its_lines(tmp_path: Path, table_
 
 def test_lines_that_are_not_named_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path, b"image\n" + b"".join(b"%d\n" % row for row in range(3000)))
-    assert read_table(path, ("image",)).say_lines(range(1, 3000)) == "lines 3, 4, 5, 6, 7 and 2994 more"
+    assert read_table(path, ("image",)).format_lines(range(1, 3000)) == "lines 3, 4, 5, 6, 7 and 2994 more"
 
 
 def test_images_that_stand_twice_are_named_with_their_lines(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
         "x": ["1.0", "", "0.5"],
         "y": ["True", "False", ""],
     }
-    assert table.say_lines([2]) == "row 3"
+    assert table.format_lines([2]) == "row 3"
     with pytest.raises(DataError, match="the column z is missing"):
         read_table(path, ("z",))
     for content in (b"", b"PAR1", path.read_bytes()[:-20], b"x" * 100):

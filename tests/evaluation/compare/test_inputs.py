@@ -10,7 +10,7 @@ import pytest
 from made_up import LABELS, draw_table, make_point, write_evaluation
 
 from cxrlit.core.errors import DataError
-from cxrlit.evaluation.compare.inputs import Side, find_concerns, read_side
+from cxrlit.evaluation.compare.inputs import ModelPredictions, find_concerns, read_model_predictions
 from cxrlit.evaluation.predictions import write_predictions
 from cxrlit.metrics.operating_point import OperatingPoint
 
@@ -28,7 +28,7 @@ def phase(tmp_path: Path) -> Path:
 
 def test_a_phase_folder_its_evaluation_and_a_file_of_it_are_the_same(phase: Path) -> None:
     for path in (phase, phase / "eval", phase / "eval" / "predictions_test.csv"):
-        side = read_side(path, "test")
+        side = read_model_predictions(path, "test")
         assert side.path == phase / "eval" / "predictions_test.csv"
         assert (side.name, side.phase, side.slug) == (
             "finetune-1a2b3c4d/best.ckpt", "finetune-1a2b3c4d", "finetune-1a2b3c4d"
@@ -43,7 +43,7 @@ def test_a_phase_folder_its_evaluation_and_a_file_of_it_are_the_same(phase: Path
 
 def test_predictions_are_read_once(phase: Path, table_opens: list[Path]) -> None:
     file = phase / "eval" / "predictions_test.csv"
-    assert len(read_side(file, "test").predictions) == len(TABLE)
+    assert len(read_model_predictions(file, "test").predictions) == len(TABLE)
     assert table_opens == [file]
 
 
@@ -51,32 +51,32 @@ def test_the_summary_says_more_of_the_predictions_than_the_thresholds_do(phase: 
     """Thresholds may have been given, and be another model's."""
     row = {"split": "test", "split_name": "grouped", "split_hash": "ffff", "checkpoint": "highres-9/last.ckpt"}
     pd.DataFrame([row]).to_csv(phase / "eval" / "eval_summary.csv", index=False)
-    side = read_side(phase, "test")
+    side = read_model_predictions(phase, "test")
     assert (side.name, side.split_name, side.split_hash) == ("highres-9/last.ckpt", "grouped", "ffff")
     assert side.slug == "highres-9-last.ckpt"
     assert side.predicted is None
     pd.DataFrame([{**row, "predicted": "two eyes"}]).to_csv(phase / "eval" / "eval_summary.csv", index=False)
-    assert read_side(phase, "test").predicted == "two eyes"
+    assert read_model_predictions(phase, "test").predicted == "two eyes"
     (phase / "eval" / "eval_summary.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"eval_summary.csv: not the summary of an evaluation"):
-        read_side(phase, "test")
+        read_model_predictions(phase, "test")
 
 
 def test_a_file_that_is_of_no_evaluation_takes_no_thresholds_that_are_not_its_own(phase: Path) -> None:
     other = phase / "eval" / "mine.csv"
     write_predictions(other, TABLE)
-    side = read_side(other, "test")
+    side = read_model_predictions(other, "test")
     assert (side.name, side.slug, side.is_evaluation) == ("mine.csv", "mine", False)
     assert side.point == "there is no thresholds.json beside mine.csv"
     assert (side.split_hash, side.history, side.thresholds) == (None, None, None)
-    given = read_side(other, "test", phase / "eval" / "thresholds.json")
+    given = read_model_predictions(other, "test", phase / "eval" / "thresholds.json")
     assert isinstance(given.point, OperatingPoint)
     assert given.split_hash is None
     # one that is called as an evaluation's, of a part that the evaluation beside it does not have
     row = {"split": "test", "split_name": "grouped", "split_hash": "ffff", "checkpoint": "highres-9/last.ckpt"}
     pd.DataFrame([row]).to_csv(phase / "eval" / "eval_summary.csv", index=False)
     write_predictions(phase / "eval" / "predictions_mine.csv", TABLE)
-    assert not read_side(phase / "eval" / "predictions_mine.csv", "test").is_evaluation
+    assert not read_model_predictions(phase / "eval" / "predictions_mine.csv", "test").is_evaluation
 
 
 def test_what_is_not_there_is_named_with_a_remedy(phase: Path, tmp_path: Path) -> None:
@@ -98,17 +98,17 @@ def test_what_is_not_there_is_named_with_a_remedy(phase: Path, tmp_path: Path) -
         (tmp_path / "parts.csv", "test", "it has a column split: run python evaluate.py predictions="),
     ]:
         with pytest.raises(DataError) as fault:
-            read_side(path, part)
+            read_model_predictions(path, part)
         assert message in str(fault.value)
 
 
 ONCE = "one checkpoint on each image"
 
 
-def make_side(name: str, **changes: object) -> Side:
+def make_side(name: str, **changes: object) -> ModelPredictions:
     point = make_point(tuned_on="val", split_hash="0123", checkpoint=f"{name}/best.ckpt")
     path = Path(name) / "eval" / "predictions_test.csv"
-    side = Side(path, f"{name}/best.ckpt", TABLE, True, None, point, "official", "0123", ONCE, ())
+    side = ModelPredictions(path, f"{name}/best.ckpt", TABLE, True, None, point, "official", "0123", ONCE, ())
     return replace(side, **changes)  # type: ignore[arg-type]
 
 
@@ -164,7 +164,7 @@ def test_another_split_is_refused() -> None:
 def test_thresholds_of_other_rules_or_by_hand_are_told_apart(phase: Path) -> None:
     path = phase / "eval" / "thresholds.json"
     path.write_text(json.dumps({"thresholds": dict.fromkeys(LABELS, 0.3)}))
-    side = read_side(phase, "test")
+    side = read_model_predictions(phase, "test")
     assert (side.name, side.split_hash) == ("predictions_test.csv", None)
     [concern] = find_concerns(make_side("old-1"), replace(side, **OTHER), "test")
     assert concern.endswith("those of the candidate by hand after no calibration, on images unknown of split unknown")
