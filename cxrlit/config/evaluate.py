@@ -21,9 +21,9 @@ ColumnNames = Annotated[list[ColumnName], BeforeValidator(_list_one)]
 
 
 class InternalData(ConfigSection):
-    """``data=home``: the data of the training, and what has changed about them since."""
+    """``data=internal``: the data of the training, and what has changed about them since."""
 
-    source: Literal["home"]
+    source: Literal["internal"]
     root: Folder | None = Field(description="where the images are now, if they have moved since training")
     roots: dict[str, Folder] | None = Field(description="the same for several data sets, by source")
     store: str | None = Field(description="address of prepared images to read in place of the files")

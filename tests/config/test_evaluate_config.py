@@ -70,7 +70,7 @@ def test_another_data_set_may_be_the_default(conf: Path) -> None:
     assert read(conf, "predictions=a", "targets=/b").targets == "/b"
     with pytest.raises(ConfigError, match="baseline: on other data the home test is what is compared with"):
         read(conf, "ckpt=a", "baseline=b")
-    data = {"source": "home", "root": None, "roots": None, "store": None}
+    data = {"source": "internal", "root": None, "roots": None, "store": None}
     assert isinstance(
         compose_defaults("evaluate", conf, EvaluateConfig, {"ckpt": ["a"], "data": data}).data, InternalData
     )
