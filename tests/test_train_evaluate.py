@@ -251,9 +251,9 @@ def test_init_from_a_checkpoint_cuts_the_chain(lab: Lab, frozen: Path) -> None:
     changed = {name for name in before.weights if not torch.equal(before.weights[name], after.weights[name])}
     last = "features.denseblock4.denselayer16"
     assert changed == {"head.weight", "head.bias", f"{last}.conv1.weight", f"{last}.conv2.weight"}
-    assert after.facts.history == [frozen.name]
-    patients = before.facts.trained_patients
-    assert after.facts.trained_patients == patients
+    assert after.metadata.history == [frozen.name]
+    patients = before.metadata.trained_patients
+    assert after.metadata.trained_patients == patients
     assert all(patient.startswith("nih/") for patient in patients)
 
 
@@ -338,7 +338,7 @@ def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> N
     assert {(config.n_unfreeze, config.lr) for config in configs} == {
         (n_unfreeze, lr) for n_unfreeze in (25, 50) for lr in (1e-5, 5e-6)
     }
-    histories = {tuple(read_checkpoint(path).facts.history) for path in lab.runs.glob("*/highres-*/")}
+    histories = {tuple(read_checkpoint(path).metadata.history) for path in lab.runs.glob("*/highres-*/")}
     assert len(histories) == 1
 
 

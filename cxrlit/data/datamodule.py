@@ -158,7 +158,7 @@ class CXRDataModule(LightningDataModule):
         data = self.data
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(data.name_rows(dropped), int((self.store.positions >= 0).sum()), data.max_dropped)
-        self.dropped = pd.concat([dropped, data.left_out], ignore_index=True)
+        self.dropped = pd.concat([dropped, data.excluded], ignore_index=True)
         self.parts = self._divide()
         if self.sampler is not None:
             self.repeats = count_repeats(read_targets(self.parts["train"], data.labels), data.labels, self.sampler)

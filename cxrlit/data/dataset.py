@@ -79,7 +79,7 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Uns
         labels=tuple(labels),
         index=pd.concat([source.index for source in kept], ignore_index=True),
         dropped=pd.concat([source.dropped.assign(source=source.name) for source in kept], ignore_index=True),
-        left_out=pd.concat([unwanted for _, unwanted in divided], ignore_index=True),
+        excluded=pd.concat([unwanted for _, unwanted in divided], ignore_index=True),
         official={source.name: source.official for source in kept if source.official is not None},
         stores=stores,
     )
@@ -118,7 +118,7 @@ def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
         labels=data.labels,
         index=sort_rows(data.index),
         dropped=data.dropped,
-        left_out=data.left_out,
+        excluded=data.excluded,
         stores=data.stores,
         split=split,
         split_name=name,
@@ -161,12 +161,12 @@ def _split_by_file(data: UnsplitData, path: Path) -> tuple[UnsplitData, NDArray[
             f"{data.name_rows(data.index[:1])['image'].iloc[0]}"
         )
     others = data.index.loc[~wanted, [*KEY, "path"]].assign(reason="not in data.split_file")
-    known = pd.concat([data.index[KEY], data.dropped[KEY], data.left_out[KEY]]).drop_duplicates()
+    known = pd.concat([data.index[KEY], data.dropped[KEY], data.excluded[KEY]]).drop_duplicates()
     gone = table.loc[match_rows(table, known) < 0, KEY].assign(path="", reason="in data.split_file, and not there")
     data = replace(
         data,
         index=data.index[wanted].reset_index(drop=True),
         dropped=pd.concat([data.dropped, gone], ignore_index=True),
-        left_out=pd.concat([data.left_out, others], ignore_index=True),
+        excluded=pd.concat([data.excluded, others], ignore_index=True),
     )
     return data, table["split"].to_numpy(dtype=object)[places[wanted]], "file"

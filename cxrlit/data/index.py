@@ -157,7 +157,7 @@ class DataTables:
         labels: The labels in use.
         index: The index.
         dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
-        left_out: Images that the config does not want, in the same form.
+        excluded: Images that the config does not want, in the same form.
         stores: Address of the prepared images of a source, where it has one.
     """
 
@@ -165,7 +165,7 @@ class DataTables:
     labels: tuple[str, ...]
     index: pd.DataFrame
     dropped: pd.DataFrame
-    left_out: pd.DataFrame
+    excluded: pd.DataFrame
     stores: Mapping[str, str]
 
     @property

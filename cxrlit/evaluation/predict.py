@@ -77,7 +77,7 @@ def predict_parts(
         network = load_network(checkpoint)
         for part in parts:
             for kind in modules:
-                module = kind(network, labels=checkpoint.facts.labels)
+                module = kind(network, labels=checkpoint.metadata.labels)
                 views[part].append(predict_part(trainer, module, datamodule, part))
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
@@ -111,7 +111,7 @@ def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.
 
 def open_images(checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
     """The images as a checkpoint was trained to see them."""
-    phase = checkpoint.config.phases.get(checkpoint.facts.phase)
+    phase = checkpoint.config.phases.get(checkpoint.metadata.phase)
     datamodule = CXRDataModule(
         data,
         img_size=phase.img_size,
@@ -126,7 +126,7 @@ def open_images(checkpoint: Checkpoint, data: SplitData, machine: MachineConfig,
 
 def load_network(checkpoint: Checkpoint) -> CXRNet:
     """The network of a checkpoint. Nothing of it trains."""
-    network = build_network("none", checkpoint.config.model.normalize, len(checkpoint.facts.labels), seed=0)
+    network = build_network("none", checkpoint.config.model.normalize, len(checkpoint.metadata.labels), seed=0)
     return checkpoint.load_into(network.requires_grad_(False))
 
 

@@ -82,7 +82,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
             GRAPH: make_graph(network, described.preprocessing.img_size),
             **tables,
         }
-        contents[CARD] = write_card(described, point, contents, checkpoint.facts.precision).encode()
+        contents[CARD] = write_card(described, point, contents, checkpoint.metadata.precision).encode()
         step("files")
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
@@ -105,26 +105,26 @@ def read_evaluation(
         raise BundleError(f"{folder}: no evaluation is there; evaluate first: python evaluate.py ckpt={config.ckpt}")
     point = read_operating_point(folder / "thresholds.json")
     summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
-    wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.facts.split_hash}
+    wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.metadata.split_hash}
     for key, value in wanted.items():
         if set(summary[key]) != {value}:
             raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
     predicted = str(summary["predicted"].iloc[0]) if "predicted" in summary else ""
-    precision = read_precision(predicted, checkpoint.facts.precision)
-    return point.only(checkpoint.facts.labels), precision, {path.name: path.read_bytes() for path in paths}
+    precision = read_precision(predicted, checkpoint.metadata.precision)
+    return point.only(checkpoint.metadata.labels), precision, {path.name: path.read_bytes() for path in paths}
 
 
 def describe_bundle(
     checkpoint: Checkpoint, point: OperatingPoint, precision: Precision, data: SplitData, images: CXRDataModule
 ) -> BundleConfig:
     """What a bundle says of itself."""
-    facts, config = checkpoint.facts, checkpoint.config
-    phase = config.phases.get(facts.phase)
+    metadata, config = checkpoint.metadata, checkpoint.config
+    phase = config.phases.get(metadata.phase)
     return BundleConfig(
         format=FORMAT,
         name=name_checkpoint(checkpoint),
         architecture="densenet121",
-        labels=facts.labels,
+        labels=metadata.labels,
         preprocessing=Preprocessing(
             version=PREPROCESSING_VERSION,
             img_size=phase.img_size,
@@ -135,14 +135,16 @@ def describe_bundle(
         batch_size=phase.batch_size,
         operating_point=point.to_plain(),
         input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
-        phases=[record_phase(checkpoint, name) for name in (*facts.history, f"{facts.phase}-{facts.phase_id}")],
-        epoch=facts.epoch + 1,
-        val_auroc_macro=facts.val_auroc_macro,
+        phases=[
+            record_phase(checkpoint, name) for name in (*metadata.history, f"{metadata.phase}-{metadata.phase_id}")
+        ],
+        epoch=metadata.epoch + 1,
+        val_auroc_macro=metadata.val_auroc_macro,
         data=DataRecord(
             name=data.name,
-            fingerprint=hash_value(facts.rows, digits=64),
-            split_name=facts.split_name,
-            split_hash=facts.split_hash,
+            fingerprint=hash_value(metadata.rows, digits=64),
+            split_name=metadata.split_name,
+            split_hash=metadata.split_hash,
             parts={
                 name: PartCounts(images=len(part), patients=part.groupby(PATIENT_KEY).ngroups)
                 for name, part in images.parts.items()
@@ -155,9 +157,9 @@ def describe_bundle(
 def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
     """What a phase of the chain was, by ``name-id``."""
     phase, _, phase_id = name.rpartition("-")
-    facts, config = checkpoint.facts, checkpoint.config
+    metadata, config = checkpoint.metadata, checkpoint.config
     settings = None
-    if config.init_from is None or phase_id == facts.phase_id:
+    if config.init_from is None or phase_id == metadata.phase_id:
         known = config.phases.get(phase).model_dump()  # type: ignore[arg-type]  # a name that the checkpoint has checked
         settings = PhaseSettings(**{key: known[key] for key in PhaseSettings.model_fields})
     return PhaseRecord(phase=phase, id=phase_id, settings=settings)

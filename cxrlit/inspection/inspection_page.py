@@ -84,7 +84,7 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
         together=[(part.name, heat_matrix(part)) for part in parts],
         reasons=[
             ("dropped", _list_reasons(data.name_rows(data.dropped))),
-            ("left out", _list_reasons(data.name_rows(data.left_out))),
+            ("left out", _list_reasons(data.name_rows(data.excluded))),
         ],
         file_sizes=list_file_sizes(survey.rows["n_bytes"]),
         stores=list(data.stores),

@@ -55,7 +55,7 @@ def print_survey(survey: Survey) -> None:
     low, middle, high, total = (size for _, size in list_file_sizes(survey.rows["n_bytes"]))
     say(f"Image files: {low} to {high}, median {middle}, {total} together")
     _print_reasons("dropped", data.name_rows(data.dropped))
-    _print_reasons("left out", data.name_rows(data.left_out))
+    _print_reasons("left out", data.name_rows(data.excluded))
 
 
 def print_sample(sample: Sample) -> None:

@@ -178,8 +178,8 @@ class WeightedDecisions:
         return self._of(np.tensordot(self.counts, weights, axes=(1, 0)))
 
     def influence(self) -> Values:
-        left_out = self._of((self.counts.sum(axis=1, keepdims=True) - self.counts).transpose(0, 2, 1))
-        return {name: (values.mean(axis=1, keepdims=True) - values).T for name, values in left_out.items()}
+        excluded = self._of((self.counts.sum(axis=1, keepdims=True) - self.counts).transpose(0, 2, 1))
+        return {name: (values.mean(axis=1, keepdims=True) - values).T for name, values in excluded.items()}
 
     def _of(self, sums: NDArray[np.float64]) -> Values:
         counts = ConfusionCounts(*sums)
@@ -256,11 +256,11 @@ class WeightedErrors:
             ],
             axis=1,
         )
-        left_out = {
+        excluded = {
             "brier": divide_or_nan(self.squared.sum(axis=0) - self.squared, n_known),
             "ece": divide_or_nan(gaps, n_known),
         }
-        return {name: values.mean(axis=0) - values for name, values in left_out.items()}
+        return {name: values.mean(axis=0) - values for name, values in excluded.items()}
 
     def support(self) -> dict[str, NDArray[np.int64]]:
         return dict.fromkeys(ERRORS, (self.known > 0).sum(axis=0))

@@ -86,7 +86,7 @@ def read_start(config: TrainConfig) -> Start:
     checkpoint = read_checkpoint(path)
     check_start(checkpoint, config)
     content = hash_start(config.model_copy(update={"init_from": str(path)}))
-    return Start(path, set(checkpoint.facts.trained_patients), content)
+    return Start(path, set(checkpoint.metadata.trained_patients), content)
 
 
 @on_rank_0

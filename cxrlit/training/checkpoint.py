@@ -85,14 +85,14 @@ class Checkpoint:
 
     Attributes:
         path: Its file.
-        facts: What it says of itself.
+        metadata: What it says of itself.
         config: Its config, typed.
         split: Its split, checked.
         weights: State dict of ``CXRNet``.
     """
 
     path: Path
-    facts: CheckpointMetadata
+    metadata: CheckpointMetadata
     config: TrainConfig
     split: pd.DataFrame
     weights: dict[str, Tensor]
@@ -124,12 +124,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
         return read_archive(Path(path))
 
 
-def write_checkpoint(path: Path, facts: dict[str, Any], epoch: int, score: float, state: dict[str, Tensor]) -> None:
+def write_checkpoint(path: Path, metadata: dict[str, Any], epoch: int, score: float, state: dict[str, Tensor]) -> None:
     """Write weights and what they are.
 
     Args:
         path: The file.
-        facts: What ``CheckpointMetadata`` holds, without epoch and score.
+        metadata: What ``CheckpointMetadata`` holds, without epoch and score.
         epoch: As in ``CheckpointMetadata``.
         score: Its ``val_auroc_macro``.
         state: State dict of the module.
@@ -139,7 +139,7 @@ def write_checkpoint(path: Path, facts: dict[str, Any], epoch: int, score: float
     """
     check_finite(state, str(path))
     weights = {name: tensor.cpu() for name, tensor in state.items()}
-    write_archive(path, {"cxrlit": {**facts, "epoch": epoch, "val_auroc_macro": score}, "state_dict": weights})
+    write_archive(path, {"cxrlit": {**metadata, "epoch": epoch, "val_auroc_macro": score}, "state_dict": weights})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -186,7 +186,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
         raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")
     try:
-        facts = CheckpointMetadata.model_validate(content["cxrlit"])
+        metadata = CheckpointMetadata.model_validate(content["cxrlit"])
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise CheckpointError(f"{path}: its {key} cannot be used: {error.errors()[0]['msg']}") from None
@@ -195,19 +195,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: it has no weights")
     check_finite(state, str(path))
     try:
-        config = read_config(facts.config, TrainConfig)
+        config = read_config(metadata.config, TrainConfig)
         sources = name_sources(config.data)
         split = check_split(
-            parse_names(facts.read_split(), sources), "the checkpoint's split", several=len(sources) > 1
+            parse_names(metadata.read_split(), sources), "the checkpoint's split", several=len(sources) > 1
         )
     except (ConfigError, DataError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
-    if facts.labels != config.labels:
+    if metadata.labels != config.labels:
         raise CheckpointError(
-            f"{path}: its labels are {name_some(facts.labels)}, its config says {name_some(config.labels)}"
+            f"{path}: its labels are {name_some(metadata.labels)}, its config says {name_some(config.labels)}"
         )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
-    return Checkpoint(path=path, facts=facts, config=config, split=split, weights=weights)
+    return Checkpoint(path=path, metadata=metadata, config=config, split=split, weights=weights)
 
 
 @rank_0_first
@@ -224,5 +224,5 @@ def start_network(config: TrainConfig, previous: Path | None) -> tuple[CXRNet, s
         return build_network(config.model.weights, normalize, n_labels, config.seed), set(), []
     checkpoint = read_checkpoint(previous)
     network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
-    facts = checkpoint.facts
-    return network, set(facts.trained_patients), [*facts.history, f"{facts.phase}-{facts.phase_id}"]
+    metadata = checkpoint.metadata
+    return network, set(metadata.trained_patients), [*metadata.history, f"{metadata.phase}-{metadata.phase_id}"]

@@ -90,8 +90,8 @@ def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
     """
     if is_unfinished(checkpoint.path):
         raise CheckpointError(f"{checkpoint.path}: its phase is not finished: run it to its end, then start from it")
-    if checkpoint.facts.labels != config.labels:
-        raise ConfigError(f"labels: {checkpoint.path} was trained on {', '.join(checkpoint.facts.labels)}")
+    if checkpoint.metadata.labels != config.labels:
+        raise ConfigError(f"labels: {checkpoint.path} was trained on {', '.join(checkpoint.metadata.labels)}")
     theirs, ours = checkpoint.config.model.normalize, config.model.normalize
     if theirs != ours:
         raise ConfigError(f"model.normalize={ours}: {checkpoint.path} was trained with {theirs}")

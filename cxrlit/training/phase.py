@@ -273,7 +273,7 @@ class PhaseRun:
             network, _, _ = start_network(self.config, self.previous)
             state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
             write_checkpoint(path, self.metadata, epoch, score, state)
-        if read_checkpoint(path).facts.epoch != epoch:
+        if read_checkpoint(path).metadata.epoch != epoch:
             raise CheckpointError(
                 f"{path}: it does not hold the weights of epoch {epoch + 1}: remove {path.parent} to train it anew"
             )

@@ -91,7 +91,7 @@ def write_phase_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def begin_folder(
     folder: Path,
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     config: TrainConfig,
     datamodule: CXRDataModule,
     pos_weight: pd.DataFrame,
@@ -100,7 +100,7 @@ def begin_folder(
 
     Args:
         folder: The phase folder. What an earlier try left there is removed: it has the same id, so all is this phase's.
-        facts: What its checkpoints say of their origin.
+        metadata: What its checkpoints say of their origin.
         config: The resolved config of the chain.
         datamodule: The data.
         pos_weight: The table of ``pos_weight.csv``.
@@ -113,12 +113,12 @@ def begin_folder(
     data = datamodule.data
     record = {
         "status": "running",
-        "phase": facts["phase"],
-        "id": facts["phase_id"],
+        "phase": metadata["phase"],
+        "id": metadata["phase_id"],
         "split": data.split_name,
         "split_hash": data.split_hash,
         "files_sha256": datamodule.store.files_sha256,
-        "precision": facts["precision"],
+        "precision": metadata["precision"],
         "precision_choice": config.trainer.precision,
         "threads": torch.get_num_threads(),
         "versions": read_versions(),

@@ -188,7 +188,8 @@ def _check_best(path: Path, position: Position) -> None:
     """
     if position.best_epoch is None:
         return
-    facts = read_checkpoint(path).facts
-    again = facts.epoch >= position.epoch or facts.epoch == START_EPOCH  # that one is decided on at the phase's end
-    if facts.phase_id != position.phase_id or not (again or facts.epoch == position.best_epoch):
+    metadata = read_checkpoint(path).metadata
+    # START_EPOCH is decided on at the phase's end.
+    again = metadata.epoch >= position.epoch or metadata.epoch == START_EPOCH
+    if metadata.phase_id != position.phase_id or not (again or metadata.epoch == position.best_epoch):
         raise CheckpointError(f"{path}: it does not hold the weights of epoch {position.best_epoch + 1}")

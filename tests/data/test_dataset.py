@@ -179,8 +179,8 @@ def test_a_split_file_says_what_counts(nih_tree: Path, make_nih_config: Any, tmp
     made.name_rows(made.split).iloc[5:].to_csv(path, index=False)
     config = make_nih_config(nih_tree, split="file", split_file=str(path))
     read = load_data(config, LABELS, nih_tree)
-    assert read.left_out["image"].tolist() == made.split["image"][:5].tolist()
-    assert set(read.left_out["reason"]) == {"not in data.split_file"}
+    assert read.excluded["image"].tolist() == made.split["image"][:5].tolist()
+    assert set(read.excluded["reason"]) == {"not in data.split_file"}
     assert read.index["image"].tolist() == read.split["image"].tolist() == made.split["image"][5:].tolist()
     with path.open("a") as file:
         file.write("gone.png,1,train\n")
@@ -265,7 +265,7 @@ def test_a_split_file_names_the_sources_of_several(nih_tree: Path, other_table: 
     pd.concat([split[split["image"].str.startswith("nih/")][3:], rows]).to_csv(path, index=False)
     read = load_data(config, LABELS, nih_tree)
     assert read.name_rows(read.dropped)["image"].tolist() == strange
-    assert read.name_rows(read.left_out)["image"].tolist() == [
+    assert read.name_rows(read.excluded)["image"].tolist() == [
         *split["image"][made.split["source"] == "nih"][:3],
         *split["image"][made.split["source"] == "table"],
     ]

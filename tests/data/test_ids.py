@@ -87,7 +87,7 @@ def test_hashes_files_and_seeds(tmp_path: Path, sources: tuple[str, ...]) -> Non
         data.index_hash,
         data.split_hash,
         hash_csv(data.name_rows(data.split)),
-        hash_csv(data.name_rows(pd.concat([data.dropped, data.left_out]).assign(path=""))),
+        hash_csv(data.name_rows(pd.concat([data.dropped, data.excluded]).assign(path=""))),
         hash_texts(sorted(name_patients(data.split, "train"))),
         hash_texts(key_names(index["image"]).tolist()),
         hash_texts(split_by_patient(index, LABELS, {"a": 0.3, "b": 0.7}, 0).tolist()),

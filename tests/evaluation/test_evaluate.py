@@ -39,7 +39,7 @@ TABLES = {
 
 def test_evaluation_writes_its_tables_and_nothing_else(frozen: Path) -> None:
     assert {path.name for path in (frozen / "eval").iterdir()} == TABLES
-    split = read_checkpoint(frozen).facts.read_split()
+    split = read_checkpoint(frozen).metadata.read_split()
     for part in ("val", "test"):
         table = read_predictions(frozen / "eval" / f"predictions_{part}.csv")
         assert table.columns.tolist() == [
@@ -105,7 +105,7 @@ def test_evaluation_repeats_to_the_bit(frozen: Path, tmp_path: Path) -> None:
 def test_test_images_have_no_say_in_thresholds(frozen: Path, tree: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(tree, moved)
-    split = read_checkpoint(frozen).facts.read_split()
+    split = read_checkpoint(frozen).metadata.read_split()
     rng = np.random.default_rng(9)
     for image in split.loc[split["split"] == "test", "image"]:
         Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(moved / "images" / image)
@@ -333,7 +333,7 @@ def test_the_home_test_is_no_external_validation(frozen: Path, tree: Path, tmp_p
 def test_home_test_patients_among_the_external_ones_are_named(frozen: Path, tmp_path: Path) -> None:
     path = write_other(tmp_path / "other")
     table = pd.read_csv(path)
-    split = read_checkpoint(frozen).facts.read_split()
+    split = read_checkpoint(frozen).metadata.read_split()
     table.loc[:2, "patient"] = split.loc[split["split"] == "test", "patient"].unique()[:3]
     table.to_csv(path, index=False)
     outcome = evaluate_on(path, frozen, tmp_path / "out", "data.name=nih")

@@ -114,7 +114,7 @@ def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: P
     before, best, last = (read_checkpoint(path) for path in (start, folder, folder / "last.ckpt"))
     assert same_weights(before.weights, best.weights)
     assert not same_weights(before.weights, last.weights)
-    assert (best.facts.epoch, best.facts.phase, best.facts.history) == (-1, "highres", [start.name])
+    assert (best.metadata.epoch, best.metadata.phase, best.metadata.history) == (-1, "highres", [start.name])
     # and what comes next works with it
     done = lab.train(*arguments)
     assert done.code == 0

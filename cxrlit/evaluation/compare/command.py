@@ -130,7 +130,7 @@ def print_result(
     )
     for metric, comparison in result.comparisons.items():
         print_changes(NAMES[metric], comparison)
-    for metric, reason in result.left_out.items():
+    for metric, reason in result.excluded.items():
         say(f"{NAMES[metric]} is left out: {reason}")
     for concern in concerns:
         say(f"warning: {concern}", style="yellow")
@@ -196,7 +196,7 @@ def write_result(
             "n_patients": result.n_patients,
             "n_replicates": config.n_replicates,
             "seed": config.seed,
-            "left_out": result.left_out,
+            "left_out": result.excluded,
             "changes": rows,
         },
     )

@@ -145,7 +145,7 @@ def read_history(checkpoint: Path) -> tuple[str, ...] | None:
     if not checkpoint.is_file():
         return None
     try:
-        return tuple(read_checkpoint(checkpoint).facts.history)
+        return tuple(read_checkpoint(checkpoint).metadata.history)
     except CheckpointError:
         return None
 

@@ -30,7 +30,7 @@ class ComparisonResult:
     Attributes:
         names: What the two are called.
         comparisons: AUROC, and F1 at each model's own operating point.
-        left_out: Why a metric is not compared.
+        excluded: Why a metric is not compared.
         metric: Of the question.
         answer: None where nothing was asked.
         n_images: Of both.
@@ -39,7 +39,7 @@ class ComparisonResult:
 
     names: tuple[str, str]
     comparisons: dict[Metric, Comparison]
-    left_out: dict[Metric, str]
+    excluded: dict[Metric, str]
     metric: Metric
     answer: Answer | None
     n_images: int
@@ -97,14 +97,14 @@ def compare_predictions(
             )
     (before, targets), (after, _) = split_arrays(baseline), split_arrays(candidate)
     patients = candidate["patient"].to_numpy()
-    left_out = _say_left_out(points, names)
-    if metric in left_out and question is not None:
-        raise ConfigError(f"metric={metric}: {left_out[metric]}; give thresholds, or ask about metric=auroc")
+    excluded = _say_left_out(points, names)
+    if metric in excluded and question is not None:
+        raise ConfigError(f"metric={metric}: {excluded[metric]}; give thresholds, or ask about metric=auroc")
     areas = compare_auroc(before, after, targets, patients, labels, n_replicates, seed)
     missing = _say_missing(targets, labels)
     comparisons: dict[Metric, Comparison] = {"auroc": _explain(areas, missing)}
     first, second = (point.only(labels) if isinstance(point, OperatingPoint) else None for point in points)
-    if first and second and "f1" not in left_out:
+    if first and second and "f1" not in excluded:
         scores = compare_f1(
             first.calibrate(before),
             second.calibrate(after),
@@ -121,7 +121,7 @@ def compare_predictions(
     return ComparisonResult(
         names,
         comparisons,
-        left_out,
+        excluded,
         metric,
         None if question is None else answer(comparisons[metric], question),
         len(candidate),

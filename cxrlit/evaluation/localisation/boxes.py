@@ -25,12 +25,12 @@ class Boxes:
     Attributes:
         table: A row a box: ``row`` of the part's table, ``image`` and ``patient`` as the predictions name them,
             ``label``, and ``SIDES`` (float64, pixels of the prepared image; the image's own edges are 0 and its size).
-        left_out: ``boxes`` that are listed and not in the table, by ``reason``.
+        excluded: ``boxes`` that are listed and not in the table, by ``reason``.
         reason: Why there are none at all; empty where there are some.
     """
 
     table: pd.DataFrame
-    left_out: pd.DataFrame
+    excluded: pd.DataFrame
     reason: str
 
 
@@ -96,9 +96,9 @@ def collect_boxes(lists: Mapping[str, Path], datamodule: CXRDataModule, part: st
         columns=columns,
     )
     counts = pd.Series(reasons[~kept]).value_counts().sort_index()
-    left_out = pd.DataFrame({"reason": counts.index, "boxes": counts.to_numpy()})
+    excluded = pd.DataFrame({"reason": counts.index, "boxes": counts.to_numpy()})
     reason = "" if len(table) else f"none of the {len(listed)} boxes is of a label in use on an image of {part}"
-    return Boxes(table, left_out, reason)
+    return Boxes(table, excluded, reason)
 
 
 def to_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

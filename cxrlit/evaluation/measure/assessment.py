@@ -64,7 +64,7 @@ class EvaluatedModel:
 
 def name_checkpoint(checkpoint: Checkpoint) -> str:
     """Phase, id and file of a checkpoint: the same wherever its folder lies."""
-    return f"{checkpoint.facts.phase}-{checkpoint.facts.phase_id}/{checkpoint.path.name}"
+    return f"{checkpoint.metadata.phase}-{checkpoint.metadata.phase_id}/{checkpoint.path.name}"
 
 
 def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
@@ -97,7 +97,7 @@ def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfi
     by = "one checkpoint" if n_checkpoints == 1 else f"{n_checkpoints} checkpoints"
     on = "each image and its mirror image" if config.tta == "flip" else "each image"
     is_mean = n_checkpoints > 1 or config.tta != "none"
-    is_fp32 = {precision, *(member.facts.precision for member in checkpoints)} == {"fp32"}
+    is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
     return f"{f'the mean {config.average} of ' if is_mean else ''}{by} on {on}{'' if is_fp32 else f' in {precision}'}"
 
 
@@ -123,13 +123,15 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     first = checkpoints[0]
     facts = {}
     for number, member in enumerate(checkpoints, start=1):
-        phase = member.config.phases.get(member.facts.phase)
+        phase = member.config.phases.get(member.metadata.phase)
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
-            f"{name_checkpoint(member)}: epoch {member.facts.epoch + 1}, validation macro AUROC "
-            f"{member.facts.val_auroc_macro:.4f}, {phase.img_size} px, trained in {member.facts.precision}"
+            f"{name_checkpoint(member)}: epoch {member.metadata.epoch + 1}, validation macro AUROC "
+            f"{member.metadata.val_auroc_macro:.4f}, {phase.img_size} px, trained in {member.metadata.precision}"
         )
-        if member.facts.history:
-            facts[f"phases before {member.facts.phase}-{member.facts.phase_id}"] = ", ".join(member.facts.history)
+        if member.metadata.history:
+            facts[f"phases before {member.metadata.phase}-{member.metadata.phase_id}"] = ", ".join(
+                member.metadata.history
+            )
     if config.tta == "flip":
         facts["test-time augmentation"] = "each image and its mirror image"
     if len(checkpoints) > 1 or config.tta != "none":
@@ -141,12 +143,12 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         name=" + ".join(name_checkpoint(member) for member in checkpoints),
         data=data.name,
         split_name=data.split_name,
-        split_hash=first.facts.split_hash,
+        split_hash=first.metadata.split_hash,
         predicted=describe_prediction(checkpoints, config),
         precision=precision,
-        in_training=(first.facts.val_auroc_macro, first.facts.precision) if as_trained else None,
+        in_training=(first.metadata.val_auroc_macro, first.metadata.precision) if as_trained else None,
         facts=facts,
-        config=first.facts.config,
+        config=first.metadata.config,
     )
 
 

@@ -40,7 +40,7 @@ def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] =
             *(_tabulate(changes[changes["metric"] == metric], metric) for metric in result.comparisons),
         ],
         pictures=[_draw(result, metric) for metric in result.comparisons],
-        notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.left_out.items()],
+        notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.excluded.items()],
     )
 
 

@@ -53,7 +53,7 @@ def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
         concerns=[f"{format_count(len(flagged), 'gap between groups is', 'gaps between groups are')} more than chance."]
         if len(flagged)
         else [],
-        notes=[f"Not measured by {name}: {reason}." for name, reason in subgroups.left_out.items()],
+        notes=[f"Not measured by {name}: {reason}." for name, reason in subgroups.excluded.items()],
         sections=sections,
     )
 

@@ -46,21 +46,21 @@ def find_attributes(
     Returns:
         The attributes, and why others are left out, by name.
     """
-    found, left_out = [], {}
+    found, excluded = [], {}
     for name in names:
         if name not in predictions:
-            left_out[name] = f"the predictions have no column {name}"
+            excluded[name] = f"the predictions have no column {name}"
             continue
         values, codes = _band(predictions[name], age_bands) if name == "age" else _name(predictions[name])
         used, codes = np.unique(codes, return_inverse=True)
         groups = tuple(values[code] for code in used)
         if groups in ((), (UNKNOWN,)):
-            left_out[name] = f"the {name} of every image is unknown"
+            excluded[name] = f"the {name} of every image is unknown"
         elif len(groups) > MAX_GROUPS:
-            left_out[name] = f"{name} has {len(groups)} values: at most {MAX_GROUPS} are told apart"
+            excluded[name] = f"{name} has {len(groups)} values: at most {MAX_GROUPS} are told apart"
         else:
             found.append(Attribute(name, groups, codes))
-    return found, left_out
+    return found, excluded
 
 
 def name_bands(age_bands: Sequence[int]) -> list[str]:

@@ -41,13 +41,13 @@ class Subgroups:
             and ``high`` of its 95 % interval, ``p``; ``p_holm``, ``low_holm`` and ``high_holm`` for a look at all
             ``n_tested`` gaps of the metric by the attribute; ``flagged`` where that is more than chance; ``n_labels``;
             ``reason``, why cells are blank.
-        left_out: Why an attribute is not measured, by name.
+        excluded: Why an attribute is not measured, by name.
     """
 
     metrics: pd.DataFrame
     counts: pd.DataFrame
     gaps: pd.DataFrame
-    left_out: dict[str, str]
+    excluded: dict[str, str]
 
 
 def measure_subgroups(
@@ -85,7 +85,7 @@ def measure_subgroups(
         Nature Medicine 2021 (recall by group at a fixed threshold).
     """
     point = point.only(list_labels(predictions))
-    attributes, left_out = find_attributes(predictions, names, age_bands)
+    attributes, excluded = find_attributes(predictions, names, age_bands)
     tables: list[tuple[pd.DataFrame, ...]] = []
     for attribute in attributes:
         counts = _count(attribute, predictions, point)
@@ -99,7 +99,7 @@ def measure_subgroups(
         else pd.DataFrame(columns=list(columns))
         for place, columns in enumerate((METRICS, COUNTS, GAPS))
     )
-    return Subgroups(metrics, counts, gaps, left_out)
+    return Subgroups(metrics, counts, gaps, excluded)
 
 
 def _resample(

@@ -38,12 +38,12 @@ class Truth:
         where: The table, for messages.
         rows: Indexed by image: what it has of ``patient``, ``split``, ``view``, ``age``, ``sex``; and the targets,
             under the names of the labels.
-        left_out: Why an image is not in it, by image, where that is known.
+        excluded: Why an image is not in it, by image, where that is known.
     """
 
     where: str
     rows: pd.DataFrame
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _list_dropped(
         DataError: There is nothing to test on, or an image of a part is not predicted and ``missing`` is ``error``.
     """
     extra = own.rows.index.difference(rows.index)
-    reasons = {name: base.left_out.get(name, f"not in {base.where}") for name in extra}
+    reasons = {name: base.excluded.get(name, f"not in {base.where}") for name in extra}
     for part in ("test", "val"):
         of_part = (rows["split"] == part).to_numpy()
         missing = rows.index[of_part & ~is_predicted]

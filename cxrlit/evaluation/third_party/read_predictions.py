@@ -169,7 +169,7 @@ def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Truth:
     """What a data source says of its images."""
     people = data.name_rows(data.index)[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
     marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))
-    unused = data.name_rows(pd.concat([data.dropped, data.left_out]))
+    unused = data.name_rows(pd.concat([data.dropped, data.excluded]))
     reasons = dict(zip(unused["image"], unused["reason"], strict=True))
     return Truth(data.name, people.dropna(axis=1, how="all").join(marks).set_index("image"), reasons)
 

@@ -146,7 +146,7 @@ def read_internal_test(
             f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}{how}"
         )
     at_home = read_operating_point(folder / "thresholds.json")
-    first = checkpoints[0].facts
+    first = checkpoints[0].metadata
     if at_home.origin["split_hash"] != first.split_hash:
         raise DataError(f"{folder}: its evaluation is of split {at_home.origin['split_hash']}, not {first.split_hash}")
     labels = first.labels
@@ -183,12 +183,12 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
             f"data.resize={config.data.resize}: the checkpoint was trained with {first.config.data.resize}: say "
             f"data.resize={first.config.data.resize}"
         )
-    labels, cache_dir = first.facts.labels, Path(config.cache_dir)
+    labels, cache_dir = first.metadata.labels, Path(config.cache_dir)
     if config.part == "all":
         read = read_data(config.data, labels, cache_dir)
         index = sort_rows(read.index)
         data = SplitData(
-            **{name: getattr(read, name) for name in ("sources", "labels", "dropped", "left_out", "stores")},
+            **{name: getattr(read, name) for name in ("sources", "labels", "dropped", "excluded", "stores")},
             index=index,
             split=index[[*KEY, "patient"]].assign(split=EXTERNAL),
             split_name="all images",
@@ -220,7 +220,7 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
     """
     known: set[str] = set()
     for member in checkpoints:
-        known |= set(member.facts.trained_patients) | name_patients(member.split, "val")
+        known |= set(member.metadata.trained_patients) | name_patients(member.split, "val")
     patients = name_patients(data.split, EXTERNAL)
     shared = sorted(known & patients)
     alone = f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}"

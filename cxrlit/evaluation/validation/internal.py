@@ -24,7 +24,7 @@ def load_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> 
     check_members(checkpoints)
     assert isinstance(config.data, InternalData)
     data = load_split(checkpoints[0], move_data(checkpoints[0].config, config.data, config.cache_dir))
-    check_ancestors(data, {patient for member in checkpoints for patient in member.facts.trained_patients})
+    check_ancestors(data, {patient for member in checkpoints for patient in member.metadata.trained_patients})
     return data
 
 
@@ -32,14 +32,14 @@ def check_members(checkpoints: Sequence[Checkpoint]) -> None:
     """All members of an ensemble have the labels, the images and the split of the first."""
     first = checkpoints[0]
     for member in checkpoints[1:]:
-        if member.facts.labels != first.facts.labels:
+        if member.metadata.labels != first.metadata.labels:
             raise CheckpointError(f"{member.path}: its labels are other than those of {first.path}")
-        if member.facts.split_hash != first.facts.split_hash:
+        if member.metadata.split_hash != first.metadata.split_hash:
             raise LeakageError(
-                f"{member.path}: its split is {member.facts.split_hash}, that of {first.path} is "
-                f"{first.facts.split_hash}: a patient that one tests may have trained the other"
+                f"{member.path}: its split is {member.metadata.split_hash}, that of {first.path} is "
+                f"{first.metadata.split_hash}: a patient that one tests may have trained the other"
             )
-        if member.facts.rows != first.facts.rows or member.config.data.resize != first.config.data.resize:
+        if member.metadata.rows != first.metadata.rows or member.config.data.resize != first.config.data.resize:
             raise CheckpointError(f"{member.path}: its data are other than those of {first.path}")
 
 
@@ -73,7 +73,7 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
     places = match_rows(split, read.index)
     there = places >= 0
     now = np.array(hash_rows(read.name_rows(read.index), read.labels))[places]
-    changed = read.name_rows(split[there & (now != checkpoint.facts.rows)])["image"].tolist()
+    changed = read.name_rows(split[there & (now != checkpoint.metadata.rows)])["image"].tolist()
     if changed:
         raise DataError(
             f"{read.name}: {format_count(len(changed), 'image has', 'images have')} "
@@ -87,9 +87,9 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
         labels=read.labels,
         index=read.index.iloc[places[there]].reset_index(drop=True),
         dropped=gone,
-        left_out=read.left_out.iloc[:0],
+        excluded=read.excluded.iloc[:0],
         stores=read.stores,
         split=split[there].reset_index(drop=True),
-        split_name=checkpoint.facts.split_name,
+        split_name=checkpoint.metadata.split_name,
         max_dropped=config.data.max_dropped,
     )

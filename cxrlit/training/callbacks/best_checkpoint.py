@@ -17,15 +17,15 @@ class BestCheckpoint(Checkpoint):
 
     Args:
         folder: The phase folder.
-        facts: What the checkpoint says of its origin (``write_checkpoint``).
+        metadata: What the checkpoint says of its origin (``write_checkpoint``).
 
     Attributes:
         epoch: The best epoch so far, from 0; None before the first has ended.
         score: Its validation macro AUROC.
     """
 
-    def __init__(self, folder: str | Path, facts: Mapping[str, Any]) -> None:
-        self.folder, self.facts = Path(folder), dict(facts)
+    def __init__(self, folder: str | Path, metadata: Mapping[str, Any]) -> None:
+        self.folder, self.metadata = Path(folder), dict(metadata)
         self.epoch: int | None = None
         self.score = float("-inf")
 
@@ -35,7 +35,7 @@ class BestCheckpoint(Checkpoint):
         if score > self.score:
             self.epoch, self.score = trainer.current_epoch, score
             if trainer.is_global_zero:
-                write_checkpoint(self.folder / "best.ckpt", self.facts, self.epoch, score, pl_module.state_dict())
+                write_checkpoint(self.folder / "best.ckpt", self.metadata, self.epoch, score, pl_module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "score": self.score}

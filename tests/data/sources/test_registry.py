@@ -43,8 +43,8 @@ def test_views_that_are_not_wanted_are_left_out_and_listed(nih_tree: Path, make_
     whole = load_data(make_nih_config(nih_tree), LABELS, nih_tree)
     data = load_data(make_nih_config(nih_tree, views=["PA"]), LABELS, nih_tree)
     assert set(data.index["view"]) == {"PA"}
-    assert set(data.left_out["reason"]) == {"view AP, which data.views leaves out"}
-    assert sorted([*data.index["image"], *data.left_out["image"]]) == whole.index["image"].tolist()
+    assert set(data.excluded["reason"]) == {"view AP, which data.views leaves out"}
+    assert sorted([*data.index["image"], *data.excluded["image"]]) == whole.index["image"].tolist()
     assert data.dropped.empty
     assert set(data.split["patient"]) == set(whole.split["patient"]) - {"1", "2"}
     with pytest.raises(DataError, match=r"nih has no such image; its views are AP, PA"):

@@ -45,7 +45,7 @@ def test_the_table_is_that_of_the_statistics() -> None:
     for field in fields(Change):
         assert table[field.name].equals(pd.Series([getattr(row, field.name) for row in rows], name=field.name))
     assert found.answer == answer(areas, ASK)
-    assert (found.n_images, found.n_patients, found.left_out) == (len(BASELINE), 40, {})
+    assert (found.n_images, found.n_patients, found.excluded) == (len(BASELINE), 40, {})
     assert compare(metric="f1").answer == answer(scores, ASK)
     assert compare(question=None).answer is None
 
@@ -102,9 +102,9 @@ def test_f1_is_that_of_calibrated_probs() -> None:
 def test_without_thresholds_f1_is_left_out_with_the_reason(missing: str | OperatingPoint) -> None:
     found = compare(points=(POINTS[0], missing))
     why = missing if isinstance(missing, str) else "validation has no positive"
-    assert found.left_out == {"f1": f"candidate has no thresholds: {why}"}
+    assert found.excluded == {"f1": f"candidate has no thresholds: {why}"}
     assert list(found.comparisons) == ["auroc"]
-    assert compare(points=("here", "there")).left_out["f1"] == (
+    assert compare(points=("here", "there")).excluded["f1"] == (
         "baseline has no thresholds: here; candidate has no thresholds: there"
     )
     with pytest.raises(ConfigError, match="metric=f1: candidate has no thresholds"):

@@ -98,13 +98,13 @@ def test_boxes_of_the_part_and_the_rest_counted(
     of_part = datamodule.parts["test"].iloc[boxes.table["row"]]
     assert of_part["image"].tolist() == boxes.table["image"].tolist()
     assert of_part["patient"].tolist() == boxes.table["patient"].tolist()
-    assert dict(boxes.left_out.itertuples(index=False)) == {
+    assert dict(boxes.excluded.itertuples(index=False)) == {
         "Edema is not in use": 1,
         "the image is in train": 2,
         "the image cannot be decoded": 1,
         "the image is not in the data": 1,
     }
-    assert len(boxes.table) + boxes.left_out["boxes"].sum() == 8
+    assert len(boxes.table) + boxes.excluded["boxes"].sum() == 8
 
 
 def test_without_a_list_there_are_none_and_a_reason(
@@ -164,7 +164,7 @@ def test_the_synthetic_set_has_its_own(tmp_path: Path, monkeypatch: pytest.Monke
     config = read_data_config("data=synthetic", "data.n_patients=30", "data.image_px=32")
     datamodule = prepare(config, tmp_path)
     boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
-    assert boxes.left_out.empty
+    assert boxes.excluded.empty
     assert len(boxes.table) > 5
     parts = datamodule.parts["test"]
     for row, label in zip(boxes.table["row"], boxes.table["label"], strict=True):
@@ -182,7 +182,7 @@ def test_the_real_boxes(nih_sample: Path, make_nih_config: Callable[..., NIHData
     boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
     assert len(boxes.table) == 39
     assert boxes.table["image"].nunique() == 35
-    assert dict(boxes.left_out.itertuples(index=False)) == {"the image is not in the data": 984 - 39}
+    assert dict(boxes.excluded.itertuples(index=False)) == {"the image is not in the data": 984 - 39}
     assert boxes.table["label"].value_counts().to_dict() == {
         "Pneumonia": 27, "Cardiomegaly": 3, "Infiltration": 3, "Mass": 2, "Nodule": 2, "Atelectasis": 1, "Effusion": 1,
     }  # fmt: skip

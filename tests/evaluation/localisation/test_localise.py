@@ -134,7 +134,7 @@ def test_scores_are_those_of_each_image(hospital: Hospital, tmp_path: Path) -> N
 
 def test_several_boxes_of_a_label_are_one_image(hospital: Hospital, tmp_path: Path) -> None:
     boxes = hospital.boxes
-    twice = Boxes(pd.concat([boxes.table, boxes.table.assign(left=0.0, top=0.0)]), boxes.left_out, "")
+    twice = Boxes(pd.concat([boxes.table, boxes.table.assign(left=0.0, top=0.0)]), boxes.excluded, "")
     table = hospital.localise(make_bright_network(len(CHOSEN)), tmp_path, twice, n_examples=0).table
     mass = table[table["label"] == "Mass"].iloc[0]
     assert mass["n_boxes"] == 2 * mass["n_images"]

@@ -15,9 +15,9 @@ bands = st.lists(st.integers(1, 110), unique=True, max_size=6).map(sorted)
 @settings(max_examples=60, deadline=None)
 @given(bands, st.lists(st.floats(0, 120) | st.just(float("nan")), min_size=1, max_size=30))
 def test_an_age_is_in_the_band_that_it_is_named_after(starts: list[int], ages: list[float]) -> None:
-    found, left_out = find_attributes(pd.DataFrame({"age": ages}), ["age"], starts)
+    found, excluded = find_attributes(pd.DataFrame({"age": ages}), ["age"], starts)
     if np.isnan(ages).all():
-        assert (found, list(left_out)) == ([], ["age"])
+        assert (found, list(excluded)) == ([], ["age"])
         return
     [attribute] = found
     edges = [0, *starts, np.inf]
@@ -54,12 +54,12 @@ def test_what_is_not_known_is_one_group_and_the_last(missing: object) -> None:
 
 def test_what_cannot_be_told_apart_is_left_out_with_the_reason() -> None:
     table = pd.DataFrame({"sex": [None] * 40, "view": [f"view {row}" for row in range(40)], "age": ["-3"] * 40})
-    found, left_out = find_attributes(table, ATTRIBUTES, [18])
+    found, excluded = find_attributes(table, ATTRIBUTES, [18])
     assert found == []
-    assert left_out["sex"] == "the sex of every image is unknown"
-    assert left_out["age"] == "the age of every image is unknown"
-    assert left_out["view"] == f"view has 40 values: at most {MAX_GROUPS} are told apart"
-    found, left_out = find_attributes(pd.DataFrame({"view": ["PA", "AP"]}), ATTRIBUTES, [18])
+    assert excluded["sex"] == "the sex of every image is unknown"
+    assert excluded["age"] == "the age of every image is unknown"
+    assert excluded["view"] == f"view has 40 values: at most {MAX_GROUPS} are told apart"
+    found, excluded = find_attributes(pd.DataFrame({"view": ["PA", "AP"]}), ATTRIBUTES, [18])
     assert [attribute.name for attribute in found] == ["view"]
-    assert left_out == {"sex": "the predictions have no column sex", "age": "the predictions have no column age"}
+    assert excluded == {"sex": "the predictions have no column sex", "age": "the predictions have no column age"}
     assert find_attributes(pd.DataFrame({"view": ["PA"]}), [], [18]) == ([], {})

@@ -63,7 +63,7 @@ def test_the_metrics_of_a_group_are_those_of_its_images(table: pd.DataFrame) -> 
     calibration = Calibration("platt", LABELS, slopes, np.array([1, -1, np.nan]), {"Pneumonia": "x"})
     point = OperatingPoint(calibration, make_point().thresholds, {})
     found = measure(table, point)
-    assert found.left_out == {}
+    assert found.excluded == {}
     assert list(found.metrics.columns) == list(METRICS)
     probs, targets = split_arrays(table)
     calibrated = point.calibrate(probs)
@@ -243,7 +243,7 @@ def test_groups_too_small_for_a_gap() -> None:
     assert [list(part.columns) for part in (nothing.metrics, nothing.counts, nothing.gaps)] == [
         list(METRICS), list(COUNTS), list(GAPS)
     ]  # fmt: skip
-    assert sorted(nothing.left_out) == ["age", "sex", "view"]
+    assert sorted(nothing.excluded) == ["age", "sex", "view"]
     assert describe_gaps(nothing.gaps) == []
 
 

@@ -590,7 +590,7 @@ def source() -> SplitData:
         labels=("Nodule", "Mass"),
         index=index[[*FIXED_COLUMNS, "Nodule", "Mass"]],
         dropped=gone,
-        left_out=gone.iloc[:0],
+        excluded=gone.iloc[:0],
         stores={},
         split=split,
         split_name="official",

@@ -44,8 +44,8 @@ def test_two_sources_from_training_to_other_data(lab: Lab, table: Path, tmp_path
     split = pd.read_csv(folder / "split.csv", dtype=str)
     assert split["image"].tolist() == [f"{name}/{number:04d}.png" for name in ("nih", "table") for number in range(50)]
     assert split["patient"].tolist() == [f"{name}/{number}" for name in ("nih", "table") for number in range(50)]
-    assert (folder / "split.csv").read_text() == checkpoint.facts.split
-    assert checkpoint.facts.trained_patients == sorted(split.loc[split["split"] == "train", "patient"])
+    assert (folder / "split.csv").read_text() == checkpoint.metadata.split
+    assert checkpoint.metadata.trained_patients == sorted(split.loc[split["split"] == "train", "patient"])
     assert checkpoint.split.columns.tolist() == ["source", "image", "patient", "split"]
     assert (checkpoint.split["source"] + "/" + checkpoint.split["image"]).tolist() == split["image"].tolist()
 
