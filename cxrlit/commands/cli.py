@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cxrlit.core.faults import FAULT_EXIT_CODE, name_fault, stop
+from cxrlit.core.exit_on_error import FAULT_EXIT_CODE, name_fault, stop
 
 
 class Command(NamedTuple):

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config, read_sweep
 from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
 from cxrlit.core.errors import ConfigError
-from cxrlit.core.faults import name_fault, stop
+from cxrlit.core.exit_on_error import name_fault, stop
 from cxrlit.core.ranks import rank
 from cxrlit.core.signals import Interrupted, catch_signals
 from cxrlit.sweeps.check_points import check_points

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from cxrlit.config import SweepConfig, TrainConfig, read_config
 from cxrlit.core.console import say
 from cxrlit.core.errors import first_line
-from cxrlit.core.faults import name_fault
+from cxrlit.core.exit_on_error import name_fault
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
 from cxrlit.sweeps.ranking import update_ranking
