@@ -177,6 +177,17 @@ def test_lines_are_the_same_wherever_the_reading_pauses(
             read_table(write(tmp_path, content), ("image",)).check_cells()
 
 
+@pytest.mark.parametrize("n_bytes", [1, 7, 2**18])
+def test_cells_in_quotes_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", n_bytes)
+    path = write(tmp_path, b'image,text\na,"1\n\n2"\n"b,","x ""y"", \r\nz"\n"""c""",""\nd,3"4\n"e",5\n')
+    table = read_table(path, ("image", "text"))
+    assert table.cells["image"].tolist() == ["a", "b,", '"c"', "d", "e"]
+    assert table.cells["text"].tolist() == ["1\n\n2", 'x "y", \r\nz', "", '3"4', "5"]
+    assert table.format_lines(range(5)) == "lines 2, 5, 7, 8, 9"
+    table.check_cells()
+
+
 def test_a_line_of_two_quotation_marks_is_a_row(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, b'image\n\na\n""\n" "\nb\n'), ("image",))
     assert table.cells["image"].tolist() == ["a", "", "", "b"]
