@@ -88,7 +88,7 @@ def test_a_signal_stops_the_sweep_and_not_just_the_job(lab: Lab) -> None:
 
 
 def test_a_kill_leaves_a_whole_ranking(lab: Lab) -> None:
-    with before_call(job, "write_record", 2, cut), pytest.raises(Cut):
+    with before_call(job, "write_job_record", 2, cut), pytest.raises(Cut):
         sweep(lab, "data.root=/nowhere,/neither")
     assert read_ranking(find_sweep(lab))["job"].tolist() == [1]
 
