@@ -159,11 +159,12 @@ class CXRDataModule(LightningDataModule):
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(data.name_rows(dropped), int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.excluded], ignore_index=True)
-        self.parts = self._divide()
+        parts = self._divide()
         if self.sampler is not None:
-            self.repeats = count_repeats(read_targets(self.parts["train"], data.labels), data.labels, self.sampler)
+            self.repeats = count_repeats(read_targets(parts["train"], data.labels), data.labels, self.sampler)
         else:
-            self.repeats = np.ones(len(self.parts.get("train", ())))
+            self.repeats = np.ones(len(parts.get("train", ())))
+        self.parts = parts  # last: what failed above is tried again
 
     def _divide(self) -> dict[str, pd.DataFrame]:
         """The index rows of each part that could be decoded, with ``row``, their place in the store."""

@@ -102,8 +102,7 @@ class PhaseRun:
             with catch_signals(), hold_lock(self.plan.folder, waiting) if rank() == 0 else nullcontext():
                 if read_result(self.plan.folder) is None:
                     self.train()
-        if rank() == 0:  # a kill may have come between the last record and the removal of the states
-            drop_states(self.plan.folder)
+        on_rank_0(drop_states)(self.plan.folder)  # a kill may have come between the last record and their removal
         result = read_result(self.plan.folder)
         assert result is not None
         return result
