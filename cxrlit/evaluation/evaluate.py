@@ -68,7 +68,8 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     quiet_lightning()
     join_ranks(config.trainer)
     if config.predictions is not None:
-        return on_rank_0(evaluate_predictions)(config)
+        out = on_rank_0(evaluate_predictions)(config)
+        return out if rank() == 0 else None
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:

@@ -17,7 +17,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
-from cxrlit.evaluation.measure.assessment import evaluation_path, name_checkpoint, read_precision
+from cxrlit.evaluation.measure.assessment import evaluation_path, name_checkpoint, read_evaluation_precision
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.handoff.bundle import (
@@ -109,8 +109,7 @@ def read_evaluation(
     for key, value in wanted.items():
         if set(summary[key]) != {value}:
             raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
-    predicted = str(summary["predicted"].iloc[0]) if "predicted" in summary else ""
-    precision = read_precision(predicted, checkpoint.metadata.precision)
+    precision = read_evaluation_precision(folder, checkpoint.metadata.precision)
     return point.only(checkpoint.metadata.labels), precision, {path.name: path.read_bytes() for path in paths}
 
 

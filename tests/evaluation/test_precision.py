@@ -84,6 +84,19 @@ def test_other_data_in_bf16_need_thresholds_of_bf16(frozen: Path, tree: Path, tm
     assert f"first run python evaluate.py ckpt={folder} trainer.precision=bf16" in outcome.err
 
 
+def test_thresholds_of_an_older_evaluation_in_bf16_are_refused_on_other_data(
+    frozen_in_bf16: Path, tree: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / frozen_in_bf16.name
+    shutil.copytree(frozen_in_bf16, folder)
+    summary = folder / "eval" / "eval_summary.csv"
+    summary.write_text(summary.read_text().replace(" in fp32", ""))  # as it was written before it named a precision
+    outcome = run_command("evaluate.py", f"ckpt={folder}", "data=nih", f"data.root={tree}", f"out={tmp_path / 'out'}")
+    assert outcome.code != 0
+    assert "its evaluation was made in bf16, and this one is in fp32" in outcome.err
+    assert f"python evaluate.py ckpt={folder}" in outcome.err
+
+
 def test_two_precisions_are_told_apart(frozen: Path, frozen_in_bf16: Path) -> None:
     def ask(baseline: Path, candidate: Path) -> bool:
         concerns = find_concerns(

@@ -118,6 +118,13 @@ def read_precision(predicted: str, trained: Precision) -> Precision:
     return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
 
 
+def read_evaluation_precision(folder: Path, trained: Precision) -> Precision:
+    """The precision of the evaluation in a folder, of a checkpoint that was trained in ``trained``."""
+    path = folder / "eval_summary.csv"
+    summary = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    return read_precision(str(summary["predicted"].iloc[0]) if "predicted" in summary else "", trained)
+
+
 def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, config: EvaluateConfig) -> EvaluatedModel:
     """One checkpoint, or the mean of several, on some data."""
     first = checkpoints[0]

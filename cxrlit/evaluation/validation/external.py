@@ -20,6 +20,7 @@ from cxrlit.evaluation.measure.assessment import (
     choose_evaluation_precision,
     describe_checkpoints,
     evaluation_path,
+    read_evaluation_precision,
     tune_operating_point,
 )
 from cxrlit.evaluation.measure.measure import measure
@@ -135,7 +136,7 @@ def read_internal_test(
     """The operating point and the test predictions of the evaluation at home.
 
     Raises:
-        DataError: There is none, or it is of another checkpoint or split.
+        DataError: There is none, or it is of another checkpoint, split or precision.
         ConfigError: ``calibration`` or ``threshold_rule`` are other than its own, and nothing is fitted anew.
     """
     if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
@@ -149,6 +150,12 @@ def read_internal_test(
     first = checkpoints[0].metadata
     if at_home.origin["split_hash"] != first.split_hash:
         raise DataError(f"{folder}: its evaluation is of split {at_home.origin['split_hash']}, not {first.split_hash}")
+    made, wanted = read_evaluation_precision(folder, first.precision), choose_evaluation_precision(config)
+    if made != wanted:
+        raise DataError(
+            f"{folder}: its evaluation was made in {made}, and this one is in {wanted}: thresholds of one precision do "
+            f"not fit the other: evaluate its own split anew: python evaluate.py ckpt={checkpoints[0].path.parent}"
+        )
     labels = first.labels
     if config.thresholds is not None:
         return read_operating_point(Path(config.thresholds)).only(labels), read_predictions(
