@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cxrlit.data.index import read_targets
 from cxrlit.data.split import SPLITS
+from cxrlit.metrics.division import divide_or_nan
 
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 
@@ -61,12 +62,12 @@ class IndexCounts:
     @property
     def prevalence(self) -> NDArray[np.float64]:
         """(L,) positives / (positives + negatives); NaN where nothing is known."""
-        return divide_counts(self.positives, self.positives + self.negatives)
+        return divide_or_nan(self.positives, self.positives + self.negatives)
 
     @property
     def conditional(self) -> NDArray[np.float64]:
         """(L, L) share with the label of the column among images with that of the row; NaN where there are none."""
-        return divide_counts(self.together, self.together_known)
+        return divide_or_nan(self.together, self.together_known)
 
     @property
     def cardinality(self) -> float:
@@ -121,18 +122,7 @@ def count_values(values: pd.Series) -> dict[str, int]:
 
 def compare_prevalence(part: IndexCounts, whole: IndexCounts) -> NDArray[np.float64]:
     """(L,) relative difference of a part's prevalence from the whole's: 0.05 is 5 % more; NaN where undefined."""
-    return divide_counts(part.prevalence, whole.prevalence) - 1
-
-
-def divide_counts(above: Numbers, below: Numbers) -> NDArray[np.float64]:
-    """Quotients; NaN where the divisor is 0 or NaN.
-
-    >>> divide_counts(np.array([1, 1]), np.array([2, 0])).tolist()
-    [0.5, nan]
-    """
-    quotients = np.full(above.shape, np.nan)
-    np.divide(above, below, out=quotients, where=below > 0)
-    return quotients
+    return divide_or_nan(part.prevalence, whole.prevalence) - 1
 
 
 def _number(names: pd.Series) -> tuple[NDArray[np.int64], int]:
