@@ -93,10 +93,8 @@ def rank_0_first(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _Joined.broadcast is None or _Joined.in_turn:
-            return function(*args, **kwargs)
         made: list[T] = []
-        _Joined.broadcast(lambda: made.append(_take_turn(function, *args, **kwargs)))
+        on_rank_0(lambda: made.append(function(*args, **kwargs)))()
         return made[0] if made else _take_turn(function, *args, **kwargs)
 
     return call
