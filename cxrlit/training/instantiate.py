@@ -1,13 +1,10 @@
 """What a config names to be built: optimizer, schedulers, callbacks, logger. All of it is there before any work."""
 
-import importlib
-import inspect
 from collections.abc import Mapping
 
-from hydra.utils import get_class
-
 from cxrlit.config import Instantiable, PhaseName, TrainConfig
-from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.config.build import check_target
+from cxrlit.core.errors import ConfigError
 
 REQUIRED_CALLBACKS = {
     "resume_checkpoint": "cxrlit.training.callbacks.ResumeCheckpoint",
@@ -57,37 +54,3 @@ def check_targets(config: TrainConfig, name: PhaseName, callbacks: Mapping[str, 
         check_target("logger", config.logger)
     elif any(spec["_target_"].endswith("LearningRateMonitor") for spec in callbacks.values()):
         raise ConfigError("logger=null: callbacks.lr_monitor has nothing to write to; add callbacks.lr_monitor=null")
-
-
-def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
-    """One ``_target_`` with its arguments.
-
-    Args:
-        key: Its name in the config.
-        spec: The dict.
-        positional: Leading arguments that the program itself gives.
-
-    Raises:
-        ConfigError: As for ``check_targets``.
-    """
-    name = spec.get("_target_")
-    if not isinstance(name, str):
-        raise ConfigError(f"{key}._target_: it must be the dotted name of a class")
-    try:
-        parameters = list(inspect.signature(get_class(name)).parameters.values())[positional:]
-    except Exception as error:  # importing a user's own module may raise anything
-        raise ConfigError(f"{key}._target_={name}: {_say_import_fault(name, error)}") from None
-    names = [parameter.name for parameter in parameters]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    for argument in spec:
-        if argument not in names and not argument.startswith("_") and not takes_any:
-            raise ConfigError(f"{key}.{argument}: {name} has no such argument; it takes {', '.join(names)}")
-
-
-def _say_import_fault(name: str, error: Exception) -> str:
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except Exception as fault:
-        return first_line(fault)
-    return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"
