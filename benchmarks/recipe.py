@@ -25,7 +25,7 @@ import torch
 from figures import add_options, report
 from torchvision.models import densenet121
 
-from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
+from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHASES = ("frozen", "finetune", "highres")

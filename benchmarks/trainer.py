@@ -139,8 +139,8 @@ def fit_bare(settings: list[str]) -> None:
 
     from cxrlit.data.augment import build_augment
     from cxrlit.data.datamodule import CXRDataModule
-    from cxrlit.model.densenet import build_network, list_trainable
-    from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
+    from cxrlit.model.densenet import build_network, unfreeze_last
+    from cxrlit.training.callbacks import FreezeBatchNorm
     from cxrlit.training.hardware import choose_precision
 
     phase = config.phases.finetune
@@ -150,10 +150,11 @@ def fit_bare(settings: list[str]) -> None:
     )  # fmt: skip
     datamodule.setup()
     network = build_network("none", config.model.normalize, len(config.labels), config.seed)
-    unfreeze_last(network, phase.n_unfreeze, phase.freeze_bn)
+    unfreeze_last(network, phase.n_unfreeze)
+    FreezeBatchNorm(phase.batch_norm).freeze(network)
     network.eval()
     in_bf16 = choose_precision(config.trainer.precision, config.trainer.accelerator) == "bf16"
-    optimizer = torch.optim.AdamW(list_trainable(network, phase.n_unfreeze, phase.freeze_bn), lr=phase.lr)
+    optimizer = torch.optim.AdamW([one for one in network.parameters() if one.requires_grad], lr=phase.lr)
     clock = Clock()
     for batch in datamodule.train_dataloader():
         with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):

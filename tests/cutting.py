@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from tiny import same_weights
 
-from cxrlit.training.archive import read_archive
+from cxrlit.model.archive import read_archive
 
 STEPS_AN_EPOCH = 5  # 35 training images of 50, 8 in a batch
 RICH = (

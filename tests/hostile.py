@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cxrlit.training.archive import seal
+from cxrlit.model.archive import seal
 
 
 class Payload:

@@ -20,8 +20,8 @@ from tiny import REPO, Outcome, plain_environment, run_command, write_tree
 from cxrlit.core.files import hash_file
 from cxrlit.core.labels import LABELS
 from cxrlit.data.split import hash_split
+from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.model.densenet import build_network
-from cxrlit.training.checkpoint import read_checkpoint
 
 PHASE_FILES = {
     "best.ckpt", "last.ckpt", "config.yaml", "split.csv", "dropped.csv", "metrics.csv", "curves.png",

@@ -25,7 +25,7 @@ from cxrlit.commands.hydra_main import launch, run_task
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.datamodule import Batch
-from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import quiet_lightning
 
@@ -55,7 +55,7 @@ def make_loader(batch_size: int = 4, **options: Any) -> DataLoader[Batch]:
 
 
 def make_module(**options: Any) -> CXRModule:
-    return CXRModule(build_network("none", "imagenet", len(LABELS), seed=0), **options)
+    return CXRModule(weights="none", **options)
 
 
 def fit(module: CXRModule, callbacks: Iterable[Callback], max_epochs: int = 1, **options: Any) -> Trainer:

@@ -34,8 +34,9 @@ from cxrlit.config.train import (
     TrainConfig,
 )
 from cxrlit.config.types import (
+    BATCH_NORM_MODES,
     N_LAYERS,
-    PHASE_NAMES,
+    BatchNormMode,
     ConfigSection,
     Instantiable,
     PhaseName,
@@ -44,11 +45,12 @@ from cxrlit.config.types import (
 )
 
 __all__ = [
+    "BATCH_NORM_MODES",
     "FLAT_KEYS",
     "N_LAYERS",
-    "PHASE_NAMES",
     "AnySource",
     "AugmentConfig",
+    "BatchNormMode",
     "CheXpertConfig",
     "Choices",
     "CompareConfig",

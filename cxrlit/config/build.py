@@ -3,14 +3,19 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from pydantic import ValidationError
 
 from cxrlit.config.types import Instantiable
 from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.core.files import hash_file
 
 
 def build_target(key: str, spec: Instantiable, *args: Any, **kwargs: Any) -> Any:
@@ -69,6 +74,15 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
             raise ConfigError(f"{key}.{argument}: {name} has no such argument; it takes {', '.join(names)}")
 
 
+def takes_argument(spec: Instantiable, argument: str) -> bool:
+    """Whether the class that a checked dict names has a parameter of that name.
+
+    >>> takes_argument({"_target_": "fractions.Fraction"}, "denominator")
+    True
+    """
+    return argument in inspect.signature(get_class(spec["_target_"])).parameters
+
+
 def _say_build_fault(key: str, spec: Instantiable, error: BaseException) -> str:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
@@ -91,3 +105,50 @@ def _say_import_fault(name: str, error: Exception) -> str:
     except Exception as fault:
         return first_line(fault)
     return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"
+
+
+def find_origin(spec: Any) -> dict[str, str]:
+    """What computes where a config names classes: for each ``_target_`` in it, its package's version or its own source.
+
+    Args:
+        spec: A dict with ``_target_``, or any nesting of such dicts.
+
+    Returns:
+        By name of a package, its version; by name of a module that is in no package, the SHA-256 of its file. Nothing
+        for classes of cxrlit.
+
+    Raises:
+        ConfigError: A module cannot be imported.
+
+    >>> list(find_origin([{"_target_": "torch.optim.SGD"}, {"_target_": "cxrlit.model.losses.FocalLoss"}]))
+    ['torch']
+    """
+    if isinstance(spec, list):
+        return {name: value for item in spec for name, value in find_origin(item).items()}
+    if not isinstance(spec, dict):
+        return {}
+    found = {name: value for item in spec.values() for name, value in find_origin(item).items()}
+    if isinstance(spec.get("_target_"), str):
+        found |= _find_module(spec["_target_"])
+    return found
+
+
+def _find_module(name: str) -> dict[str, str]:
+    try:
+        target = get_object(name)
+    except Exception as error:  # importing a user's own module may raise anything
+        raise ConfigError(f"_target_={name}: {_say_import_fault(name, error)}") from None
+    module = getattr(target, "__module__", None) or name.rpartition(".")[0]
+    top = module.partition(".")[0]
+    if top in ("cxrlit", "builtins"):
+        return {}
+    packages = _list_packages().get(top)
+    if packages:
+        return {package: version(package) for package in packages}
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return {module: hash_file(Path(path)) if path else "unknown"}
+
+
+@cache
+def _list_packages() -> Mapping[str, list[str]]:
+    return packages_distributions()

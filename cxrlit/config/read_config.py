@@ -23,7 +23,10 @@ SHOW_KEYS = {
 }
 """What shows all keys of a command."""
 
-RENAMED = {"evaluate": {"labels": "targets", "wanted": "min_rate"}}
+RENAMED = {
+    "evaluate": {"labels": "targets", "wanted": "min_rate"},
+    "train": {"freeze_bn": "batch_norm (frozen | train)", "loss.name": "loss._target_, or a choice: loss=bce"},
+}
 """What keys of a command that are gone are called now."""
 
 SectionT = TypeVar("SectionT", bound=ConfigSection)
@@ -41,9 +44,8 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], t
         ConfigError: A key is unknown or missing, a value is of the wrong type or out of range, or two keys
             contradict each other. The message is one line.
     """
-    values = _resolve(composed)
-    if schema is TrainConfig:
-        values = _apply_flat_keys({key: value for key, value in values.items() if key != "sweep"})
+    values = _gather_phases(composed) if schema is TrainConfig else composed
+    values = _resolve(values)
     try:
         config = schema.model_validate(values, context=frozenset(key.partition(".")[0] for key in typed))
     except ValidationError as error:
@@ -62,7 +64,8 @@ def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
 
 def suggest_key(key: str, known: list[str], command: str) -> str:
     """What an unknown key of a command may have meant: the end of a message."""
-    renamed = RENAMED.get(command, {}).get(key)
+    names = RENAMED.get(command, {})
+    renamed = names.get(key) or names.get(key.rpartition(".")[2])
     if renamed:
         return f"it is called {renamed} now"
     last = key.rpartition(".")[2]
@@ -93,13 +96,38 @@ def _resolve(node: Any) -> Any:
     return values
 
 
-def _apply_flat_keys(values: dict[str, Any]) -> dict[str, Any]:
-    """Let each flat key that is set stand in for the goal's own, after checking it under its own name."""
-    phase, phases = values.get("phase"), values.get("phases")
-    if not isinstance(phase, str) or not isinstance(phases, dict) or not isinstance(phases.get(phase), dict):
-        return values  # validation says what is wrong
+def _gather_phases(composed: DictConfig | dict[str, Any]) -> DictConfig | dict[str, Any]:
+    """Let each phase have its settings in one place, before interpolations are resolved.
+
+    Each flat key that is set stands in for the goal's own. The callbacks of all phases become those of each, with its
+    own keys over them and without those that are null: an interpolation there is one on the phase that has it.
+    """
+    is_plain = isinstance(composed, dict)
+    values: Any = composed if is_plain else OmegaConf.to_container(composed)
+    values = {key: value for key, value in values.items() if key != "sweep"}
+    phases, shared = values.get("phases"), values.get("callbacks")
     flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
-    return {**values, "phases": {**phases, phase: {**phases[phase], **flat}}}
+    if isinstance(phases, dict) and isinstance(shared, dict):  # else validation says what is wrong
+        gathered = {}
+        for name, phase in phases.items():
+            if isinstance(phase, dict):
+                phase = {**phase, **(flat if name == values.get("phase") else {})}
+                if isinstance(phase.get("callbacks"), dict):
+                    phase["callbacks"] = _merge_callbacks(shared, phase["callbacks"])
+            gathered[name] = phase
+        values |= {"phases": gathered, "callbacks": {}}
+    gathered_values: DictConfig | dict[str, Any] = values if is_plain else OmegaConf.create(values)
+    return gathered_values
+
+
+def _merge_callbacks(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = {}
+    for name in dict.fromkeys([*shared, *own]):
+        base, change = shared.get(name), own.get(name, {})
+        if change is None or (base is None and not change):
+            continue
+        merged[name] = {**(base or {}), **change} if isinstance(change, dict) else change
+    return merged
 
 
 def _say_first_fault(error: ValidationError, values: dict[str, Any], command: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from cxrlit.config.data import DataConfig
 from cxrlit.config.types import (
     N_LAYERS,
+    BatchNormMode,
     BatchSize,
     ConfigSection,
     Epochs,
@@ -34,19 +35,6 @@ class ModelConfig(ConfigSection):
         "auto: imagenet (none for synthetic data); null: what init_from says"
     )
     normalize: Literal["imagenet", "unit"] = Field(description="mean and std after scaling to [0, 1]")
-
-
-class LossConfig(ConfigSection):
-    """Binary cross-entropy over the labels."""
-
-    name: Literal["bce", "weighted_bce"]
-    pos_weight_cap: float | None = Field(gt=0, le=1000, description="upper bound of negatives / positives")
-
-    @model_validator(mode="after")
-    def _check_cap(self) -> Self:
-        if (self.name == "weighted_bce") != (self.pos_weight_cap is not None):
-            raise ValueError("loss.pos_weight_cap is a number with loss=weighted_bce, and null with loss=bce")
-        return self
 
 
 class AugmentConfig(ConfigSection):
@@ -80,14 +68,16 @@ class PhaseConfig(ConfigSection):
     batch_size: BatchSize
     n_unfreeze: LayerCount
     n_unfreeze_schedule: dict[int, LayerCount] | None = Field(description="{epoch: n_unfreeze}, from epoch 0 on")
-    freeze_bn: bool = Field(description="every BatchNorm keeps its statistics, weight and bias")
+    batch_norm: BatchNormMode = Field(
+        description="frozen: no BatchNorm changes (statistics, weight, bias); train: those of layers that train do"
+    )
     lr: LearningRate
     max_epochs: Epochs
     scheduler: Instantiable | None
     require_improvement: bool = Field(
-        description="hand on the starting weights where validation AUROC ends below theirs"
+        description="hand on the starting weights where the monitored value ends below theirs"
     )
-    callbacks: dict[str, Instantiable | None] = Field(description="callbacks of this phase over those of all phases")
+    callbacks: dict[str, Instantiable] = Field(description="callbacks of this phase over those of all phases")
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
@@ -106,30 +96,18 @@ class PhaseConfig(ConfigSection):
         return self
 
 
-class PhasesConfig(ConfigSection):
-    """The phases, in the order in which they follow each other."""
-
-    scratch: PhaseConfig
-    frozen: PhaseConfig
-    finetune: PhaseConfig
-    highres: PhaseConfig
-
-    def get(self, name: PhaseName) -> PhaseConfig:
-        phase: PhaseConfig = getattr(self, name)
-        return phase
-
-    @model_validator(mode="after")
-    def _check_meaning(self) -> Self:
-        if self.scratch.n_unfreeze != N_LAYERS or self.scratch.n_unfreeze_schedule or self.scratch.freeze_bn:
-            raise ValueError(
-                "the scratch phase trains everything: it takes no n_unfreeze and no freeze_bn; "
-                "name the phase that you mean (phase=finetune, phase=highres)"
-            )
-        if self.frozen.n_unfreeze != 0 or self.frozen.n_unfreeze_schedule or not self.frozen.freeze_bn:
-            raise ValueError(
-                "the frozen phase trains the head alone: it takes no n_unfreeze and no freeze_bn; phase=finetune does"
-            )
-        return self
+def _check_meaning(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
+    scratch, frozen = phases.get("scratch"), phases.get("frozen")
+    if scratch and (scratch.n_unfreeze != N_LAYERS or scratch.n_unfreeze_schedule or scratch.batch_norm != "train"):
+        raise ValueError(
+            "the scratch phase trains everything: it takes no n_unfreeze and no batch_norm; "
+            "name the phase that you mean (phase=finetune, phase=highres)"
+        )
+    if frozen and (frozen.n_unfreeze != 0 or frozen.n_unfreeze_schedule or frozen.batch_norm != "frozen"):
+        raise ValueError(
+            "the frozen phase trains the head alone: it takes no n_unfreeze and no batch_norm; phase=finetune does"
+        )
+    return phases
 
 
 class MachineConfig(ConfigSection):
@@ -150,6 +128,7 @@ class TrainerConfig(MachineConfig):
     """How the batches are computed."""
 
     precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
+    accumulate_grad_batches: int = Field(ge=1, le=10_000, description="batches whose gradients make one step")
     gradient_clip_norm: float | None = Field(gt=0, description="gradients are scaled down to this norm")
     checkpoint_every_n_steps: int | None = Field(
         ge=1, description="steps between two saves of the whole state; null: before each validation alone"
@@ -164,9 +143,10 @@ class TrainerConfig(MachineConfig):
 
 
 class MetricsConfig(ConfigSection):
-    """What is measured beside the validation AUROC."""
+    """What is measured after each epoch."""
 
-    train: bool = Field(description="AUROC of the training images as they were seen")
+    train: bool = Field(description="also over the training images as they were seen")
+    collection: dict[str, Instantiable | None] = Field(description="metrics by name; null drops one")
 
 
 def _check_run(name: str) -> str:
@@ -177,7 +157,7 @@ def _check_run(name: str) -> str:
 
 RunName = Annotated[str, AfterValidator(_check_run)]
 
-FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "batch_size", "max_epochs", "freeze_bn")
+FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "batch_size", "max_epochs", "batch_norm")
 """Keys that, where set, stand in for ``phases.<goal>.<key>``."""
 
 
@@ -185,12 +165,13 @@ class TrainConfig(ConfigSection):
     """What ``python train.py`` takes."""
 
     phase: PhaseName
+    chain: list[PhaseName] = Field(min_length=1, description="the phases, in the order in which they follow each other")
     img_size: ImageSize | None
     lr: LearningRate | None
     n_unfreeze: LayerCount | None
     batch_size: BatchSize | None
     max_epochs: Epochs | None
-    freeze_bn: bool | None
+    batch_norm: BatchNormMode | None
     init_from: str | None = Field(description="checkpoint that the goal starts from, in place of the phases before")
     seed: Seed = Field(description="seed of initialisation, order and augmentation")
     run: RunName = Field(description="name of the run, a folder of runs_dir")
@@ -205,33 +186,59 @@ class TrainConfig(ConfigSection):
     labels: Labels
     data: DataConfig
     model: ModelConfig
-    loss: LossConfig
+    loss: Instantiable
     augment: AugmentConfig
     sampler: SamplerConfig
     optimizer: Instantiable
-    phases: PhasesConfig
-    callbacks: dict[str, Instantiable | None]
+    phases: Annotated[dict[PhaseName, PhaseConfig], AfterValidator(_check_meaning)]
+    callbacks: dict[str, Instantiable] = Field(description="callbacks of all phases; settled, each phase has its own")
     trainer: TrainerConfig
     logger: Instantiable | None
     metrics: MetricsConfig
+    monitor: str = Field(pattern=r"^val/", description="metric by which the best epoch is chosen, such as val/loss")
+
+    @field_validator("loss")
+    @classmethod
+    def _check_cap(cls, loss: Instantiable) -> Instantiable:
+        cap = loss.get("pos_weight_cap")
+        if cap is not None and (type(cap) not in (int, float) or not 0 < cap <= 1000):
+            raise ValueError(f"loss.pos_weight_cap={cap}: it must be a number above 0, at most 1000, or null")
+        return loss
 
     @field_validator("optimizer")
     @classmethod
-    def _check_lr(cls, optimizer: Instantiable) -> Instantiable:
+    def _check_optimizer(cls, optimizer: Instantiable) -> Instantiable:
         if "lr" in optimizer:
             raise ValueError("each phase has its own learning rate: set lr, or phases.<phase>.lr")
+        factor = optimizer.get("backbone_lr_factor", 1.0)
+        if type(factor) not in (int, float) or not 0 < factor <= 1000:
+            raise ValueError(f"optimizer.backbone_lr_factor={factor}: it must be a number above 0, at most 1000")
+        if type(optimizer.get("decay_norms", True)) is not bool:
+            raise ValueError(f"optimizer.decay_norms={optimizer['decay_norms']}: it must be true or false")
         return optimizer
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:
-        weights = self.data.default_weights if self.model.weights == "auto" else self.model.weights
         if self.init_from is not None:
             if self.model.weights not in (None, "auto"):
                 raise ValueError("init_from and model.weights both say what to start from: drop one of them")
-        elif weights is None:
+        elif self.first_weights is None:
             raise ValueError("model.weights must be imagenet, none or a file, unless init_from names a checkpoint")
-        elif self.phase == "scratch" and weights != "none":
-            raise ValueError("phase=scratch starts from random weights: add model.weights=none, or name another phase")
+        return self
+
+    @model_validator(mode="after")
+    def _check_chain(self) -> Self:
+        missing = [name for name in (*self.chain, self.phase) if name not in self.phases]
+        if missing:
+            raise ValueError(f"{missing[0]}: there is no such phase; there are {', '.join(self.phases)}")
+        if len(set(self.chain)) < len(self.chain):
+            raise ValueError("chain names each phase once")
+        if self.init_from is None and self.phase not in self.list_chain():
+            if self.phase == "scratch":
+                raise ValueError(
+                    "phase=scratch starts from random weights: add model.weights=none, or name another phase"
+                )
+            raise ValueError(f"phase={self.phase}: chain has {', '.join(self.list_chain())}: set chain to have it")
         return self
 
     @model_validator(mode="after")
@@ -247,7 +254,7 @@ class TrainConfig(ConfigSection):
     @model_validator(mode="after")
     def _check_devices(self) -> Self:
         n_devices = self.trainer.devices * self.trainer.num_nodes
-        for name, phase in self.phases:
+        for name, phase in self.phases.items():
             if phase.batch_size < n_devices:
                 raise ValueError(
                     f"phases.{name}.batch_size={phase.batch_size} is shared by {n_devices} devices: set it to "
@@ -255,10 +262,26 @@ class TrainConfig(ConfigSection):
                 )
         return self
 
+    @property
+    def first_weights(self) -> str | None:
+        """What the chain starts from; None where ``init_from`` says it."""
+        weights = self.model.weights
+        return (None if self.init_from else self.data.default_weights) if weights == "auto" else weights
+
+    def list_chain(self) -> list[str]:
+        """Names of all phases of the chain, first to last.
+
+        From random weights, every layer has to train first: ``scratch`` comes before a phase that does not.
+        """
+        begins_frozen = self.phases[self.chain[0]].n_unfreeze < N_LAYERS and "scratch" not in self.chain
+        return ["scratch", *self.chain] if self.first_weights == "none" and begins_frozen else self.chain
+
+    def list_to_goal(self) -> list[str]:
+        """Names of the phases up to the goal, first to last."""
+        chain = self.list_chain()
+        return [self.phase] if self.init_from is not None else chain[: chain.index(self.phase) + 1]
+
     def settle(self) -> Self:
         """The same choices, each in one place: ``auto`` weights and flat keys resolved."""
-        weights = self.model.weights
-        if weights == "auto":
-            weights = None if self.init_from else self.data.default_weights
-        model = self.model.model_copy(update={"weights": weights})
+        model = self.model.model_copy(update={"weights": self.first_weights})
         return self.model_copy(update={**dict.fromkeys(FLAT_KEYS), "model": model})

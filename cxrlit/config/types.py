@@ -7,8 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cxrlit.core.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
 
-PhaseName = Literal["scratch", "frozen", "finetune", "highres"]
-PHASE_NAMES: tuple[PhaseName, ...] = get_args(PhaseName)
+PhaseName = Annotated[str, Field(pattern=r"^[a-z]\w*$", max_length=40, description="name of a phase")]
+BatchNormMode = Literal["frozen", "train"]
+BATCH_NORM_MODES: tuple[BatchNormMode, ...] = get_args(BatchNormMode)
 Precision = Literal["bf16", "fp32"]
 PrecisionChoice = Literal["auto", "bf16", "fp32"]
 N_LAYERS = 427

@@ -178,6 +178,11 @@ class CXRDataModule(LightningDataModule):
                 raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
         return parts
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The findings, in order."""
+        return tuple(self.data.labels)
+
     def skip_to(self, epoch: int, n_batches_done: int) -> None:
         """Let training go on in an epoch after so many of its batches."""
         self.first_epoch, self.n_batches_done = epoch, n_batches_done
@@ -201,6 +206,9 @@ class CXRDataModule(LightningDataModule):
         if self.features is None:
             return self.plain_dataloader("val", rank(), n_ranks())
         return self._share(ValFeatures(self.parts["val"], self.data.labels, self.features), rank(), n_ranks())
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.plain_dataloader("test", rank(), n_ranks())
 
     def view_dataloader(self, view: int) -> DataLoader[Batch]:
         """The training images in the order of their table, augmented as epoch ``view`` augments them."""

@@ -50,7 +50,7 @@ from cxrlit.evaluation.third_party.read_predictions import read_foreign
 from cxrlit.evaluation.validation.external import assess_elsewhere, external_path
 from cxrlit.evaluation.validation.internal import load_internal, move_data
 from cxrlit.metrics.operating_point import OperatingPoint
-from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.hardware import choose_device
 from cxrlit.training.trainer import quiet_lightning

@@ -20,9 +20,9 @@ from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.evaluation.predictions import make_predictions
+from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
-from cxrlit.training.checkpoint import Checkpoint
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 Average = Literal["probs", "logits"]
@@ -77,7 +77,7 @@ def predict_parts(
         network = load_network(checkpoint)
         for part in parts:
             for kind in modules:
-                module = kind(network, labels=checkpoint.metadata.labels)
+                module = kind(network=network, labels=checkpoint.metadata.labels)
                 views[part].append(predict_part(trainer, module, datamodule, part))
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
@@ -111,7 +111,7 @@ def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.
 
 def open_images(checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
     """The images as a checkpoint was trained to see them."""
-    phase = checkpoint.config.phases.get(checkpoint.metadata.phase)
+    phase = checkpoint.config.phases[checkpoint.metadata.phase]
     datamodule = CXRDataModule(
         data,
         img_size=phase.img_size,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cxrlit.config import BatchNormMode
 from cxrlit.core.errors import BundleError, DataError
 from cxrlit.core.files import NotAFileError, open_regular
 from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
@@ -23,7 +24,7 @@ from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.handoff.ood_check import Reference
 from cxrlit.metrics.operating_point import KeyTwiceError, OperatingPoint, parse_operating_point, refuse_twice
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, GRAPH, CARD, SUMS = "config.json", "model.safetensors", "model.onnx", "README.md", "SHA256SUMS"
 TABLES = ("eval_summary.csv", "eval_per_label_auroc.csv", "confusion_template.csv")
 MIB = 2**20
@@ -63,7 +64,7 @@ class PhaseSettings(_Plain):
     batch_size: int
     lr: float
     n_unfreeze: int
-    freeze_bn: bool
+    batch_norm: BatchNormMode
     max_epochs: int
 
 
@@ -121,7 +122,8 @@ class BundleConfig(_Plain):
         input_check: What a radiograph like those of the training looks like.
         phases: The training, first to last.
         epoch: Of the last phase, from 1; 0: the weights that it started from.
-        val_auroc_macro: After it.
+        monitor: Name of the validation metric that chose the epoch.
+        score: Its value after it.
         data: The data of the training.
         versions: Of what made the bundle, by package.
     """
@@ -137,7 +139,8 @@ class BundleConfig(_Plain):
     input_check: Reference
     phases: Annotated[list[PhaseRecord], Field(min_length=1)]
     epoch: Annotated[int, Field(ge=0)]
-    val_auroc_macro: float
+    monitor: str
+    score: float
     data: DataRecord
     versions: dict[str, str]
 

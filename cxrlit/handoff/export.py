@@ -41,7 +41,7 @@ from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import MAX_IMAGES, make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
-from cxrlit.training.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished
 from cxrlit.training.trainer import quiet_lightning
 
@@ -118,7 +118,7 @@ def describe_bundle(
 ) -> BundleConfig:
     """What a bundle says of itself."""
     metadata, config = checkpoint.metadata, checkpoint.config
-    phase = config.phases.get(metadata.phase)
+    phase = config.phases[metadata.phase]
     return BundleConfig(
         format=FORMAT,
         name=name_checkpoint(checkpoint),
@@ -138,7 +138,8 @@ def describe_bundle(
             record_phase(checkpoint, name) for name in (*metadata.history, f"{metadata.phase}-{metadata.phase_id}")
         ],
         epoch=metadata.epoch + 1,
-        val_auroc_macro=metadata.val_auroc_macro,
+        monitor=metadata.monitor,
+        score=metadata.score,
         data=DataRecord(
             name=data.name,
             fingerprint=hash_value(metadata.rows, digits=64),
@@ -159,7 +160,7 @@ def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
     metadata, config = checkpoint.metadata, checkpoint.config
     settings = None
     if config.init_from is None or phase_id == metadata.phase_id:
-        known = config.phases.get(phase).model_dump()  # type: ignore[arg-type]  # a name that the checkpoint has checked
+        known = config.phases[phase].model_dump()
         settings = PhaseSettings(**{key: known[key] for key in PhaseSettings.model_fields})
     return PhaseRecord(phase=phase, id=phase_id, settings=settings)
 

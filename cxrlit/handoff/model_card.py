@@ -11,6 +11,7 @@ import numpy as np
 from cxrlit.config import Precision
 from cxrlit.handoff.bundle import TABLES, BundleConfig
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
+from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint
 
 SUMMARY, LABELS, CONFUSION = TABLES
@@ -131,14 +132,15 @@ def _say_input_check(config: BundleConfig) -> str:
 
 
 def _describe_training(config: BundleConfig, trained: Precision) -> str:
-    head = ["phase", "img_size", "batch_size", "lr", "n_unfreeze", "freeze_bn", "max_epochs"]
+    head = ["phase", "img_size", "batch_size", "lr", "n_unfreeze", "batch_norm", "max_epochs"]
     rows = [
         [f"{record.phase}-{record.id}", *(_show(record.settings, key) for key in head[1:])] for record in config.phases
     ]
     evaluated = "" if config.precision == trained else f", evaluated in {config.precision}"
     epoch = f"epoch {config.epoch}" if config.epoch else "the weights that it started from"
+    monitor = _escape(describe_monitor(config.monitor))
     return (
-        f"{_table(head, rows)}\n\nOf the last phase, {epoch}: validation macro AUROC {config.val_auroc_macro:.3f}. "
+        f"{_table(head, rows)}\n\nOf the last phase, {epoch}: {monitor} {config.score:.3f}. "
         f"Trained in {trained}{evaluated}."
     )
 

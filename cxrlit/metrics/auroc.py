@@ -48,6 +48,7 @@ class LabelAUROC(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
     probs: list[Tensor]
     targets: list[Tensor]
 
@@ -57,14 +58,15 @@ class LabelAUROC(Metric):
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
     def update(self, probs: Tensor, targets: Tensor) -> None:
-        """Add a batch: (B, L) float32 probs, not logits, and (B, L) targets with NaN for unknown."""
+        """Add a batch: (B, L) float32 probs, not logits, and (B, L) targets, where NaN or -1 is unknown."""
         self.probs.append(probs.detach())
         self.targets.append(targets)
 
     def compute(self) -> Tensor:
         """(L,) float64, on the CPU; NaN for a label without both a positive and a negative."""
-        probs, targets = (_concatenate(state).cpu().numpy() for state in (self.probs, self.targets))
-        return torch.from_numpy(per_label(auroc, probs, targets))
+        probs, targets = (_concatenate(state).cpu() for state in (self.probs, self.targets))
+        known = targets.to(torch.float32).masked_fill(targets == -1, torch.nan)
+        return torch.from_numpy(per_label(auroc, probs.numpy(), known.numpy()))
 
 
 def _concatenate(state: list[Tensor] | Tensor) -> Tensor:

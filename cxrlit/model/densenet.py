@@ -1,8 +1,7 @@
 """DenseNet121: built, and its layers in the order and number in which Keras counts them."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ class CXRNet(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, none negative; h is S / 32."""
-        n_frozen = count_frozen_units(self.units, set(filter(_trains, self.parameters())))
+        n_frozen = count_frozen_units(self.units)
         [maps] = self.forward_frozen(images, [n_frozen])
         return self.forward_trainable(maps, n_frozen)
 
@@ -140,30 +139,14 @@ def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
     return maps
 
 
-def _trains(parameter: nn.Parameter) -> bool:
-    return parameter.requires_grad
-
-
-def count_frozen_units(units: Sequence[nn.Module], trained: Collection[nn.Parameter]) -> int:
-    """How many of the first units hold none of the parameters that train."""
+def count_frozen_units(units: Sequence[nn.Module]) -> int:
+    """How many of the first units have no parameter that trains, and no BatchNorm that does."""
     for number, unit in enumerate(units):
-        if any(parameter in trained for parameter in unit.parameters()):
+        if any(parameter.requires_grad for parameter in unit.parameters()) or any(
+            isinstance(module, nn.BatchNorm2d) and module.training for module in unit.modules()
+        ):
             return number
     return len(units)
-
-
-@cache
-def count_cacheable_units(n_unfreeze: int, freeze_bn: bool) -> int:
-    """How many of the first units nothing trains in, when the last ``n_unfreeze`` layers do; 0 to 66.
-
-    Their output is the same in each epoch, so it can be kept.
-
-    >>> count_cacheable_units(0, True), count_cacheable_units(427, False)
-    (66, 0)
-    """
-    with torch.device("meta"):
-        network = CXRNet("unit", n_labels=1)
-    return count_frozen_units(network.units, set(list_trainable(network, n_unfreeze, freeze_bn)))
 
 
 def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXRNet:
@@ -215,24 +198,26 @@ def _walk(features: Any) -> Iterator[tuple[str, nn.Module | None]]:
     yield from (("norm5", features.norm5), ("relu5", None))
 
 
-def list_trainable(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> list[nn.Parameter]:
-    """The parameters that train when the last ``n_unfreeze`` layers do; the head always does.
-
-    Args:
-        network: The network.
-        n_unfreeze: Last layers that train, 0 to 427.
-        freeze_bn: The BatchNorms among them keep their weight and bias.
+def list_trainable(network: CXRNet, n_unfreeze: int) -> list[nn.Parameter]:
+    """The parameters of the head and of the last ``n_unfreeze`` layers.
 
     Raises:
-        ValueError: ``n_unfreeze`` is out of range.
+        ValueError: ``n_unfreeze`` is not 0 to 427.
     """
     if not 0 <= n_unfreeze <= N_LAYERS:
         raise ValueError(f"n_unfreeze is {n_unfreeze}, not 0 to {N_LAYERS}")
-    parameters = list(network.head.parameters())
-    for module in list_last_modules(network, n_unfreeze):
-        if not (freeze_bn and isinstance(module, nn.BatchNorm2d)):
-            parameters += module.parameters()
-    return parameters
+    return [
+        parameter
+        for module in (network.head, *list_last_modules(network, n_unfreeze))
+        for parameter in module.parameters()
+    ]
+
+
+def unfreeze_last(network: CXRNet, n_unfreeze: int) -> None:
+    """Let the head and the last ``n_unfreeze`` layers require gradients, and no other parameter."""
+    trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze)}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in trainable)
 
 
 def list_last_modules(network: CXRNet, n_unfreeze: int) -> list[nn.Module]:

@@ -1,84 +1,144 @@
-"""Binary cross-entropy over the labels: unknown targets masked, rare positives weighted up to a cap."""
+"""Losses that torch does not have, and the masking of unknown targets around any loss."""
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+from torchvision.ops import sigmoid_focal_loss
 
-from cxrlit.config.train import LossConfig
-from cxrlit.core.console import say
+from cxrlit.config import Instantiable
+from cxrlit.config.build import build_target, check_target, takes_argument
 from cxrlit.core.distributed import sum_over_ranks
+from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.core.ranks import n_ranks
-from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.index import read_targets
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Takes (B, L) logits and (B, L) float targets, 0 or 1, and returns (B, L) losses."""
+
+TINY = 1e-8
+"""Stands for 0 below a power, which may have no finite slope there."""
 
 
-def capped_pos_weight(
-    targets: NDArray[np.float32], cap: float = 10.0, draws: NDArray[np.float64] | None = None
-) -> NDArray[np.float32]:
-    """Weight of the positive term of BCE for each label: negatives / positives, at most ``cap``.
-
-    Args:
-        targets: (N, L), 1 present, 0 absent, NaN unknown. Training rows only.
-        cap: Upper bound, > 0.
-        draws: (N,) how often an epoch draws each image; None: once.
-
-    Returns:
-        (L,) float32, in [0, cap]. A label without a positive gets ``cap``, one without a known target 1.
-
-    >>> capped_pos_weight(np.array([[1, 0], [0, 0], [0, np.nan], [0, 0]], dtype=np.float32))
-    array([ 3., 10.], dtype=float32)
-    """
-    weights = np.ones(len(targets)) if draws is None else draws
-    positives, negatives = weights @ (targets == 1), weights @ (targets == 0)
-    ratio = negatives / np.where(positives == 0, 1, positives)
-    weight = np.where(positives == 0, cap, np.minimum(ratio, cap))
-    return np.where(positives + negatives == 0, 1, weight).astype(np.float32)
-
-
-def weigh_positives(config: LossConfig, datamodule: CXRDataModule) -> pd.DataFrame:
-    """Counts of the training part and the weight of each label's positives, printed.
-
-    Returns:
-        The table of ``pos_weight.csv``: ``label``, ``positives``, ``negatives``, ``weight``; a row a label.
-    """
-    labels = datamodule.data.labels
-    targets = read_targets(datamodule.parts["train"], labels)
-    cap, repeats = config.pos_weight_cap, datamodule.repeats
-    weight = capped_pos_weight(targets, cap, repeats) if cap is not None else np.ones(len(labels), np.float32)
-    table = pd.DataFrame(
-        {
-            "label": labels,
-            "positives": (targets == 1).sum(axis=0),
-            "negatives": (targets == 0).sum(axis=0),
-            "weight": weight,
-        }
-    )
-    trained = table[table["positives"] + table["negatives"] > 0]
-    shown = ", ".join(f"{row.label} {row.weight:.2f}" for row in trained.itertuples())
-    say(f"Weight of positives ({config.name}): {shown}")
-    for label in trained.loc[trained["positives"] == 0, "label"]:
-        say(f"warning: {label} has no positive in training: it cannot be learned", style="yellow")
-    return table
-
-
-def masked_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy summed over the known targets, and how many they are.
+class FocalLoss(nn.Module):
+    """Binary cross-entropy, scaled down where the network is sure and right.
 
     Args:
+        gamma: Strength of the scaling, 0 or >= 1 (between, the gradient is infinite where the network is sure); 0 gives
+            binary cross-entropy times the weights.
+        alpha: Weight of the positives, 0 to 1; the negatives weigh 1 - ``alpha``. With -1 both weigh 1.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; computed by torchvision.
+
+    >>> FocalLoss(gamma=2.0, alpha=-1.0)(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    tensor([[0.1733, 0.1733]])
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__()
+        if not (gamma == 0 or gamma >= 1) or not (alpha == -1 or 0 <= alpha <= 1):
+            raise ValueError(f"gamma={gamma:g} must be 0, or 1 or more; alpha={alpha:g} from 0 to 1, or -1")
+        self.gamma, self.alpha = gamma, alpha
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(B, L) logits and targets, 0 or 1, to (B, L) losses."""
+        losses: Tensor = sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, reduction="none")
+        return losses
+
+
+class AsymmetricLoss(nn.Module):
+    """Focal loss that focuses negatives harder than positives, and ignores the easiest negatives.
+
+    Args:
+        gamma_neg: Focus of the negatives, >= 0.
+        gamma_pos: Focus of the positives, >= 0.
+        clip: Margin, 0 to 1, that is subtracted from the probability of a negative; below it the loss is 0.
+        pos_weight: (L,) weight of the positive term; None: 1.
+
+    Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021.
+
+    >>> AsymmetricLoss(gamma_neg=4.0, gamma_pos=1.0, clip=0.05)(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    tensor([[0.3466, 0.0245]])
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05, pos_weight: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        if min(gamma_neg, gamma_pos) < 0 or not 0 <= clip < 1:
+            raise ValueError("gamma_neg and gamma_pos must be 0 or more, and clip from 0 to below 1")
+        self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        self.register_buffer("pos_weight", pos_weight)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(B, L) logits and targets, 0 or 1, to (B, L) losses."""
+        absent = (-logits).sigmoid().clamp(min=TINY)
+        shifted = (logits.sigmoid() - self.clip).clamp(min=TINY)
+        log_absent = torch.log1p(-shifted) if self.clip else logsigmoid(-logits)  # exact where the sigmoid rounds to 1
+        positive = -(absent**self.gamma_pos) * logsigmoid(logits)
+        if self.pos_weight is not None:
+            positive = positive * self.pos_weight
+        return targets * positive - (1 - targets) * shifted**self.gamma_neg * log_absent
+
+
+def build_loss(spec: Instantiable, pos_weight: Tensor) -> nn.Module:
+    """Build the loss that a config names, and try it on two images.
+
+    Args:
+        spec: ``loss`` of the config: a dict with ``_target_``. ``pos_weight_cap`` in it is no argument of the class:
+            where it is a number, the class gets ``pos_weight``.
+        pos_weight: (L,) weight of the positive term.
+
+    Raises:
+        ConfigError: It cannot be built, takes no ``pos_weight``, or does not give a loss for each target.
+    """
+    spec = dict(spec)
+    given = {} if spec.pop("pos_weight_cap", None) is None else {"pos_weight": pos_weight}
+    check_target("loss", spec)
+    if given and not takes_argument(spec, "pos_weight"):
+        raise ConfigError(f"loss.pos_weight_cap: {spec['_target_']} takes no pos_weight: set loss.pos_weight_cap=null")
+    loss: nn.Module = build_target("loss", spec, **given)
+    _try_loss(f"loss._target_={spec['_target_']}", loss, n_labels=len(pos_weight))
+    return loss
+
+
+def _try_loss(name: str, loss: nn.Module, n_labels: int) -> None:
+    if not isinstance(loss, nn.Module):
+        raise ConfigError(f"{name}: it must be a torch.nn.Module, not a {type(loss).__name__}")
+    logits = torch.zeros(2, n_labels, requires_grad=True)
+    targets = torch.tensor([[0.0], [1.0]]).repeat(1, n_labels)
+    try:
+        losses = loss(logits, targets)
+        shape = tuple(losses.shape)
+    except Exception as error:  # a user's class may raise anything
+        raise ConfigError(
+            f"{name}: it fails on logits and targets: {type(error).__name__}: {first_line(error)}"
+        ) from None
+    if shape != tuple(logits.shape):
+        raise ConfigError(
+            f"{name}: it must return a loss for each image and label, {tuple(logits.shape)} for two images, and "
+            f"returns {shape}: take no mean or sum in it (loss.reduction=none)"
+        )
+    if not losses.requires_grad:
+        raise ConfigError(f"{name}: its losses have no gradient")
+
+
+def mask_loss(loss: Loss, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses of the known targets: their sum and their number.
+
+    Args:
+        loss: It gets 0 for an unknown target, and what it returns there is dropped.
         logits: (B, L) float32.
         targets: (B, L) float32; 1 present, 0 absent, NaN unknown.
-        pos_weight: (L,) weight of the positive term; None: 1.
 
     Returns:
         () the sum, and () int64 the number.
     """
     known = ~targets.isnan()
-    losses = binary_cross_entropy_with_logits(logits, targets.nan_to_num(), pos_weight=pos_weight, reduction="none")
+    losses = loss(logits, targets.nan_to_num())
     return torch.where(known, losses, 0.0).sum(), known.sum()
 
 

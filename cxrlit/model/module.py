@@ -1,78 +1,132 @@
 """The LightningModule: a network, its loss, its optimizer, and the metrics of an epoch."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-import numpy as np
 import torch
-from hydra.utils import instantiate
-from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
-from torch.nn import Parameter
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch import Tensor, nn
+from torchmetrics import Metric
 
-from cxrlit.core.distributed import gather_over_ranks, sum_over_ranks
-from cxrlit.core.errors import DivergenceError
+from cxrlit.core.distributed import sum_over_ranks
+from cxrlit.core.errors import ConfigError, DivergenceError
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import rank
-from cxrlit.data.datamodule import Batch
+from cxrlit.data.datamodule import Batch, CXRDataModule
 from cxrlit.metrics.auroc import LabelAUROC
-from cxrlit.metrics.macro import macro
-from cxrlit.model.densenet import CXRNet
-from cxrlit.model.losses import masked_bce, share_loss
+from cxrlit.metrics.epoch_metrics import EpochMetrics
+from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.epoch_predictions import PredictionBuffer, Predictions
+from cxrlit.model.losses import Loss, mask_loss, share_loss
+from cxrlit.model.optimizer import build_optimizer, build_schedulers
+from cxrlit.model.pos_weight import weigh_positives
 
 MONITOR = "val/auroc_macro"
 
 
 class CXRModule(LightningModule):
-    """Trains a network as one phase says.
+    """torchvision's DenseNet121 with a loss over several labels, for any ``Trainer``.
 
     Args:
-        network: Images to logits.
-        labels: Names of the network's outputs.
+        weights: What the features start from: ``imagenet``, ``none`` (random), or a file of weights.
+        labels: Names of the L labels, in order.
         lr: Learning rate; the peak where the schedule is one cycle.
-        optimizer: A dict with ``_target_``; it gets the parameters that train and ``lr``.
-        scheduler: A dict with ``_target_``, or None. One cycle steps after each batch, all others after each
-            epoch; ReduceLROnPlateau watches the validation macro AUROC.
-        pos_weight: (L,) weight of the positive term of BCE; None: 1.
-        train_auroc: Also measure AUROC over the training images as they were seen.
-        n_cached: Batches that bring ``features`` in place of ``image`` bring what so many units of the network made.
+        normalize: Mean and standard deviation of the images: ``imagenet`` or ``unit``.
+        seed: Seed of the random weights.
+        loss: Takes (B, L) logits and targets without NaN and returns (B, L) losses; None: binary cross-entropy.
+        pos_weight_cap: Without ``loss``: weigh positives by negatives / positives of the datamodule's training part, at
+            most so much; None: they weigh 1.
+        optimizer: A dict with ``_target_`` (``build_optimizer``); None: AdamW.
+        scheduler: A dict with ``_target_`` (``build_schedulers``); None: the rate stays.
+        metrics: Metrics by name (``EpochMetrics``); None: the exact AUROC of each label.
+        train_metrics: Also measure over the training images as they were seen.
+        monitor: Logged name of what ``ReduceLROnPlateau`` watches.
+        network: A network in place of a new one; ``weights``, ``normalize`` and ``seed`` count nothing then.
+        n_cached: Batches that have ``features`` in place of ``image`` have the output of the first ``n_cached`` units.
 
     Attributes:
-        auroc: (L,) float64 AUROC of each label by part (val, train), of the epoch that ended last. Lightning keeps
-            what is logged in float32.
-    """
+        scores: Metrics by name of the epoch that ended last, by part (val, test, train); float64, which logging is not.
+        predictions: Predictions of that epoch by part. A callback can read both from ``on_validation_end`` on.
 
-    pos_weight: Tensor | None
+    Raises:
+        CheckpointError: The weights are not there or do not fit.
+        ConfigError: A metric cannot be used.
+
+    >>> module = CXRModule(weights="none", labels=["Mass", "Nodule"], lr=1e-4)
+    >>> module(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)).shape
+    torch.Size([1, 2])
+    """
 
     def __init__(
         self,
-        network: CXRNet,
-        *,
+        weights: str = "none",
         labels: Sequence[str] = LABELS,
         lr: float = 1e-3,
+        *,
+        normalize: str = "imagenet",
+        seed: int = 0,
+        loss: nn.Module | None = None,
+        pos_weight_cap: float | None = None,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
-        pos_weight: Tensor | None = None,
-        train_auroc: bool = False,
+        metrics: Mapping[str, Metric] | None = None,
+        train_metrics: bool = False,
+        monitor: str = MONITOR,
+        network: CXRNet | None = None,
         n_cached: int | None = None,
     ) -> None:
         super().__init__()
-        if len(labels) != network.head.out_features:
-            raise ValueError(f"{network.head.out_features} outputs cannot be {len(labels)} labels")
-        self.network = network
-        self.labels = tuple(labels)
-        self.lr = lr
-        self.n_cached = n_cached
-        self.optimizer_target = dict(optimizer or {"_target_": "torch.optim.AdamW"})
-        self.scheduler_target = dict(scheduler) if scheduler else None
-        self.register_buffer("pos_weight", pos_weight, persistent=False)
-        self.auroc: dict[str, NDArray[np.float64]] = {}
-        self.val_auroc = LabelAUROC()
-        self._val_losses: list[Tensor] = []
-        self.train_auroc = LabelAUROC() if train_auroc else None
+        self.save_hyperparameters(ignore=["loss", "metrics", "network", "n_cached"], logger=False)
+        if loss is not None and pos_weight_cap is not None:
+            raise ConfigError("pos_weight_cap goes with the default loss: give your loss its weights itself")
+        self.network = network or build_network(weights, normalize, len(labels), seed)
+        if len(labels) != self.network.head.out_features:
+            raise ConfigError(f"{self.network.head.out_features} outputs cannot be {len(labels)} labels")
+        self.labels, self.lr, self.n_cached = tuple(labels), lr, n_cached
+        self.loss: Loss = loss or nn.BCEWithLogitsLoss(reduction="none")
+        self.pos_weight_cap, self.monitor = pos_weight_cap, monitor
+        self.optimizer_spec = dict(optimizer or {"_target_": "torch.optim.AdamW"})
+        self.scheduler_spec = dict(scheduler) if scheduler else None
+        self.metrics = EpochMetrics(metrics if metrics is not None else {"auroc": LabelAUROC()}, labels)
+        self.mode = self.metrics.choose_mode(monitor)
+        self.train_metrics = train_metrics
+        self.scores: dict[str, dict[str, float]] = {}
+        self.predictions: dict[str, Predictions] = {}
+        self._buffers_by_part = {part: PredictionBuffer() for part in ("train", "val", "test")}
+        self._losses: list[Tensor] = []
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **options: Any) -> Self:  # type: ignore[override]
+        """The module of a checkpoint that a training wrote (``best.ckpt``), or of its phase folder.
+
+        Nothing that the file names is imported: loss, metrics and optimizer are the defaults, or those of ``options``.
+
+        Args:
+            checkpoint_path: The file or folder.
+            options: Arguments of the class beside ``labels`` and ``network``.
+
+        Raises:
+            CheckpointError: It is damaged, or is no checkpoint of weights.
+        """
+        checkpoint = read_checkpoint(Path(checkpoint_path))
+        normalize = checkpoint.config.model.normalize
+        network = checkpoint.load_into(build_network("none", normalize, len(checkpoint.config.labels), seed=0))
+        return cls(labels=checkpoint.config.labels, normalize=normalize, network=network, **options)
+
+    def setup(self, stage: str) -> None:
+        """Take the weight of positives from the training part, where ``pos_weight_cap`` asks for it."""
+        if stage != "fit" or self.pos_weight_cap is None:
+            return
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not isinstance(datamodule, CXRDataModule):
+            raise ConfigError("pos_weight_cap counts the training part of a CXRDataModule: fit with one")
+        weights = weigh_positives(datamodule, self.pos_weight_cap)["weight"]
+        pos_weight = torch.tensor(weights.to_numpy(), dtype=torch.float32, device=self.device)
+        self.loss = nn.BCEWithLogitsLoss(reduction="none", pos_weight=pos_weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) uint8 images to (B, L) float32 logits."""
@@ -89,102 +143,102 @@ class CXRModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Returns ``loss``, to go backward from; ``mean_loss`` and ``n_images`` of the global batch."""
         logits = self._compute_logits(batch)
-        total, n_known = masked_bce(logits, batch["target"], self.pos_weight)
+        total, n_known = mask_loss(self.loss, logits, batch["target"])
         step = share_loss(total, n_known, len(logits))
         self.log("train/loss", step["mean_loss"], on_step=True, on_epoch=False, batch_size=1)
-        if self.train_auroc is not None:
-            self.train_auroc.update(to_probs(logits), batch["target"])
+        if self.train_metrics:
+            self._buffers_by_part["train"].add(batch["row"], logits, batch["target"])
         return step
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self._compute_logits(batch)
-        total, n_known = masked_bce(logits, batch["target"], self.pos_weight)
-        self._val_losses.append(torch.stack([total, n_known.to(total.dtype)]))
-        self.val_auroc.update(to_probs(logits), batch["target"])
+        self._evaluate_batch("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate_batch("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, L) float32 logits, on the CPU."""
         logits: Tensor = self(batch["image"])
         return logits.cpu()
 
+    def _evaluate_batch(self, part: str, batch: Batch) -> None:
+        logits = self._compute_logits(batch)
+        total, n_known = mask_loss(self.loss, logits, batch["target"])
+        self._losses.append(torch.stack([total, n_known.to(total.dtype)]))
+        self._buffers_by_part[part].add(batch["row"], logits, batch["target"])
+
     def on_validation_epoch_end(self) -> None:
-        self._measure("val", self.val_auroc)
-        total, n_known = sum_over_ranks(torch.stack(self._val_losses).sum(dim=0))
-        self._val_losses = []
-        self.log("val/loss", total / n_known, on_step=False, on_epoch=True, batch_size=1)
-        self._log_auroc("val")
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._end_evaluation("test")
+
+    def _end_evaluation(self, part: str) -> None:
+        self._measure(part)
+        total, n_known = sum_over_ranks(torch.stack(self._losses).sum(dim=0))
+        self._losses = []
+        self.scores[part]["loss"] = float(total / n_known)
+        self._log_scores(part)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # At the epoch's end the callbacks come before the module, and would report the epoch before.
-        if self.train_auroc is not None and self.trainer.is_last_batch:
-            self._measure("train", self.train_auroc)
+        if self.train_metrics and self.trainer.is_last_batch:
+            self._measure("train")
 
     def on_train_epoch_end(self) -> None:
-        if self.train_auroc is not None:
-            self._log_auroc("train")
+        if self.train_metrics:
+            self._log_scores("train")
 
-    def _measure(self, part: str, metric: LabelAUROC) -> None:
+    def _measure(self, part: str) -> None:
+        predictions = self._buffers_by_part[part].gather()
+        assert predictions is not None
+        self._buffers_by_part[part].clear()
+        self.predictions[part] = predictions
         try:
-            self.auroc[part] = metric.compute().numpy()
+            self.scores[part] = self.metrics.measure(predictions.probs, predictions.targets)
         except ValueError as error:
             raise DivergenceError(f"lr={self.lr:g}: the training diverged ({error}): set a lower lr") from None
-        metric.reset()
 
-    def _log_auroc(self, part: str) -> None:
-        scores = dict(zip(self.labels, self.auroc[part].tolist(), strict=True))
-        for name, score in {**scores, "macro": macro(self.auroc[part]).value}.items():
-            self.log(f"{part}/auroc_{name}", score, on_step=False, on_epoch=True, batch_size=1)
+    def _log_scores(self, part: str) -> None:
+        for name, score in self.scores[part].items():
+            self.log(f"{part}/{name}", score, on_step=False, on_epoch=True, batch_size=1)
+
+    @property
+    def monitored(self) -> float:
+        """The value of ``monitor`` after the last validation."""
+        return self.scores["val"][self.monitor.removeprefix("val/")]
+
+    def is_better(self, score: float, best: float) -> bool:
+        """Whether a monitored value is better than the best so far; any number is better than NaN."""
+        if math.isnan(score) or math.isnan(best):
+            return math.isnan(best) and not math.isnan(score)
+        return score > best if self.mode == "max" else score < best
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """The state dict of the network as a checkpoint has it, on the CPU."""
+        return {f"network.{name}": tensor.cpu().clone() for name, tensor in self.network.state_dict().items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        n_steps = int(self.trainer.estimated_stepping_batches)
-        return build_optimizer(parameters, self.lr, self.optimizer_target, self.scheduler_target, n_steps)
+        backbone = [one for one in self.network.features.parameters() if one.requires_grad]
+        taken = {id(one) for one in self.network.features.parameters()}
+        head = [one for one in self.parameters() if one.requires_grad and id(one) not in taken]
+        optimizer = build_optimizer(backbone, head, self.lr, self.optimizer_spec)
+        schedulers = build_schedulers(
+            optimizer,
+            self.scheduler_spec,
+            n_epochs=self.trainer.max_epochs or 1,
+            n_steps=int(self.trainer.estimated_stepping_batches),
+            monitor=self.monitor,
+            mode=self.mode,
+        )
+        return [optimizer], schedulers  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["auroc"] = {part: values.tolist() for part, values in self.auroc.items()}
-        if self.train_auroc is not None:
-            probs, targets = self.train_auroc.probs, self.train_auroc.targets
-            mine = [torch.cat(probs).cpu(), torch.cat(targets).cpu()] if probs else None
-            seen = [share for share in gather_over_ranks(mine) if share is not None]
-            checkpoint["train_auroc"] = [torch.cat(tensors) for tensors in zip(*seen, strict=True)]
+        checkpoint["scores"] = {part: dict(scores) for part, scores in self.scores.items()}
+        if self.train_metrics:
+            checkpoint["train_predictions"] = list(self._buffers_by_part["train"].gather() or ())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.auroc = {part: np.array(values) for part, values in checkpoint["auroc"].items()}
-        if self.train_auroc is not None and checkpoint["train_auroc"] and rank() == 0:
-            self.train_auroc.update(*checkpoint["train_auroc"])
-
-
-def to_probs(logits: Tensor) -> Tensor:
-    """Logits to float32 probs by way of float64, as the evaluation does: the same probs, and so the same ties."""
-    exact = logits.detach() if logits.device.type != "mps" else logits.detach().cpu()  # MPS has no float64
-    return exact.double().sigmoid().float()
-
-
-def build_optimizer(
-    parameters: list[Parameter],
-    lr: float,
-    optimizer_target: Mapping[str, Any],
-    scheduler_target: Mapping[str, Any] | None,
-    n_steps: int,
-) -> OptimizerLRScheduler:
-    """The optimizer and its schedule, as Lightning takes them.
-
-    Args:
-        parameters: What will ever train.
-        lr: Learning rate; the peak where the schedule is one cycle.
-        optimizer_target: As for ``CXRModule``.
-        scheduler_target: As for ``CXRModule``.
-        n_steps: Batches of the whole phase.
-    """
-    optimizer = instantiate(optimizer_target, parameters, lr=lr)
-    if scheduler_target is None:
-        return {"optimizer": optimizer}
-    build = instantiate(scheduler_target, _partial_=True)
-    if build.func is OneCycleLR:
-        scheduler = build(optimizer, max_lr=lr, total_steps=n_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-    if build.func is ReduceLROnPlateau:
-        # As for the checkpoint, more is better.
-        scheduler = build(optimizer, mode="max")
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": MONITOR}}
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(optimizer), "interval": "epoch"}}
+        self.scores = {part: dict(scores) for part, scores in checkpoint.get("scores", {}).items()}
+        if self.train_metrics and checkpoint.get("train_predictions") and rank() == 0:
+            self._buffers_by_part["train"].restore(Predictions(*checkpoint["train_predictions"]))

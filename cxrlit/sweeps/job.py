@@ -16,9 +16,9 @@ from cxrlit.core.errors import first_line
 from cxrlit.core.exit_on_error import name_fault
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
+from cxrlit.model.checkpoint import START_EPOCH
 from cxrlit.sweeps.ranking import update_ranking
 from cxrlit.sweeps.record import Point, Pruned, Record, job_record_path, write_job_record
-from cxrlit.training.checkpoint import START_EPOCH
 
 if TYPE_CHECKING:
     from cxrlit.training.phase_folder import Result
@@ -79,7 +79,7 @@ class Job:
             best = scores.index(score)
             status, reason = "pruned", str(pruned)
         else:
-            folder, best, score = result
+            folder, best, _, score = result
             status, reason = "done", ""
             if best == START_EPOCH:
                 reason = "no epoch was better than the weights that it started from"

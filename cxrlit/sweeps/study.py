@@ -18,7 +18,6 @@ from cxrlit.config import SearchInterval, SweepConfig, TrainConfig, Value, write
 from cxrlit.config.compose import name_key
 from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_value, write_bytes
-from cxrlit.metrics.macro import macro
 from cxrlit.model.module import CXRModule
 from cxrlit.sweeps.record import Plan, Point, Pruned, read_job_record
 
@@ -150,7 +149,7 @@ class PruneTrial(Callback):
         assert self.trial is not None
         epoch = trainer.current_epoch
         if epoch not in self.trial.study.trials[self.number].intermediate_values:  # an epoch that is done again
-            self.trial.report(macro(pl_module.auroc["val"]).value, epoch)
+            self.trial.report(pl_module.monitored, epoch)
         is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
         if not is_last and self.trial.should_prune():
             raise Pruned(Path(trainer.default_root_dir), epoch)

@@ -5,20 +5,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
 from cxrlit.config import Precision, TrainConfig
+from cxrlit.config.build import build_target
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
-from cxrlit.model.module import build_optimizer
-from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint, start_network
+from cxrlit.metrics.epoch_metrics import EpochMetrics, build_metrics
+from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
+from cxrlit.model.losses import build_loss
+from cxrlit.model.optimizer import build_optimizer, build_schedulers
 from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
+from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.hardware import check_accelerator
-from cxrlit.training.phase import PhaseRun, build_callbacks
+from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
 from cxrlit.training.trainer import quiet_lightning
@@ -100,7 +104,7 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
         warn_untrained_labels(data)
     for phase in phases:
         if phase.is_to_run:
-            check_buildable(phase, config)
+            check_parts(phase, config, data)
         elif phase.status == "done":
             check_images(phase, config, data)
     if phases[0].is_to_run:
@@ -108,20 +112,31 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
     return phases, precision
 
 
-def check_buildable(phase: PlannedPhase, config: TrainConfig) -> None:
-    """Optimizer, scheduler, callbacks and logger take the arguments that they are given.
+def check_parts(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> None:
+    """Build and try what the config names, before any work.
 
     Raises:
-        ConfigError: One of them does not, or a callback is none.
+        ConfigError: Loss, metric, optimizer, scheduler, callback or logger cannot be used as the config has it.
     """
-    weights = [torch.nn.Parameter(torch.zeros(1))]
-    try:
-        build_optimizer(weights, phase.config.lr, config.optimizer, phase.config.scheduler, n_steps=1000)
-        callbacks = build_callbacks(phase, config, {})
-        if config.logger is not None:
-            instantiate(config.logger, save_dir=str(phase.folder))
-    except Exception as error:  # any class may be named in the config, and raise anything
-        raise ConfigError(f"phases.{phase.name}: {error}") from None
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise ConfigError(f"callbacks: {type(callback).__name__} is not a callback of Lightning")
+    settings, key = phase.config, f"phases.{phase.name}"
+    metrics = EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
+    mode = metrics.choose_mode(config.monitor)
+    build_loss(config.loss, torch.ones(len(config.labels)))
+    backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
+    optimizer = build_optimizer(backbone, head, settings.lr, config.optimizer)
+    n_batches = -(-int((data.split["split"] == "train").sum()) // settings.batch_size)
+    n_steps = settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches)
+    build_schedulers(
+        optimizer,
+        settings.scheduler,
+        n_epochs=settings.max_epochs,
+        n_steps=n_steps,
+        monitor=config.monitor,
+        mode=mode,
+        key=f"{key}.scheduler",
+    )
+    callbacks = build_composed_callbacks(phase.name, settings.callbacks, metrics, phase.freezing)
+    if config.logger is not None:
+        build_target("logger", config.logger, save_dir=str(phase.folder))
+    elif any(isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) for callback in callbacks):
+        raise ConfigError("logger=null: callbacks.lr_monitor has nothing to write to; add callbacks.lr_monitor=null")

@@ -15,7 +15,7 @@ from cxrlit.data.split import name_patients
 from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
-from cxrlit.training.checkpoint import Checkpoint, is_unfinished
+from cxrlit.model.checkpoint import Checkpoint, is_unfinished
 from cxrlit.training.phase_folder import read_phase_record
 from cxrlit.training.plan import PlannedPhase
 
@@ -109,7 +109,7 @@ def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
     n_train, n_val = len(datamodule.parts["train"]), len(datamodule.parts["val"])
     if n_val < n_ranks():
         raise DataError(f"{n_val} validation images cannot be shared by {n_ranks()} devices: take fewer")
-    if not phase.config.freeze_bn and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
+    if phase.freezing.batch_norm_trains and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
         raise DataError(
             f"{n_train} training images in batches of {phase.config.batch_size} leave one for the last, too few for "
             "a BatchNorm that trains at this img_size: change batch_size"

@@ -23,6 +23,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig
+from cxrlit.config.build import find_origin
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged
@@ -141,7 +142,7 @@ def _name_folder(
             "normalize": config.model.normalize,
             "images": [datamodule.store.files_sha256, datamodule.img_size, config.data.resize],
             "parts": {part: data.name_rows(datamodule.parts[part])["image"].tolist() for part in ("train", "val")},
-            "augment": [config.augment.model_dump(), config.seed],
+            "augment": [config.augment.model_dump(), find_origin(config.augment.model_dump()), config.seed],
             "batch_size": datamodule.batch_size,
             "precision": precision,
             "threads": torch.get_num_threads(),

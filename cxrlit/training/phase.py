@@ -1,6 +1,7 @@
 """One phase: from its start, or from where it was cut off, to a finished folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
+from cxrlit.config.build import build_target
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import device_options
 from cxrlit.core.errors import CheckpointError
@@ -25,18 +26,8 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
-from cxrlit.metrics.macro import macro
-from cxrlit.model.densenet import CXRNet
-from cxrlit.model.losses import weigh_positives
-from cxrlit.model.module import CXRModule
-from cxrlit.model.sync_batch_norm import sync_batch_norms
-from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
-from cxrlit.training.callbacks.epoch_report import EpochReport
-from cxrlit.training.callbacks.finite_loss import FiniteLoss
-from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
-from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
-from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
-from cxrlit.training.checkpoint import (
+from cxrlit.metrics.epoch_metrics import build_metrics, describe_monitor
+from cxrlit.model.checkpoint import (
     CHECKPOINT_FORMAT,
     START_EPOCH,
     DurableCheckpointIO,
@@ -44,11 +35,22 @@ from cxrlit.training.checkpoint import (
     start_network,
     write_checkpoint,
 )
+from cxrlit.model.densenet import CXRNet
+from cxrlit.model.losses import build_loss
+from cxrlit.model.module import CXRModule
+from cxrlit.model.pos_weight import weigh_positives
+from cxrlit.model.sync_batch_norm import sync_batch_norms
+from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
+from cxrlit.training.callbacks.epoch_report import EpochReport
+from cxrlit.training.callbacks.finite_loss import FiniteLoss
+from cxrlit.training.callbacks.frozen_guard import FrozenGuard
+from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 from cxrlit.training.checks import check_trainable
+from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.feature_cache import open_features
 from cxrlit.training.hardware import check_compiler, compare_versions, use_threads
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
-from cxrlit.training.plan import PlannedPhase
+from cxrlit.training.plan import PlannedPhase, describe_layers
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed_all
 from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
 
@@ -110,10 +112,10 @@ class PhaseRun:
     def train(self) -> None:
         """Train the phase, from its start or from where it was cut off, and finish its folder."""
         plan = self.plan
-        get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, last {plan.config.n_unfreeze} layers")
+        get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {describe_layers(plan.config)}")
         self.datamodule = self.open_images()
         self.network, trained_before, history = start_network(self.config, self.previous)
-        pos_weight = weigh_positives(self.config.loss, self.datamodule)
+        pos_weight = weigh_positives(self.datamodule, self.config.loss.get("pos_weight_cap"))
         self.metadata = self.describe(trained_before, history)
         self.record, resume_point = self.begin_or_resume(pos_weight)
         if resume_point is not None:
@@ -122,8 +124,7 @@ class PhaseRun:
             self.cache_features()
             self.validate_start()
             module = self.build_module(pos_weight)
-            callbacks = [*build_callbacks(plan, self.config, self.metadata), *self.watching]
-            trainer = self.build_trainer(callbacks)
+            trainer = self.build_trainer([*self.build_callbacks(module), *self.watching])
             with hold_signals():
                 trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
         best = self.finish(trainer)
@@ -158,6 +159,7 @@ class PhaseRun:
             "config": self.config.model_dump(),
             "labels": list(data.labels),
             "precision": self.precision,
+            "monitor": self.config.monitor,
             "split": data.name_rows(data.split).to_csv(index=False, lineterminator="\n"),
             "rows": hash_rows(data.name_rows(data.index), data.labels),
             "split_name": data.split_name,
@@ -187,11 +189,17 @@ class PhaseRun:
         """Validate the starting weights, so that ``require_improvement`` can reject a worse phase."""
         if not self.plan.config.require_improvement:
             return
-        if "start_val_auroc_macro" not in self.record:
-            score = validate(self.network, self.datamodule, self.precision, self.config.trainer)
-            self.record["start_val_auroc_macro"] = score
+        if "start_scores" not in self.record:
+            scores = validate(self.network, self.datamodule, self.precision, self.config)
+            self.record["start_scores"] = {name: value for name, value in scores.items() if not math.isnan(value)}
             write_phase_record(self.plan.folder, self.record)
-        say(f"It starts from validation macro AUROC {self.record['start_val_auroc_macro']:.4f}")
+        say(f"It starts from {describe_monitor(self.config.monitor)} {self.start_score:.4f}")
+
+    @property
+    def start_score(self) -> float:
+        """The monitored value of the starting weights."""
+        scores: dict[str, float] = self.record["start_scores"]
+        return scores.get(self.config.monitor.removeprefix("val/"), math.nan)
 
     def build_module(self, pos_weight: pd.DataFrame) -> CXRModule:
         """The LightningModule around the network, ready to train."""
@@ -204,17 +212,30 @@ class PhaseRun:
             check_compiler()
             self.network.compile_parts()
         seed_all(self.config.seed)
-        weighted = self.config.loss.name != "bce"
         return CXRModule(
-            self.network,
+            network=self.network,
             labels=self.data.labels,
             lr=self.plan.config.lr,
+            loss=build_loss(self.config.loss, torch.tensor(pos_weight["weight"].to_numpy(np.float32))),
             optimizer=self.config.optimizer,
             scheduler=self.plan.config.scheduler,
-            pos_weight=torch.tensor(pos_weight["weight"].to_numpy(np.float32)) if weighted else None,
-            train_auroc=self.config.metrics.train,
+            metrics=build_metrics(self.config.metrics.collection, self.data.labels),
+            train_metrics=self.config.metrics.train,
+            monitor=self.config.monitor,
             n_cached=self.datamodule.n_cached,
         )
+
+    def build_callbacks(self, module: CXRModule) -> list[Callback]:
+        """The engine's own callbacks around those of the config."""
+        plan, folder = self.plan, self.plan.folder
+        return [
+            ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
+            FrozenGuard(plan.freezing.n_trainable),
+            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing),
+            FiniteLoss(),
+            EpochReport(folder),
+            BestCheckpoint(folder, self.metadata),
+        ]
 
     def build_trainer(self, callbacks: list[Callback]) -> Trainer:
         """Lightning's trainer: deterministic, its files in the phase folder."""
@@ -223,9 +244,10 @@ class PhaseRun:
             **device_options(options, find_unused_parameters=settings.n_unfreeze_schedule is not None),
             precision=LIGHTNING_PRECISION[self.precision],
             max_epochs=settings.max_epochs,
+            accumulate_grad_batches=options.accumulate_grad_batches,
             gradient_clip_val=options.gradient_clip_norm,
             callbacks=callbacks,
-            logger=False if self.config.logger is None else instantiate(self.config.logger, save_dir=folder),
+            logger=False if self.config.logger is None else build_target("logger", self.config.logger, save_dir=folder),
             plugins=[DurableCheckpointIO()],
             deterministic=True,
             num_sanity_val_steps=0,
@@ -238,22 +260,24 @@ class PhaseRun:
     @on_rank_0
     def finish(self, trainer: Trainer) -> Result:
         """Write what the phase hands on: its best weights, its last ones, and in ``phase.json`` that it is done."""
-        best, module, folder = self.keep_best(trainer), trainer.lightning_module, self.plan.folder
+        module, folder = trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
-        epoch, score = trainer.current_epoch - 1, macro(module.auroc["val"]).value
-        write_checkpoint(folder / "last.ckpt", self.metadata, epoch, score, module.state_dict())
+        best = self.keep_best(trainer, module)
+        last_epoch = trainer.current_epoch - 1
+        write_checkpoint(folder / "last.ckpt", self.metadata, last_epoch, module.scores["val"], module.copy_weights())
         if self.plan.config.require_improvement:
             self.record["improved"] = best.best_epoch != START_EPOCH
         self.record |= {
             "best_epoch": best.best_epoch,
-            "best_val_auroc_macro": best.best_val_auroc_macro,
+            "monitor": best.monitor,
+            "best_score": best.best_score,
             "best_sha256": hash_file(folder / "best.ckpt"),
             "status": "done",
         }
         write_phase_record(folder, self.record)
         return best
 
-    def keep_best(self, trainer: Trainer) -> Result:
+    def keep_best(self, trainer: Trainer, module: CXRModule) -> Result:
         """Make ``best.ckpt`` hold what the phase hands on: its best epoch, or the weights that it started from.
 
         Raises:
@@ -261,38 +285,19 @@ class PhaseRun:
         """
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
         epoch, score, path = best.epoch, best.score, self.plan.folder / "best.ckpt"
-        assert epoch is not None  # each epoch has a macro AUROC: check_trainable
-        if self.plan.config.require_improvement and score < (start := self.record["start_val_auroc_macro"]):
+        assert epoch is not None
+        if self.plan.config.require_improvement and module.is_better(self.start_score, score):
             say(
-                f"warning: {self.plan.name} ends at validation macro AUROC {score:.4f}, below the {start:.4f} that it "
-                "started from: it hands on the weights that it started from",
+                f"warning: {self.plan.name} ends at {describe_monitor(self.config.monitor)} {score:.4f}, worse than "
+                f"{self.start_score:.4f} at its start: it hands on the weights that it started from",
                 style="yellow",
             )
-            epoch, score = START_EPOCH, start
+            epoch, score = START_EPOCH, self.start_score
             network, _, _ = start_network(self.config, self.previous)
             state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-            write_checkpoint(path, self.metadata, epoch, score, state)
+            write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], state)
         if read_checkpoint(path).metadata.epoch != epoch:
             raise CheckpointError(
                 f"{path}: it does not hold the weights of epoch {epoch + 1}: remove {path.parent} to train it anew"
             )
-        return Result(path.parent, epoch, score)
-
-
-def build_callbacks(plan: PlannedPhase, config: TrainConfig, metadata: Mapping[str, Any]) -> list[Callback]:
-    """The callbacks of a phase; those that make it what it is are told what that is."""
-    settings, folder, every_n_steps = plan.config, plan.folder, config.trainer.checkpoint_every_n_steps
-    trains = (settings.n_unfreeze, settings.freeze_bn, settings.n_unfreeze_schedule)
-    own: dict[str, Callable[[], Callback]] = {
-        "resume_checkpoint": lambda: ResumeCheckpoint(folder, plan.id, every_n_steps),
-        "phased_unfreezing": lambda: PhasedUnfreezing(*trains),
-        "freeze_batch_norm": lambda: FreezeBatchNorm(*trains),
-        "finite_loss": FiniteLoss,
-        "epoch_report": lambda: EpochReport(folder),
-        "best_checkpoint": lambda: BestCheckpoint(folder, metadata),
-    }
-    callbacks = [own[name]() if name in own else instantiate(spec) for name, spec in plan.callbacks.items()]
-    # ResumeCheckpoint sees what was before a batch, and FreezeBatchNorm has the last word on the modes.
-    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm) - isinstance(item, ResumeCheckpoint))
-    # Where the output is a file, a bar is noise.
-    return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
+        return Result(path.parent, epoch, self.config.monitor, score)

@@ -16,7 +16,8 @@ from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import hash_file, write_csv, write_json, write_text
 from cxrlit.core.ranks import on_rank_0
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.training.checkpoint import START_EPOCH
+from cxrlit.metrics.epoch_metrics import describe_monitor
+from cxrlit.model.checkpoint import START_EPOCH
 
 RECORD = "phase.json"
 PACKAGES = ("cxrlit", "torch", "torchvision", "pytorch-lightning")
@@ -28,17 +29,18 @@ class Result(NamedTuple):
     Attributes:
         folder: Where it lives: ``best.ckpt`` and the tables.
         best_epoch: Epoch of the best weights, from 0; -1: the weights that the phase started from.
-        best_val_auroc_macro: Validation macro AUROC after it.
+        monitor: Name of the metric that chose it.
+        best_score: Value of that metric after it.
     """
 
     folder: Path
     best_epoch: int
-    best_val_auroc_macro: float
+    monitor: str
+    best_score: float
 
     def describe(self) -> str:
-        if self.best_epoch == START_EPOCH:
-            return f"the weights that it started from, validation macro AUROC {self.best_val_auroc_macro:.4f}"
-        return f"best epoch {self.best_epoch + 1}, validation macro AUROC {self.best_val_auroc_macro:.4f}"
+        which = "the starting weights" if self.best_epoch == START_EPOCH else f"best epoch {self.best_epoch + 1}"
+        return f"{which}, {describe_monitor(self.monitor)} {self.best_score:.4f}"
 
 
 def read_phase_record(folder: Path) -> dict[str, Any] | None:
@@ -66,7 +68,8 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     record = read_phase_record(folder)
     if record is None or record.get("status") != "done":
         return None
-    if type(record.get("best_epoch")) is not int or type(record.get("best_val_auroc_macro")) is not float:
+    kinds = {"best_epoch": int, "monitor": str, "best_score": float}
+    if any(type(record.get(key)) is not kind for key, kind in kinds.items()):
         raise CheckpointError(f"{folder / RECORD}: it is damaged: remove {folder}, the phase is trained anew")
     best = folder / "best.ckpt"
     if not best.is_file() or hash_file(best) != record.get("best_sha256"):
@@ -80,7 +83,7 @@ def read_result(folder: Path) -> Result | None:
     record = read_done(folder)
     if record is None:
         return None
-    return Result(folder, record["best_epoch"], record["best_val_auroc_macro"])
+    return Result(folder, record["best_epoch"], record["monitor"], record["best_score"])
 
 
 @on_rank_0

@@ -4,12 +4,14 @@ A phase's id is a hash of all that determines its result, known before any work.
 is reused; a changed setting has another id and another folder, so nothing is ever overwritten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
-from cxrlit.config import PHASE_NAMES, Instantiable, PhaseConfig, PhaseName, Precision, TrainConfig
+from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig, Precision, TrainConfig
+from cxrlit.config.build import find_origin
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import CheckpointError, format_count
 from cxrlit.core.files import hash_file, hash_value
@@ -17,15 +19,17 @@ from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
 from cxrlit.data.split import SPLITS
-from cxrlit.model.densenet import count_cacheable_units
 from cxrlit.model.weights import IMAGENET_FILE
+from cxrlit.training.freezing import Freezing, try_freezing
 from cxrlit.training.hardware import choose_precision
-from cxrlit.training.instantiate import REQUIRED_CALLBACKS, check_targets, merge_callbacks
-from cxrlit.training.phase_folder import read_done, read_phase_record
+from cxrlit.training.phase_folder import read_done, read_phase_record, read_versions
 from cxrlit.training.resume import Position, find_resume
 
-TRAINING_VERSION = 5
+TRAINING_VERSION = 6
 """Part of every phase's id. Rises when the same config would train to another result."""
+
+COMPUTING = ("torch", "torchvision")
+"""Packages whose version is part of every phase's id; those of the classes that the config names come to them."""
 
 DISPLAY_TARGETS = frozenset(
     {
@@ -42,9 +46,9 @@ class PlannedPhase:
     """A phase of the chain.
 
     Attributes:
-        name: scratch, frozen, finetune or highres.
+        name: Its name in the chain.
         config: Its settings.
-        callbacks: Its callbacks, those of all phases and its own.
+        freezing: What its callbacks freeze.
         id: Hash of what determines its result.
         folder: Where it lives.
         status: ``done``; ``run``; ``resume`` where an earlier try was cut off, or ``start over`` where it left nothing
@@ -54,9 +58,9 @@ class PlannedPhase:
         n_views: Augmented views of each training image whose output is kept.
     """
 
-    name: PhaseName
+    name: str
     config: PhaseConfig
-    callbacks: dict[str, Instantiable]
+    freezing: Freezing
     id: str
     folder: Path
     status: str
@@ -84,17 +88,12 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
         CheckpointError: A finished phase's checkpoint is not the one that was written.
     """
     planned: list[PlannedPhase] = []
-    for name in _chain(config):
-        phase = config.phases.get(name)
-        callbacks = merge_callbacks(config.callbacks, phase.callbacks)
-        check_targets(config, name, callbacks)
+    for name in config.list_to_goal():
+        phase = config.phases[name]
+        freezing = try_freezing(name, phase)
         # What changes no result stays out: workers, logger, paths, what is only shown.
-        deciding = {
-            key: spec
-            for key, spec in callbacks.items()
-            if spec["_target_"] not in DISPLAY_TARGETS and key not in REQUIRED_CALLBACKS
-        }
-        n_units = count_cacheable_units(phase.n_unfreeze, phase.freeze_bn) if config.cache_features else 0
+        deciding = {key: spec for key, spec in phase.callbacks.items() if spec.get("_target_") not in DISPLAY_TARGETS}
+        n_units = freezing.n_frozen_units if config.cache_features else 0
         n_views = count_views(config, phase) if n_units else 0
         id_ = hash_value(
             {
@@ -102,11 +101,14 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
                 "phase": name,
                 "config": {**phase.model_dump(mode="json"), "callbacks": deciding},
                 "model": [config.model.name, config.model.normalize],
-                "loss": config.loss.model_dump(),
+                "loss": config.loss,
                 "augment": config.augment.model_dump(),
                 "optimizer": config.optimizer,
                 "gradient_clip_norm": config.trainer.gradient_clip_norm,
+                "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
                 "metrics": config.metrics.model_dump(),
+                "monitor": config.monitor,
+                "computed_by": find_computing(config, phase, deciding),
                 "data": [data.name, data.labels, data.index_hash, data.split_hash, config.data.resize],
                 "sampler": config.sampler.model_dump(),
                 "seed": config.seed,
@@ -119,13 +121,20 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
         )
         folder = Path(config.runs_dir) / config.run / f"{name}-{id_}"
         status, position = _read_status(folder, id_)
-        planned.append(PlannedPhase(name, phase, callbacks, id_, folder, status, position, n_units, n_views))
+        planned.append(PlannedPhase(name, phase, freezing, id_, folder, status, position, n_units, n_views))
         start = id_
     last_done = max((number for number, phase in enumerate(planned) if phase.status == "done"), default=0)
     return [
         replace(phase, status="not needed") if number < last_done and phase.status != "done" else phase
         for number, phase in enumerate(planned)
     ]
+
+
+def find_computing(config: TrainConfig, phase: PhaseConfig, callbacks: Mapping[str, Instantiable]) -> dict[str, str]:
+    """Versions of the packages that compute a phase, and hashes of the user's own files with classes."""
+    versions = {name: number for name, number in read_versions().items() if name in COMPUTING}
+    parts = [callbacks, phase.scheduler, config.loss, config.optimizer, config.metrics.model_dump()]
+    return versions | find_origin([*parts, config.augment.model_dump()])
 
 
 def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[PlannedPhase], Precision]:
@@ -181,14 +190,16 @@ def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:
     return ("start over", None) if point is None else ("resume", point.position)
 
 
-def _chain(config: TrainConfig) -> list[PhaseName]:
-    if config.init_from is not None:
-        return [config.phase]
-    names = list(PHASE_NAMES[: PHASE_NAMES.index(config.phase) + 1])
-    return names if config.model.weights == "none" else [name for name in names if name != "scratch"]
-
-
 HIGHRES_LAYERS = 50
+
+
+def describe_layers(config: PhaseConfig) -> str:
+    """Which layers a phase trains, in a few words."""
+    if config.n_unfreeze_schedule:
+        return f"last {config.n_unfreeze_schedule} layers"
+    if config.n_unfreeze in (0, N_LAYERS):
+        return "all layers" if config.n_unfreeze else "the head"
+    return f"last {config.n_unfreeze} layers"
 
 
 def print_data(data: SplitData) -> None:
@@ -219,11 +230,11 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
         table.add_column(column, overflow="fold")
     for phase in phases:
         config = phase.config
-        trains = str(config.n_unfreeze_schedule or config.n_unfreeze)
+        share = phase.freezing.n_trainable / phase.freezing.n_weights
         table.add_row(
             phase.name,
-            f"{config.img_size} px, batch {config.batch_size}, last {trains} layers, BatchNorm "
-            f"{'frozen' if config.freeze_bn else 'trains'}, lr {config.lr:g}, "
+            f"{config.img_size} px, batch {config.batch_size}, {describe_layers(config)}, {share:.0%} of the features' "
+            f"weights, BatchNorm {'trains' if phase.freezing.batch_norm_trains else 'frozen'}, lr {config.lr:g}, "
             f"{format_count(config.max_epochs, 'epoch')}",
             format_path(phase.folder),
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",

@@ -11,23 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import sweep_staged
-from cxrlit.training.archive import read_archive
-from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
+from cxrlit.model.archive import read_archive
+from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
 from cxrlit.training.phase_folder import read_phase_record
 
 KEPT = 2
 """States of a phase that are kept: the newest, and one to fall back to."""
-LIGHTNING_KEYS = {
-    "epoch",
-    "global_step",
-    "pytorch-lightning_version",
-    "state_dict",
-    "loops",
-    "callbacks",
-    "optimizer_states",
-    "lr_schedulers",
-}
-OUR_KEYS = {RESUME_STATE, "rng", "logs", "auroc", "train_auroc"}
+KEYS = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states",
+        "lr_schedulers", "rng", "logs", "scores"}  # fmt: skip
+"""What every state has; callbacks may add to it."""
 
 
 class Position(BaseModel):
@@ -135,10 +127,7 @@ def read_position(path: Path, phase_id: str) -> Position:
         CheckpointError: It is damaged, is not ours, or is of another phase.
     """
     content = read_archive(path)
-    strange = sorted(map(str, content.keys() - LIGHTNING_KEYS - OUR_KEYS))
-    if strange:
-        raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no state of a phase does")
-    missing = sorted(LIGHTNING_KEYS - content.keys())
+    missing = sorted(KEYS - content.keys())
     try:
         position = Position.model_validate(content.get(RESUME_STATE))
     except ValidationError:

@@ -4,23 +4,32 @@ import logging
 import warnings
 from typing import Literal
 
+import torch
 from pytorch_lightning import Trainer
 
-from cxrlit.config import MachineConfig, Precision
+from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.distributed import device_options
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.metrics.macro import macro
+from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.densenet import CXRNet
+from cxrlit.model.losses import build_loss
 from cxrlit.model.module import CXRModule
 
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def validate(network: CXRNet, datamodule: CXRDataModule, precision: Precision, machine: MachineConfig) -> float:
-    """Validation macro AUROC of a network as it is, on its cached features where the datamodule has them."""
-    module = CXRModule(network, labels=datamodule.data.labels, n_cached=datamodule.n_cached)
+def validate(network: CXRNet, datamodule: CXRDataModule, precision: Precision, config: TrainConfig) -> dict[str, float]:
+    """Validation metrics of a network as it is, on its cached features where the datamodule has them."""
+    module = CXRModule(
+        network=network,
+        labels=datamodule.labels,
+        loss=build_loss(config.loss, torch.ones(len(datamodule.labels))),
+        metrics=build_metrics(config.metrics.collection, datamodule.labels),
+        monitor=config.monitor,
+        n_cached=datamodule.n_cached,
+    )
     trainer = Trainer(
-        **device_options(machine),
+        **device_options(config.trainer),
         precision=LIGHTNING_PRECISION[precision],
         deterministic=True,
         logger=False,
@@ -29,7 +38,7 @@ def validate(network: CXRNet, datamodule: CXRDataModule, precision: Precision, m
         enable_model_summary=False,
     )
     trainer.validate(module, datamodule=datamodule, verbose=False)
-    return macro(module.auroc["val"]).value
+    return module.scores["val"]
 
 
 def quiet_lightning() -> None:

@@ -22,7 +22,7 @@ def compose() -> Iterator[Composer]:
         yield lambda *overrides: read_config(compose_config("train", overrides), TrainConfig)
 
 
-FLAT = {"img_size": 96, "lr": 5e-6, "n_unfreeze": 25, "batch_size": 3, "max_epochs": 7, "freeze_bn": False}
+FLAT = {"img_size": 96, "lr": 5e-6, "n_unfreeze": 25, "batch_size": 3, "max_epochs": 7, "batch_norm": "train"}
 
 
 @pytest.mark.parametrize("goal", ["finetune", "highres"])
@@ -30,32 +30,32 @@ FLAT = {"img_size": 96, "lr": 5e-6, "n_unfreeze": 25, "batch_size": 3, "max_epoc
 def test_a_flat_key_goes_to_the_goal_alone(compose: Composer, goal: str, key: str, value: Any) -> None:
     assert set(FLAT) == set(FLAT_KEYS)
     plain, config = compose(f"phase={goal}"), compose(f"phase={goal}", f"{key}={value}")
-    assert getattr(config.phases.get(goal), key) == value
+    assert getattr(config.phases[goal], key) == value
     assert getattr(config, key) is None  # it has one place
-    changed = {name for name, phase in config.phases if phase != getattr(plain.phases, name)}
+    changed = {name for name, phase in config.phases.items() if phase != plain.phases[name]}
     assert changed == {goal}
     assert config.model_copy(update={"phases": plain.phases}) == plain
 
 
 def test_goal_and_chain_are_set_side_by_side(compose: Composer) -> None:
     config = compose("phase=highres", "img_size=320", "phases.finetune.n_unfreeze=200")
-    assert (config.phases.highres.img_size, config.phases.finetune.n_unfreeze) == (320, 200)
-    assert config.phases.finetune.img_size != 320
+    assert (config.phases["highres"].img_size, config.phases["finetune"].n_unfreeze) == (320, 200)
+    assert config.phases["finetune"].img_size != 320
 
 
 def test_the_defaults_are_those_of_the_design(compose: Composer) -> None:
     phases = compose("data=nih").phases
     what = [
-        (phase.img_size, phase.batch_size, phase.n_unfreeze, phase.freeze_bn, phase.lr, phase.max_epochs)
-        for phase in (phases.scratch, phases.frozen, phases.finetune, phases.highres)
+        (phase.img_size, phase.batch_size, phase.n_unfreeze, phase.batch_norm, phase.lr, phase.max_epochs)
+        for phase in (phases["scratch"], phases["frozen"], phases["finetune"], phases["highres"])
     ]
     assert what == [
-        (224, 32, 427, False, 1e-3, 10),
-        (224, 32, 0, True, 1e-3, 5),
-        (224, 32, 100, True, 1e-4, 10),
-        (320, 16, 50, True, 1e-5, 3),
+        (224, 32, 427, "train", 1e-3, 10),
+        (224, 32, 0, "frozen", 1e-3, 5),
+        (224, 32, 100, "frozen", 1e-4, 10),
+        (320, 16, 50, "frozen", 1e-5, 3),
     ]
-    assert [name for name, phase in phases if phase.require_improvement] == ["highres"]
+    assert [name for name, phase in phases.items() if phase.require_improvement] == ["highres"]
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_what_the_chain_starts_from(compose: Composer, overrides: list[str], wei
 
 
 def test_seed_0_and_other_zeros_count(compose: Composer) -> None:
-    config = compose("seed=0", "phase=finetune", "n_unfreeze=0", "freeze_bn=false", "trainer.num_workers=0")
+    config = compose("seed=0", "phase=finetune", "n_unfreeze=0", "batch_norm=train", "trainer.num_workers=0")
     assert config.seed == 0
-    assert config.phases.finetune.n_unfreeze == 0
-    assert config.phases.finetune.freeze_bn is False
+    assert config.phases["finetune"].n_unfreeze == 0
+    assert config.phases["finetune"].batch_norm == "train"
     assert config.trainer.num_workers == 0
 
 
@@ -130,7 +130,10 @@ def test_every_key_of_conf_is_in_the_schema_and_the_other_way_round(compose: Com
     for overrides in ([], ["data=nih"], ["experiment=smoke"], ["loss=bce"], ["augment=none"], ["logger=none"]):
         composed = compose_config("train", overrides)
         dumped = read_config(composed, TrainConfig).model_dump()
-        assert sorted(list_keys(OmegaConf.to_container(composed))) == sorted(list_keys(dumped))
+        plain: Any = OmegaConf.to_container(composed)
+        for values in (plain, dumped, *plain["phases"].values(), *dumped["phases"].values()):
+            del values["callbacks"]  # settled, they stand with their phases
+        assert sorted(list_keys(plain)) == sorted(list_keys(dumped))
 
 
 @pytest.mark.parametrize("missing", ["seed", "phases.frozen", "data.source", "trainer.precision", "phase"])

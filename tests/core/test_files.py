@@ -32,7 +32,7 @@ from cxrlit.core.files import (
 )
 from cxrlit.data.split import read_split_file
 from cxrlit.metrics.operating_point import read_operating_point
-from cxrlit.training.archive import read_archive
+from cxrlit.model.archive import read_archive
 
 
 @contextmanager

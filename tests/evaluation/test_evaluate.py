@@ -26,9 +26,9 @@ from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.metrics.operating_point import read_operating_point
+from cxrlit.model.archive import write_archive
+from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.model.module import CXRModule
-from cxrlit.training.archive import write_archive
-from cxrlit.training.checkpoint import read_checkpoint
 
 TABLES = {
     "predictions_val.csv", "predictions_test.csv", "eval_summary.csv", "eval_per_label_auroc.csv",

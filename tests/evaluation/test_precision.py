@@ -19,7 +19,7 @@ from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import per_label
-from cxrlit.training.checkpoint import read_checkpoint
+from cxrlit.model.checkpoint import read_checkpoint
 
 SAID = "Validation macro AUROC is"
 

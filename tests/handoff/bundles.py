@@ -14,7 +14,7 @@ from torch import nn
 
 from cxrlit.core.labels import LABELS
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
-from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums
+from cxrlit.handoff.bundle import CARD, CONFIG, FORMAT, GRAPH, SUMS, TABLES, WEIGHTS, format_sums
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
@@ -64,9 +64,16 @@ def make_config(labels: tuple[str, ...] = LABELS) -> dict[str, Any]:
     slope[labels[0]] = None
     intercept = {label: None if slope[label] is None else -0.3 for label in labels}
     reference = make_reference(make_images(40), make_images(40, seed=1))
-    settings = {"img_size": SIZE, "batch_size": 4, "lr": 0.001, "n_unfreeze": 0, "freeze_bn": True, "max_epochs": 1}
+    settings = {
+        "img_size": SIZE,
+        "batch_size": 4,
+        "lr": 0.001,
+        "n_unfreeze": 0,
+        "batch_norm": "frozen",
+        "max_epochs": 1,
+    }
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": "frozen-1a2b3c4d/best.ckpt",
         "architecture": "densenet121",
         "labels": list(labels),
@@ -86,7 +93,8 @@ def make_config(labels: tuple[str, ...] = LABELS) -> dict[str, Any]:
         "input_check": reference.model_dump(),
         "phases": [{"phase": "frozen", "id": "1a2b3c4d", "settings": settings}],
         "epoch": 1,
-        "val_auroc_macro": 0.7,
+        "monitor": "val/auroc_macro",
+        "score": 0.7,
         "data": {
             "name": "nih", "fingerprint": "0" * 64, "split_name": "official", "split_hash": "4f1c2d9a8b7e",
             "parts": {"train": {"images": 40, "patients": 20}},

@@ -10,9 +10,8 @@ from torchvision.models import densenet121
 
 from cxrlit.config import N_LAYERS
 from cxrlit.core.labels import LABELS
-from cxrlit.model.densenet import IMAGES_A_THREAD, NORMALIZE, CXRNet, build_network, list_layers, list_trainable
-from cxrlit.training.callbacks.freeze_batch_norm import set_batch_norm_modes
-from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
+from cxrlit.model.densenet import IMAGES_A_THREAD, NORMALIZE, CXRNet, build_network, list_layers, unfreeze_last
+from cxrlit.training.callbacks import FreezeBatchNorm
 
 # Read off Keras 3: DenseNet121(include_top=False), the last n layers trainable.
 KERAS = {
@@ -45,7 +44,8 @@ def count_trainable(network: CXRNet) -> int:
 def test_as_many_weights_train_as_in_keras(
     network: CXRNet, n_unfreeze: int, counts: tuple[int, int], freeze_bn: bool
 ) -> None:
-    unfreeze_last(network, n_unfreeze, freeze_bn)
+    unfreeze_last(network, n_unfreeze)
+    FreezeBatchNorm("frozen" if freeze_bn else "train").freeze(network)
     assert count_trainable(network) == counts[not freeze_bn] + HEAD
 
 
@@ -69,7 +69,7 @@ def test_a_cut_inside_a_dense_layer_unfreezes_what_comes_after_it(network: CXRNe
     expected: set[str] = set()
     for n_unfreeze, module in enumerate(last_modules(), start=1):
         expected |= {module} - {""}
-        unfreeze_last(network, n_unfreeze, freeze_bn=False)
+        unfreeze_last(network, n_unfreeze)
         names = {name.removeprefix("features.").rpartition(".")[0] for name in name_trainable(network)}
         assert names == expected | {"head"}, n_unfreeze
 
@@ -78,7 +78,8 @@ def test_a_cut_inside_a_dense_layer_unfreezes_what_comes_after_it(network: CXRNe
 def test_more_layers_train_all_that_fewer_do(network: CXRNet, freeze_bn: bool) -> None:
     before: set[str] = set()
     for n_unfreeze in range(N_LAYERS + 1):
-        unfreeze_last(network, n_unfreeze, freeze_bn)
+        unfreeze_last(network, n_unfreeze)
+        FreezeBatchNorm("frozen" if freeze_bn else "train").freeze(network)
         names = name_trainable(network)
         assert before <= names
         assert {"head.weight", "head.bias"} <= names
@@ -91,18 +92,19 @@ def test_more_layers_train_all_that_fewer_do(network: CXRNet, freeze_bn: bool) -
 def test_batch_norms_that_train_are_those_whose_weights_train(network: CXRNet) -> None:
     for n_unfreeze in range(0, N_LAYERS + 1, 7):
         network.train()
-        unfreeze_last(network, n_unfreeze, freeze_bn=False)
-        set_batch_norm_modes(network, n_unfreeze, freeze_bn=False)
+        unfreeze_last(network, n_unfreeze)
+        FreezeBatchNorm("train").set_modes(network)
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         assert [norm.training for norm in norms] == [norm.weight.requires_grad for norm in norms]
-        set_batch_norm_modes(network, n_unfreeze, freeze_bn=True)
+        FreezeBatchNorm("frozen").freeze(network)
+        FreezeBatchNorm("frozen").set_modes(network)
         assert not any(norm.training for norm in norms)
 
 
 @pytest.mark.parametrize("n_unfreeze", [-1, N_LAYERS + 1])
 def test_a_number_of_layers_out_of_range_is_refused(network: CXRNet, n_unfreeze: int) -> None:
     with pytest.raises(ValueError, match="0 to 427"):
-        list_trainable(network, n_unfreeze, freeze_bn=True)
+        unfreeze_last(network, n_unfreeze)
 
 
 @pytest.mark.parametrize("normalize", NORMALIZE)

@@ -1,12 +1,15 @@
-"""The loss against its plain formula, and the weights of the positives."""
+"""The losses against their plain formulas, and the weights of the positives."""
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cxrlit.config import Instantiable
+from cxrlit.core.errors import ConfigError
 from cxrlit.core.labels import LABELS
-from cxrlit.model.losses import capped_pos_weight, masked_bce, share_loss
+from cxrlit.model.losses import AsymmetricLoss, FocalLoss, build_loss, mask_loss, share_loss
+from cxrlit.model.pos_weight import capped_pos_weight
 
 
 def plain_bce(logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Tensor | None) -> float:
@@ -25,7 +28,8 @@ def plain_bce(logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Ten
 
 def mean_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     """What a training on one device goes backward from."""
-    loss: Tensor = share_loss(*masked_bce(logits, targets, pos_weight), len(logits))["loss"]
+    bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=pos_weight)
+    loss: Tensor = share_loss(*mask_loss(bce, logits, targets), len(logits))["loss"]
     return loss
 
 
@@ -89,3 +93,114 @@ def test_a_label_without_a_known_target_is_not_weighted() -> None:
     targets = np.zeros((3, len(LABELS)), dtype=np.float32)
     targets[:, 5] = np.nan
     assert capped_pos_weight(targets, cap=10.0).tolist() == [1 if label == 5 else 10 for label in range(len(LABELS))]
+
+
+def sample(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """(6, 8) logits and targets, 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(6, 8, generator=generator) * 3, (torch.rand(6, 8, generator=generator) < 0.3).float()
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(0.0, -1.0), (2.0, 0.25), (1.5, 0.75)])
+def test_focal_loss_is_its_formula(gamma: float, alpha: float) -> None:
+    logits, targets = sample()
+    prob = logits.double().sigmoid()
+    right = torch.where(targets == 1, prob, 1 - prob)
+    weight = 1.0 if alpha == -1 else torch.where(targets == 1, alpha, 1 - alpha)
+    expected = -weight * (1 - right) ** gamma * right.log()
+    torch.testing.assert_close(FocalLoss(gamma, alpha)(logits, targets).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("gamma_neg", "gamma_pos", "clip"), [(4.0, 1.0, 0.05), (0.0, 0.0, 0.0), (2.5, 0.5, 0.2)])
+def test_asymmetric_loss_is_its_formula(gamma_neg: float, gamma_pos: float, clip: float, weighted: bool) -> None:
+    logits, targets = sample()
+    pos_weight = torch.arange(1.0, 9.0) if weighted else None
+    prob = logits.double().sigmoid()
+    shifted = (prob - clip).clamp(min=0)
+    positive = -((1 - prob) ** gamma_pos) * prob.log() * (1.0 if pos_weight is None else pos_weight)
+    negative = -(shifted**gamma_neg) * (1 - shifted).log()
+    expected = torch.where(targets == 1, positive, negative)
+    losses = AsymmetricLoss(gamma_neg, gamma_pos, clip, pos_weight)(logits, targets)
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_asymmetric_loss_without_focus_and_clip_is_bce() -> None:
+    logits, targets = sample()
+    bce = nn.BCEWithLogitsLoss(reduction="none")(logits, targets)
+    torch.testing.assert_close(AsymmetricLoss(0, 0, 0)(logits, targets), bce)
+
+
+LOSSES = [FocalLoss(), FocalLoss(1.5, -1), AsymmetricLoss(), AsymmetricLoss(0.5, 0.5, 0.1), AsymmetricLoss(2, 1, 0)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_those_of_finite_differences(loss: nn.Module) -> None:
+    logits, targets = sample()
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets.double()), logits.double().requires_grad_())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_gradients_stay_finite_whatever_the_logits(loss: nn.Module) -> None:
+    logits = torch.tensor([[-1e4, -200.0, -30.0, 0.0, 30.0, 200.0, 1e4]]).repeat(2, 1).requires_grad_()
+    losses = loss(logits, torch.tensor([[0.0], [1.0]]).repeat(1, 7))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert (losses >= 0).all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_unknown_targets_have_no_loss_and_no_gradient(loss: nn.Module) -> None:
+    logits, targets = sample()
+    known = mask_loss(loss, logits[1:], targets[1:])
+    unknown = torch.cat([torch.full((1, 8), torch.nan), targets[1:]])
+    logits.requires_grad_()
+    total, n_known = mask_loss(loss, logits, unknown)
+    total.backward()
+    assert n_known == 40
+    torch.testing.assert_close(total, known[0])
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[0], torch.zeros(8))
+
+
+class MeanLoss(nn.Module):
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits - targets).square().mean()
+
+
+class NoGradient(nn.Module):
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return targets
+
+
+WRONG = [
+    ({"_target_": "test_losses.MeanLoss"}, r"loss._target_=test_losses.MeanLoss: it must return a loss for each image"),
+    ({"_target_": "torch.nn.BCEWithLogitsLoss"}, "reduction=none"),
+    ({"_target_": "test_losses.NoGradient"}, "its losses have no gradient"),
+    ({"_target_": "fractions.Fraction"}, "it must be a torch.nn.Module"),
+    ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 3}, "it fails on logits and targets"),
+    ({"_target_": "test_losses.MeanLoss", "pos_weight_cap": 3.0}, "takes no pos_weight: set loss.pos_weight_cap=null"),
+    ({"_target_": "cxrlit.model.losses.FocalLoss", "gamma": -1.0}, "gamma=-1 must be 0, or 1 or more"),
+    ({"_target_": "cxrlit.model.losses.FocalLoss", "delta": 1}, r"loss.delta: .* has no such argument"),
+    ({"_target_": "no.such.Loss"}, "loss._target_=no.such.Loss"),
+]
+
+
+@pytest.mark.parametrize(("spec", "line"), WRONG)
+def test_a_loss_that_cannot_be_used_is_one_line(spec: Instantiable, line: str) -> None:
+    with pytest.raises(ConfigError, match=line) as fault:
+        build_loss(spec, torch.ones(8))
+    assert "\n" not in str(fault.value)
+
+
+def test_pos_weight_reaches_a_class_that_takes_it_where_a_cap_is_set() -> None:
+    spec = {"_target_": "torch.nn.BCEWithLogitsLoss", "reduction": "none", "pos_weight_cap": 10.0}
+    weighted = build_loss(spec, torch.full((8,), 3.0))
+    assert isinstance(weighted, nn.BCEWithLogitsLoss)
+    assert weighted.pos_weight is not None
+    assert weighted.pos_weight.tolist() == [3.0] * 8
+    plain = build_loss({**spec, "pos_weight_cap": None}, torch.full((8,), 3.0))
+    assert isinstance(plain, nn.BCEWithLogitsLoss)
+    assert plain.pos_weight is None

@@ -12,6 +12,7 @@ from tiny import RandomImages, fit, make_loader, make_module
 from torch import Tensor
 
 from cxrlit.core.errors import DivergenceError
+from cxrlit.core.labels import LABELS
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import EpochReport, FreezeBatchNorm, PhasedUnfreezing
 
@@ -30,7 +31,7 @@ class RateRecorder(Callback):
 
 
 def freeze_all() -> list[Callback]:
-    return [PhasedUnfreezing(0, freeze_bn=True), FreezeBatchNorm(0, freeze_bn=True)]
+    return [PhasedUnfreezing(0), FreezeBatchNorm()]
 
 
 @pytest.mark.parametrize("options", [{}, {"val_check_interval": 0.5}])
@@ -41,7 +42,7 @@ def test_the_rate_drops_where_validation_stands_still(options: dict[str, Any]) -
     fit(module, [*freeze_all(), recorder], max_epochs=4, val=val, **options)
     np.testing.assert_allclose([recorder.rates[epoch][0] for epoch in range(4)], [1e-3, 1e-3, 1e-4, 1e-5])
     assert all(len(set(rates)) == 1 for rates in recorder.rates.values())
-    np.testing.assert_array_equal(module.auroc["val"], 0.5)
+    assert {module.scores["val"][f"auroc_{label}"] for label in LABELS} == {0.5}
 
 
 def test_the_rate_stays_where_validation_gets_better() -> None:
@@ -78,7 +79,7 @@ class Rising(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CXRModule)
-        self.scores.append(float(pl_module.auroc["val"].mean()))
+        self.scores.append(pl_module.scores["val"]["auroc_macro"])
 
 
 def test_one_cycle_steps_after_every_batch_and_ends_low() -> None:
@@ -100,7 +101,7 @@ def test_without_a_schedule_the_rate_stays() -> None:
 
 def test_the_optimizer_holds_what_trains_and_nothing_else() -> None:
     module = make_module(optimizer={"_target_": "torch.optim.SGD", "momentum": 0.5}, lr=1e-4)
-    trainer = fit(module, [PhasedUnfreezing(10, freeze_bn=True), FreezeBatchNorm(10, freeze_bn=True)])
+    trainer = fit(module, [PhasedUnfreezing(10), FreezeBatchNorm()])
     [optimizer] = trainer.optimizers
     assert isinstance(optimizer, torch.optim.SGD)
     assert optimizer.defaults["momentum"] == 0.5
@@ -108,7 +109,7 @@ def test_the_optimizer_holds_what_trains_and_nothing_else() -> None:
 
 
 def test_train_auroc_is_that_of_the_epoch_that_is_reported(tmp_path: Any) -> None:
-    module = make_module(lr=1e-2, train_auroc=True)
+    module = make_module(lr=1e-2, train_metrics=True)
     logits: dict[int, list[Tensor]] = defaultdict(list)
 
     def keep(network: torch.nn.Module, _: Any, output: Tensor) -> None:
@@ -148,4 +149,5 @@ def test_val_auroc_is_exact_whatever_the_batches(epochs: int) -> None:
     with torch.inference_mode():
         scores = torch.cat([module(part) for part in images.images.split(5)]).sigmoid().numpy()
     expected = [roc_auc_score(images.targets[:, label], scores[:, label]) for label in range(8)]
-    np.testing.assert_allclose(module.auroc["val"], expected, rtol=0, atol=1e-12)
+    measured = [module.scores["val"][f"auroc_{label}"] for label in LABELS]
+    np.testing.assert_allclose(measured, expected, rtol=0, atol=1e-12)

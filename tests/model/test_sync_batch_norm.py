@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing import spawn
 
 from cxrlit.core.ranks import set_ranks
-from cxrlit.model.losses import masked_bce, share_loss
+from cxrlit.model.losses import mask_loss, share_loss
 from cxrlit.model.sync_batch_norm import SyncedBatchNorm, sync_batch_norms
 
 
@@ -32,7 +32,7 @@ def make_network() -> nn.Sequential:
 def learn(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Mean loss, gradients and buffers after two steps in the same direction."""
     for _ in range(2):
-        total, n_known = masked_bce(network(images), targets)
+        total, n_known = mask_loss(nn.BCEWithLogitsLoss(reduction="none"), network(images), targets)
         step = share_loss(total, n_known, len(images))
         step["loss"].backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}

@@ -18,8 +18,8 @@ from tiny import REPO, plain_environment, run_command, write_tree
 
 from cxrlit.core.labels import LABELS
 from cxrlit.core.signals import REQUEUE_EXIT_CODE
+from cxrlit.model.archive import read_archive
 from cxrlit.model.module import CXRModule
-from cxrlit.training.archive import read_archive
 from cxrlit.training.resume import list_states
 
 TWO = ("trainer=ddp", "trainer.devices=2")

@@ -17,23 +17,27 @@ from cxrlit.config import PhaseConfig
 from cxrlit.core.errors import ConfigError
 from cxrlit.data.feature_dataset import Features, pack, restore
 from cxrlit.data.sampler import Draw
-from cxrlit.model.densenet import build_network, count_cacheable_units, count_frozen_units, list_trainable
-from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
-from cxrlit.training.checkpoint import read_checkpoint
+from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.model.densenet import build_network, count_frozen_units, unfreeze_last
+from cxrlit.training.callbacks import FreezeBatchNorm
 from cxrlit.training.feature_cache import Pass, _compute, _create, _open, find_along
+from cxrlit.training.freezing import Freezing
 from cxrlit.training.plan import PlannedPhase
 
 CACHED = ("cache_features=true",)
+N_UNITS = {0: 66, 2: 66, 10: 64, 50: 58, 100: 51, 200: 36, 424: 4, 427: 0}
+"""Units that nothing trains in, by the number of layers that train."""
 
 
 @pytest.mark.parametrize("n_unfreeze", [0, 2, 10, 50, 100, 200, 424])
 def test_the_two_parts_of_a_network_are_the_network(n_unfreeze: int) -> None:
     network = build_network("none", "imagenet", 8, seed=0).eval()
     images = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    unfreeze_last(network, n_unfreeze, freeze_bn=True)
-    trained = set(list_trainable(network, n_unfreeze, freeze_bn=True))
-    n_units = count_frozen_units(network.units, trained)
-    assert n_units == count_cacheable_units(n_unfreeze, freeze_bn=True)
+    unfreeze_last(network, n_unfreeze)
+    FreezeBatchNorm().freeze(network)
+    trained = {one for one in network.parameters() if one.requires_grad}
+    n_units = count_frozen_units(network.units)
+    assert n_units == N_UNITS[n_unfreeze]
     [made] = network.forward_frozen(images, [n_units])
     assert not made.requires_grad
     assert not trained & {weight for unit in network.units[:n_units] for weight in unit.parameters()}
@@ -66,11 +70,12 @@ def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
 
 def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
     config = PhaseConfig(
-        img_size=img_size, batch_size=8, n_unfreeze=n_unfreeze, n_unfreeze_schedule=None, freeze_bn=True, lr=1e-3,
+        img_size=img_size, batch_size=8, n_unfreeze=n_unfreeze, n_unfreeze_schedule=None, batch_norm="frozen", lr=1e-3,
         max_epochs=2, scheduler=None, require_improvement=False, callbacks={},
     )  # fmt: skip
-    n_units = count_cacheable_units(n_unfreeze, freeze_bn=True)
-    return PlannedPhase("frozen", config, {}, "id", Path(), "run", n_cached_units=n_units, n_views=n_views)
+    n_units = N_UNITS[n_unfreeze]
+    freezing = Freezing(n_units, 0, 1, batch_norm_trains=False, batch_norm_frozen=True)
+    return PlannedPhase("frozen", config, freezing, "id", Path(), "run", n_cached_units=n_units, n_views=n_views)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cxrlit.core.errors import ConfigError
 from cxrlit.model.densenet import CXRNet, list_layers
 from cxrlit.model.module import CXRModule
-from cxrlit.training.callbacks import FreezeBatchNorm, PhasedUnfreezing
+from cxrlit.training.callbacks import FreezeBatchNorm, FrozenGuard, PhasedUnfreezing
 from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule
 
 DECAY = {"_target_": "torch.optim.AdamW", "weight_decay": 0.5}
@@ -20,7 +20,7 @@ HEAD = {"head.weight", "head.bias"}
 
 
 def freezing(n_unfreeze: int, freeze_bn: bool, schedule: dict[int, int] | None = None) -> list[Callback]:
-    return [PhasedUnfreezing(n_unfreeze, freeze_bn, schedule), FreezeBatchNorm(n_unfreeze, freeze_bn, schedule)]
+    return [FrozenGuard(), PhasedUnfreezing(n_unfreeze, schedule), FreezeBatchNorm("frozen" if freeze_bn else "train")]
 
 
 def names_of_last(network: CXRNet, n_unfreeze: int, kind: type[nn.Module]) -> set[str]:
@@ -152,7 +152,7 @@ def test_something_else_that_says_what_trains_is_refused(other: Callable[[], Cal
     module = make_module(lr=1e-3, optimizer=DECAY)
     before = snapshot(module.network)
     with pytest.raises(ConfigError, match=r"unfroze|requires_grad") as fault:
-        fit(module, [*freezing(n_unfreeze, freeze_bn=True), other()])
+        fit(module, [FrozenGuard({0: 0, 10: 163_840}[n_unfreeze]), *freezing(n_unfreeze, freeze_bn=True)[1:], other()])
     assert "\n" not in str(fault.value)
     allowed = HEAD | names_of_last(module.network, n_unfreeze, nn.Conv2d)
     assert list_changes(before, snapshot(module.network)) <= allowed
@@ -183,4 +183,4 @@ def test_bf16_keeps_the_weights_in_float32_and_the_frozen_alone() -> None:
 
 def test_only_a_module_of_ours_is_taken() -> None:
     with pytest.raises(TypeError, match="CXRModule"):
-        PhasedUnfreezing(0, True).setup(Trainer(logger=False), LightningModule(), "fit")
+        PhasedUnfreezing(0).setup(Trainer(logger=False), LightningModule(), "fit")

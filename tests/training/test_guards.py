@@ -14,11 +14,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tiny import fit, make_module, same_weights, snapshot
 
 from cxrlit.core.errors import DivergenceError
+from cxrlit.model.archive import read_archive, write_archive
+from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.model.module import CXRModule
 from cxrlit.training import phase as phase_module
-from cxrlit.training.archive import read_archive, write_archive
 from cxrlit.training.callbacks import FiniteLoss, FreezeBatchNorm, PhasedUnfreezing
-from cxrlit.training.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.training.resume import list_states
 
 
@@ -43,7 +43,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_names_the_images(value: 
         def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
             before.update(snapshot(module.network))
 
-    frozen = [PhasedUnfreezing(0, freeze_bn=True), FreezeBatchNorm(0, freeze_bn=True)]
+    frozen = [PhasedUnfreezing(0), FreezeBatchNorm()]
     fault = rf"the loss is {loss} at epoch 1, batch 3; .* these images: row 8, row 9, row 10, row 11$"
     with pytest.raises(DivergenceError, match=fault) as raised:
         fit(module, [*frozen, poison, Remember(), FiniteLoss()])

@@ -14,7 +14,6 @@ from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import write_json
 from cxrlit.data.dataset import load_data
 from cxrlit.training.hardware import choose_precision
-from cxrlit.training.instantiate import REQUIRED_CALLBACKS, merge_callbacks
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, plan_phases
 
 Planner = Callable[..., list[PlannedPhase]]
@@ -51,6 +50,13 @@ def read_ids(phases: list[PlannedPhase]) -> dict[str, str]:
         (["phase=highres", "model.weights=none"], ["scratch", "frozen", "finetune", "highres"]),
         (["phase=frozen"], ["frozen"]),
         (["phase=scratch", "model.weights=none"], ["scratch"]),
+        (["phase=highres", "chain=[finetune,highres]"], ["finetune", "highres"]),
+        (["phase=finetune", "chain=[finetune]", "model.weights=none"], ["scratch", "finetune"]),
+        (
+            ["phase=finetune", "chain=[finetune]", "n_unfreeze=427", "batch_norm=train", "model.weights=none"],
+            ["finetune"],
+        ),
+        (["chain=[scratch]", "phase=scratch"], ["scratch"]),
         ([], ["frozen", "finetune"]),
     ],
 )
@@ -70,6 +76,14 @@ def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[st
         "data.resize=crop",
         "augment.flip=0",
         "loss=bce",
+        "loss=asymmetric",
+        "optimizer=sgd",
+        "optimizer.decay_norms=false",
+        "callbacks=ema",
+        "monitor=val/loss",
+        "~metrics.collection.average_precision",
+        "trainer.accumulate_grad_batches=2",
+        "phases.frozen.scheduler.warmup=1",
         "loss.pos_weight_cap=5",
         "optimizer.weight_decay=0",
         "callbacks.early_stopping.patience=1",
@@ -129,17 +143,56 @@ def test_weights_count_by_what_is_in_the_file(plan: Planner, tree: Path) -> None
     assert ids[0] == ids[1] != ids[2]
 
 
-def test_a_phase_changes_the_shared_callbacks_by_key() -> None:
-    needed = {name: {"_target_": target} for name, target in REQUIRED_CALLBACKS.items()}
-    stop = {"_target_": "stop", "patience": 3, "mode": "max"}
-    merged = merge_callbacks(
-        {**needed, "stop": stop, "show": None}, {"stop": {"patience": 1}, "own": {"_target_": "a"}}
+def test_a_phase_changes_the_shared_callbacks_by_key(plan: Planner) -> None:
+    frozen, finetune = plan(
+        "+phases.frozen.callbacks.early_stopping.patience=1",
+        "+phases.frozen.callbacks.timer._target_=pytorch_lightning.callbacks.Timer",
+        "+phases.finetune.callbacks.early_stopping=null",
     )
-    assert merged == {**needed, "stop": {**stop, "patience": 1}, "own": {"_target_": "a"}}
-    assert merge_callbacks({**needed, "stop": stop}, {"stop": None}) == needed
-    for name in needed:
-        with pytest.raises(ConfigError, match=f"callbacks.{name}: it makes a phase what it is"):
-            merge_callbacks(needed, {name: None})
+    assert frozen.config.callbacks["early_stopping"]["patience"] == 1
+    assert frozen.config.callbacks["early_stopping"]["monitor"] == "val/auroc_macro"
+    assert "timer" in frozen.config.callbacks
+    assert not {"early_stopping", "timer"} & finetune.config.callbacks.keys()
+
+
+def test_callbacks_see_the_settings_of_their_own_phase(plan: Planner) -> None:
+    frozen, finetune = plan("n_unfreeze=25", "batch_norm=train")
+    unfreezing = [phase.config.callbacks["phased_unfreezing"]["n_unfreeze"] for phase in (frozen, finetune)]
+    modes = [phase.config.callbacks["freeze_batch_norm"]["mode"] for phase in (frozen, finetune)]
+    assert (unfreezing, modes) == ([0, 25], ["frozen", "train"])
+
+
+def test_an_argument_of_a_freezing_callback_changes_the_plan(plan: Planner) -> None:
+    before = plan("phase=finetune", "cache_features=true")[-1]
+    change = "+phases.finetune.callbacks.phased_unfreezing.n_unfreeze=10"
+    after = plan("phase=finetune", "cache_features=true", change)[-1]
+    assert after.id != before.id
+    assert (before.n_cached_units, after.n_cached_units) == (51, 64)
+    assert 0 < after.freezing.n_trainable < before.freezing.n_trainable
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["callbacks.phased_unfreezing=null"], "without it all layers train"),
+        (["callbacks.freeze_batch_norm=null"], "without it every BatchNorm trains"),
+        (["+callbacks.phased_unfreezing.x=3"], "phased_unfreezing.x: .* has no such argument"),
+        (["callbacks.freeze_batch_norm.mode=melt"], "mode=melt: it may be frozen or train"),
+    ],
+)
+def test_a_freezing_callback_that_cannot_do_its_work_is_one_line(
+    plan: Planner, overrides: list[str], line: str
+) -> None:
+    with pytest.raises(ConfigError, match=line) as fault:
+        plan(*overrides)
+    assert "\n" not in str(fault.value)
+
+
+def test_freezing_callbacks_may_go_where_everything_trains(plan: Planner) -> None:
+    dropped = ("callbacks.phased_unfreezing=null", "callbacks.freeze_batch_norm=null")
+    [scratch] = plan("phase=scratch", "model.weights=none", *dropped)
+    assert scratch.freezing.n_trainable == scratch.freezing.n_weights
+    assert scratch.freezing.batch_norm_trains
 
 
 @pytest.mark.parametrize("here", ["fp32", "bf16"])

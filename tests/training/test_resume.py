@@ -21,9 +21,9 @@ from test_files import limit_file_size
 from tiny import Outcome
 
 from cxrlit.data.datamodule import TrainImages
+from cxrlit.model.archive import read_archive
 from cxrlit.model.module import CXRModule
 from cxrlit.training import phase as phase_module
-from cxrlit.training.archive import read_archive
 from cxrlit.training.callbacks import epoch_report
 from cxrlit.training.hardware import compare_versions
 from cxrlit.training.phase import PhaseRun
@@ -124,11 +124,11 @@ def test_it_is_cut_off_again_and_again(lab: Lab, whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("freeze_bn", ["true", "false"])
-def test_a_schedule_of_layers_goes_on_in_the_middle_of_an_epoch(lab: Lab, tmp_path: Path, freeze_bn: str) -> None:
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_a_schedule_of_layers_goes_on_in_the_middle_of_an_epoch(lab: Lab, tmp_path: Path, batch_norm: str) -> None:
     settings = [
         "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={0:10,1:50}", "max_epochs=3",
-        f"freeze_bn={freeze_bn}", "trainer.checkpoint_every_n_steps=1", "batch_size=9", "lr=1e-3",
+        f"batch_norm={batch_norm}", "trainer.checkpoint_every_n_steps=1", "batch_size=9", "lr=1e-3",
     ]  # fmt: skip
     whole = lab.train_well(*settings)
     lab.runs = tmp_path / "other"

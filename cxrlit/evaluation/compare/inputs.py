@@ -12,7 +12,7 @@ from cxrlit.core.errors import CheckpointError, DataError, first_line, format_co
 from cxrlit.data.tables.open_table import open_table
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
-from cxrlit.training.checkpoint import read_checkpoint
+from cxrlit.model.checkpoint import read_checkpoint
 
 PREDICTIONS, THRESHOLDS, SUMMARY = "predictions_", "thresholds.json", "eval_summary.csv"
 

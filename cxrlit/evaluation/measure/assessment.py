@@ -21,8 +21,9 @@ from cxrlit.evaluation.measure.metric_tables import (
 )
 from cxrlit.evaluation.measure.tune_thresholds import Stability, fit_operating_point, measure_stability
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
+from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
-from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.hardware import choose_precision
 
 HOME, EXTERNAL = "home", "external"
@@ -130,10 +131,11 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     first = checkpoints[0]
     facts = {}
     for number, member in enumerate(checkpoints, start=1):
-        phase = member.config.phases.get(member.metadata.phase)
+        phase = member.config.phases[member.metadata.phase]
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
-            f"{name_checkpoint(member)}: epoch {member.metadata.epoch + 1}, validation macro AUROC "
-            f"{member.metadata.val_auroc_macro:.4f}, {phase.img_size} px, trained in {member.metadata.precision}"
+            f"{name_checkpoint(member)}: epoch {member.metadata.epoch + 1}, "
+            f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, {phase.img_size} px, "
+            f"trained in {member.metadata.precision}"
         )
         if member.metadata.history:
             facts[f"phases before {member.metadata.phase}-{member.metadata.phase_id}"] = ", ".join(
@@ -145,6 +147,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         facts["mean of"] = config.average
     precision = choose_evaluation_precision(config)
     facts["precision of the predictions"] = precision
+    epoch_auroc = first.metadata.val_auroc_macro
     as_trained = len(checkpoints) == 1 and config.tta == "none"
     return EvaluatedModel(
         name=" + ".join(name_checkpoint(member) for member in checkpoints),
@@ -153,7 +156,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         split_hash=first.metadata.split_hash,
         predicted=describe_prediction(checkpoints, config),
         precision=precision,
-        in_training=(first.metadata.val_auroc_macro, first.metadata.precision) if as_trained else None,
+        in_training=(epoch_auroc, first.metadata.precision) if as_trained and epoch_auroc is not None else None,
         facts=facts,
         config=first.metadata.config,
     )

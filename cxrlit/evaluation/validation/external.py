@@ -28,7 +28,7 @@ from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import read_predictions
 from cxrlit.evaluation.validation.change import compare_parts
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
-from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint
 
 RECALIBRATION = "recalibration"
 

@@ -9,7 +9,7 @@ from cxrlit.config import EvaluateConfig, InternalData, SeveralData, SyntheticDa
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.data.dataset import SplitData, check_dropped, read_data
 from cxrlit.data.index import KEY, hash_rows, match_rows
-from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.checks import check_ancestors
 
 

@@ -4,6 +4,7 @@ from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_report import EpochReport
 from cxrlit.training.callbacks.finite_loss import FiniteLoss
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
+from cxrlit.training.callbacks.frozen_guard import FrozenGuard
 from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
 from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 
@@ -12,6 +13,7 @@ __all__ = [
     "EpochReport",
     "FiniteLoss",
     "FreezeBatchNorm",
+    "FrozenGuard",
     "PhasedUnfreezing",
     "ResumeCheckpoint",
 ]

@@ -6,36 +6,54 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
 
-from cxrlit.metrics.macro import macro
+from cxrlit.model.checkpoint import write_checkpoint
 from cxrlit.model.module import CXRModule
-from cxrlit.training.checkpoint import write_checkpoint
 
 
 class BestCheckpoint(Checkpoint):
-    """Writes ``best.ckpt`` after each epoch whose validation macro AUROC is above all before it.
+    """Writes ``best.ckpt`` after each epoch whose monitored value is better than all before it.
+
+    It writes the weights that were validated: a weight average stands in the module during the validation alone.
 
     Args:
         folder: The phase folder.
-        metadata: What the checkpoint says of its origin (``write_checkpoint``).
+        metadata: Origin of the checkpoint (``write_checkpoint``).
 
     Attributes:
         epoch: The best epoch so far, from 0; None before the first has ended.
-        score: Its validation macro AUROC.
+        score: Its monitored value.
     """
 
     def __init__(self, folder: str | Path, metadata: Mapping[str, Any]) -> None:
         self.folder, self.metadata = Path(folder), dict(metadata)
         self.epoch: int | None = None
-        self.score = float("-inf")
+        self.score = float("nan")
+        self._validated: dict[str, Tensor] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx + 1 == trainer.num_val_batches[0] and trainer.is_global_zero:
+            assert isinstance(pl_module, CXRModule)
+            self._validated = pl_module.copy_weights()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CXRModule)
-        score = macro(pl_module.auroc["val"]).value
-        if score > self.score:
+        score = pl_module.monitored
+        if self.epoch is None or pl_module.is_better(score, self.score):
             self.epoch, self.score = trainer.current_epoch, score
             if trainer.is_global_zero:
-                write_checkpoint(self.folder / "best.ckpt", self.metadata, self.epoch, score, pl_module.state_dict())
+                write_checkpoint(
+                    self.folder / "best.ckpt", self.metadata, self.epoch, pl_module.scores["val"], self._validated
+                )
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "score": self.score}

@@ -1,51 +1,56 @@
 """Which BatchNorms keep their statistics."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from cxrlit.model.densenet import CXRNet, list_last_modules
-from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule, network_of
+from cxrlit.config.types import BATCH_NORM_MODES, BatchNormMode
 
 
 class FreezeBatchNorm(Callback):
-    """Keeps the statistics of every BatchNorm that does not train.
+    """A BatchNorm that does not train keeps its statistics.
 
-    PyTorch puts a whole network into train mode at once, which lets the running statistics of frozen layers move.
-    With ``freeze_bn`` no BatchNorm moves; without, only those of the layers that train in the epoch.
+    PyTorch puts a whole network into train mode at once, which lets the running statistics of frozen layers move. Works
+    with any LightningModule.
 
     Args:
-        n_unfreeze: Last layers that train; with a schedule, its largest number.
-        freeze_bn: No BatchNorm trains.
-        schedule: {epoch: n_unfreeze}, as for ``PhasedUnfreezing``.
+        mode: ``frozen``: no BatchNorm trains: each keeps statistics, weight and bias. ``train``: those whose weight or
+            bias requires a gradient train, all others keep what they have.
+
+    Raises:
+        ValueError: There is no such mode.
+
+    >>> trainer = Trainer(logger=False, callbacks=[FreezeBatchNorm()])
     """
 
-    def __init__(self, n_unfreeze: int, freeze_bn: bool, schedule: Mapping[int, int] | None = None) -> None:
-        self.schedule = UnfreezeSchedule(n_unfreeze, schedule)
-        self.freeze_bn = freeze_bn
-        self._frozen: list[nn.Module] = []
+    def __init__(self, mode: BatchNormMode = "frozen") -> None:
+        if mode not in BATCH_NORM_MODES:
+            raise ValueError(f"mode={mode}: it may be {' or '.join(BATCH_NORM_MODES)}")
+        self.mode = mode
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # which is not called where an epoch goes on in its middle
+    def freeze(self, module: nn.Module) -> None:
+        """Freeze weight and bias of every BatchNorm, unless they may train."""
+        if self.mode == "frozen":
+            for norm in list_batch_norms(module):
+                norm.requires_grad_(False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":  # before the optimizer is built
+            self.freeze(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        network = network_of(pl_module)
-        set_batch_norm_modes(network, self.schedule.at(trainer.current_epoch), self.freeze_bn)
-        self._frozen = [
-            module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and not module.training
-        ]
+        self.set_modes(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # A validation, another callback or a user's hook may have called train() since the epoch began.
-        for module in self._frozen:
-            module.eval()
+        self.set_modes(pl_module)  # a validation, another callback or a user's hook may have called train()
+
+    def set_modes(self, module: nn.Module) -> None:
+        """Let each BatchNorm that has something to train use the statistics of the batch, and no other."""
+        for norm in list_batch_norms(module):
+            norm.train(self.mode == "train" and any(parameter.requires_grad for parameter in norm.parameters()))
 
 
-def set_batch_norm_modes(network: CXRNet, n_unfreeze: int, freeze_bn: bool) -> None:
-    """BatchNorms of the trained layers use and update the batch's statistics, all others keep theirs."""
-    training = {id(module) for module in list_last_modules(network, n_unfreeze)} if not freeze_bn else set()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.train(id(module) in training)
+def list_batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The BatchNorms of a module."""
+    return [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]

@@ -7,10 +7,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.core.distributed import max_over_ranks
-from cxrlit.core.errors import DivergenceError
+from cxrlit.core.errors import CheckpointError, ConfigError, DivergenceError
 from cxrlit.core.signals import Interrupted, asked_to_stop, set_handlers
+from cxrlit.model.archive import check_plain
+from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
-from cxrlit.training.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.resume import KEPT, drop_states, read_rng, restore_rng, state_path
 from cxrlit.training.step_log import StepLog
 
@@ -40,11 +41,13 @@ class ResumeCheckpoint(Callback):
         set_handlers()
         # Lightning takes an epoch that goes on for one that cannot tell ReduceLROnPlateau its number.
         trainer.fit_loop._restarting = False
-        if self._rng is not None:
+        if self._rng is None:
+            self._try_saving(trainer)
+        else:
             restore_rng(self._rng)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:  # its state is the one before the last validation
+        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:  # gradients of half a step are in no state
             return
         signum = max_over_ranks(asked_to_stop() or 0) or None  # all stop at the same step
         if signum is not None or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
@@ -89,6 +92,14 @@ class ResumeCheckpoint(Callback):
         logs = [log for log in trainer.loggers if isinstance(log, StepLog)]
         for log, state in zip(logs, checkpoint["logs"], strict=False):  # the logger may be another one now
             log.load_state_dict(state)
+
+    def _try_saving(self, trainer: Trainer) -> None:
+        """Refuse a callback whose state cannot be saved, before the training begins."""
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        try:
+            check_plain(state, Path("callbacks"))
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from None
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == self._saved_step:

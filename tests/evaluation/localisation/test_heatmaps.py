@@ -21,9 +21,8 @@ from cxrlit.evaluation.localisation.heatmaps import (
     weigh_features,
 )
 from cxrlit.evaluation.localisation.overlays import enlarge
-from cxrlit.model.densenet import build_network
-from cxrlit.training.callbacks.freeze_batch_norm import set_batch_norm_modes
-from cxrlit.training.callbacks.phased_unfreezing import unfreeze_last
+from cxrlit.model.densenet import build_network, unfreeze_last
+from cxrlit.training.callbacks import FreezeBatchNorm
 
 METHODS: tuple[Method, ...] = ("gradcam", "gradcam++")
 
@@ -124,9 +123,9 @@ def test_a_network_that_overflows_is_an_error() -> None:
 
 def test_nothing_of_the_network_changes() -> None:
     network = make_module().network
-    unfreeze_last(network, 50, freeze_bn=False)
+    unfreeze_last(network, 50)
     network.train()
-    set_batch_norm_modes(network, 50, freeze_bn=False)
+    FreezeBatchNorm("train").set_modes(network)
     before = snapshot(network)
     trains = [parameter.requires_grad for parameter in network.parameters()]
     modes = [module.training for module in network.modules()]

@@ -11,8 +11,8 @@ from tiny import Outcome, run_command, write_tree
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.predictions import read_predictions
-from cxrlit.training.archive import read_archive, write_archive
-from cxrlit.training.checkpoint import read_checkpoint
+from cxrlit.model.archive import read_archive, write_archive
+from cxrlit.model.checkpoint import read_checkpoint
 
 
 def train(lab: Lab, *settings: str) -> Path:

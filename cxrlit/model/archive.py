@@ -90,8 +90,8 @@ def check_plain(value: Any, path: Path, place: str = "") -> None:
             check_plain(item, path, place)
     elif type(value) not in (Tensor, str, int, float, bool, type(None)):
         raise CheckpointError(
-            f"{path}: {place} is a {type(value).__name__}, and checkpoints hold plain types alone: whose state it is "
-            "must give it as numbers, strings, lists, dicts or tensors"
+            f"{path}: {place} is a {type(value).__name__}, which cannot be saved: a callback must return numbers, "
+            "strings, lists, dicts or tensors from state_dict()"
         )
 
 

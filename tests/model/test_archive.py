@@ -15,7 +15,7 @@ from hostile import Payload, write_member, write_old_torch, write_pickle, write_
 from test_files import limit_file_size, list_names
 
 from cxrlit.core.errors import CheckpointError
-from cxrlit.training.archive import read_archive, write_archive
+from cxrlit.model.archive import read_archive, write_archive
 
 CONTENT: dict[str, Any] = {
     "numbers": [1, 2.5, float("inf"), None, True],

@@ -10,7 +10,7 @@ from lab import Lab
 from tiny import run_command
 
 from cxrlit.core.errors import CheckpointError
-from cxrlit.training.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint, write_checkpoint
+from cxrlit.model.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint, write_checkpoint
 
 
 def test_a_missing_checkpoint_and_an_empty_folder_are_told_apart(tmp_path: Path) -> None:

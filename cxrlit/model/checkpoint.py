@@ -1,6 +1,7 @@
 """Checkpoints as whole files of plain types, and what each says of its origin."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,17 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from cxrlit.config import PhaseName, Precision, TrainConfig, read_config
+from cxrlit.config import Precision, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
+from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import check_finite
-from cxrlit.training.archive import read_archive, write_archive
 
-CHECKPOINT_FORMAT = 4
+CHECKPOINT_FORMAT = 5
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
 START_EPOCH = -1
@@ -43,13 +44,15 @@ class CheckpointMetadata(BaseModel):
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
         history: Phases before it, ``name-id``, first to last.
         epoch: Epoch of the weights, from 0; -1: those that the phase started from, since no epoch was better.
-        val_auroc_macro: Validation macro AUROC after that epoch, at the phase's own image size.
+        monitor: Name of the metric that the epoch was chosen by.
+        score: Its value after that epoch, at the phase's own image size.
+        val_auroc_macro: Validation macro AUROC then; None where it was not measured.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: int
-    phase: PhaseName
+    phase: str
     phase_id: str
     config: dict[str, Any]
     labels: list[str]
@@ -60,7 +63,9 @@ class CheckpointMetadata(BaseModel):
     trained_patients: list[str]
     history: list[str]
     epoch: int
-    val_auroc_macro: float
+    monitor: str
+    score: float
+    val_auroc_macro: float | None
 
     def read_split(self) -> pd.DataFrame:
         """The split as a table, with the names of ``split.csv``; ``Checkpoint.split`` is checked."""
@@ -124,14 +129,16 @@ class DurableCheckpointIO(TorchCheckpointIO):
         return read_archive(Path(path))
 
 
-def write_checkpoint(path: Path, metadata: dict[str, Any], epoch: int, score: float, state: dict[str, Tensor]) -> None:
+def write_checkpoint(
+    path: Path, metadata: Mapping[str, Any], epoch: int, scores: Mapping[str, float], state: dict[str, Tensor]
+) -> None:
     """Write weights and what they are.
 
     Args:
         path: The file.
-        metadata: What ``CheckpointMetadata`` holds, without epoch and score.
+        metadata: What ``CheckpointMetadata`` holds, without the epoch and its scores.
         epoch: As in ``CheckpointMetadata``.
-        score: Its ``val_auroc_macro``.
+        scores: Validation metrics after that epoch, by name.
         state: State dict of the module.
 
     Raises:
@@ -139,7 +146,12 @@ def write_checkpoint(path: Path, metadata: dict[str, Any], epoch: int, score: fl
     """
     check_finite(state, str(path))
     weights = {name: tensor.cpu() for name, tensor in state.items()}
-    write_archive(path, {"cxrlit": {**metadata, "epoch": epoch, "val_auroc_macro": score}, "state_dict": weights})
+    said = {
+        "epoch": epoch,
+        "score": scores[metadata["monitor"].removeprefix("val/")],
+        "val_auroc_macro": scores.get("auroc_macro"),
+    }
+    write_archive(path, {"cxrlit": {**metadata, **said}, "state_dict": weights})
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -202,6 +214,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     except (ConfigError, DataError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config or split cannot be used: {error}") from None
+    begun = [name.rpartition("-")[0] for name in metadata.history] if config.init_from is None else []
+    unknown = [name for name in (metadata.phase, *begun) if name not in config.phases]
+    if unknown:
+        raise CheckpointError(f"{path}: its config has no phase {unknown[0]!r}")
     if metadata.labels != config.labels:
         raise CheckpointError(
             f"{path}: its labels are {name_some(metadata.labels)}, its config says {name_some(config.labels)}"

@@ -1,0 +1,119 @@
+"""The optimizer of a phase and the schedule of its learning rate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR
+
+from cxrlit.config.build import build_target, check_target, takes_argument
+from cxrlit.config.types import Instantiable
+from cxrlit.core.errors import ConfigError
+
+WARMUP_START = 1e-3
+"""Share of the learning rate that a warm-up starts from."""
+LENGTHS = ("T_max", "total_steps", "total_iters", "epochs")
+"""Arguments of torch's schedulers that say how long they are."""
+
+
+def build_optimizer(
+    backbone: Sequence[Parameter], head: Sequence[Parameter], lr: float, spec: Instantiable
+) -> Optimizer:
+    """Build the optimizer that a config names.
+
+    Args:
+        backbone: What will ever train of the features.
+        head: What trains of the head, and of the loss if it has parameters.
+        lr: Learning rate of the head.
+        spec: A dict with ``_target_``. ``backbone_lr_factor`` (times ``lr`` is the rate of the backbone, default 1) and
+            ``decay_norms`` (false: no weight decay on norms and biases, default true) are no arguments of the class.
+
+    Raises:
+        ConfigError: It cannot be built.
+    """
+    spec = dict(spec)
+    factor, decay_norms = spec.pop("backbone_lr_factor", 1.0), spec.pop("decay_norms", True)
+    groups: list[dict[str, Any]] = []
+    for parameters, rate in ((backbone, factor * lr), (head, lr)):
+        if decay_norms:
+            groups.append({"params": list(parameters), "lr": rate})
+            continue
+        groups.append({"params": [one for one in parameters if one.ndim > 1], "lr": rate})
+        groups.append({"params": [one for one in parameters if one.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    if decay_norms and factor == 1:
+        groups = [{"params": [*backbone, *head]}]
+    optimizer: Optimizer = build_target("optimizer", spec, [group for group in groups if group["params"]], lr=lr)
+    return optimizer
+
+
+def build_schedulers(
+    optimizer: Optimizer,
+    spec: Instantiable | None,
+    *,
+    n_epochs: int,
+    n_steps: int,
+    monitor: str,
+    mode: str,
+    key: str = "scheduler",
+) -> list[dict[str, Any]]:
+    """Build the schedule that a config names, as Lightning takes it.
+
+    The class gets what it takes and the config does not set: ``total_steps`` or ``T_max`` is the number of steps of the
+    phase, ``max_lr`` the learning rate, ``mode`` that of the monitor. With one of the first three it steps after each
+    optimizer step, else after each epoch; ``interval`` says otherwise.
+
+    Args:
+        optimizer: As ``build_optimizer`` made it.
+        spec: A dict with ``_target_``, or None. ``warmup`` (epochs, or a fraction of the phase below 1: the rate rises
+            linearly from nearly nothing, times what the schedule says) and ``interval`` (step | epoch) are no arguments
+            of the class.
+        n_epochs: Epochs of the phase.
+        n_steps: Optimizer steps of the phase.
+        monitor: Name of what is watched.
+        mode: ``max`` or ``min``.
+        key: Its name in the config.
+
+    Raises:
+        ConfigError: It cannot be built, or is longer than the phase.
+    """
+    if spec is None:
+        return []
+    spec = dict(spec)
+    warmup, interval = spec.pop("warmup", 0), spec.pop("interval", None)
+    check_target(key, spec, positional=1)
+    takes = {name for name in (*LENGTHS, "max_lr", "mode") if takes_argument(spec, name)}
+    given: dict[str, Any] = {}
+    whole = next((name for name in ("total_steps", "T_max") if name in takes), None)
+    if whole and not any(name in spec for name in LENGTHS):
+        given[whole] = n_steps
+        interval = interval or "step"
+    if "max_lr" in takes and "max_lr" not in spec:
+        given["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+        interval = interval or "step"
+    if "mode" in takes and "mode" not in spec:
+        given["mode"] = mode
+    interval = interval or "epoch"
+    if interval not in ("step", "epoch"):
+        raise ConfigError(f"{key}.interval={interval}: it may be step or epoch")
+    for name in takes & spec.keys() & set(LENGTHS):
+        length = n_epochs if interval == "epoch" or name == "epochs" else n_steps
+        if isinstance(spec[name], int) and spec[name] > length:
+            unit = "epochs" if length == n_epochs else "steps"
+            raise ConfigError(f"{key}.{name}={spec[name]}: it is longer than the phase, which has {length} {unit}")
+    schedulers = _build_warmup(optimizer, warmup, n_epochs, n_steps, key)
+    if warmup and "max_lr" in takes:
+        raise ConfigError(f"{key}.warmup={warmup}: this schedule has its own warm-up, pct_start: drop it")
+    scheduler = build_target(key, spec, optimizer, **given)
+    return [*schedulers, {"scheduler": scheduler, "interval": interval, "monitor": monitor}]
+
+
+def _build_warmup(optimizer: Optimizer, warmup: Any, n_epochs: int, n_steps: int, key: str) -> list[dict[str, Any]]:
+    if isinstance(warmup, bool) or not isinstance(warmup, (int, float)) or warmup < 0:
+        raise ConfigError(f"{key}.warmup={warmup}: it must be a number of epochs, or a fraction of the phase below 1")
+    if warmup >= n_epochs:
+        raise ConfigError(f"{key}.warmup={warmup}: it is as long as the phase, which has {n_epochs} epochs")
+    n_warmup = round(n_steps * (warmup if warmup < 1 else warmup / n_epochs))
+    if not n_warmup:
+        return []
+    return [{"scheduler": LinearLR(optimizer, WARMUP_START, total_iters=n_warmup), "interval": "step"}]

@@ -1,0 +1,113 @@
+"""Holds what is frozen to the bit, whatever the callbacks beside it do."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor, nn
+
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.densenet import count_frozen_units
+from cxrlit.model.module import CXRModule
+from cxrlit.training.callbacks.freeze_batch_norm import list_batch_norms
+
+
+class FrozenGuard(Callback):
+    """Ends a training in which something that is frozen changes.
+
+    A parameter that requires no gradient is frozen, and so is a BatchNorm in eval mode; the callbacks decide which are.
+    Only what the optimizer holds may have a gradient. A weight average has what is frozen as it is, not as the
+    rounding of an average leaves it.
+
+    The engine puts it before all callbacks of the config.
+
+    Args:
+        n_trainable: Weights of the features that the phase trains; None: whatever the callbacks come to.
+
+    Raises:
+        ConfigError: Something frozen has a gradient or changed; the message names it.
+    """
+
+    def __init__(self, n_trainable: int | None = None) -> None:
+        self.n_trainable = n_trainable
+        self._held: set[int] = set()
+        self._before: dict[str, Tensor] = {}
+        self._frozen: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        held = [one for group in trainer.optimizers[0].param_groups for one in group["params"]]
+        self._held = {id(one) for one in held}
+        assert isinstance(pl_module, CXRModule)
+        features = {id(one) for one in pl_module.network.features.parameters()}
+        n_trainable = sum(one.numel() for one in held if id(one) in features)
+        if self.n_trainable not in (None, n_trainable):
+            raise ConfigError(
+                f"the optimizer holds {n_trainable:,} weights of the features, the phase trains {self.n_trainable:,}: "
+                "another callback than phased_unfreezing and freeze_batch_norm sets requires_grad"
+            )
+        if pl_module.n_cached and count_frozen_units(pl_module.network.units) < pl_module.n_cached:
+            raise ConfigError("a callback unfroze layers whose output cache_features=true has kept: set it to false")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(pl_module)
+        self._frozen = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        for name, parameter in pl_module.named_parameters():
+            if parameter.requires_grad and id(parameter) not in self._held:
+                raise ConfigError(f"{name} is frozen in this phase and requires a gradient: a callback unfroze it")
+        if not self._frozen:
+            self._before = {name: tensor.detach().clone() for name, tensor in _list_tensors(pl_module).items()}
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if self._before:  # the callbacks have settled what is frozen in this epoch
+            names = _list_frozen(pl_module)
+            self._frozen, self._before = {name: self._before[name] for name in names}, {}
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        held = {id(one) for group in optimizer.param_groups for one in group["params"]}
+        if held != self._held:
+            raise ConfigError(
+                "a callback unfroze parameters and added them to the optimizer: setup() is the place for it"
+            )
+        for name, parameter in pl_module.named_parameters():
+            if parameter.grad is not None and (id(parameter) not in self._held or name in self._frozen):
+                raise ConfigError(f"{name} is frozen in this phase and has a gradient: a callback unfroze it")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._settle_averages(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(pl_module)
+        self._settle_averages(trainer)
+
+    def _check(self, module: LightningModule) -> None:
+        tensors = _list_tensors(module)
+        for name, before in self._frozen.items():
+            if not torch.equal(tensors[name], before):
+                raise ConfigError(f"{name} is frozen in this phase and has changed: a callback changes it")
+
+    def _settle_averages(self, trainer: Trainer) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            average = callback._average_model if isinstance(callback, WeightAveraging) else None
+            if average is not None:
+                tensors = _list_tensors(average.module)
+                for name, value in self._frozen.items():
+                    tensors[name].data.copy_(value)
+
+
+def _list_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _list_frozen(module: LightningModule) -> list[str]:
+    """Names of the parameters that require no gradient, and of all buffers but those of a BatchNorm that trains."""
+    moving = {id(buffer) for norm in list_batch_norms(module) if norm.training for buffer in norm.buffers()}
+    return [
+        *(name for name, parameter in module.named_parameters() if not parameter.requires_grad),
+        *(name for name, buffer in module.named_buffers() if id(buffer) not in moving),
+    ]

@@ -1,0 +1,95 @@
+"""What the callbacks of a phase freeze, known before any work."""
+
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from cxrlit.config import N_LAYERS, PhaseConfig
+from cxrlit.config.build import build_target
+from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.model.densenet import CXRNet, count_frozen_units
+from cxrlit.model.module import CXRModule
+from cxrlit.training.callbacks.freeze_batch_norm import list_batch_norms
+
+FREEZING = ("phased_unfreezing", "freeze_batch_norm")
+"""Names of the callbacks that decide what trains."""
+
+
+_TRIED: dict[str, "Freezing"] = {}
+"""What was found of callbacks, by their text: a chain is planned several times."""
+
+
+class Freezing(NamedTuple):
+    """What a phase freezes.
+
+    Attributes:
+        n_frozen_units: The first units of the network in which nothing trains in any epoch, 0 to 66.
+        n_trainable: Weights of the features that train in some epoch.
+        n_weights: Weights of the features.
+        batch_norm_trains: Whether a BatchNorm trains.
+        batch_norm_frozen: Whether a BatchNorm does not.
+    """
+
+    n_frozen_units: int
+    n_trainable: int
+    n_weights: int
+    batch_norm_trains: bool
+    batch_norm_frozen: bool
+
+
+def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
+    """Let the freezing callbacks of a phase do their work on a network without memory, and see what it comes to.
+
+    Args:
+        name: Of the phase.
+        phase: Its settings.
+
+    Raises:
+        ConfigError: A callback cannot be built or fails, or is not there though the phase asks for its effect.
+    """
+    specs = {key: phase.callbacks[key] for key in FREEZING if key in phase.callbacks}
+    key = f"phases.{name}.callbacks"
+    if "phased_unfreezing" not in specs and phase.n_unfreeze < N_LAYERS:
+        raise ConfigError(
+            f"{key}.phased_unfreezing: without it all layers train, and the phase trains its last {phase.n_unfreeze}: "
+            f"keep it, or set n_unfreeze={N_LAYERS}"
+        )
+    if "freeze_batch_norm" not in specs and (phase.batch_norm == "frozen" or phase.n_unfreeze < N_LAYERS):
+        raise ConfigError(
+            f"{key}.freeze_batch_norm: without it every BatchNorm trains, and the phase freezes some: keep it, or set "
+            f"batch_norm=train and n_unfreeze={N_LAYERS}"
+        )
+    known = _TRIED.get(repr((specs, phase.max_epochs)))
+    if known is not None:
+        return known
+    callbacks: list[Callback] = [build_target(f"{key}.{name}", spec) for name, spec in specs.items()]
+    with torch.device("meta"):
+        network = CXRNet("unit", n_labels=1)
+    module = CXRModule(labels=["any"], network=network)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=phase.max_epochs, callbacks=callbacks, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    for name, callback in zip(specs, callbacks, strict=True):
+        _call(f"{key}.{name}", callback.setup, trainer, module, "fit")
+    n_trainable = sum(one.numel() for one in module.network.features.parameters() if one.requires_grad)
+    n_weights = sum(one.numel() for one in module.network.features.parameters())
+    ever_trains = [one.requires_grad for one in module.network.parameters()]
+    module.train()
+    for hook in ("on_train_start", "on_train_epoch_start"):
+        for name, callback in zip(specs, callbacks, strict=True):
+            _call(f"{key}.{name}", getattr(callback, hook), trainer, module)
+    modes = {norm.training for norm in list_batch_norms(module)}
+    for parameter, trains in zip(module.network.parameters(), ever_trains, strict=True):
+        parameter.requires_grad_(trains)
+    found = Freezing(count_frozen_units(module.network.units), n_trainable, n_weights, True in modes, False in modes)
+    _TRIED[repr((specs, phase.max_epochs))] = found
+    return found
+
+
+def _call(key: str, hook: object, *arguments: object) -> None:
+    try:
+        hook(*arguments)  # type: ignore[operator]
+    except Exception as error:  # a user's class may raise anything
+        raise ConfigError(f"{key}: it fails: {type(error).__name__}: {first_line(error)}") from None
