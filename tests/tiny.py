@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import hydra
 import numpy as np
 import pandas as pd
 import torch
@@ -138,8 +137,7 @@ def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any
     checked: list[Any] = []
     schema = {"train": TrainConfig, "evaluate": EvaluateConfig}[name]
 
-    @hydra.main(version_base="1.3", config_path=str(REPO / "conf"), config_name=name)
-    def main(composed: DictConfig) -> None:
+    def run(composed: DictConfig) -> None:
         run_task(checked.append, composed, schema)
 
     out, err, code = io.StringIO(), io.StringIO(), 0
@@ -150,7 +148,7 @@ def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any
         redirect_stderr(err),
     ):
         try:
-            launch(main, REPO / "conf", name, schema, print)
+            launch(run, name, schema, print)
         except SystemExit as stop:
             code = int(stop.code or 0)
     return checked, Outcome(code, out.getvalue(), err.getvalue())

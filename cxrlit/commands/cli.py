@@ -1,4 +1,4 @@
-"""The command ``cxrlit``: what is done to data before they are trained on, and to models after.
+"""Train, evaluate and hand over chest X-ray classifiers: the command cxrlit.
 
 What a command needs is imported when it is the one that runs: a prediction needs no Hydra, and ``--help`` nothing.
 """
@@ -17,7 +17,8 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        module: Of ``cxrlit.commands``, with ``add_arguments`` and ``run``.
+        module: Of ``cxrlit.commands``, with ``main`` where Hydra reads its command line, else ``add_arguments`` and
+            ``run``.
         text: What it does.
     """
 
@@ -25,7 +26,13 @@ class Command(NamedTuple):
     text: str
 
 
+HYDRA_COMMANDS = {
+    "train": Command("train", "train up to a goal phase, or sweep over many trainings, as train.py does"),
+    "evaluate": Command("evaluate", "evaluate a checkpoint, or predictions of any program, as evaluate.py does"),
+}
+
 COMMANDS = {
+    **HYDRA_COMMANDS,
     "prepare": Command("config_commands", "decode the images of a data set once, for all sizes that training will use"),
     "inspect": Command("config_commands", "show what is in a data set, on the screen and as an HTML page"),
     "compare": Command("config_commands", "say what changed between two models, and whether it is what was asked for"),
@@ -45,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ``compare`` answers with exit codes 0, 1 and 2, so that its faults, those of the program among them, are 3.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in HYDRA_COMMANDS:
+        sys.argv = [f"cxrlit {arguments[0]}", *arguments[1:]]
+        _import(arguments[0]).main()
+        return
     if arguments[:1] != ["compare"]:
         _run(arguments)
         return

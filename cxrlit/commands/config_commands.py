@@ -5,14 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectConfig, PrepareConfig, read_config
 from cxrlit.config.compose import compose_config, expand_sweep
-from cxrlit.core.errors import ConfigError, format_count
-
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
+from cxrlit.config.folders import initialize_conf, own_configs
+from cxrlit.core.errors import format_count
 
 SCHEMAS: dict[str, type[ConfigSection]] = {
     "prepare": PrepareConfig,
@@ -37,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     for path, meaning in paths.items():
         parser.add_argument(path, metavar=path.upper(), help=meaning)
     parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for train.py")
+    parser.add_argument("--config-dir", metavar="DIR", help="configs of your own, looked for there before conf/")
     parser.add_argument("--cfg", action="store_true", help="show the settings and do nothing")
     if name == "prepare":
         parser.add_argument("--verify", action="store_true", help="check every byte of what is prepared")
@@ -48,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace) -> Any:
     """Compose and check the config, then do it; returns what the command returns."""
-    if not CONFIG_DIR.is_dir():
-        raise ConfigError(f"{CONFIG_DIR} is not there: install cxrlit from its repository with pip install -e .")
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with own_configs(options.config_dir), initialize_conf():
         [settings] = expand_sweep(options.settings, multirun=False)
-        composed = compose_config(options.command, settings)
+        return _run_composed(options, compose_config(options.command, settings))
+
+
+def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:
     given = {name: getattr(options, name) for name in PATHS.get(options.command, {})}
     if options.command == "export":
         given["out"] = options.out
@@ -98,7 +98,7 @@ def export(config: ExportConfig) -> None:
     """``cxrlit export``: the bundle."""
     from cxrlit.handoff.export import export_bundle
 
-    export_bundle(config, CONFIG_DIR)
+    export_bundle(config)
 
 
 def _find_task(options: argparse.Namespace) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
+import hydra
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -22,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config, read_sweep
 from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
+from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, own_configs
+from cxrlit.core.command_line import name_command
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.exit_on_error import name_fault, stop
 from cxrlit.core.ranks import rank
@@ -33,8 +35,7 @@ BATCH_SIZE = "hydra.sweeper.max_batch_size"
 
 
 def launch(
-    main: Callable[..., Any],
-    config_dir: Path,
+    run: Callable[[DictConfig], Any],
     config_name: str,
     schema: type[ConfigSection],
     task: Callable[..., Any] | None = None,
@@ -42,8 +43,7 @@ def launch(
     """Run what the command line asks for: one config, a sweep, or what Hydra shows.
 
     Args:
-        main: A function that ``hydra.main`` decorated; it takes the composed config.
-        config_dir: Absolute path of ``conf/``.
+        run: What Hydra runs for a composed config. Launchers find it by its name in its module.
         config_name: ``train`` or ``evaluate``.
         schema: What its config must be.
         task: What a sweep runs for each point (``run_sweep``).
@@ -51,20 +51,21 @@ def launch(
     try:
         with catch_signals():
             asked = parse_arguments(sys.argv[1:], schema)
-            if asked.help or asked.hydra_help or asked.info or asked.shell_completion:
-                main()
-                return
-            with initialize_config_dir(str(config_dir), version_base="1.3", job_name=config_name):
-                if asked.multirun:
-                    first, search = check_points(asked.overrides)
-                    from cxrlit.sweeps.sweep import run_sweep
+            with own_configs(asked.config_dir):
+                if asked.help or asked.hydra_help or asked.info or asked.shell_completion:
+                    show_help(run, config_name, asked)
+                    return
+                with initialize_conf(config_name):
+                    if asked.multirun:
+                        first, search = check_points(asked.overrides)
+                        from cxrlit.sweeps.sweep import run_sweep
 
-                    assert task is not None
-                    run_sweep(task, asked.overrides, first, search)
-                elif asked.cfg:
-                    show_config(config_name, asked)
-                else:
-                    run_main(main, config_name, asked.overrides)
+                        assert task is not None
+                        run_sweep(task, asked.overrides, first, search)
+                    elif asked.cfg:
+                        show_config(config_name, asked)
+                    else:
+                        run_main(run, config_name, asked.overrides)
     except Interrupted as interrupted:
         if rank() == 0:
             print(interrupted, file=sys.stderr)
@@ -76,7 +77,7 @@ def launch(
         stop(fault)
 
 
-def run_main(main: Callable[[DictConfig], Any], config_name: str, overrides: Sequence[str]) -> None:
+def run_main(run: Callable[[DictConfig], Any], config_name: str, overrides: Sequence[str]) -> None:
     """Compose one config and run it as a job of Hydra's; ``hydra.main`` would compose it twice more.
 
     Raises:
@@ -93,7 +94,7 @@ def run_main(main: Callable[[DictConfig], Any], config_name: str, overrides: Seq
     callbacks = Callbacks(composed)
     context = HydraContext(GlobalHydra.instance().config_loader(), callbacks)
     callbacks.on_run_start(config=composed, config_name=config_name)
-    job = run_job(main, composed, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    job = run_job(run, composed, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
     callbacks.on_run_end(config=composed, config_name=config_name, job_return=job)
     _ = job.return_value  # raises what ended the job
 
@@ -101,13 +102,31 @@ def run_main(main: Callable[[DictConfig], Any], config_name: str, overrides: Seq
 def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
     """Run a task on a checked config, in a job of Hydra's; a fault that the user can mend ends it with one line."""
     try:
-        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        job = HydraConfig.get()
+        find_own_modules(composed, Path(job.runtime.cwd))
+        overrides: Any = OmegaConf.to_container(job.overrides.task)
         return task(read_config(composed, schema, map(name_key, overrides)))
     except Exception as error:
         fault = name_fault(error)
         if fault is None:
             raise
         stop(fault)
+
+
+def show_help(run: Callable[[DictConfig], Any], config_name: str, asked: argparse.Namespace) -> None:
+    """Let Hydra's own main show its help, completions and the like.
+
+    Raises:
+        ConfigError: A config cannot be composed.
+    """
+    if asked.help or asked.info:
+        with initialize_conf(config_name):
+            compose_config(config_name, asked.overrides)  # says in a line what Hydra says in many
+    if asked.help:
+        place = sys.argv.index(asked.overrides[0]) if asked.overrides else len(sys.argv)
+        sys.argv.insert(place, f"hydra.help.app_name='{name_command(config_name)}'")
+    main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=config_name)(run)
+    main()
 
 
 def show_config(config_name: str, asked: argparse.Namespace) -> None:
@@ -117,10 +136,10 @@ def show_config(config_name: str, asked: argparse.Namespace) -> None:
         ConfigError: It cannot be composed.
     """
     expand_sweep(asked.overrides, multirun=False)
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
+    started = GlobalHydra.instance().hydra
+    assert started is not None
     with say_hydra_faults(config_name, asked.overrides):
-        hydra.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
+        started.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
 
 
 def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> argparse.Namespace:
@@ -139,13 +158,15 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
     options = [text for text in unknown if text.startswith("-")]
-    for name in ("config_path", "config_name", "config_dir", "experimental_rerun"):
+    for name in ("config_path", "config_name", "experimental_rerun"):
         if getattr(known, name) is not None:
             options.append(f"--{name.replace('_', '-')}")
     if options and "=" in options[0]:
         raise ConfigError(f"{options[0]}: settings have no dash: {options[0].lstrip('-')}")
     if options:
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
+    if known.shell_completion and name_command("train") != "python train.py":
+        raise ConfigError("--shell-completion: it completes python train.py and python evaluate.py, not cxrlit")
     for name in ("resolve", "package"):
         if getattr(known, name) and not known.cfg:
             raise ConfigError(f"--{name} goes with --cfg")

@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import yaml
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -15,12 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cxrlit.config.folders import find_own_modules, initialize_conf
 from cxrlit.config.read_config import SectionT, list_keys, read_config, suggest_key
 from cxrlit.core.errors import ConfigError, first_line
 
 
 def compose_config(config_name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
-    """Compose a config inside ``initialize_config_dir``.
+    """Compose a config inside ``initialize_conf``; what its ``_target_``s name in the current folder can be imported.
 
     Args:
         config_name: A file of ``conf/``.
@@ -31,7 +33,9 @@ def compose_config(config_name: str, overrides: Sequence[str], with_hydra: bool 
         ConfigError: An override cannot be parsed, or names a key or a choice that is not there.
     """
     with say_hydra_faults(config_name, overrides):
-        return compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
+        composed = compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
+    find_own_modules(composed, Path.cwd())
+    return composed
 
 
 @contextmanager
@@ -41,16 +45,19 @@ def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[Non
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_say_hydra_fault(error, config_name, overrides)) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else first_line(error)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"a config file is not text in UTF-8 ({error})") from None
     except ValueError as error:  # labels.x=1
         raise ConfigError(f"{' '.join(overrides)}: a place in a list is a number ({error})") from None
 
 
-def compose_defaults(
-    config_name: str, config_dir: Path, schema: type[SectionT], settings: Mapping[str, Any]
-) -> SectionT:
+def compose_defaults(config_name: str, schema: type[SectionT], settings: Mapping[str, Any]) -> SectionT:
     """The config of another command as ``conf/`` has it, with settings in place; inside a command of Hydra, too."""
     started = GlobalHydra.instance().is_initialized()
-    with nullcontext() if started else initialize_config_dir(str(config_dir), version_base="1.3"):
+    with nullcontext() if started else initialize_conf():
         composed = compose_config(config_name, [])
     for key, value in settings.items():
         OmegaConf.update(composed, key, value, merge=False)

@@ -49,12 +49,11 @@ PACKAGES = ("cxrlit", "numpy", "opencv-python-headless", "pillow", "torch", "tor
 """Whose versions a bundle names: what the numbers were made with."""
 
 
-def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
+def export_bundle(config: ExportConfig) -> Path:
     """Write a bundle.
 
     Args:
         config: What and where.
-        config_dir: Absolute path of ``conf/``.
 
     Raises:
         CXRLitError: The checkpoint cannot be used, was not evaluated, or its data are not there; the folder exists.
@@ -68,7 +67,7 @@ def export_bundle(config: ExportConfig, config_dir: Path) -> Path:
     with progress_steps(4) as step:
         step("evaluation")
         settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}
-        evaluation = compose_defaults("evaluate", config_dir, EvaluateConfig, settings)
+        evaluation = compose_defaults("evaluate", EvaluateConfig, settings)
         point, precision, tables = read_evaluation(checkpoint, config, evaluation)
         step("training images")
         data = load_internal([checkpoint], evaluation)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lab import QUICK, Lab, evaluate, read_times
 from PIL import Image
-from tiny import REPO, Outcome, run_command, write_tree
+from tiny import Outcome, run_command, write_tree
 
 from cxrlit.config import EvaluateConfig
 from cxrlit.config.compose import compose_defaults
@@ -217,7 +217,7 @@ def test_members_with_other_splits_are_refused(pair: tuple[Path, Path], lab: Lab
 def test_flip_is_the_mean_with_the_mirror_image(frozen: Path, cache: Path, tmp_path: Path) -> None:
     evaluate(frozen, tmp_path / "flip", "tta=flip", f"cache_dir={cache}")
     checkpoint = read_checkpoint(frozen)
-    config = compose_defaults("evaluate", REPO / "conf", EvaluateConfig, {"ckpt": str(frozen), "cache_dir": str(cache)})
+    config = compose_defaults("evaluate", EvaluateConfig, {"ckpt": str(frozen), "cache_dir": str(cache)})
     datamodule = open_images(checkpoint, load_internal([checkpoint], config), config.trainer, cache)
     table = read_predictions(tmp_path / "flip" / "predictions_test.csv")
     assert table["image"].tolist() == datamodule.parts["test"]["image"].tolist()

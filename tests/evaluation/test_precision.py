@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lab import QUICK, evaluate, pretend_bf16
-from tiny import REPO, run_command
+from tiny import run_command
 
 from cxrlit.config import EvaluateConfig
 from cxrlit.config.compose import compose_defaults
@@ -121,7 +121,7 @@ def test_of_a_trained_model_bf16_gives_the_auroc_of_fp32(tmp_path: Path) -> None
     assert outcome.code == 0, outcome.err
     [folder] = (tmp_path / "runs").glob("*/scratch-*/")
     settings = {"ckpt": str(folder), "cache_dir": str(tmp_path / "cache")}
-    config = compose_defaults("evaluate", REPO / "conf", EvaluateConfig, settings)
+    config = compose_defaults("evaluate", EvaluateConfig, settings)
     checkpoint = read_checkpoint(folder / "last.ckpt")
     data = load_internal([checkpoint], config)
     probs, areas = [], []
