@@ -65,7 +65,7 @@ def list_commands() -> Iterator[str]:
         yield from (f"{script} --help: {line}" for line in shown.stdout.splitlines() if line.strip())
     program = catch_parser()
     yield from describe_parser("cxrlit", program)
-    for name in sorted(get_commands(program)):
+    for name in sorted(get_commands(program).keys() - {"train", "evaluate"}):  # the same as the scripts above
         yield from describe_parser(f"cxrlit {name}", get_commands(catch_parser(name))[name])
     for name in cxrlit.__all__:
         for member in sorted(vars(getattr(cxrlit, name))):

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config, read_sweep
 from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
 from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, own_configs
-from cxrlit.core.command_line import name_command
+from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.exit_on_error import name_fault, stop
 from cxrlit.core.ranks import rank
@@ -88,7 +88,7 @@ def run_main(run: Callable[[DictConfig], Any], config_name: str, overrides: Sequ
     search = read_sweep(composed)
     if search is not None:
         chosen = f"sweep={search.name}"
-        raise ConfigError(f"{chosen}: many trainings are a sweep: python train.py -m {chosen} ...")
+        raise ConfigError(f"{chosen}: many trainings are a sweep: {format_command(f'train -m {chosen} ...')}")
     composed.hydra.mode = RunMode.RUN
     configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
     callbacks = Callbacks(composed)
@@ -124,7 +124,7 @@ def show_help(run: Callable[[DictConfig], Any], config_name: str, asked: argpars
             compose_config(config_name, asked.overrides)  # says in a line what Hydra says in many
     if asked.help:
         place = sys.argv.index(asked.overrides[0]) if asked.overrides else len(sys.argv)
-        sys.argv.insert(place, f"hydra.help.app_name='{name_command(config_name)}'")
+        sys.argv.insert(place, f"hydra.help.app_name='{format_command(config_name)}'")
     main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=config_name)(run)
     main()
 
@@ -165,7 +165,7 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
         raise ConfigError(f"{options[0]}: settings have no dash: {options[0].lstrip('-')}")
     if options:
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
-    if known.shell_completion and name_command("train") != "python train.py":
+    if known.shell_completion and format_command("train") == "cxrlit train":
         raise ConfigError("--shell-completion: it completes python train.py and python evaluate.py, not cxrlit")
     for name in ("resolve", "package"):
         if getattr(known, name) and not known.cfg:

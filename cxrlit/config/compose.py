@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cxrlit.config.folders import find_own_modules, initialize_conf
 from cxrlit.config.read_config import SectionT, list_keys, read_config, suggest_key
+from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError, first_line
 
 
@@ -47,7 +48,8 @@ def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[Non
         raise ConfigError(_say_hydra_fault(error, config_name, overrides)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        raise ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else first_line(error)) from None
+        where = f"{mark.name}, line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{where}{error.problem or first_line(error)}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"a config file is not text in UTF-8 ({error})") from None
     except ValueError as error:  # labels.x=1
@@ -78,7 +80,7 @@ def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     if not multirun:
         swept = [override for override in parsed if override.is_sweep_override()]
         if swept:
-            raise ConfigError(f"{swept[0].input_line}: several values are a sweep: python train.py -m ...")
+            raise ConfigError(f"{swept[0].input_line}: several values are a sweep: {format_command('train -m ...')}")
         return [list(overrides)]
     return [list(job) for job in itertools.product(*(_values(override) for override in parsed))]
 

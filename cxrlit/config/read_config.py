@@ -11,15 +11,16 @@ from pydantic import ValidationError
 from cxrlit.config.sweep import SweepCommand, SweepConfig
 from cxrlit.config.train import FLAT_KEYS, TrainConfig
 from cxrlit.config.types import ConfigSection
+from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError, first_line
 
 SHOW_KEYS = {
-    "train": "python train.py --cfg job",
-    "evaluate": "python evaluate.py --cfg job",
-    "prepare": "cxrlit prepare --cfg",
-    "inspect": "cxrlit inspect --cfg",
-    "compare": "cxrlit compare --help",
-    "export": "cxrlit export --help",
+    "train": "train --cfg job",
+    "evaluate": "evaluate --cfg job",
+    "prepare": "prepare --cfg",
+    "inspect": "inspect --cfg",
+    "compare": "compare --help",
+    "export": "export --help",
 }
 """What shows all keys of a command."""
 
@@ -72,7 +73,7 @@ def suggest_key(key: str, known: list[str], command: str) -> str:
     same = [other for other in known if other.rpartition(".")[2] == last]
     close = difflib.get_close_matches(key, same, n=1, cutoff=0.7) or [other for other in same if other == last]
     close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    return f"did you mean {close[0]}?" if close else f"the keys are: {SHOW_KEYS[command]}"
+    return f"did you mean {close[0]}?" if close else f"the keys are: {format_command(SHOW_KEYS[command])}"
 
 
 def list_keys(values: Any, prefix: str = "") -> list[str]:

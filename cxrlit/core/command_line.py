@@ -3,12 +3,19 @@
 import sys
 from pathlib import Path
 
+SCRIPTS = ("train.py", "evaluate.py")
+"""Those of the repository; ``cxrlit train`` and ``cxrlit evaluate`` do the same anywhere."""
 
-def name_command(name: str) -> str:
-    """``python train.py`` where a script of the repository runs, else ``cxrlit train``, which runs anywhere.
+
+def format_command(line: str) -> str:
+    """A command as the user types it: with ``python train.py`` where a script of the repository runs.
 
     Args:
-        name: ``train`` or ``evaluate``.
+        line: A command of ``cxrlit`` and its arguments.
+
+    >>> format_command("export --help")
+    'cxrlit export --help'
     """
-    is_script = Path(sys.argv[0]).name in ("train.py", "evaluate.py")
-    return f"python {name}.py" if is_script else f"cxrlit {name}"
+    name, space, rest = line.partition(" ")
+    is_script = f"{name}.py" in SCRIPTS and Path(sys.argv[0]).name in SCRIPTS
+    return (f"python {name}.py" if is_script else f"cxrlit {name}") + space + rest

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cxrlit.config import EvaluateConfig, ExportConfig, Precision
 from cxrlit.config.compose import compose_defaults
+from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, progress_steps, say
 from cxrlit.core.errors import BundleError
 from cxrlit.core.files import hash_value, replace_folder
@@ -101,7 +102,8 @@ def read_evaluation(
     folder = Path(config.evaluation) if config.evaluation else evaluation_path([checkpoint], evaluation)
     paths = [folder / table for table in TABLES]
     if not all(path.is_file() for path in paths):
-        raise BundleError(f"{folder}: no evaluation is there; evaluate first: python evaluate.py ckpt={config.ckpt}")
+        command = format_command(f"evaluate ckpt={config.ckpt}")
+        raise BundleError(f"{folder}: no evaluation is there; evaluate first: {command}")
     point = read_operating_point(folder / "thresholds.json")
     summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
     wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.metadata.split_hash}

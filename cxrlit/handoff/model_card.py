@@ -26,7 +26,7 @@ MISUSES = (
     "Not for lateral views, for children where the training had none, for other organs, for photographs of films or "
     "screens. It gives a score to anything; a warning is a hint, and its absence no clearance.",
     "Not at another hospital without a test there: scores, calibration and thresholds shift with scanners, patients "
-    "and prevalence. `python evaluate.py ckpt=... data=...` measures that before anything rests on them.",
+    "and prevalence. `cxrlit evaluate ckpt=... data=...` measures that before anything rests on them.",
     "A finding that is not among its labels is not looked for. Below every threshold does not mean healthy.",
 )
 

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.config.build import build_target
+from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import ConfigError
@@ -72,7 +73,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
             result = PhaseRun(phase, config, data, precision, previous, later, watching).complete()
         previous = phase.folder
     say(f"Trained: {format_path(result.folder)} ({result.describe()}, {data.describe_split()})")
-    say(f"Evaluate it: python evaluate.py ckpt={format_path(result.folder)}")
+    say(f"Evaluate it: {format_command(f'evaluate ckpt={format_path(result.folder)}')}")
     return result
 
 

@@ -99,7 +99,7 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
         "cache_dir": "here",
         "data": {"source": "internal", "root": "../x", "roots": None, "store": None},
     }
-    read = compose_defaults("evaluate", CONF, EvaluateConfig, settings)
+    read = compose_defaults("evaluate", EvaluateConfig, settings)
     assert isinstance(read.data, InternalData)
     assert (read.out, read.data.root) == (str(tmp_path / "home" / "tables"), str(tmp_path.parent / "x"))
 

@@ -11,6 +11,7 @@ from tiny import REPO
 
 from cxrlit.config import EvaluateConfig, InternalData, read_config
 from cxrlit.config.compose import compose_config, compose_defaults, name_key
+from cxrlit.config.folders import own_configs
 from cxrlit.core.errors import ConfigError
 
 CHANGED = {
@@ -71,9 +72,9 @@ def test_another_data_set_may_be_the_default(conf: Path) -> None:
     with pytest.raises(ConfigError, match="baseline: on other data the home test is what is compared with"):
         read(conf, "ckpt=a", "baseline=b")
     data = {"source": "internal", "root": None, "roots": None, "store": None}
-    assert isinstance(
-        compose_defaults("evaluate", conf, EvaluateConfig, {"ckpt": ["a"], "data": data}).data, InternalData
-    )
+    with own_configs(str(conf)):
+        defaults = compose_defaults("evaluate", EvaluateConfig, {"ckpt": ["a"], "data": data})
+    assert isinstance(defaults.data, InternalData)
 
 
 @pytest.mark.parametrize(

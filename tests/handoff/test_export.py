@@ -138,7 +138,7 @@ def test_what_was_not_evaluated_is_refused(
     bare = tmp_path / "frozen-0"
     shutil.copytree(frozen, bare, ignore=shutil.ignore_patterns("eval"))
     said = fail(capsys, bare, "--out", tmp_path / "out", f"cache_dir={cache}")
-    assert f"evaluate first: python evaluate.py ckpt={bare}" in said
+    assert f"evaluate first: cxrlit evaluate ckpt={bare}" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import CheckpointError, DataError, first_line, format_count, name_some
 from cxrlit.data.tables.open_table import open_table
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
@@ -70,9 +71,8 @@ def read_model_predictions(path: Path, part: str, thresholds: Path | None = None
     file = _find_predictions(path.expanduser(), part)
     with open_table(file) as table:
         if "split" in table.header:
-            raise DataError(
-                f"{file}: it has a column split: run python evaluate.py predictions={file}, and compare that"
-            )
+            command = format_command(f"evaluate predictions={file}")
+            raise DataError(f"{file}: it has a column split: run {command}, and compare that")
         predictions = read_open_predictions(table)
     origin = _read_origin(file)
     is_evaluation = origin is not None
@@ -115,7 +115,8 @@ def _find_predictions(path: Path, part: str) -> Path:
     others = sorted(other.stem.removeprefix(PREDICTIONS) for other in folder.glob(f"{PREDICTIONS}*.csv"))
     if others:
         raise DataError(f"{folder}: there is no {file.name} in it: say split={' or split='.join(others)}")
-    remedy = f": run python evaluate.py ckpt={path}" if is_phase else ": name a phase folder or that of an evaluation"
+    evaluate = format_command(f"evaluate ckpt={path}")
+    remedy = f": run {evaluate}" if is_phase else ": name a phase folder or that of an evaluation"
     if is_phase and (other := next(iter(sorted(path.glob(f"eval-*/{PREDICTIONS}{part}.csv"))), None)):
         remedy += f", or name one that is there as it is: {other.parent}"
     raise DataError(f"{folder}: there are no predictions in it{remedy}")

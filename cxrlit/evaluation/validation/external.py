@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlit.config import EvaluateConfig, InternalData
+from cxrlit.core.command_line import format_command
 from cxrlit.core.console import progress_steps
 from cxrlit.core.errors import ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.core.ranks import rank, rank_0_first
@@ -144,7 +145,7 @@ def read_internal_test(
         how += " trainer.precision=bf16" if choose_evaluation_precision(config) == "bf16" else ""
         raise DataError(
             f"{folder}: thresholds and calibration are those of home, and it has not been evaluated there: first run "
-            f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}{how}"
+            f"{_say_evaluate(checkpoints)}{how}"
         )
     at_home = read_operating_point(folder / "thresholds.json")
     first = checkpoints[0].metadata
@@ -154,7 +155,7 @@ def read_internal_test(
     if made != wanted:
         raise DataError(
             f"{folder}: its evaluation was made in {made}, and this one is in {wanted}: thresholds of one precision do "
-            f"not fit the other: evaluate its own split anew: python evaluate.py ckpt={checkpoints[0].path.parent}"
+            f"not fit the other: evaluate its own split anew: {_say_evaluate(checkpoints[:1])}"
         )
     labels = first.labels
     if config.thresholds is not None:
@@ -230,7 +231,7 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
         known |= set(member.metadata.trained_patients) | name_patients(member.split, "val")
     patients = name_patients(data.split, EXTERNAL)
     shared = sorted(known & patients)
-    alone = f"python evaluate.py ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}"
+    alone = _say_evaluate(checkpoints)
     are_home = patients <= known | name_patients(checkpoints[0].split, "test")
     if shared:
         remedy = (
@@ -256,3 +257,8 @@ def describe_shared(data: SplitData, checkpoints: Sequence[Checkpoint]) -> str:
     shared = len(patients & name_patients(checkpoints[0].split, "test"))
     are = "is a home test patient" if shared == 1 else "are home test patients"
     return f"{shared} of {len(patients)} external patients {are}: the two are not independent samples" if shared else ""
+
+
+def _say_evaluate(checkpoints: Sequence[Checkpoint]) -> str:
+    """The command that evaluates them on their own split."""
+    return format_command(f"evaluate ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}")

@@ -91,11 +91,11 @@ def test_what_is_not_there_is_named_with_a_remedy(phase: Path, tmp_path: Path) -
     for path, part, message in [
         (tmp_path / "nope", "test", "nope: there is no such folder or file"),
         (tmp_path / "best.ckpt", "test", "best.ckpt: a checkpoint: name its phase folder"),
-        (tmp_path / "frozen-1", "test", f"no predictions in it: run python evaluate.py ckpt={tmp_path / 'frozen-1'}"),
+        (tmp_path / "frozen-1", "test", f"no predictions in it: run cxrlit evaluate ckpt={tmp_path / 'frozen-1'}"),
         (tmp_path / "frozen-2", "test", f", or name one that is there as it is: {tmp_path / 'frozen-2' / 'eval-flip'}"),
         (tmp_path / "empty", "test", "empty: there are no predictions in it: name a phase folder"),
         (phase, "val", "there is no predictions_val.csv in it: say split=test"),
-        (tmp_path / "parts.csv", "test", "it has a column split: run python evaluate.py predictions="),
+        (tmp_path / "parts.csv", "test", "it has a column split: run cxrlit evaluate predictions="),
     ]:
         with pytest.raises(DataError) as fault:
             read_model_predictions(path, part)
