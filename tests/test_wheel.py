@@ -25,7 +25,8 @@ def build(what: str, project: Path, out: Path) -> Path:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,14 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_has_conf_and_all_that_is_read_of_the_package(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
-    package = {name: text for name, text in read_folder(REPO / "cxrlit").items() if "__pycache__" not in name}
-    expected = {f"cxrlit/{name}": text for name, text in package.items()}
+    folders = {"cxrlit": "cxrlit", "hydra_plugins": "hydra_plugins", "conf": "cxrlit/conf"}
+    expected = {
+        f"{place}/{name}": text
+        for folder, place in folders.items()
+        for name, text in read_folder(REPO / folder).items()
+    }
     assert {"cxrlit/py.typed", "cxrlit/html/base.css", "cxrlit/evaluation/report/report.html"} <= expected.keys()
-    assert contents == expected | {f"cxrlit/conf/{name}": text for name, text in read_folder(REPO / "conf").items()}
+    assert contents == expected
 
 
 def test_an_sdist_builds_the_same_wheel_and_has_the_tests(wheel: Path, unpacked: Path, tmp_path: Path) -> None:
@@ -132,6 +137,9 @@ def test_every_command_runs_where_only_the_wheel_is(wheel: Path, tmp_path: Path)
     assert (work / "eval" / "report.html").is_file()
     for name in ("predictions_test.csv", "thresholds.json"):
         assert (work / "eval" / name).read_bytes() == (phase / "eval" / name).read_bytes()
+    run("train", "-m", "experiment=smoke", "phase=scratch", "seed=1,2")
+    [ranking] = work.glob("runs/default/sweeps/*/ranking.csv")
+    assert len(ranking.read_text().splitlines()) == 3
     run("prepare", "data=synthetic", "data.n_patients=40", "data.image_px=64", "sizes=[48]")
     run("inspect", "data=synthetic", "data.n_patients=40", "data.image_px=64", "out=page.html")
     assert (work / "page.html").is_file()
