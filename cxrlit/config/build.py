@@ -91,11 +91,16 @@ def _say_build_fault(key: str, spec: Instantiable, error: BaseException) -> str:
         faults = [fault for fault in schema.errors(include_url=False) if fault["loc"]]
         field = str(faults[0]["loc"][0]) if faults else ""
         if field in spec or (faults and faults[0]["type"] == "missing"):
-            said = dict.fromkeys(fault["msg"] for fault in faults if str(fault["loc"][0]) == field)
+            said = dict.fromkeys(_shorten(fault["msg"]) for fault in faults if str(fault["loc"][0]) == field)
             given = f"={spec[field]}" if field in spec else ""
             return f"{key}.{field}{given}: {'; '.join(said)}"
-        error = ValueError("; ".join(fault["msg"] for fault in schema.errors(include_url=False)))
+        error = ValueError("; ".join(_shorten(fault["msg"]) for fault in schema.errors(include_url=False)))
     return f"{key}: {spec['_target_']} cannot be built: {type(error).__name__}: {first_line(error)}"
+
+
+def _shorten(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return f"{message[:1].lower()}{message[1:]}"
 
 
 def _say_import_fault(name: str, error: Exception) -> str:
