@@ -34,6 +34,7 @@ import pandas as pd
 import torch
 from figures import add_options, report
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -53,7 +54,6 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 SIZES = (224, 320)
 BATCH_SIZE = 32
 ROUNDS = 3
-AUGMENT = Augment(AugmentConfig(flip=0.5, rotate=7.0, zoom=0.1, contrast=0.15))
 MAX_LINKS = 10_000
 """Names of one file; a file system allows some 65,000."""
 
@@ -85,6 +85,12 @@ def read_data_config(root: Path, name: str = "nih") -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("prepare", overrides=[f"data={name}", f"data.root={root}"])
     return read_config(composed, PrepareConfig).data
+
+
+def make_augment(img_size: int) -> Augment:
+    """The augmentation that is the default of a training."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "augment" / "default.yaml"))
+    return Augment(AugmentConfig.model_validate(values), img_size)
 
 
 def take_turns(*programs: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
@@ -146,8 +152,8 @@ def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> l
     """Images a second of the loaders, with loader processes that have started."""
     part = data.index
     rows = []
-    for augmented, wanted in ((True, ">= 35"), (False, ">= 150")):
-        augment = AUGMENT if augmented else None
+    for augmented, wanted in ((True, ">= 40"), (False, ">= 150")):
+        augment = make_augment(224) if augmented else None
         module = CXRDataModule(
             data, img_size=224, batch_size=BATCH_SIZE, resize="pad", cache_dir=cache, augment=augment,
             num_workers=workers,
@@ -220,7 +226,7 @@ def load_twice(data: SplitData, cache: Path) -> float:
     """Memory of a loader process that has seen every image twice, MiB."""
     multiprocessing.set_start_method("fork", force=True)  # this process was spawned, and would hand that on
     module = CXRDataModule(
-        data, img_size=32, batch_size=256, resize="pad", cache_dir=cache, augment=AUGMENT, num_workers=1
+        data, img_size=32, batch_size=256, resize="pad", cache_dir=cache, augment=make_augment(32), num_workers=1
     )
     module.setup()
     loader = module.train_dataloader()

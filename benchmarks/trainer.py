@@ -146,7 +146,7 @@ def fit_bare(settings: list[str]) -> None:
     phase = config.phases.finetune
     datamodule = CXRDataModule(
         data, img_size=phase.img_size, batch_size=phase.batch_size, resize=config.data.resize,
-        cache_dir=Path(config.cache_dir), augment=build_augment(config.augment), sampler=config.sampler,
+        cache_dir=Path(config.cache_dir), augment=build_augment(config.augment, phase.img_size), sampler=config.sampler,
     )  # fmt: skip
     datamodule.setup()
     network = build_network("none", config.model.normalize, len(config.labels), config.seed)

@@ -12,6 +12,8 @@ __all__ = ["Predictor"]
 # Read by torch at its first allocation: large tensors lie in huge pages where Linux leaves that to the programs
 # (``madvise``). Training on a CPU is up to a third faster; not a bit of a result changes.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# Read by albumentations at its import: without it each import asks the network for a newer version.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 
 def __getattr__(name: str) -> Any:

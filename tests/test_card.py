@@ -30,8 +30,7 @@ from cxrlit.model.module import CXRModule
 
 REPO = Path(__file__).resolve().parents[1]
 LABELS = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
-LATER = pytest.mark.xfail(strict=True, reason="albumentations comes with composed augmentation")
-PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "pandas"]
+PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "albumentations", "pandas"]
 MODULES = {"pytorch-lightning": "pytorch_lightning", "hydra-core": "hydra"}
 """The module of a package, where it has another name."""
 
@@ -202,7 +201,7 @@ def test_highres_trains_the_last_50_layers_and_keeps_every_batch_norm(home: Path
     assert list_changes(finetune / "best.ckpt", highres / "best.ckpt") <= list_trained(n_unfreeze=50)
 
 
-@pytest.mark.parametrize("package", [*PACKAGES, pytest.param("albumentations", marks=LATER)])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_named_package_is_required_and_imported(package: str) -> None:
     required = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["dependencies"]
     assert package in {re.split(r"[^\w.-]", requirement)[0] for requirement in required}

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from cxrlit.config.data import DataConfig
 from cxrlit.config.evaluate import InternalData
+from cxrlit.config.train import AugmentConfig
 from cxrlit.config.types import ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
 
 
@@ -29,9 +30,10 @@ class InspectConfig(ConfigSection):
     labels: Labels
     data: DataConfig
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
+    augment: AugmentConfig
     out: Folder = Field(description="the HTML page to write")
     n_sample: int = Field(ge=1, le=1_000_000, description="images read for sizes, modes and pixel statistics")
-    seed: Seed = Field(description="which images are sampled and shown")
+    seed: Seed = Field(description="which images are sampled and shown, and how they are augmented")
     num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
 
 

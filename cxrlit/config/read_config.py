@@ -26,7 +26,14 @@ SHOW_KEYS = {
 
 RENAMED = {
     "evaluate": {"labels": "targets", "wanted": "min_rate"},
-    "train": {"freeze_bn": "batch_norm (frozen | train)", "loss.name": "loss._target_, or a choice: loss=bce"},
+    "train": {
+        "freeze_bn": "batch_norm (frozen | train)",
+        "loss.name": "loss._target_, or a choice: loss=bce",
+        "augment.flip": "augment.transforms.flip.p",
+        "augment.rotate": "augment.transforms.affine.rotate=[-7,7]",
+        "augment.zoom": "augment.transforms.affine.scale=[0.9,1.1]",
+        "augment.contrast": "augment.transforms.contrast.contrast=[0.85,1.15]",
+    },
 }
 """What keys of a command that are gone are called now."""
 

@@ -1,7 +1,7 @@
 """What ``python train.py`` takes."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -13,7 +13,6 @@ from cxrlit.config.types import (
     ConfigSection,
     Epochs,
     Folder,
-    Fraction,
     ImageSize,
     Instantiable,
     LabelName,
@@ -38,12 +37,18 @@ class ModelConfig(ConfigSection):
 
 
 class AugmentConfig(ConfigSection):
-    """Training images only. All zero: no augmentation."""
+    """Augmentation of training images. No transform: none."""
 
-    flip: Fraction = Field(description="probability of a horizontal flip")
-    rotate: float = Field(ge=0, le=45, description="rotation at most, degrees either way")
-    zoom: float = Field(ge=0, lt=0.5, description="change of scale at most, as a fraction either way")
-    contrast: float = Field(ge=0, lt=1, description="change of contrast at most, as a fraction either way")
+    transforms: dict[str, Instantiable] = Field(
+        description="transforms of albumentations, or classes of your own, by name, in order; null drops one"
+    )
+
+    @field_validator("transforms", mode="before")
+    @classmethod
+    def _drop_null(cls, transforms: Any) -> Any:
+        if not isinstance(transforms, dict):
+            return transforms
+        return {name: spec for name, spec in transforms.items() if spec is not None}
 
 
 class SamplerConfig(ConfigSection):

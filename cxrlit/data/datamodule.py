@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.config import SamplerConfig
-from cxrlit.core.errors import DataError
+from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.ranks import n_node_ranks, n_ranks, rank
 from cxrlit.core.signals import SIGNALS
 from cxrlit.data.augment import Augment, key_names, seed_of
@@ -92,12 +92,15 @@ class CXRDataModule(LightningDataModule):
         batch_size: Images of a batch, over all devices.
         resize: How an image that is not square becomes square.
         cache_dir: Folder of the stores.
-        augment: Augmentation of training images.
+        augment: Augmentation of training images of this size.
         sampler: How training images are drawn; None: every one once an epoch.
         seed: Of the order and the augmentation.
         num_workers: Processes that augment training images. Images that are not augmented come from one thread,
             whatever the number. 0: neither, batches are made between the steps. None: chosen from the machine.
             Changes no result.
+
+    Raises:
+        ConfigError: ``augment`` is for images of another size.
 
     Attributes:
         store: The images at ``img_size``, from ``setup`` on.
@@ -128,6 +131,10 @@ class CXRDataModule(LightningDataModule):
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
+        if augment is not None and augment.img_size != img_size:
+            raise ConfigError(
+                f"img_size={img_size}: augment was built for {augment.img_size} px; build both for one size"
+            )
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.resize, self.cache_dir = resize, cache_dir
         self.augment, self.sampler, self.seed = augment, sampler, seed

@@ -15,6 +15,7 @@ from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.ranks import on_rank_0, rank_0_first
+from cxrlit.data.augment import build_augment
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.metrics.epoch_metrics import EpochMetrics, build_metrics
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
@@ -117,8 +118,9 @@ def check_parts(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> No
     """Build and try what the config names, before any work.
 
     Raises:
-        ConfigError: Loss, metric, optimizer, scheduler, callback or logger cannot be used as the config has it.
+        ConfigError: Transform, loss, metric, optimizer, scheduler, callback or logger cannot be used as the config has it.
     """
+    build_augment(config.augment, phase.config.img_size)
     settings, key = phase.config, f"phases.{phase.name}"
     metrics = EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
     mode = metrics.choose_mode(config.monitor)

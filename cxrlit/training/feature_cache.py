@@ -134,7 +134,7 @@ def find_along(phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, 
 def _name_folder(
     network: CXRNet, n_units: int, config: TrainConfig, precision: Precision, datamodule: CXRDataModule
 ) -> Path:
-    data = datamodule.data
+    data, transforms = datamodule.data, list(config.augment.transforms.values())
     key = hash_value(
         {
             "version": [PREPROCESSING_VERSION, TRAINING_VERSION],
@@ -142,7 +142,7 @@ def _name_folder(
             "normalize": config.model.normalize,
             "images": [datamodule.store.files_sha256, datamodule.img_size, config.data.resize],
             "parts": {part: data.name_rows(datamodule.parts[part])["image"].tolist() for part in ("train", "val")},
-            "augment": [config.augment.model_dump(), find_origin(config.augment.model_dump()), config.seed],
+            "augment": [transforms, find_origin(transforms), config.seed],
             "batch_size": datamodule.batch_size,
             "precision": precision,
             "threads": torch.get_num_threads(),

@@ -140,7 +140,7 @@ class PhaseRun:
             batch_size=settings.batch_size,
             resize=self.config.data.resize,
             cache_dir=Path(self.config.cache_dir),
-            augment=build_augment(self.config.augment),
+            augment=build_augment(self.config.augment, settings.img_size),
             sampler=self.config.sampler,
             seed=self.config.seed,
             num_workers=self.config.trainer.num_workers,

@@ -102,7 +102,7 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
                 "config": {**phase.model_dump(mode="json"), "callbacks": deciding},
                 "model": [config.model.name, config.model.normalize],
                 "loss": config.loss,
-                "augment": config.augment.model_dump(),
+                "augment": list(config.augment.transforms.values()),  # their order counts, and not their names
                 "optimizer": config.optimizer,
                 "gradient_clip_norm": config.trainer.gradient_clip_norm,
                 "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
@@ -155,8 +155,7 @@ def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[P
 
 def count_views(config: TrainConfig, phase: PhaseConfig) -> int:
     """Augmented views of each training image that a phase with cached features keeps."""
-    augmented = any(config.augment.model_dump().values())
-    return min(config.feature_views, phase.max_epochs) if augmented else 1
+    return min(config.feature_views, phase.max_epochs) if config.augment.transforms else 1
 
 
 def _was_begun(phase: PlannedPhase) -> bool:

@@ -109,7 +109,17 @@ TRAIN = [
     ("trainer.num_workers=-1", "trainer.num_workers=-1: input should be greater than or equal to 0"),
     ("phases.highres.img_size=0", "phases.highres.img_size=0: input should be greater than or equal to 32"),
     ("data.val_fraction=1", "data.val_fraction=1: input should be less than 1"),
-    ("augment.zoom=0.7", "augment.zoom=0.7: input should be less than 0.5"),
+    (
+        "augment.zoom=0.1",
+        "augment.zoom: there is no such key; it is called augment.transforms.affine.scale=[0.9,1.1] now",
+    ),
+    ("+augment.flip=0.1", "augment.flip: there is no such key; it is called augment.transforms.flip.p now"),
+    ("augment.transforms=null", "augment.transforms=None: input should be a valid dictionary"),
+    ("augment.transforms.flip=0", "augment.transforms.flip=0: input should be a valid dictionary"),
+    (
+        "augment.transforms.afine.rotate=3",
+        "augment.transforms.afine.rotate: there is no such key; did you mean augment.transforms.affine.rotate?",
+    ),
     ("phases.finetune=null", "phases.finetune=None: input should be a valid dictionary"),
     ("run=..", "run=..: a run's name has letters, digits, . _ and -, no space, and no . or - in front"),
     ("run=.", "run=.: a run's name has"),

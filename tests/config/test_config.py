@@ -119,6 +119,31 @@ def test_a_schedule_that_cannot_be(compose: Composer, schedule: str, fault: str)
         compose(f"phases.finetune.n_unfreeze_schedule={schedule}")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ([], ["flip", "affine", "contrast"]),
+        (["augment=crop"], ["crop", "flip"]),
+        (["augment=none"], []),
+        (["~augment.transforms.flip"], ["affine", "contrast"]),
+        (["augment.transforms.flip=null"], ["affine", "contrast"]),
+        (
+            ["+augment.transforms.clahe._target_=albumentations.CLAHE", "+augment.transforms.clahe.p=1"],
+            ["flip", "affine", "contrast", "clahe"],
+        ),
+    ],
+)
+def test_transforms_are_added_and_dropped_by_name(compose: Composer, overrides: list[str], names: list[str]) -> None:
+    transforms = compose(*overrides).augment.transforms
+    assert list(transforms) == names
+    assert all(spec["_target_"].startswith("albumentations.") for spec in transforms.values())
+
+
+def test_an_argument_of_a_transform_is_a_key(compose: Composer) -> None:
+    affine = compose("augment.transforms.affine.rotate=[-15,15]").augment.transforms["affine"]
+    assert affine == {**compose().augment.transforms["affine"], "rotate": [-15, 15]}
+
+
 def test_oversampling_names_labels_in_use(compose: Composer) -> None:
     fault = r"sampler\.labels: there is no Nodule among the labels: say sampler\.labels=\[\.\.\.\]"
     with pytest.raises(ConfigError, match=fault):
@@ -127,7 +152,15 @@ def test_oversampling_names_labels_in_use(compose: Composer) -> None:
 
 
 def test_every_key_of_conf_is_in_the_schema_and_the_other_way_round(compose: Composer) -> None:
-    for overrides in ([], ["data=nih"], ["experiment=smoke"], ["loss=bce"], ["augment=none"], ["logger=none"]):
+    for overrides in (
+        [],
+        ["data=nih"],
+        ["experiment=smoke"],
+        ["loss=bce"],
+        ["augment=none"],
+        ["augment=strong"],
+        ["logger=none"],
+    ):
         composed = compose_config("train", overrides)
         dumped = read_config(composed, TrainConfig).model_dump()
         plain: Any = OmegaConf.to_container(composed)

@@ -1,5 +1,6 @@
 """Batches: each image once, beside its own target, in an order and with pixels that the seed and the epoch decide."""
 
+import multiprocessing
 import threading
 from collections.abc import Iterable
 from multiprocessing import active_children
@@ -10,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
+from augmenting import FLIP, read_choice, write_config
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cxrlit.config import AugmentConfig
-from cxrlit.core.errors import DataError
+from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.labels import LABELS
-from cxrlit.data.augment import Augment
+from cxrlit.data.augment import build_augment
 from cxrlit.data.datamodule import Batch, CXRDataModule
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.index import read_targets
@@ -35,14 +36,16 @@ def data(nih_tree: Path, make_nih_config: Any) -> SplitData:
 
 
 @pytest.fixture
-def augment() -> Augment:
-    conf = Path(__file__).parents[2] / "conf" / "augment" / "default.yaml"
-    return Augment(AugmentConfig.model_validate(OmegaConf.to_container(OmegaConf.load(conf))))
+def augment() -> AugmentConfig:
+    return read_choice("default")
 
 
-def make_datamodule(data: SplitData, cache_dir: Path, **changes: Any) -> CXRDataModule:
+def make_datamodule(
+    data: SplitData, cache_dir: Path, augment: AugmentConfig | None = None, **changes: Any
+) -> CXRDataModule:
     options = {"img_size": SIZE, "batch_size": 8, "resize": "pad", "num_workers": 0, "seed": 0, **changes}
-    datamodule = CXRDataModule(data, cache_dir=cache_dir, **options)
+    built = augment and build_augment(augment, options["img_size"])
+    datamodule = CXRDataModule(data, cache_dir=cache_dir, augment=built, **options)
     datamodule.setup()
     return datamodule
 
@@ -72,7 +75,7 @@ def check_rows(batch: Batch, part: pd.DataFrame) -> None:
         np.testing.assert_array_equal(target, targets[row])
 
 
-def test_batches_keep_their_contract(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+def test_batches_keep_their_contract(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
     for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.plain_dataloader("test")):
         batches = list(loader)
@@ -96,7 +99,7 @@ def test_the_parts_are_those_of_the_split(data: SplitData, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("part", PARTS)
 def test_plain_batches_are_the_files_in_the_order_of_the_table(data: SplitData, tmp_path: Path, part: str) -> None:
-    datamodule = make_datamodule(data, tmp_path, augment=Augment(AugmentConfig(flip=1.0, rotate=0, zoom=0, contrast=0)))
+    datamodule = make_datamodule(data, tmp_path, augment=write_config(flip={**FLIP, "p": 1}))
     batch = join(datamodule.plain_dataloader(part))
     assert batch["row"].tolist() == list(range(len(datamodule.parts[part])))
     check_rows(batch, datamodule.parts[part])
@@ -114,7 +117,7 @@ def test_devices_share_the_rows_of_a_part(data: SplitData, tmp_path: Path, n_ran
 
 
 def test_a_device_whose_share_of_a_batch_is_empty_has_the_batch_all_the_same(
-    data: SplitData, tmp_path: Path, augment: Augment, monkeypatch: pytest.MonkeyPatch
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_images = len(make_datamodule(data, tmp_path).parts["train"])
     monkeypatch.setattr("cxrlit.data.datamodule.n_ranks", lambda: 2)
@@ -129,7 +132,7 @@ def test_a_device_whose_share_of_a_batch_is_empty_has_the_batch_all_the_same(
         assert batches[1]["target"].shape == (0, 8)
 
 
-def test_validation_batches_are_the_store_bit_for_bit(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+def test_validation_batches_are_the_store_bit_for_bit(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment, img_size=32)
     rows = datamodule.parts["val"]["row"].to_numpy()
     np.testing.assert_array_equal(join(datamodule.val_dataloader())["image"][:, 0], datamodule.store.take(rows))
@@ -158,7 +161,7 @@ def test_unknown_targets_stay_unknown(data: SplitData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_workers", [1, 2, 8])
 @pytest.mark.parametrize("augmented", [True, False])
 def test_the_number_of_workers_changes_nothing(
-    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, augmented: bool, n_workers: int
 ) -> None:
     options = {"augment": augment if augmented else None}
     alone, many = (make_datamodule(data, tmp_path, num_workers=number, **options) for number in (0, n_workers))
@@ -168,7 +171,41 @@ def test_the_number_of_workers_changes_nothing(
     assert equal(join(alone.val_dataloader()), join(many.val_dataloader()))
 
 
-def test_processes_are_for_augmentation_alone(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+@pytest.mark.slow
+def test_processes_that_are_spawned_change_nothing(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
+    alone, many = (make_datamodule(data, tmp_path, augment, num_workers=number) for number in (0, 2))
+    method = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        spawned = read_epoch(many.train_dataloader(), 1)
+    finally:
+        multiprocessing.set_start_method(method, force=True)
+    assert equal(read_epoch(alone.train_dataloader(), 1), spawned)
+
+
+@pytest.mark.parametrize("n_ranks", [1, 4])
+def test_the_number_of_devices_changes_no_image(
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, monkeypatch: pytest.MonkeyPatch, n_ranks: int
+) -> None:
+    whole = read_epoch(make_datamodule(data, tmp_path, augment).train_dataloader(), 1)
+    monkeypatch.setattr("cxrlit.data.datamodule.n_ranks", lambda: n_ranks)
+    shares = []
+    for rank in range(n_ranks):
+        monkeypatch.setattr("cxrlit.data.datamodule.rank", lambda rank=rank: rank)
+        shares.append(read_epoch(make_datamodule(data, tmp_path, augment).train_dataloader(), 1))
+    joined = join(shares)
+    assert len(joined["row"]) == len(whole["row"])
+    orders = [batch["row"].argsort() for batch in (whole, joined)]
+    assert torch.equal(whole["image"][orders[0]], joined["image"][orders[1]])
+
+
+def test_augmentation_for_another_size_is_refused(data: SplitData, tmp_path: Path) -> None:
+    other = build_augment(read_choice("crop"), 32)
+    with pytest.raises(ConfigError, match="img_size=48: augment was built for 32 px"):
+        CXRDataModule(data, img_size=48, batch_size=8, resize="pad", cache_dir=tmp_path, augment=other)
+
+
+def test_processes_are_for_augmentation_alone(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     augmented, plain = (make_datamodule(data, tmp_path, augment=change, num_workers=2) for change in (augment, None))
     for loader in (augmented.val_dataloader(), augmented.plain_dataloader("test"), plain.train_dataloader()):
         batches = iter(loader)
@@ -181,7 +218,7 @@ def test_processes_are_for_augmentation_alone(data: SplitData, tmp_path: Path, a
 
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_an_epoch_does_not_depend_on_those_before(
-    data: SplitData, tmp_path: Path, augment: Augment, n_workers: int
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, n_workers: int
 ) -> None:
     first, second = (
         make_datamodule(data, tmp_path, augment=augment, batch_size=2, num_workers=number) for number in (n_workers, 0)
@@ -192,7 +229,7 @@ def test_an_epoch_does_not_depend_on_those_before(
     assert equal(read_epoch(loader, 5), read_epoch(second.train_dataloader(), 5))
 
 
-def test_the_seed_decides_order_and_pixels(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+def test_the_seed_decides_order_and_pixels(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     first, second = (
         read_epoch(make_datamodule(data, tmp_path, augment=augment, seed=seed).train_dataloader(), 0) for seed in (0, 1)
     )
@@ -206,7 +243,7 @@ def test_augmentation_differs_between_epochs_and_images(data: SplitData, tmp_pat
     for path in data.index["path"]:
         Image.fromarray(np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1))).save(path)
     look_again(data)
-    half = Augment(AugmentConfig(flip=0.5, rotate=0, zoom=0, contrast=0))
+    half = write_config(flip=FLIP)
     loader = make_datamodule(data, tmp_path, augment=half).train_dataloader()
     flips = [
         epoch["image"][epoch["row"].argsort(), 0, 0, 0] > 0 for epoch in (read_epoch(loader, 0), read_epoch(loader, 1))
@@ -218,7 +255,7 @@ def test_augmentation_differs_between_epochs_and_images(data: SplitData, tmp_pat
 @pytest.mark.parametrize("augmented", [True, False])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
-    data: SplitData, tmp_path: Path, augment: Augment, num_workers: int, augmented: bool
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, num_workers: int, augmented: bool
 ) -> None:
     options = {"augment": augment if augmented else None, "num_workers": num_workers, "batch_size": 8}
     whole, rest = (make_datamodule(data, tmp_path, **options) for _ in range(2))
@@ -234,7 +271,7 @@ def test_an_epoch_that_goes_on_begins_after_the_batches_behind(
     assert list(rest.train_dataloader()) == []
 
 
-def test_the_batch_size_changes_no_image(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+def test_the_batch_size_changes_no_image(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     small, large = (
         read_epoch(make_datamodule(data, tmp_path, augment=augment, batch_size=size).train_dataloader(), 1)
         for size in (3, 1000)
@@ -242,7 +279,7 @@ def test_the_batch_size_changes_no_image(data: SplitData, tmp_path: Path, augmen
     assert equal(small, large)
 
 
-def test_reading_leaves_the_global_generators_alone(data: SplitData, tmp_path: Path, augment: Augment) -> None:
+def test_reading_leaves_the_global_generators_alone(data: SplitData, tmp_path: Path, augment: AugmentConfig) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment)
     before = torch.get_rng_state()
     join(datamodule.train_dataloader())
@@ -290,7 +327,7 @@ def make_trainer(**options: Any) -> Trainer:
 @pytest.mark.parametrize("n_workers", [0, 2])
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_trainer_tells_the_order_its_epoch(
-    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, augmented: bool, n_workers: int
 ) -> None:
     options = {"augment": augment if augmented else None}
     datamodule = make_datamodule(data, tmp_path, num_workers=n_workers, **options)
@@ -323,7 +360,7 @@ def test_a_trainer_that_stops_early_leaves_no_thread(data: SplitData, tmp_path: 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("augmented", "n_workers"), [(False, 0), (False, 2), (True, 2)])
 def test_a_store_that_goes_away_stops_the_trainer(
-    data: SplitData, tmp_path: Path, augment: Augment, augmented: bool, n_workers: int
+    data: SplitData, tmp_path: Path, augment: AugmentConfig, augmented: bool, n_workers: int
 ) -> None:
     datamodule = make_datamodule(data, tmp_path, augment=augment if augmented else None, num_workers=n_workers)
     for path in datamodule.store.paths:

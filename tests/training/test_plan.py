@@ -74,7 +74,9 @@ def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[st
         "seed=1",
         "data.split_seed=1",
         "data.resize=crop",
-        "augment.flip=0",
+        "augment.transforms.flip.p=0",
+        "augment.transforms.flip=null",
+        "augment=crop",
         "loss=bce",
         "loss=asymmetric",
         "optimizer=sgd",
@@ -101,6 +103,15 @@ def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[st
 def test_what_changes_the_result_changes_every_id_from_there_on(plan: Planner, override: str) -> None:
     before, after = read_ids(plan()), read_ids(plan(override))
     assert not set(before.values()) & set(after.values())
+
+
+def test_the_order_of_transforms_changes_the_id_and_their_names_do_not(plan: Planner) -> None:
+    specs = [
+        f"+augment.transforms.{name}={{_target_:albumentations.{target}}}"
+        for name, target in (("a", "CLAHE"), ("b", "Blur"), ("c", "CLAHE"))
+    ]
+    ids = [read_ids(plan("augment=none", *chosen)) for chosen in (specs[:2], specs[1:], specs[1::-1])]
+    assert ids[0] != ids[1] == ids[2]
 
 
 def test_precision_changes_the_id(plan: Planner) -> None:
