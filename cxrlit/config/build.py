@@ -57,8 +57,6 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
     name = spec.get("_target_")
     if not isinstance(name, str):
         raise ConfigError(f"{key}._target_: it must be the dotted name of a class")
-    if "" not in sys.path:
-        sys.path.append("")  # a user's own module in the current folder, wherever the command itself is
     try:
         found = get_class(name)
     except Exception as error:  # importing a user's own module may raise anything

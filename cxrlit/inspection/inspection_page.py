@@ -17,6 +17,7 @@ from cxrlit.config import InspectConfig
 from cxrlit.data.dataset import SplitData
 from cxrlit.html.page import render_page
 from cxrlit.html.text import count_reasons, format_number, format_share
+from cxrlit.inspection.augment_sheet import N_EPOCHS, SHEET_PX, AugmentedImage
 from cxrlit.inspection.charts import (
     AGE_STARTS,
     PATIENT_STARTS,
@@ -42,13 +43,19 @@ from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.survey import Survey
 
 FOLDER = Path(__file__).parent
-PACKAGES = ("cxrlit", "numpy", "pandas", "opencv-python-headless")
+PACKAGES = ("cxrlit", "numpy", "pandas", "opencv-python-headless", "albumentations")
 
 MAX_LISTED = 200
 """Images that a list of the page names; it says how many there are."""
 
 
-def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, concerns: Sequence[str]) -> str:
+def render_survey(
+    config: InspectConfig,
+    survey: Survey,
+    sample: Sample | None,
+    concerns: Sequence[str],
+    sheet: Sequence[AugmentedImage] | None = None,
+) -> str:
     """The page. The same data and settings give the same bytes.
 
     Args:
@@ -56,6 +63,7 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
         survey: What the tables say.
         sample: What the images say, where there are files of them.
         concerns: What a user should look into before training.
+        sheet: Training images as they are augmented; None: they are not, or there are no files of them.
     """
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     some_unknown = bool(parts[0].unknown.any())
@@ -89,6 +97,10 @@ def render_survey(config: InspectConfig, survey: Survey, sample: Sample | None, 
         file_sizes=list_file_sizes(survey.rows["n_bytes"]),
         stores=list(data.stores),
         sample=None if sample is None else _describe_sample(sample, survey),
+        augmented=None if sheet is None else [_describe_augmented(image, survey) for image in sheet],
+        unaugmented=not config.augment.transforms,
+        n_epochs=N_EPOCHS,
+        sheet_px=SHEET_PX,
         max_listed=MAX_LISTED,
         thumbnail_px=THUMBNAIL_PX,
         made=_list_making(config, survey),
@@ -133,11 +145,25 @@ def _describe_sample(sample: Sample, survey: Survey) -> dict[str, Any]:
     }
 
 
-def _describe_example(row: int, sample: Sample, survey: Survey) -> dict[str, str]:
-    image = survey.rows.iloc[row]
+def _describe_augmented(augmented: AugmentedImage, survey: Survey) -> dict[str, Any]:
+    image = survey.rows.iloc[augmented.row]
+    return {
+        "image": str(image["image"]),
+        "findings": _list_findings(image, survey),
+        "original": base64.b64encode(augmented.original).decode(),
+        "epochs": [base64.b64encode(picture).decode() for picture in augmented.epochs],
+    }
+
+
+def _list_findings(image: pd.Series, survey: Survey) -> str:
     present = [label for label in survey.data.labels if image[label] == 1]
     unknown = sum(pd.isna(image[label]) for label in survey.data.labels)
     findings = ", ".join(present) or "none of these labels present"
+    return f"{findings} ({unknown} unknown)" if unknown else findings
+
+
+def _describe_example(row: int, sample: Sample, survey: Survey) -> dict[str, str]:
+    image = survey.rows.iloc[row]
     details = [f"view {image['view']}" if pd.notna(image["view"]) else f"view {UNKNOWN}"]
     if "split" in image:
         details.append(str(image["split"]))
@@ -146,7 +172,7 @@ def _describe_example(row: int, sample: Sample, survey: Survey) -> dict[str, str
         "image": str(image["image"]),
         "patient": str(image["patient"]),
         "details": ", ".join(details),
-        "findings": f"{findings} ({unknown} unknown)" if unknown else findings,
+        "findings": _list_findings(image, survey),
         "png": "" if thumbnail is None else base64.b64encode(thumbnail).decode(),
         "fault": sample.faults.get(row, ""),
     }
