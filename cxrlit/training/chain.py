@@ -118,7 +118,7 @@ def check_parts(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> No
     """Build and try what the config names, before any work.
 
     Raises:
-        ConfigError: Transform, loss, metric, optimizer, scheduler, callback or logger cannot be used as the config has it.
+        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
     """
     build_augment(config.augment, phase.config.img_size)
     settings, key = phase.config, f"phases.{phase.name}"
