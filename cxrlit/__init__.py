@@ -1,13 +1,17 @@
 """cxrlit: train, evaluate and hand over chest X-ray classifiers."""
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cxrlit.data.datamodule import CXRDataModule
     from cxrlit.handoff.predictor import Predictor
+    from cxrlit.model.module import CXRModule
+    from cxrlit.training.callbacks import FreezeBatchNorm, PhasedUnfreezing
 
 __version__ = "0.1.0"
-__all__ = ["Predictor"]
+__all__ = ["CXRDataModule", "CXRModule", "FreezeBatchNorm", "PhasedUnfreezing", "Predictor"]
 
 # Read by torch at its first allocation: large tensors lie in huge pages where Linux leaves that to the programs
 # (``madvise``). Training on a CPU is up to a third faster; not a bit of a result changes.
@@ -15,11 +19,17 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # Read by albumentations at its import: without it each import asks the network for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
+MODULES = {
+    "CXRDataModule": "cxrlit.data.datamodule",
+    "CXRModule": "cxrlit.model.module",
+    "FreezeBatchNorm": "cxrlit.training.callbacks",
+    "PhasedUnfreezing": "cxrlit.training.callbacks",
+    "Predictor": "cxrlit.handoff.predictor",
+}
+"""Where the names of the package are; each is imported when it is asked for, since a prediction needs no trainer."""
+
 
 def __getattr__(name: str) -> Any:
-    """``cxrlit.Predictor``, imported when it is asked for: most of the package does without it."""
-    if name == "Predictor":
-        from cxrlit.handoff.predictor import Predictor
-
-        return Predictor
+    if name in MODULES:
+        return getattr(importlib.import_module(MODULES[name]), name)
     raise AttributeError(f"module 'cxrlit' has no attribute {name!r}")

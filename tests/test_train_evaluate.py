@@ -73,7 +73,7 @@ def test_smoke_trains_a_chain_of_whole_folders(smoke: tuple[Path, Outcome]) -> N
         metrics = pd.read_csv(phase / "metrics.csv")
         assert metrics["epoch"].tolist() == [0]
         assert not [column for column in metrics if column.startswith("train_auroc")]
-        assert metrics["val_auroc_macro"][0] == facts["best_val_auroc_macro"]
+        assert metrics["val_auroc_macro"][0] == facts["best_score"]
         weight = pd.read_csv(phase / "pos_weight.csv")
         assert weight.columns.tolist() == ["label", "positives", "negatives", "weight"]
         assert weight["label"].tolist() == list(LABELS)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from cxrlit.commands.hydra_main import launch, run_task
 from cxrlit.config import EvaluateConfig, TrainConfig
 from cxrlit.core.labels import LABELS, NO_FINDING
-from cxrlit.data.datamodule import Batch
+from cxrlit.data.torch_datasets import Batch
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import quiet_lightning

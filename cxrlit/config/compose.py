@@ -56,11 +56,23 @@ def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[Non
         raise ConfigError(f"{' '.join(overrides)}: a place in a list is a number ({error})") from None
 
 
-def compose_defaults(config_name: str, schema: type[SectionT], settings: Mapping[str, Any]) -> SectionT:
-    """The config of another command as ``conf/`` has it, with settings in place; inside a command of Hydra, too."""
+def compose_defaults(
+    config_name: str, schema: type[SectionT], settings: Mapping[str, Any], choices: Sequence[str] = ()
+) -> SectionT:
+    """The config of another command as ``conf/`` has it, with settings in place; inside a command of Hydra, too.
+
+    Args:
+        config_name: A file of ``conf/``.
+        schema: What its config must be.
+        settings: Values by dotted key.
+        choices: Choices of groups, as on a command line.
+
+    Raises:
+        ConfigError: There is no such choice, or a value is not what the schema says.
+    """
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_conf():
-        composed = compose_config(config_name, [])
+        composed = compose_config(config_name, choices)
     for key, value in settings.items():
         OmegaConf.update(composed, key, value, merge=False)
     return read_config(composed, schema, typed=settings)

@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -12,16 +12,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cxrlit.config import SamplerConfig
+from cxrlit.config import AugmentConfig, DataConfig, PrepareConfig, SamplerConfig, TrainConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.core.errors import ConfigError, DataError
+from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import n_node_ranks, n_ranks, rank
 from cxrlit.core.signals import SIGNALS
-from cxrlit.data.augment import Augment, key_names, seed_of
-from cxrlit.data.dataset import SplitData, check_dropped
-from cxrlit.data.feature_dataset import Features, TrainFeatures, ValFeatures
+from cxrlit.data.augment import Augment, build_augment
+from cxrlit.data.dataset import SplitData, check_dropped, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.loaders import PREFETCH_FACTOR, AheadLoader, ProcessLoader, SharedSlots
@@ -29,58 +29,7 @@ from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
 from cxrlit.data.store.reader import Store
-
-
-class Batch(TypedDict):
-    """What a loader yields.
-
-    Attributes:
-        image: (B, 1, S, S) uint8. Not there where ``features`` are.
-        features: What the frozen part of the network made of the images (``CXRDataModule.features``).
-        target: (B, L) float32; 1 present, 0 absent, NaN unknown.
-        row: (B,) int64, rows of the part's table (``CXRDataModule.parts``).
-    """
-
-    image: NotRequired[Tensor]
-    features: NotRequired[Tensor]
-    target: Tensor
-    row: Tensor
-
-
-class TrainImages(Dataset[Batch]):
-    """Augmented training images, by draw."""
-
-    def __init__(
-        self, part: pd.DataFrame, labels: Sequence[str], store: Store, augment: Augment | None, seed: int
-    ) -> None:
-        self.store, self.augment, self.seed = store, augment, seed
-        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
-        self.keys = torch.tensor(key_names(part["image"]))
-        self.targets = torch.tensor(read_targets(part, labels))
-
-    def __getitems__(self, draws: list[Draw]) -> Batch:
-        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)  # none, in a share that is empty
-        images = self.store.take(self.rows[rows].numpy())
-        if self.augment is not None:
-            for number, (draw, key) in enumerate(zip(draws, self.keys[rows].tolist(), strict=True)):
-                images[number] = self.augment(images[number], seed_of(self.seed, draw.epoch, key, draw.copy))
-        return _make_batch(images, self.targets, rows)
-
-
-class PlainImages(Dataset[Batch]):
-    """Validation or test images as they are in the store, by row."""
-
-    def __init__(self, part: pd.DataFrame, labels: Sequence[str], store: Store) -> None:
-        self.store = store
-        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
-        self.targets = torch.tensor(read_targets(part, labels))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, rows: list[int]) -> Batch:
-        wanted = torch.tensor(rows)
-        return _make_batch(self.store.take(self.rows[wanted].numpy()), self.targets, wanted)
+from cxrlit.data.torch_datasets import Batch, Features, PlainImages, TrainFeatures, TrainImages, ValFeatures
 
 
 class CXRDataModule(LightningDataModule):
@@ -101,6 +50,13 @@ class CXRDataModule(LightningDataModule):
 
     Raises:
         ConfigError: ``augment`` is for images of another size.
+
+    >>> datamodule = CXRDataModule.from_synthetic({"n_patients": 20}, img_size=32, cache_dir=getfixture("tmp_path"))
+    Drawing ...
+    >>> datamodule.setup("fit")
+    Preparing ...
+    >>> next(iter(datamodule.train_dataloader()))["image"].shape
+    torch.Size([32, 1, 32, 32])
 
     Attributes:
         store: The images at ``img_size``, from ``setup`` on.
@@ -142,6 +98,81 @@ class CXRDataModule(LightningDataModule):
         self.features: Features | None = None
         self.num_workers = choose_num_workers() if num_workers is None else num_workers
 
+    @classmethod
+    def from_config(
+        cls,
+        config: DataConfig,
+        *,
+        labels: Sequence[str] = LABELS,
+        img_size: int = 224,
+        batch_size: int = 32,
+        augment: str | AugmentConfig = "default",
+        cache_dir: str | Path = "cache",
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> Self:
+        """Read and split the data of a config.
+
+        Args:
+            config: Section ``data`` of a config.
+            labels: The findings, in order.
+            img_size: Side of the images, pixels.
+            batch_size: Images of a batch.
+            augment: A choice of ``conf/augment/``, or transforms.
+            cache_dir: Folder of the decoded images and of the synthetic data.
+            seed: Seed of order and augmentation.
+            num_workers: As for the class.
+
+        Raises:
+            ConfigError: A transform cannot be used.
+            DataError: The data cannot be read.
+        """
+        if isinstance(augment, str):
+            augment = compose_defaults("train", TrainConfig, {}, [f"augment={augment}"]).augment
+        folder = Path(cache_dir).expanduser().absolute()
+        return cls(
+            load_data(config, list(labels), folder),
+            img_size=img_size,
+            batch_size=batch_size,
+            resize=config.resize,
+            cache_dir=folder,
+            augment=build_augment(augment, img_size),
+            seed=seed,
+            num_workers=num_workers,
+        )
+
+    @classmethod
+    def from_synthetic(cls, settings: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """The drawn data set: ``CXRDataModule.from_synthetic(img_size=64, batch_size=32)``.
+
+        Args:
+            settings: Keys of ``conf/data/synthetic.yaml``, such as ``{"n_patients": 200}``.
+            options: As for ``from_config``.
+        """
+        return cls.from_config(_read_data("synthetic", settings), **options)
+
+    @classmethod
+    def from_nih(cls, root: str | Path, settings: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """NIH ChestX-ray14: ``CXRDataModule.from_nih("/data/nih")``.
+
+        Args:
+            root: Folder of the label table and the images.
+            settings: Keys of ``conf/data/nih.yaml``, such as ``{"split": "grouped"}``.
+            options: As for ``from_config``.
+        """
+        return cls.from_config(_read_data("nih", {"root": str(root), **(settings or {})}), **options)
+
+    @classmethod
+    def from_table(cls, table: str | Path, settings: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """Any table with a row an image: ``CXRDataModule.from_table("t.csv", {"columns.patient": "patient"})``.
+
+        Args:
+            table: The CSV or Parquet file.
+            settings: Keys of ``conf/data/table.yaml``; those of ``columns`` are dotted.
+            options: As for ``from_config``.
+        """
+        return cls.from_config(_read_data("table", {"table": str(table), **(settings or {})}), **options)
+
     def prepare_data(self) -> None:
         """Prepare the images on the disk where they are not, and open them. It is done once.
 
@@ -157,10 +188,16 @@ class CXRDataModule(LightningDataModule):
         """Divide the images that could be decoded into the parts of the split. It is done once, for all stages.
 
         Raises:
+            ConfigError: A Trainer of one's own has several devices.
             DataError: Too many images could not be decoded, or none of a part.
         """
         if hasattr(self, "parts"):
             return
+        if self.trainer is not None and self.trainer.world_size != n_ranks():
+            raise ConfigError(
+                f"this Trainer has {self.trainer.world_size} devices, and each would see all images: take one, or "
+                "python train.py trainer=ddp trainer.devices=..."
+            )
         self.prepare_data()
         data = self.data
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
@@ -268,13 +305,14 @@ class CXRDataModule(LightningDataModule):
         )
 
 
+def _read_data(choice: str, settings: Mapping[str, Any] | None) -> DataConfig:
+    named = {f"data.{key}": value for key, value in (settings or {}).items()}
+    return compose_defaults("prepare", PrepareConfig, named, [f"data={choice}"]).data
+
+
 def choose_num_workers() -> int:
     """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside each GPU."""
     return min(8, max((os.cpu_count() or 1) // n_node_ranks() - 1, 0)) if torch.cuda.is_available() else 0
-
-
-def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Batch:
-    return {"image": torch.from_numpy(images).unsqueeze(1), "target": targets[rows], "row": rows}
 
 
 def _start_worker(_: int) -> None:

@@ -71,12 +71,13 @@ class EpochMetrics:
         if probs.isnan().any():
             raise ValueError("a probability is NaN")
         known = targets.nan_to_num(UNKNOWN).to(torch.int64)
-        undefined = ~((known == 1).any(dim=0) & (known == 0).any(dim=0)).numpy()
+        undefined = ~((known == 1).any(dim=0) & (known == 0).any(dim=0))
+        filled = torch.where(undefined, torch.arange(len(known))[:, None] % 2, known)  # some metrics fail without both
         values: dict[str, float] = {}
         for name, has_labels in self.has_labels.items():
             metric = self.collection[name]
             metric.reset()
-            metric.update(probs, known)
+            metric.update(probs, filled if has_labels else known)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of labels without positives: they are undefined here
                 result = np.asarray(metric.compute(), dtype=np.float64)
@@ -84,7 +85,7 @@ class EpochMetrics:
             if not has_labels:
                 values[name] = float(result)
                 continue
-            result = np.where(undefined, np.nan, np.atleast_1d(result))
+            result = np.where(undefined.numpy(), np.nan, np.atleast_1d(result))
             values[f"{name}_macro"] = macro(result).value
             values |= {f"{name}_{label}": float(value) for label, value in zip(self.labels, result, strict=True)}
         return values

@@ -15,7 +15,8 @@ from cxrlit.core.distributed import sum_over_ranks
 from cxrlit.core.errors import ConfigError, DivergenceError
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import rank
-from cxrlit.data.datamodule import Batch, CXRDataModule
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.torch_datasets import Batch
 from cxrlit.metrics.auroc import LabelAUROC
 from cxrlit.metrics.epoch_metrics import EpochMetrics
 from cxrlit.model.checkpoint import read_checkpoint

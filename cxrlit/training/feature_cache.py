@@ -29,8 +29,8 @@ from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged
 from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.feature_dataset import Features, pack
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
+from cxrlit.data.torch_datasets import Features, pack
 from cxrlit.model.densenet import CXRNet
 from cxrlit.training.hardware import choose_device
 from cxrlit.training.phase_folder import read_versions

@@ -21,10 +21,11 @@ from cxrlit.config import AugmentConfig
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.labels import LABELS
 from cxrlit.data.augment import build_augment
-from cxrlit.data.datamodule import Batch, CXRDataModule
+from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.index import read_targets
 from cxrlit.data.sampler import BatchShares, EpochSampler
+from cxrlit.data.torch_datasets import Batch
 
 SIZE = 48  # that of the tree's images: a batch holds the pixels of the files
 PARTS = ("train", "val", "test")

@@ -30,7 +30,7 @@ def read_validation(folder: Path) -> pd.Series:
 
 def read_measured(folder: Path) -> float:
     """The validation macro AUROC of a phase's best epoch."""
-    return float(json.loads((folder / "phase.json").read_text())["best_val_auroc_macro"])
+    return float(json.loads((folder / "phase.json").read_text())["best_score"])
 
 
 def test_auto_trains_in_bf16_and_the_evaluation_is_in_fp32(frozen_in_bf16: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from lab import Lab, read_times
 
 from cxrlit.config import PhaseConfig
 from cxrlit.core.errors import ConfigError
-from cxrlit.data.feature_dataset import Features, pack, restore
 from cxrlit.data.sampler import Draw
+from cxrlit.data.torch_datasets import Features, pack, restore
 from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.model.densenet import build_network, count_frozen_units, unfreeze_last
 from cxrlit.training.callbacks import FreezeBatchNorm

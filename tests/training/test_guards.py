@@ -81,7 +81,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, wei
     folder = Lab(tmp_path_factory.mktemp("start"), cache, tree, weights).train_well(
         "max_epochs=4", "lr=1e-2", "callbacks.early_stopping=null"
     )
-    assert json.loads((folder / "phase.json").read_text())["best_val_auroc_macro"] > 0.52
+    assert json.loads((folder / "phase.json").read_text())["best_score"] > 0.52
     return folder
 
 
@@ -104,8 +104,8 @@ def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: P
     assert "resume at epoch 2" in outcome.out
     [folder] = lab.runs.glob("*/highres-*/")
     facts = json.loads((folder / "phase.json").read_text())
-    begun = json.loads((start / "phase.json").read_text())["best_val_auroc_macro"]
-    assert facts["start_val_auroc_macro"] == facts["best_val_auroc_macro"] == begun  # the same size of images
+    begun = json.loads((start / "phase.json").read_text())["best_score"]
+    assert facts["start_scores"]["auroc_macro"] == facts["best_score"] == begun  # the same size of images
     assert (facts["improved"], facts["best_epoch"]) == (False, -1)
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1]
@@ -131,13 +131,13 @@ def test_a_phase_that_ends_no_lower_hands_on_what_it_trained(lab: Lab, start: Pa
     with pytest.raises(Cut), before_call(CXRModule, "training_step", 2, cut):
         lab.train(*arguments, "trainer.checkpoint_every_n_steps=1")
     [folder] = lab.runs.glob("*/highres-*/")
-    begun = json.loads((folder / "phase.json").read_text())["start_val_auroc_macro"]
+    begun = json.loads((folder / "phase.json").read_text())["start_scores"]["auroc_macro"]
     outcome = lab.train(*arguments)
     assert outcome.code == 0, outcome.err
     facts = json.loads((folder / "phase.json").read_text())
     assert begun < 0.48
-    assert facts["start_val_auroc_macro"] == begun
-    assert facts["best_val_auroc_macro"] == begun  # so small a step puts no two images in another order
+    assert facts["start_scores"]["auroc_macro"] == begun
+    assert facts["best_score"] == begun  # so small a step puts no two images in another order
     assert (facts["improved"], facts["best_epoch"]) == (True, 0)
     assert "it hands on" not in outcome.out
     assert not same_weights(read_checkpoint(turned).weights, read_checkpoint(folder).weights)

@@ -20,7 +20,7 @@ from PIL import Image
 from test_files import limit_file_size
 from tiny import Outcome
 
-from cxrlit.data.datamodule import TrainImages
+from cxrlit.data.torch_datasets import TrainImages
 from cxrlit.model.archive import read_archive
 from cxrlit.model.module import CXRModule
 from cxrlit.training import phase as phase_module

@@ -1,8 +1,8 @@
-"""What the frozen part of a network made of the images, kept on disk, and the data sets that read it."""
+"""The data sets that loaders read whole batches from: images, or features that the frozen part of a network made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,62 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cxrlit.data.augment import Augment, key_names, seed_of
 from cxrlit.data.index import read_targets
 from cxrlit.data.sampler import Draw
+from cxrlit.data.store.reader import Store
+
+
+class Batch(TypedDict):
+    """What a loader yields.
+
+    Attributes:
+        image: (B, 1, S, S) uint8. Not there where ``features`` are.
+        features: What the frozen part of the network made of the images (``CXRDataModule.features``).
+        target: (B, L) float32; 1 present, 0 absent, NaN unknown.
+        row: (B,) int64, rows of the part's table (``CXRDataModule.parts``).
+    """
+
+    image: NotRequired[Tensor]
+    features: NotRequired[Tensor]
+    target: Tensor
+    row: Tensor
+
+
+class TrainImages(Dataset[Batch]):
+    """Augmented training images, by draw."""
+
+    def __init__(
+        self, part: pd.DataFrame, labels: Sequence[str], store: Store, augment: Augment | None, seed: int
+    ) -> None:
+        self.store, self.augment, self.seed = store, augment, seed
+        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
+        self.keys = torch.tensor(key_names(part["image"]))
+        self.targets = torch.tensor(read_targets(part, labels))
+
+    def __getitems__(self, draws: list[Draw]) -> Batch:
+        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)  # none, in a share that is empty
+        images = self.store.take(self.rows[rows].numpy())
+        if self.augment is not None:
+            for number, (draw, key) in enumerate(zip(draws, self.keys[rows].tolist(), strict=True)):
+                images[number] = self.augment(images[number], seed_of(self.seed, draw.epoch, key, draw.copy))
+        return _make_batch(images, self.targets, rows)
+
+
+class PlainImages(Dataset[Batch]):
+    """Validation or test images as they are in the store, by row."""
+
+    def __init__(self, part: pd.DataFrame, labels: Sequence[str], store: Store) -> None:
+        self.store = store
+        self.rows = torch.tensor(part["row"].to_numpy(np.int64))
+        self.targets = torch.tensor(read_targets(part, labels))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        wanted = torch.tensor(rows)
+        return _make_batch(self.store.take(self.rows[wanted].numpy()), self.targets, wanted)
 
 
 @dataclass(frozen=True)
@@ -82,3 +136,7 @@ class ValFeatures(Dataset[Any]):
     def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
         wanted = torch.tensor(rows)
         return {"features": self.features.take_val(rows), "target": self.targets[wanted], "row": wanted}
+
+
+def _make_batch(images: NDArray[np.uint8], targets: Tensor, rows: Tensor) -> Batch:
+    return {"image": torch.from_numpy(images).unsqueeze(1), "target": targets[rows], "row": rows}
