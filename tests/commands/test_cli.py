@@ -35,13 +35,11 @@ def test_help_lists_every_command() -> None:
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_a_command_calls_itself_as_it_was_called(name: str) -> None:
-    script, command = run_command(f"{name}.py", "--help"), run_cxrlit(name, "--help")
+    script, command = run_command(f"{name}.py", "--help"), run_cxrlit(name, "--help", "seed=1")
     assert (command.code, command.err) == (0, "")
     assert f"python {name}.py" in script.out
     assert "python" not in command.out
     assert command.out == script.out.replace(f"python {name}.py", f"cxrlit {name}")
-    for line in ("seed=1 --help", "--help seed=1", "-h"):
-        assert f"\ncxrlit {name} " in run_cxrlit(name, *line.split()).out
     assert_one_line(run_cxrlit(name, "a.b=1"), f"a.b: there is no such key; the keys are: cxrlit {name} --cfg job")
     assert_one_line(run_command(f"{name}.py", "a.b=1"), f"the keys are: python {name}.py --cfg job")
 
@@ -56,7 +54,7 @@ def test_a_command_is_the_script(arguments: list[str]) -> None:
 
 
 def test_a_fault_is_the_same_line() -> None:
-    for name, line in (("train", "imgsize=3"), ("train", "--foo"), ("evaluate", ""), ("evaluate", "-m ckpt=a,b")):
+    for name, line in (("train", "imgsize=3"), ("evaluate", "-m ckpt=a,b")):
         outcome = run_cxrlit(name, *line.split())
         assert_one_line(outcome)
         assert outcome == run_command(f"{name}.py", *line.split())
@@ -81,8 +79,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in {
         "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /optimizer: mine\nseed: 77\n",
         "optimizer/mine.yaml": "_target_: torch.optim.SGD\nmomentum: 0.5\n",
-        "phases/frozen.yaml": "defaults:\n  - /scheduler@scheduler: constant\nimg_size: 96\nbatch_size: 8\n"
-        "n_unfreeze: 0\nn_unfreeze_schedule: null\nfreeze_bn: true\nlr: 1.0e-3\nmax_epochs: 2\n"
+        "phases/frozen.yaml": "defaults:\n  - /scheduler@scheduler: constant\nimg_size: 64\nbatch_size: 8\n"
+        "n_unfreeze: 0\nn_unfreeze_schedule: null\nfreeze_bn: true\nlr: 5.0e-3\nmax_epochs: 2\n"
         "require_improvement: false\ncallbacks: {}\n",
     }.items():
         path = tmp_path / "own" / name
@@ -96,9 +94,9 @@ def test_own_configs_are_found_and_come_first(own: Path) -> None:
         [config], outcome = launch_line(["--config-dir", place, "experiment=mine", "phase=frozen"])
         assert outcome == Outcome(0, "", "")
         assert (config.seed, config.optimizer["momentum"]) == (77, 0.5)
-        assert (config.phases.frozen.img_size, config.phases.finetune.img_size) == (96, 224)
+        assert (config.phases.frozen.lr, config.phases.finetune.lr) == (5e-3, 1e-4)
     [config], _ = launch_line(["phase=frozen"])
-    assert config.phases.frozen.img_size == 224
+    assert config.phases.frozen.lr == 1e-3
 
 
 def test_own_configs_are_shown(own: Path) -> None:
@@ -108,7 +106,7 @@ def test_own_configs_are_shown(own: Path) -> None:
     shown = run_cxrlit("train", "--cfg", "job", "--config-dir=own", "experiment=mine").out
     assert "seed: 77\n" in shown
     assert "momentum: 0.5\n" in shown
-    assert "img_size: 96\n" in shown
+    assert "lr: 0.005\n" in shown
     shown = run_command("train.py", "--info", "searchpath", "-cd", "own").out
     assert shown.index(f"file://{own / 'own'}") < shown.index("| main")
     assert "experiment: smoke\n" in run_command("train.py", "--help").out
@@ -145,11 +143,12 @@ def test_own_configs_of_every_command(own: Path, line: str) -> None:
         ("\xff", "a config file is not text in UTF-8"),
     ],
 )
-@pytest.mark.parametrize("option", ["", "-m", "--help", "--cfg job"])
+@pytest.mark.parametrize("option", ["", "--help"])
 def test_a_fault_of_an_own_config_is_one_line(own: Path, text: str, part: str, option: str) -> None:
     (own / "own" / "experiment" / "mine.yaml").write_text(text, encoding="latin-1")
-    outcome = run_command("train.py", *option.split(), "--config-dir", "own", "experiment=mine")
-    if option in ("", "-m") or not ("imgsize" in text or "lr" in text):
+    checked, outcome = launch_line([*option.split(), "--config-dir", "own", "experiment=mine"])
+    assert not checked
+    if not option or not ("imgsize" in text or "lr" in text):
         assert_one_line(outcome, part)
     else:  # it is shown as it stands
         assert outcome.code == 0
