@@ -21,6 +21,9 @@ from cxrlit.config.read_config import SectionT, list_keys, read_config, suggest_
 from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError, first_line
 
+SEVERAL = ("logger", "callbacks")
+"""Groups whose choices hold named entries, of which several choices can be taken at once."""
+
 
 def compose_config(config_name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """Compose a config inside ``initialize_conf``; what its ``_target_``s name in the current folder can be imported.
@@ -130,10 +133,27 @@ def _parse(text: str, parser: OverridesParser) -> Override:
     if not override.key_or_group or (choices and override.value() is None and not override.is_delete()):
         what = f"it may be {', '.join(choices)}" if choices else "settings are given as KEY=VALUE"
         raise ConfigError(f"{text}: {what}")
-    if choices and isinstance(override.value(), list):  # Hydra would lay one over the other
-        remedy = f": data=several data.sources={text.partition('=')[2]}" if override.key_or_group == "data" else ""
-        raise ConfigError(f"{text}: this group takes one choice{remedy}")
+    if choices and isinstance(override.value(), list):
+        _check_choices(text, override, choices)
     return override
+
+
+def _check_choices(text: str, override: Override, choices: Sequence[str]) -> None:
+    """Several choices of one group, which Hydra lays over each other: those of named entries become one dict.
+
+    Raises:
+        ConfigError: The group takes one, or there is no such choice.
+    """
+    group, chosen = override.key_or_group, list(map(str, override.value()))  # type: ignore[arg-type]
+    if group not in SEVERAL:
+        remedy = f": data=several data.sources={text.partition('=')[2]}" if group == "data" else ""
+        raise ConfigError(f"{text}: this group takes one choice{remedy}")
+    for name in chosen:
+        if name not in choices:
+            raise ConfigError(f"{group}={name}: there is no such choice; it may be {', '.join(choices)}")
+    if not chosen or len(set(chosen)) < len(chosen) or ("none" in chosen and len(chosen) > 1):
+        none = f", or {group}=none" if "none" in choices else ""
+        raise ConfigError(f"{text}: name each choice once: {group}=[{', '.join(choices[:2])}]{none}")
 
 
 def _values(override: Override) -> list[str]:

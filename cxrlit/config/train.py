@@ -19,6 +19,7 @@ from cxrlit.config.types import (
     Labels,
     LayerCount,
     LearningRate,
+    Loggers,
     PhaseName,
     PrecisionChoice,
     Seed,
@@ -198,7 +199,7 @@ class TrainConfig(ConfigSection):
     phases: Annotated[dict[PhaseName, PhaseConfig], AfterValidator(_check_meaning)]
     callbacks: dict[str, Instantiable] = Field(description="callbacks of all phases; settled, each phase has its own")
     trainer: TrainerConfig
-    logger: Instantiable | None
+    logger: Loggers
     metrics: MetricsConfig
     monitor: str = Field(pattern=r"^val/", description="metric by which the best epoch is chosen, such as val/loss")
 

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cxrlit.core.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
 
@@ -24,8 +24,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
 """Becomes absolute."""
+
+
+def _drop_nulls(entries: Any) -> Any:
+    return {name: spec for name, spec in entries.items() if spec is not None} if isinstance(entries, dict) else entries
+
+
 Instantiable = dict[str, Any]
 """What Hydra instantiates: a dict with ``_target_``, the dotted name of a class, and its arguments."""
+Loggers = Annotated[
+    dict[str, Instantiable],
+    BeforeValidator(_drop_nulls),
+    Field(exclude=True, default_factory=dict),
+]
+"""Loggers by name; null drops one. No dump of a config has them: secrets may be among their settings."""
 
 
 def _check_labels(labels: list[str]) -> list[str]:

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.config.build import build_target
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
@@ -24,6 +22,7 @@ from cxrlit.model.optimizer import build_optimizer, build_schedulers
 from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
 from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.hardware import check_accelerator
+from cxrlit.training.loggers import build_logger
 from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
@@ -138,8 +137,6 @@ def check_parts(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> No
         mode=mode,
         key=f"{key}.scheduler",
     )
-    callbacks = build_composed_callbacks(phase.name, settings.callbacks, metrics, phase.freezing)
-    if config.logger is not None:
-        build_target("logger", config.logger, save_dir=str(phase.folder))
-    elif any(isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) for callback in callbacks):
-        raise ConfigError("logger=null: callbacks.lr_monitor has nothing to write to; add callbacks.lr_monitor=null")
+    build_composed_callbacks(phase.name, settings.callbacks, metrics, phase.freezing, has_logger=bool(config.logger))
+    for name, spec in config.logger.items():
+        build_logger(name, spec, phase.folder)

@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ProgressBar, StochasticWeightAveraging
+from pytorch_lightning.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ProgressBar,
+    StochasticWeightAveraging,
+)
 from rich import get_console
 
 from cxrlit.config import Instantiable
@@ -15,7 +20,7 @@ from cxrlit.training.freezing import Freezing
 
 
 def build_composed_callbacks(
-    name: str, specs: Mapping[str, Instantiable], metrics: EpochMetrics, freezing: Freezing
+    name: str, specs: Mapping[str, Instantiable], metrics: EpochMetrics, freezing: Freezing, has_logger: bool
 ) -> list[Callback]:
     """Build the callbacks of a phase; one that takes a ``mode`` gets that of the metric it monitors.
 
@@ -24,6 +29,7 @@ def build_composed_callbacks(
         specs: Its callbacks, by name.
         metrics: What is measured after each epoch.
         freezing: What the phase freezes.
+        has_logger: Without one, callbacks that only write to loggers are not built.
 
     Raises:
         ConfigError: One cannot be built, is no callback, watches what is not measured, or resets what is frozen.
@@ -34,6 +40,8 @@ def build_composed_callbacks(
         callback = build_target(full_key, spec, **_choose_mode(full_key, spec, metrics))
         if not isinstance(callback, Callback):
             raise ConfigError(f"{full_key}: {spec['_target_']} is no callback of Lightning")
+        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not has_logger:
+            continue  # Lightning would refuse it
         if isinstance(callback, StochasticWeightAveraging) and freezing.batch_norm_frozen:
             raise ConfigError(
                 f"{full_key}: StochasticWeightAveraging resets every BatchNorm, and the phase freezes some: "

@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.config.build import build_target
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import device_options
 from cxrlit.core.errors import CheckpointError
@@ -49,6 +48,7 @@ from cxrlit.training.checks import check_trainable
 from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.feature_cache import open_features
 from cxrlit.training.hardware import check_compiler, compare_versions, use_threads
+from cxrlit.training.logger_runs import finishing_runs, log_result, open_loggers
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
 from cxrlit.training.plan import PlannedPhase, describe_layers
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed_all
@@ -125,9 +125,10 @@ class PhaseRun:
             self.validate_start()
             module = self.build_module(pos_weight)
             trainer = self.build_trainer([*self.build_callbacks(module), *self.watching])
-            with hold_signals():
-                trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
-        best = self.finish(trainer)
+            with finishing_runs(trainer.loggers):
+                with hold_signals():
+                    trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
+                best = self.finish(trainer)
         say(f"{plan.name}: {best.describe()}, {self.data.describe_split()}")
 
     @rank_0_first
@@ -151,19 +152,18 @@ class PhaseRun:
 
     def describe(self, trained_before: set[str], history: list[str]) -> dict[str, Any]:
         """What the checkpoints of the phase say of their origin (``Facts``)."""
-        data = self.data
         return {
             "format": CHECKPOINT_FORMAT,
             "phase": self.plan.name,
             "phase_id": self.plan.id,
             "config": self.config.model_dump(),
-            "labels": list(data.labels),
+            "labels": list(self.data.labels),
             "precision": self.precision,
             "monitor": self.config.monitor,
-            "split": data.name_rows(data.split).to_csv(index=False, lineterminator="\n"),
-            "rows": hash_rows(data.name_rows(data.index), data.labels),
-            "split_name": data.split_name,
-            "trained_patients": sorted(trained_before | name_patients(data.split, "train")),
+            "split": self.data.name_rows(self.data.split).to_csv(index=False, lineterminator="\n"),
+            "rows": hash_rows(self.data.name_rows(self.data.index), self.data.labels),
+            "split_name": self.data.split_name,
+            "trained_patients": sorted(trained_before | name_patients(self.data.split, "train")),
             "history": history,
         }
 
@@ -231,7 +231,7 @@ class PhaseRun:
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable),
-            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing),
+            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing, bool(self.config.logger)),
             FiniteLoss(),
             EpochReport(folder),
             BestCheckpoint(folder, self.metadata),
@@ -247,7 +247,8 @@ class PhaseRun:
             accumulate_grad_batches=options.accumulate_grad_batches,
             gradient_clip_val=options.gradient_clip_norm,
             callbacks=callbacks,
-            logger=False if self.config.logger is None else build_target("logger", self.config.logger, save_dir=folder),
+            logger=open_loggers(self.config.logger, self.plan.folder, self.config.model_dump(mode="json")),
+            enable_autolog_hparams=False,  # the whole config is logged, once
             plugins=[DurableCheckpointIO()],
             deterministic=True,
             num_sanity_val_steps=0,
@@ -263,6 +264,7 @@ class PhaseRun:
         module, folder = trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
         best = self.keep_best(trainer, module)
+        log_result(trainer.loggers, best, trainer.global_step)
         last_epoch = trainer.current_epoch - 1
         write_checkpoint(folder / "last.ckpt", self.metadata, last_epoch, module.scores["val"], module.copy_weights())
         if self.plan.config.require_improvement:

@@ -33,6 +33,7 @@ COMPUTING = ("torch", "torchvision")
 
 DISPLAY_TARGETS = frozenset(
     {
+        "pytorch_lightning.callbacks.DeviceStatsMonitor",
         "pytorch_lightning.callbacks.LearningRateMonitor",
         "pytorch_lightning.callbacks.RichProgressBar",
         "pytorch_lightning.callbacks.TQDMProgressBar",

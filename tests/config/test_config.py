@@ -84,7 +84,7 @@ def test_a_saved_config_reads_back_the_same(compose: Composer) -> None:
     schedule = "phases.finetune.n_unfreeze_schedule={0:10,1:100}"
     for overrides in (["phase=highres", "lr=1e-6"], [schedule], ["data=nih", "init_from=a.ckpt"], ["logger=none"]):
         config = compose(*overrides)
-        assert read_config(config.model_dump(), TrainConfig) == config
+        assert read_config(config.model_dump(), TrainConfig) == config.model_copy(update={"logger": {}})
 
 
 def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,8 @@ def test_every_key_of_conf_is_in_the_schema_and_the_other_way_round(compose: Com
         ["logger=none"],
     ):
         composed = compose_config("train", overrides)
-        dumped = read_config(composed, TrainConfig).model_dump()
+        config = read_config(composed, TrainConfig)
+        dumped = {**config.model_dump(), "logger": config.logger}  # loggers are not dumped
         plain: Any = OmegaConf.to_container(composed)
         for values in (plain, dumped, *plain["phases"].values(), *dumped["phases"].values()):
             del values["callbacks"]  # settled, they stand with their phases

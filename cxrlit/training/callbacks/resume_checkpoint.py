@@ -12,8 +12,8 @@ from cxrlit.core.signals import Interrupted, asked_to_stop, set_handlers
 from cxrlit.model.archive import check_plain
 from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
+from cxrlit.training.logger_runs import resume_logs, save_logs
 from cxrlit.training.resume import KEPT, drop_states, read_rng, restore_rng, state_path
-from cxrlit.training.step_log import StepLog
 
 
 class ResumeCheckpoint(Callback):
@@ -84,14 +84,12 @@ class ResumeCheckpoint(Callback):
             "best_epoch": best.epoch,
         }
         checkpoint["rng"] = read_rng()
-        checkpoint["logs"] = [log.state_dict() for log in trainer.loggers if isinstance(log, StepLog)]
+        checkpoint["logs"] = save_logs(trainer.loggers)
         _settle(checkpoint["loops"]["fit_loop"], in_validation=trainer.validating)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._rng, self._saved_step = checkpoint["rng"], checkpoint[RESUME_STATE]["step"]
-        logs = [log for log in trainer.loggers if isinstance(log, StepLog)]
-        for log, state in zip(logs, checkpoint["logs"], strict=False):  # the logger may be another one now
-            log.load_state_dict(state)
+        resume_logs(trainer.loggers, checkpoint["logs"])
 
     def _try_saving(self, trainer: Trainer) -> None:
         """Refuse a callback whose state cannot be saved, before the training begins."""

@@ -1,0 +1,234 @@
+"""The runs of a phase's loggers: a resumed phase goes on with its own, and each gets each row of numbers once.
+
+``loggers/`` of the phase folder holds for each logger ``NAME.json``, which run it is, and ``NAME.steps``, a line for
+each row that was sent. Training is exact, so a phase that resumes makes the rows after its state again, in the same
+order: those that were sent before the kill are not sent again. The step log (``StepLog``) has its rows in the state.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from cxrlit.config import Instantiable
+from cxrlit.core.errors import CheckpointError, ConfigError, CXRLitError, first_line
+from cxrlit.core.files import write_json, write_text
+from cxrlit.core.ranks import rank
+from cxrlit.training.loggers import build_logger
+from cxrlit.training.phase_folder import Result
+from cxrlit.training.step_log import StepLog
+
+FOLDER = "loggers"
+"""Folder of a phase folder that says which runs its loggers have."""
+
+GO_ON = "what was saved before is kept, and the same command goes on: with this logger, or with others"
+
+
+@contextmanager
+def say_failures(name: str, remedy: str = GO_ON) -> Iterator[None]:
+    """Turn what a logger raises inside the block into one line that names it.
+
+    Args:
+        name: Name of the logger.
+        remedy: What the line says at its end.
+
+    Raises:
+        CXRLitError: It raised something, as where its service cannot be reached.
+    """
+    try:
+        yield
+    except CXRLitError:
+        raise
+    except Exception as error:  # a service, or a class of the user's, may raise anything
+        raise CXRLitError(f"logger.{name}: {first_line(error)[:300]}; {remedy}") from None
+
+
+def read_run(folder: Path, name: str) -> dict[str, Any] | None:
+    """``name`` and ``version`` that a logger of a phase gave its run; None where it has none.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    path = folder / FOLDER / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return {key: run[key] for key in ("name", "version")}
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: it is damaged: remove it, and logger.{name} begins a new run") from None
+
+
+def list_runs(folder: Path) -> list[str]:
+    """Names of the loggers that a phase has runs of."""
+    return sorted(path.stem for path in (folder / FOLDER).glob("*.json"))
+
+
+class SendOnce:
+    """Stands in for ``log_metrics`` of a logger, and sends each row once however often its phase resumes.
+
+    Args:
+        name: Name of the logger in the config.
+        logger: The logger.
+        path: File of the steps of the rows that were sent, a line each.
+
+    Attributes:
+        n_rows: Rows so far, sent in this process or before it.
+    """
+
+    def __init__(self, name: str, logger: Logger, path: Path) -> None:
+        self.name, self.path = name, path
+        self._log_metrics, self._save = logger.log_metrics, logger.save
+        self.n_rows = len(self._read())
+        self._sent_before: deque[str] = deque()
+
+    def __call__(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if rank() > 0:
+            return
+        if self._sent_before:
+            if self._sent_before.popleft() == str(step):
+                self.n_rows += 1
+                return
+            self._sent_before.clear()  # the rows are others now, as with another callback that logs
+            write_text(self.path, "".join(f"{line}\n" for line in self._read()[: self.n_rows]))
+        with say_failures(self.name):
+            self._log_metrics(dict(metrics), step)
+            self._save()  # or TensorBoard would keep it in memory
+        self.n_rows += 1
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{step}\n")
+
+    def resume(self, n_rows: int) -> None:
+        """Go on after ``n_rows`` rows: what was sent beyond them comes again."""
+        lines = self._read()
+        self.n_rows, self._sent_before = min(n_rows, len(lines)), deque(lines[n_rows:])
+
+    def _read(self) -> list[str]:
+        return self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+
+
+def open_loggers(loggers: Mapping[str, Instantiable], folder: Path, hyperparameters: Mapping[str, Any]) -> list[Logger]:
+    """The loggers of a phase, on rank 0 with their runs begun, or gone on with where the phase has them already.
+
+    Args:
+        loggers: By name, from the config.
+        folder: The phase folder; gets ``FOLDER``.
+        hyperparameters: Sent once, when a run begins.
+
+    Raises:
+        ConfigError: As for ``build_logger``; or the run is somewhere else.
+        CXRLitError: A service cannot be reached.
+    """
+    opened: list[Logger] = []
+    try:
+        for name, spec in loggers.items():
+            opened.append(_open_logger(name, spec, folder, hyperparameters))
+    except BaseException:
+        finish_runs(opened, exit_code=1)
+        raise
+    return opened
+
+
+def _open_logger(name: str, spec: Instantiable, folder: Path, hyperparameters: Mapping[str, Any]) -> Logger:
+    run = read_run(folder, name)
+    logger = build_logger(name, spec, folder, run and run["version"])
+    if rank() > 0:
+        return logger
+    if isinstance(logger, StepLog):
+        logger.log_hyperparams(dict(hyperparameters))
+        return logger
+    with say_failures(name):
+        if run is not None:
+            resume_run(name, logger, folder, run)
+            return logger
+        _ = getattr(logger, "experiment", None)  # begins the run
+        logger.log_hyperparams(dict(hyperparameters))  # type: ignore[call-arg]
+        write_json(folder / FOLDER / f"{name}.json", {"name": logger.name, "version": logger.version})
+        send_once(name, logger, folder)
+    return logger
+
+
+def resume_run(name: str, logger: Logger, folder: Path, run: Mapping[str, Any]) -> None:
+    """Go on with the run that a phase has of a logger.
+
+    Raises:
+        ConfigError: It is in another project or experiment than the logger.
+    """
+    if run["name"] != logger.name:
+        raise ConfigError(
+            f"logger.{name}: the run of this phase is in {run['name']!r}, not in {logger.name!r}: name the same"
+        )
+    _ = getattr(logger, "experiment", None)  # opens it
+    n_rows = send_once(name, logger, folder).n_rows
+    if isinstance(logger, MLFlowLogger):
+        logger.experiment.update_run(logger.run_id, status="RUNNING")
+    elif isinstance(logger, WandbLogger) and logger.experiment.offline:
+        logger.experiment.log({}, step=n_rows, commit=False)  # offline its own count would begin at 0 again
+
+
+def send_once(name: str, logger: Logger, folder: Path) -> SendOnce:
+    """Let ``log_metrics`` of a logger send each row once. The logger keeps its class: callbacks ask for it."""
+    once = SendOnce(name, logger, folder / FOLDER / f"{name}.steps")
+    logger.log_metrics = once  # type: ignore[method-assign]
+    return once
+
+
+def finish_runs(loggers: Sequence[Logger], exit_code: int = 0) -> None:
+    """End the run that would take in what this process logs next: W&B's."""
+    if rank() == 0 and any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish(exit_code=exit_code)
+
+
+@contextmanager
+def finishing_runs(loggers: Sequence[Logger]) -> Iterator[None]:
+    """End the runs with the block, however that ends."""
+    try:
+        yield
+    except BaseException:
+        finish_runs(loggers, exit_code=1)
+        raise
+    finish_runs(loggers)
+
+
+def log_result(loggers: Sequence[Logger], result: Result, step: int) -> None:
+    """Send what a phase ended with.
+
+    Args:
+        loggers: From ``open_loggers``.
+        result: The phase.
+        step: Steps of it.
+    """
+    for logger in loggers:
+        if isinstance(logger, StepLog):
+            continue
+        numbers = {"best/epoch": result.best_epoch, f"best/{result.monitor.replace('/', '_', 1)}": result.best_score}
+        if isinstance(logger, TensorBoardLogger):
+            numbers["hp_metric"] = result.best_score  # what its table of hyperparameters shows
+        logger.log_metrics(numbers, step)
+
+
+def save_logs(loggers: Sequence[Logger]) -> dict[str, Any]:
+    """What a state says of the logs, plain types: the rows of step logs, and how many rows the others have."""
+    return {
+        "rows": [logger.state_dict() for logger in loggers if isinstance(logger, StepLog)],
+        "n_rows": {once.name: once.n_rows for once in _list_once(loggers)},
+    }
+
+
+def resume_logs(loggers: Sequence[Logger], state: Mapping[str, Any]) -> None:
+    """Go on after a ``save_logs``; the loggers may be others now."""
+    logs = [logger for logger in loggers if isinstance(logger, StepLog)]
+    for log, rows in zip(logs, state["rows"], strict=False):
+        log.load_state_dict(rows)
+    for once in _list_once(loggers):
+        once.resume(state["n_rows"].get(once.name, once.n_rows))
+
+
+def _list_once(loggers: Sequence[Logger]) -> list[SendOnce]:
+    return [logger.log_metrics for logger in loggers if isinstance(logger.log_metrics, SendOnce)]

@@ -1,0 +1,104 @@
+"""From an entry of ``logger`` in the config to a logger of one phase, or to one line that says what it lacks."""
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from cxrlit.config import Instantiable
+from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+
+NEEDS = {
+    TensorBoardLogger: ("torch.utils.tensorboard", "tensorboard"),
+    WandbLogger: ("wandb", "wandb"),
+    MLFlowLogger: ("mlflow", "mlflow"),
+}
+"""What a logger of Lightning imports when it begins, and the package and extra that bring it."""
+
+
+def fill_places(value: Any, facts: Mapping[str, Any]) -> Any:
+    """Settings of a logger with the facts of a phase in the places of their names.
+
+    Args:
+        value: A dict, a list or a single value.
+        facts: What stands for ``{NAME}``. A text that is ``{NAME}`` alone becomes the fact itself.
+
+    >>> facts = {"phase": "frozen-1a2b3c4d", "run_id": None}
+    >>> fill_places({"name": "mine {phase} {other}", "id": "{run_id}"}, facts)
+    {'name': 'mine frozen-1a2b3c4d {other}', 'id': None}
+    """
+    if isinstance(value, Mapping):
+        return {key: fill_places(item, facts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [fill_places(item, facts) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value[1:-1] in facts and value == f"{{{value[1:-1]}}}":
+        return facts[value[1:-1]]
+    return re.sub(r"\{(\w+)\}", lambda place: str(facts.get(place[1], place[0])), value)
+
+
+def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int | None = None) -> Logger:
+    """Build a logger of a phase, after a check that its package is there; no run begins.
+
+    Args:
+        name: Its name in the config.
+        spec: Its ``_target_`` and arguments, with ``{folder}``, ``{phase}``, ``{run}``, ``{runs_dir}``, ``{run_id}``.
+        folder: The phase folder, ``<runs_dir>/<run>/<phase>-<id>``.
+        run_id: The run to go on with; None: a new one.
+
+    Raises:
+        ConfigError: Its package is missing or fails, it does not take its arguments, or it is no logger.
+    """
+    run_folder = folder.parent
+    facts = {"folder": str(folder), "phase": folder.name, "run": run_folder.name, "runs_dir": str(run_folder.parent)}
+    settings = fill_places(spec, {**facts, "run_id": run_id})
+    try:
+        target = get_class(settings["_target_"])
+        _import_package(name, target)
+        if issubclass(target, MLFlowLogger):
+            settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
+        logger = instantiate(settings, _convert_="all")
+    except CXRLitError:
+        raise
+    except Exception as error:  # any class may be named in the config, and raise anything
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        raise ConfigError(f"logger.{name}: {first_line(cause)}") from None
+    if not isinstance(logger, Logger):
+        raise ConfigError(f"logger.{name}: {type(logger).__name__} is not a logger of Lightning")
+    return logger
+
+
+def _import_package(name: str, target: type) -> None:
+    for kind, (module, package) in NEEDS.items():
+        if not issubclass(target, kind):
+            continue
+        if package == "mlflow":  # it would report on its own use
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == package:
+                raise ConfigError(f"logger.{name} needs {package}: pip install 'cxrlit[{package}]'") from None
+            raise ConfigError(f"logger.{name}: {package} cannot be imported: {first_line(error)}") from None
+        except Exception as error:  # a package that does not fit its dependencies may raise anything
+            raise ConfigError(f"logger.{name}: {package} cannot be imported: {first_line(error)}") from None
+
+
+def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist: bool) -> Instantiable:
+    """Without a server MLflow's runs go into a SQLite file, and their files beside it: it refuses plain folders."""
+    address = settings.get("tracking_uri") or f"sqlite:///{runs_dir / 'mlflow.db'}"
+    if not address.startswith("sqlite:///"):
+        return settings
+    database = Path(address.removeprefix("sqlite:///"))
+    if must_exist and not database.is_file():
+        raise ConfigError(f"logger.{name}: the run is not in {database}: name its server, logger.{name}.tracking_uri=")
+    database.parent.mkdir(parents=True, exist_ok=True)
+    files = (database.parent / "mlflow-artifacts").absolute().as_uri()
+    return {"artifact_location": files, **settings, "tracking_uri": address}
