@@ -23,7 +23,7 @@ def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()
     result = train(config, callbacks)
     if config.evaluate:
         machine = {f"trainer.{key}": getattr(config.trainer, key) for key in MachineConfig.model_fields}
-        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, **machine}
+        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "logger": config.logger, **machine}
         evaluate(compose_defaults("evaluate", EvaluateConfig, settings))
     return result
 

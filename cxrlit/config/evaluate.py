@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
-from cxrlit.config.types import ConfigSection, Folder, PrecisionChoice, Seed
+from cxrlit.config.types import ConfigSection, Folder, Loggers, PrecisionChoice, Seed
 
 
 def _list_one(value: Any) -> Any:
@@ -99,6 +99,8 @@ class EvaluateConfig(PredictionsConfig):
     n_replicates: int = Field(ge=100, le=100_000, description="resamples of the patient bootstrap")
     seed: Seed = Field(description="of the resamples, and of the share of recalibrate")
     report: bool = Field(description="write report.html and its pictures")
+    logger: Loggers
+    log_images: bool = Field(description="send loggers what shows patients, too: heatmaps, and the report with them")
 
     out: Folder | None = Field(description="folder of the results; null: eval/ beside the checkpoint")
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")

@@ -19,6 +19,7 @@ from cxrlit.evaluation.compare.command import compare_with_baseline
 from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
 from cxrlit.evaluation.localisation.heatmaps import Method
 from cxrlit.evaluation.localisation.localise import localise, print_localisation
+from cxrlit.evaluation.log_evaluation import logged_evaluation
 from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
@@ -195,8 +196,9 @@ def finish(
         else:
             what = "these predictions are a table" if not checkpoints else f"these are {len(checkpoints)}"
             further.sections.append(Section("Heatmaps", "heatmaps", [f"None: they are of one checkpoint, and {what}."]))
-    if config.report:
-        write_report(assessment, out, further.sections, config.seed, further.headline)
+    with logged_evaluation(checkpoints, out, config) as shared:
+        if config.report:
+            write_report(assessment, out, further.sections, config.seed, further.headline, shared)
     print_assessment(assessment)
     for line in gaps:
         say(line)

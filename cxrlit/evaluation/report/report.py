@@ -27,7 +27,12 @@ NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 
 
 def write_report(
-    assessment: Assessment, out: Path, extras: Sequence[Section] = (), seed: int = 0, headline: str = ""
+    assessment: Assessment,
+    out: Path,
+    extras: Sequence[Section] = (),
+    seed: int = 0,
+    headline: str = "",
+    shared: Path | None = None,
 ) -> Path:
     """Write ``report.html`` and, as PNG files, its pictures in ``figures/``. The same input gives the same bytes.
 
@@ -37,6 +42,7 @@ def write_report(
         extras: Further sections; they come before those on data and settings.
         seed: Of the resamples behind the bands of the curves.
         headline: The sentence that the summary begins with.
+        shared: Where the page goes a second time, without the images of its sections: they show patients.
 
     Returns:
         The page.
@@ -66,16 +72,25 @@ def write_report(
         grids = {table.caption: make_grid(table) for section in _walk(sections) for table in section.tables}
         described = [_describe(section, grids, out / "figures") for section in sections]
         step("page")
-        page = render_page(
-            FOLDER,
-            "report",
-            title=f"Evaluation of {assessment.subject.name}",
-            subject=assessment.subject,
-            disclaimer=DISCLAIMER,
-            sections=described,
-        )
-    write_text(out / "report.html", page)
+        write_text(out / "report.html", _render(assessment, described))
+        if shared is not None:
+            write_text(shared, _render(assessment, [_drop_images(section) for section in described]))
     return out / "report.html"
+
+
+def _render(assessment: Assessment, described: Sequence[Mapping[str, Any]]) -> str:
+    return render_page(
+        FOLDER,
+        "report",
+        title=f"Evaluation of {assessment.subject.name}",
+        subject=assessment.subject,
+        disclaimer=DISCLAIMER,
+        sections=described,
+    )
+
+
+def _drop_images(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {**described, "images": [], "sections": [_drop_images(section) for section in described["sections"]]}
 
 
 def _check_names(sections: Sequence[Section]) -> None:

@@ -501,3 +501,20 @@ def test_a_browser_opens_the_page(tmp_path: Path, width: int) -> None:
     assert pixels.shape[:2] == (2000, width)
     assert (pixels != pixels[0, 0]).any(axis=(1, 2)).mean() > 0.5
     assert measure_width(out / "report.html", tmp_path, width) == 0
+
+
+def test_the_shared_report_has_all_but_the_images_of_patients(tmp_path: Path) -> None:
+    picture = tmp_path / "patient.png"
+    PillowImage.new("L", (8, 8), 77).save(picture)
+    below = Section("Heatmaps of Mass", "heatmaps-mass", images=[Image(picture, "a patient", "the most certain")])
+    write_report(
+        make_assessment(),
+        tmp_path,
+        [Section("Heatmaps", "heatmaps", sections=[below])],
+        shared=tmp_path / "shared.html",
+    )
+    whole, shared = ((tmp_path / name).read_text() for name in ("report.html", "shared.html"))
+    assert "data:image/png" in whole
+    assert "data:image/png" not in shared
+    assert re.findall("<h[23]>.*?</h[23]>", shared) == re.findall("<h[23]>.*?</h[23]>", whole)
+    assert shared.count("<svg") + shared.count("data:image/svg") == whole.count("<svg") + whole.count("data:image/svg")
