@@ -11,7 +11,6 @@ from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
-from cxrlit.core.errors import ConfigError
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.augment import build_augment
 from cxrlit.data.dataset import SplitData, load_data

@@ -227,11 +227,13 @@ class PhaseRun:
 
     def build_callbacks(self, module: CXRModule) -> list[Callback]:
         """The engine's own callbacks around those of the config."""
-        plan, folder = self.plan, self.plan.folder
+        plan, folder, has_logger = self.plan, self.plan.folder, bool(self.config.logger)
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable),
-            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing, bool(self.config.logger)),
+            *build_composed_callbacks(
+                plan.name, plan.config.callbacks, module.metrics, plan.freezing, bool(self.config.logger)
+            ),
             FiniteLoss(),
             EpochReport(folder),
             BestCheckpoint(folder, self.metadata),

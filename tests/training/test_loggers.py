@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cutting import RICH, STEPS_AN_EPOCH, Cut, assert_same, before_call, cut
+from cxrlit.training.archive import read_archive
 from lab import QUICK, Lab
 from row_logger import RowLogger
 from tiny import run_command
@@ -23,7 +24,6 @@ from urllib3 import PoolManager, Retry
 
 from cxrlit.core.errors import ConfigError
 from cxrlit.model.module import CXRModule
-from cxrlit.training.archive import read_archive
 from cxrlit.training.logger_runs import SendOnce, resume_run
 from cxrlit.training.loggers import build_logger
 from cxrlit.training.resume import list_states
