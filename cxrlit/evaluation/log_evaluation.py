@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from cxrlit.config import EvaluateConfig
 from cxrlit.core.console import say
 from cxrlit.core.errors import CXRLitError
-from cxrlit.training.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.logger_runs import finish_runs, list_runs, read_run, resume_run, say_failures
 from cxrlit.training.loggers import build_logger
 

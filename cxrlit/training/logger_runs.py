@@ -135,7 +135,7 @@ def open_loggers(loggers: Mapping[str, Instantiable], folder: Path, hyperparamet
 
 def _open_logger(name: str, spec: Instantiable, folder: Path, hyperparameters: Mapping[str, Any]) -> Logger:
     run = read_run(folder, name)
-    logger = build_logger(name, spec, folder, run and run["version"])
+    logger = build_logger(name, spec, folder, None if run is None else run["version"])
     if rank() > 0:
         return logger
     if isinstance(logger, StepLog):

@@ -231,9 +231,7 @@ class PhaseRun:
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable),
-            *build_composed_callbacks(
-                plan.name, plan.config.callbacks, module.metrics, plan.freezing, bool(self.config.logger)
-            ),
+            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing, has_logger),
             FiniteLoss(),
             EpochReport(folder),
             BestCheckpoint(folder, self.metadata),
