@@ -236,7 +236,10 @@ class TrainConfig(ConfigSection):
     def _check_chain(self) -> Self:
         missing = [name for name in (*self.chain, self.phase) if name not in self.phases]
         if missing:
-            raise ValueError(f"{missing[0]}: there is no such phase; there are {', '.join(self.phases)}")
+            raise ValueError(
+                f"there is no phase {missing[0]}; there are {', '.join(self.phases)}. "
+                f"+phases@phases.{missing[0]}={missing[0]} takes it from a file of conf/phases/ or of --config-dir"
+            )
         if len(set(self.chain)) < len(self.chain):
             raise ValueError("chain names each phase once")
         if self.init_from is None and self.phase not in self.list_chain():
