@@ -45,9 +45,5 @@ def test_nothing_that_a_checkpoint_names_is_imported(hostile: Path, lab: Lab, tm
     module = CXRModule.load_from_checkpoint(hostile / "best.ckpt")
     assert module.labels
     main(["export", str(hostile), "--out", str(tmp_path / "bundle"), f"data.root={lab.tree}", f"cache_dir={lab.cache}"])
-    outcome = run_command(
-        "evaluate.py", f"ckpt={hostile}", f"baseline={hostile / 'eval2'}", f"out={tmp_path / 'third'}"
-    )
-    assert outcome.code == 0, outcome.err
     assert not (tmp_path / "canary.dead").exists()
     assert "canary" not in sys.modules

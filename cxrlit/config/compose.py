@@ -77,7 +77,7 @@ def compose_defaults(
     with nullcontext() if started else initialize_conf():
         composed = compose_config(config_name, choices)
     for key, value in settings.items():
-        OmegaConf.update(composed, key, value, merge=False)
+        OmegaConf.update(composed, key, value, merge=False, force_add=True)
     return read_config(composed, schema, typed=settings)
 
 

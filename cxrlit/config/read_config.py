@@ -107,25 +107,35 @@ def _resolve(node: Any) -> Any:
 def _gather_phases(composed: DictConfig | dict[str, Any]) -> DictConfig | dict[str, Any]:
     """Let each phase have its settings in one place, before interpolations are resolved.
 
-    Each flat key that is set stands in for the goal's own. The callbacks of all phases become those of each, with its
-    own keys over them and without those that are null: an interpolation there is one on the phase that has it.
+    Each flat key that is set stands in for the goal's own, and ``scheduler`` for that of each phase. The callbacks of
+    all phases become those of each, with its own keys over them and without those that are null: an interpolation there
+    is one on the phase that has it.
     """
     is_plain = isinstance(composed, dict)
     values: Any = composed if is_plain else OmegaConf.to_container(composed)
     values = {key: value for key, value in values.items() if key != "sweep"}
-    phases, shared = values.get("phases"), values.get("callbacks")
+    phases, shared, scheduler = values.get("phases"), values.get("callbacks"), values.get("scheduler")
     flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
     if isinstance(phases, dict) and isinstance(shared, dict):  # else validation says what is wrong
         gathered = {}
         for name, phase in phases.items():
             if isinstance(phase, dict):
                 phase = {**phase, **(flat if name == values.get("phase") else {})}
+                if isinstance(scheduler, dict):
+                    phase["scheduler"] = _merge_scheduler(scheduler, phase.get("scheduler"))
                 if isinstance(phase.get("callbacks"), dict):
                     phase["callbacks"] = _merge_callbacks(shared, phase["callbacks"])
             gathered[name] = phase
-        values |= {"phases": gathered, "callbacks": {}}
+        values |= {"phases": gathered, "callbacks": {}, "scheduler": None}
     gathered_values: DictConfig | dict[str, Any] = values if is_plain else OmegaConf.create(values)
     return gathered_values
+
+
+def _merge_scheduler(shared: dict[str, Any], own: Any) -> Any:
+    """A scheduler of all phases stands in for a phase's own; without a class, its keys that are set go into that."""
+    if "_target_" in shared or not isinstance(own, dict):
+        return shared if "_target_" in shared else own
+    return {**own, **{key: value for key, value in shared.items() if value is not None}}
 
 
 def _merge_callbacks(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -196,6 +196,7 @@ class TrainConfig(ConfigSection):
     augment: AugmentConfig
     sampler: SamplerConfig
     optimizer: Instantiable
+    scheduler: Instantiable | None = Field(description="of all phases; settled, each phase has its own")
     phases: Annotated[dict[PhaseName, PhaseConfig], AfterValidator(_check_meaning)]
     callbacks: dict[str, Instantiable] = Field(description="callbacks of all phases; settled, each phase has its own")
     trainer: TrainerConfig

@@ -166,7 +166,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"_target_": f"{LIGHTNING}.EarlyStopping", "monitor": "val/x"}, "monitor=val/x: it is not measured"),
     (
         {"_target_": f"{LIGHTNING}.EarlyStopping", "monitor": "val/loss", "mode": "max"},
-        "mode=max: val/loss is the better",
+        "val/loss is better lower: min",
     ),
     ({"_target_": f"{LIGHTNING}.EarlyStopping"}, "EarlyStopping cannot be built"),
     ({"_target_": f"{LIGHTNING}.Timer", "hours": 3}, "x.hours: .* has no such argument"),

@@ -86,6 +86,8 @@ def test_what_comes_before_the_goal_runs_first(plan: Planner, overrides: list[st
         "~metrics.collection.average_precision",
         "trainer.accumulate_grad_batches=2",
         "phases.frozen.scheduler.warmup=1",
+        "scheduler.warmup=0.1",
+        "scheduler=cosine",
         "loss.pos_weight_cap=5",
         "optimizer.weight_decay=0",
         "callbacks.early_stopping.patience=1",
@@ -171,6 +173,17 @@ def test_callbacks_see_the_settings_of_their_own_phase(plan: Planner) -> None:
     unfreezing = [phase.config.callbacks["phased_unfreezing"]["n_unfreeze"] for phase in (frozen, finetune)]
     modes = [phase.config.callbacks["freeze_batch_norm"]["mode"] for phase in (frozen, finetune)]
     assert (unfreezing, modes) == ([0, 25], ["frozen", "train"])
+
+
+def test_a_scheduler_of_all_phases_stands_in_for_their_own(plan: Planner) -> None:
+    for phase in plan("scheduler=cosine", "scheduler.warmup=1"):
+        assert phase.config.scheduler is not None
+        assert phase.config.scheduler["_target_"].endswith("CosineAnnealingLR")
+        assert phase.config.scheduler["warmup"] == 1
+    [frozen] = plan("phase=frozen", "scheduler.warmup=0.5")
+    assert frozen.config.scheduler is not None
+    assert frozen.config.scheduler["_target_"].endswith("ReduceLROnPlateau")
+    assert frozen.config.scheduler["warmup"] == 0.5
 
 
 def test_an_argument_of_a_freezing_callback_changes_the_plan(plan: Planner) -> None:

@@ -1,0 +1,82 @@
+"""The example of the README, word for word, and what a notebook does with the classes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from tiny import REPO
+
+from cxrlit import CXRDataModule, CXRModule
+from cxrlit.core.errors import ConfigError
+
+SMALL = {"n_patients": 30, "image_px": 64}
+
+
+@pytest.fixture
+def datamodule(tmp_path: Path) -> CXRDataModule:
+    return CXRDataModule.from_synthetic(SMALL, img_size=32, batch_size=16, cache_dir=tmp_path / "cache")
+
+
+def make_trainer(folder: Path, **options: Any) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **quiet, **options)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [example] = re.findall(
+        r"```python\n(from pytorch_lightning import Trainer\n.*?)```", (REPO / "README.md").read_text(), re.S
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert {"test/loss", "test/auroc_macro"} <= names["trainer"].callback_metrics.keys()
+    assert names["module"].predictions["test"].probs.shape[1] == 8
+
+
+def test_positives_are_weighed_by_the_datamodule_where_it_is_asked_for(
+    datamodule: CXRDataModule, tmp_path: Path
+) -> None:
+    module = CXRModule(labels=datamodule.labels, pos_weight_cap=3.0)
+    make_trainer(tmp_path, limit_train_batches=1, limit_val_batches=0, enable_checkpointing=False).fit(
+        module, datamodule
+    )
+    weight = module.loss.pos_weight  # type: ignore[attr-defined]
+    assert weight.max() == 3
+    assert len(weight) == 8
+
+
+def test_a_checkpoint_of_a_training_is_a_module(frozen: Path, datamodule: CXRDataModule, tmp_path: Path) -> None:
+    module = CXRModule.load_from_checkpoint(frozen / "best.ckpt", lr=3e-4)
+    state = torch.load(frozen / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.copy_weights().items())
+    assert module.lr == 3e-4
+    datamodule.setup("predict")
+    batches = make_trainer(tmp_path).predict(module, datamodule.plain_dataloader("test"))
+    assert batches is not None
+    logits = torch.cat(batches)  # type: ignore[arg-type]
+    assert logits.shape == (len(datamodule.parts["test"]), 8)
+
+
+def test_hyperparameters_are_saved_with_lightnings_checkpoints(datamodule: CXRDataModule, tmp_path: Path) -> None:
+    module = CXRModule(labels=datamodule.labels, lr=2e-3)
+    assert dict(module.hparams)["lr"] == 2e-3
+
+
+def test_a_setting_that_the_data_do_not_have_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.n_patient: there is no such key; did you mean data\.n_patients"):
+        CXRDataModule.from_synthetic({"n_patient": 3}, cache_dir=tmp_path)
+    with pytest.raises(ConfigError, match="augment=crp: there is no such choice; it may be crop, "):
+        CXRDataModule.from_synthetic(SMALL, augment="crp", cache_dir=tmp_path)
+
+
+def test_a_table_and_nihs_folder(tmp_path: Path, tree: Path) -> None:
+    nih = CXRDataModule.from_nih(tree, img_size=32, cache_dir=tmp_path)
+    assert nih.labels[0] == "Atelectasis"
+    table = tree / "Data_Entry_2017_v2020.csv"
+    settings = {"columns.image": "Image Index", "columns.patient": "Patient ID", "columns.findings": "Finding Labels"}
+    own = CXRDataModule.from_table(table, {**settings, "root": str(tree / "images")}, img_size=32, cache_dir=tmp_path)
+    assert len(own.data.index) == len(nih.data.index) == 50
