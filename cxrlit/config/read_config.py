@@ -32,7 +32,7 @@ RENAMED = {
         "augment.flip": "augment.transforms.flip.p",
         "augment.rotate": "augment.transforms.affine.rotate=[-7,7]",
         "augment.zoom": "augment.transforms.affine.scale=[0.9,1.1]",
-        "augment.contrast": "augment.transforms.contrast.contrast=[0.85,1.15]",
+        "augment.contrast": "augment.transforms.contrast.contrast_limit=[-0.15,0.15]",
     },
 }
 """What keys of a command that are gone are called now."""
