@@ -146,7 +146,8 @@ def send_files(logger: Logger, files: Path, name: str) -> None:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
             logger.experiment.add_text(f"{files.name}/{path.stem}", _write_markdown(table))
         for path in sorted(files.rglob("*.png")):
-            picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+            assert picture is not None  # the report wrote it
             logger.experiment.add_image(f"{files.name}/{path.stem}", picture, dataformats="HWC")
 
 

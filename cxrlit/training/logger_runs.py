@@ -146,7 +146,7 @@ def _open_logger(name: str, spec: Instantiable, folder: Path, hyperparameters: M
             resume_run(name, logger, folder, run)
             return logger
         _ = getattr(logger, "experiment", None)  # begins the run
-        logger.log_hyperparams(dict(hyperparameters))  # type: ignore[call-arg]
+        logger.log_hyperparams(dict(hyperparameters))
         write_json(folder / FOLDER / f"{name}.json", {"name": logger.name, "version": logger.version})
         send_once(name, logger, folder)
     return logger

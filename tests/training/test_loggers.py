@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 from cutting import RICH, STEPS_AN_EPOCH, Cut, assert_same, before_call, cut
-from cxrlit.training.archive import read_archive
 from lab import QUICK, Lab
 from row_logger import RowLogger
 from tiny import run_command
 from urllib3 import PoolManager, Retry
 
 from cxrlit.core.errors import ConfigError
+from cxrlit.model.archive import read_archive
 from cxrlit.model.module import CXRModule
 from cxrlit.training.logger_runs import SendOnce, resume_run
 from cxrlit.training.loggers import build_logger
@@ -386,7 +386,8 @@ def test_mlflow_has_a_run_for_each_phase_with_each_row_once_and_the_evaluation(
         assert outcome.code == 0, outcome.err
         experiment = client.get_experiment_by_name("cxrlit-tried")
         runs = client.search_runs([experiment.experiment_id])
-        assert sorted(each.info.run_name.split("-")[0] for each in runs) == ["finetune", "frozen", "frozen"]
+        names = sorted(each.info.run_name.split("-")[0] for each in runs)
+        assert names == ["finetune", "frozen", "frozen", "frozen"]  # the two above, and that before finetune
         [finetune] = [each for each in runs if each.info.run_name.startswith("finetune")]
         files = {file.path for file in client.list_artifacts(finetune.info.run_id, "eval")}
         assert {"eval/report.html", "eval/eval_summary.csv", "eval/figures"} <= files
