@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from cxrlit.config import Instantiable
-from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+from cxrlit.config.build import build_target, check_target
+from cxrlit.core.errors import ConfigError, first_line
 
 NEEDS = {
     TensorBoardLogger: ("torch.utils.tensorboard", "tensorboard"),
@@ -59,17 +59,12 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
     run_folder = folder.parent
     facts = {"folder": str(folder), "phase": folder.name, "run": run_folder.name, "runs_dir": str(run_folder.parent)}
     settings = fill_places(spec, {**facts, "run_id": run_id})
-    try:
-        target = get_class(settings["_target_"])
-        _import_package(name, target)
-        if issubclass(target, MLFlowLogger):
-            settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
-        logger = instantiate(settings, _convert_="all")
-    except CXRLitError:
-        raise
-    except Exception as error:  # any class may be named in the config, and raise anything
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        raise ConfigError(f"logger.{name}: {first_line(cause)}") from None
+    check_target(f"logger.{name}", settings)
+    target = get_class(settings["_target_"])
+    _import_package(name, target)
+    if issubclass(target, MLFlowLogger):
+        settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
+    logger = build_target(f"logger.{name}", settings)
     if not isinstance(logger, Logger):
         raise ConfigError(f"logger.{name}: {type(logger).__name__} is not a logger of Lightning")
     return logger
