@@ -66,6 +66,11 @@ def own_configs(folder: str | None) -> Iterator[None]:
         OwnConfigs.folder = before
 
 
+def list_own_options() -> list[str]:
+    """The options that a command needs to find the same configs, inside ``own_configs``."""
+    return ["--config-dir", str(OwnConfigs.folder)] if OwnConfigs.folder else []
+
+
 def find_own_modules(composed: DictConfig, folder: Path) -> None:
     """Let the current folder be imported from where a ``_target_`` is in one of its modules.
 

@@ -19,6 +19,8 @@ from omegaconf import DictConfig
 
 from cxrlit.config import SweepConfig, TrainConfig, quote
 from cxrlit.config.compose import expand_sweep, list_swept, name_key
+from cxrlit.config.folders import list_own_options
+from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hold_lock
@@ -64,7 +66,8 @@ def run_sweep(
     if ranking["status"].iloc[0] == "done":
         settings = [text for text in points[0].overrides if name_key(text) not in keys]
         best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
-        say(f"Train the best, or go on from it: {shlex.join(['python', 'train.py', *settings, *best])}")
+        command = format_command(shlex.join(["train", *list_own_options(), *settings, *best]))
+        say(f"Train the best, or go on from it: {command}")
     failed = ranking[ranking["status"] == "failed"]
     if len(failed):
         fault = failed.sort_values("job").iloc[0]

@@ -10,7 +10,7 @@ from tiny import REPO
 
 from cxrlit.config import folders
 from cxrlit.config.compose import compose_config
-from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, own_configs
+from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, list_own_options, own_configs
 from cxrlit.core.errors import ConfigError
 
 
@@ -37,9 +37,11 @@ def test_own_configs_come_before_ours_and_only_inside_the_block(tmp_path: Path) 
             return compose_config("train", overrides).optimizer._target_
 
     with own_configs(str(tmp_path)):
+        assert list_own_options() == ["--config-dir", str(tmp_path)]
         assert read_target() == "mine.AdamW"
         assert read_target("optimizer=mine") == "mine.Optimizer"
         with own_configs(None):
+            assert list_own_options() == []
             assert read_target() == "torch.optim.AdamW"
     assert read_target() == "torch.optim.AdamW"
     with pytest.raises(ConfigError, match=r"optimizer=mine: there is no such choice; it may be adamw"):
