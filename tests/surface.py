@@ -120,8 +120,10 @@ def list_settings() -> Iterator[str]:
                 for line in describe_key(tree, tree, read_values(command, *[f"data={source}"] * bool(source)), ""):
                     where[line][command].append(source)
         tree = SEARCH.model_json_schema()
-        for line in describe_key(tree, tree, read_values("train", "sweep=optuna")["sweep"], "sweep"):
-            where[line]["train sweep=optuna"] = []
+        settings = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True).hydra.sweeper
+        values = {key: value for key, value in OmegaConf.to_container(settings).items() if key != "_target_"}
+        for line in describe_key(tree, tree, values, "hydra.sweeper"):
+            where[line]["train hydra/sweeper=optuna"] = []
         yield from list_choices()
     for line, commands in where.items():
         places = [
@@ -137,7 +139,7 @@ def list_choices() -> Iterator[str]:
     for folder in sorted({path.parent for path in CONF.glob("**/*/*.yaml")}):
         group, choices = str(folder.relative_to(CONF)), sorted(path.stem for path in folder.glob("*.yaml"))
         yield f"{group}=  {', '.join(choices)}"
-        for choice in choices if group not in {"data", "phases", "sweep"} and "/" not in group else []:
+        for choice in choices if group not in {"data", "phases"} and "/" not in group else []:
             at = "scheduler@phases.finetune.scheduler" if group == "scheduler" else group
             values = flatten(read_values("train", f"{at}={choice}"))
             changed = (key for key in sorted(base.keys() | values.keys()) if base.get(key) != values.get(key))

@@ -57,7 +57,11 @@ def run_all() -> tuple[dict[str, Path], dict[str, str]]:
         screens[name] = run("evaluate.py", *settings, f"out={folders[name]}", *QUICK)
     sweeps = {
         "train.py -m lr=A,B": ("lr=1e-3,1e-2",),
-        "train.py -m sweep=optuna": ("sweep=optuna", "sweep.n_trials=1", "sweep.space.n_unfreeze=null"),
+        "train.py -m hydra/sweeper=optuna": (
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.n_trials=1",
+            "hydra.sweeper.space.n_unfreeze=null",
+        ),
     }
     for number, (name, settings) in enumerate(sweeps.items()):
         goal = ("phase=frozen", f"init_from={frozen}", f"run=sweep-{number}", *settings)

@@ -133,7 +133,7 @@ def run_command(script: str, *arguments: str) -> Outcome:
 
 
 def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any], Outcome]:
-    """The checked config that a command line comes to, the first point's where it is a sweep; nothing trains."""
+    """The checked config that a command line comes to, the plan where it is a sweep; nothing trains."""
     checked: list[Any] = []
     schema = {"train": TrainConfig, "evaluate": EvaluateConfig}[name]
 
@@ -143,7 +143,7 @@ def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         patch.object(sys, "argv", [f"{name}.py", *arguments]),
-        patch("cxrlit.sweeps.sweep.run_sweep", lambda task, overrides, config, sweep: checked.append(config)),
+        patch("cxrlit.sweeps.sweep.run_points", lambda multirun, plan: checked.append(plan)),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

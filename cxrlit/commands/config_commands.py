@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectConfig, PrepareConfig, read_config
-from cxrlit.config.compose import compose_config, expand_sweep
+from cxrlit.config.compose import compose_config, refuse_sweep
 from cxrlit.config.folders import initialize_conf, own_configs
 from cxrlit.core.errors import format_count
 
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 def run(options: argparse.Namespace) -> Any:
     """Compose and check the config, then do it; returns what the command returns."""
     with own_configs(options.config_dir), initialize_conf():
-        [settings] = expand_sweep(options.settings, multirun=False)
-        return _run_composed(options, compose_config(options.command, settings))
+        refuse_sweep(options.settings)
+        return _run_composed(options, compose_config(options.command, options.settings))
 
 
 def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:

@@ -1,7 +1,10 @@
 """The way from a command line to a checked config, and from a fault to one line.
 
-``launch`` reads the command line and composes, ``run_task`` checks what was composed and works on it: once each. The
-points of a sweep are composed and checked before the first trains. Hydra's own main shows help, completes and the like.
+``launch`` reads the command line, and Hydra composes and runs what it asks for. ``run_task`` checks what was composed
+and works on it. The points of a sweep are checked by the sweeper before the first trains.
+
+``hydra.main`` would compose twice, and print the faults that it finds in several lines. What it calls has no public
+name: this file alone uses Hydra's parser of command lines, and ``run``, ``multirun`` and ``show_cfg`` of its object.
 """
 
 import argparse
@@ -12,26 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import configure_log, run_job
-from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config, read_sweep
-from cxrlit.config.compose import compose_config, expand_sweep, name_key, say_hydra_faults
+from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config
+from cxrlit.config.compose import compose_config, list_swept, name_key, refuse_sweep, say_hydra_faults
 from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, own_configs
 from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.exit_on_error import name_fault, stop
 from cxrlit.core.ranks import rank
 from cxrlit.core.signals import Interrupted, catch_signals
-from cxrlit.sweeps.check_points import check_points
+from cxrlit.sweeps.objective import Objective
 
-BATCH_SIZE = "hydra.sweeper.max_batch_size"
-"""The one key of Hydra's own sweeper that is heard: points that are launched together."""
+
+class TaskError(Exception):
+    """Carries an error of the program itself through Hydra, apart from the faults that Hydra finds.
+
+    Args:
+        error: The error.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 def launch(
@@ -43,10 +51,10 @@ def launch(
     """Run what the command line asks for: one config, a sweep, or what Hydra shows.
 
     Args:
-        run: What Hydra runs for a composed config. Launchers find it by its name in its module.
+        run: What Hydra runs for a composed config.
         config_name: ``train`` or ``evaluate``.
         schema: What its config must be.
-        task: What a sweep runs for each point (``run_sweep``).
+        task: What a sweep runs for each point (``Objective``). Launchers find it by its name in its module.
     """
     try:
         with catch_signals():
@@ -56,20 +64,13 @@ def launch(
                     show_help(run, config_name, asked)
                     return
                 with initialize_conf(config_name):
-                    if asked.multirun:
-                        first, search = check_points(asked.overrides)
-                        from cxrlit.sweeps.sweep import run_sweep
-
-                        assert task is not None
-                        run_sweep(task, asked.overrides, first, search)
-                    elif asked.cfg:
-                        show_config(config_name, asked)
-                    else:
-                        run_main(run, config_name, asked.overrides)
+                    run_hydra(run, config_name, asked, task)
     except Interrupted as interrupted:
         if rank() == 0:
             print(interrupted, file=sys.stderr)
         raise SystemExit(interrupted.exit_code) from None
+    except TaskError as failed:
+        raise failed.error from None
     except Exception as error:
         fault = name_fault(error)
         if fault is None:
@@ -77,30 +78,36 @@ def launch(
         stop(fault)
 
 
-def run_main(run: Callable[[DictConfig], Any], config_name: str, overrides: Sequence[str]) -> None:
-    """Compose one config and run it as a job of Hydra's; ``hydra.main`` would compose it twice more.
+def run_hydra(
+    run: Callable[[DictConfig], Any], config_name: str, asked: argparse.Namespace, task: Callable[..., Any] | None
+) -> None:
+    """Let Hydra compose, and run or show what is asked for.
 
     Raises:
-        ConfigError: It cannot be composed, or is a sweep.
+        ConfigError: A config cannot be composed, or is a sweep without ``-m``.
+        TaskError: The task failed, and the user cannot mend it.
     """
-    expand_sweep(overrides, multirun=False)
-    composed = compose_config(config_name, overrides, with_hydra=True)
-    search = read_sweep(composed)
-    if search is not None:
-        chosen = f"sweep={search.name}"
-        raise ConfigError(f"{chosen}: many trainings are a sweep: {format_command(f'train -m {chosen} ...')}")
-    composed.hydra.mode = RunMode.RUN
-    configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
-    callbacks = Callbacks(composed)
-    context = HydraContext(GlobalHydra.instance().config_loader(), callbacks)
-    callbacks.on_run_start(config=composed, config_name=config_name)
-    job = run_job(run, composed, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
-    callbacks.on_run_end(config=composed, config_name=config_name, job_return=job)
-    _ = job.return_value  # raises what ended the job
+    started = GlobalHydra.instance().hydra
+    assert started is not None
+    with say_hydra_faults(config_name, asked.overrides):
+        if asked.multirun:
+            assert task is not None
+            list_swept(asked.overrides)  # says what cannot be parsed
+            started.multirun(config_name, Objective(task), [*asked.overrides, "hydra.mode=MULTIRUN"])
+            return
+        refuse_sweep(asked.overrides)
+        if asked.cfg:
+            started.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
+        else:
+            started.run(config_name, run, asked.overrides)
 
 
 def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
-    """Run a task on a checked config, in a job of Hydra's; a fault that the user can mend ends it with one line."""
+    """Run a task on a checked config, in a job of Hydra's; a fault that the user can mend ends it with one line.
+
+    Raises:
+        TaskError: The task failed, and the user cannot mend it.
+    """
     try:
         job = HydraConfig.get()
         find_own_modules(composed, Path(job.runtime.cwd))
@@ -109,7 +116,7 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
     except Exception as error:
         fault = name_fault(error)
         if fault is None:
-            raise
+            raise TaskError(error) from error
         stop(fault)
 
 
@@ -127,19 +134,6 @@ def show_help(run: Callable[[DictConfig], Any], config_name: str, asked: argpars
         sys.argv.insert(place, f"hydra.help.app_name='{format_command(config_name)}'")
     main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=config_name)(run)
     main()
-
-
-def show_config(config_name: str, asked: argparse.Namespace) -> None:
-    """Print the composed config (``--cfg``).
-
-    Raises:
-        ConfigError: It cannot be composed.
-    """
-    expand_sweep(asked.overrides, multirun=False)
-    started = GlobalHydra.instance().hydra
-    assert started is not None
-    with say_hydra_faults(config_name, asked.overrides):
-        started.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
 
 
 def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> argparse.Namespace:
@@ -178,8 +172,12 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
         raise ConfigError("--cfg shows one config: drop -m")
     for override in known.overrides:
         key = name_key(override)
-        if key.startswith(("hydra.sweep.", "hydra.sweeper", "hydra/sweeper")) and key != BATCH_SIZE:
-            raise ConfigError(f"{key}: a sweep is cxrlit's own, its files are in <runs_dir>/<run>/sweeps: drop this")
+        if schema is TrainConfig and re.match(r"sweep\b", key):
+            now = override.replace("sweep", "hydra/sweeper" if key == "sweep" else "hydra.sweeper", 1)
+            raise ConfigError(f"{override}: it is called {now} now")
+        if re.match(r"hydra[./](sweep|launcher)", key) and not (known.multirun or known.cfg):
+            command = format_command(f"train -m {override} ...")
+            raise ConfigError(f"{override}: it goes with a sweep: {command}")
         if key == "hydra.mode":
             raise ConfigError("hydra.mode: -m asks for a sweep: drop this")
         if schema is EvaluateConfig and "=" not in override and not override.startswith("~"):

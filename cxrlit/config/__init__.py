@@ -23,8 +23,8 @@ from cxrlit.config.data import (
     VinDrConfig,
 )
 from cxrlit.config.evaluate import EvaluateConfig, InternalData
-from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweep, suggest_key
-from cxrlit.config.sweep import Choices, SearchInterval, SweepConfig, Value, quote, write_override
+from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweeper, suggest_key
+from cxrlit.config.sweep import Choices, GridConfig, SearchInterval, SweepConfig, Value, quote, write_override
 from cxrlit.config.train import (
     FLAT_KEYS,
     AugmentConfig,
@@ -59,6 +59,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "GridConfig",
     "InspectConfig",
     "Instantiable",
     "InternalData",
@@ -89,7 +90,7 @@ __all__ = [
     "list_keys",
     "quote",
     "read_config",
-    "read_sweep",
+    "read_sweeper",
     "suggest_key",
     "write_override",
 ]

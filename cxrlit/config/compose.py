@@ -12,7 +12,7 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,26 +25,25 @@ SEVERAL = ("logger", "callbacks")
 """Groups whose choices hold named entries, of which several choices can be taken at once."""
 
 
-def compose_config(config_name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose a config inside ``initialize_conf``; what its ``_target_``s name in the current folder can be imported.
 
     Args:
         config_name: A file of ``conf/``.
         overrides: What the command line sets.
-        with_hydra: Keep the section ``hydra``, which a job of Hydra's needs.
 
     Raises:
         ConfigError: An override cannot be parsed, or names a key or a choice that is not there.
     """
     with say_hydra_faults(config_name, overrides):
-        composed = compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
+        composed = compose(config_name, overrides=list(overrides))
     find_own_modules(composed, Path.cwd())
     return composed
 
 
 @contextmanager
 def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Turn the faults of a composition inside the block into a ``ConfigError`` of one line."""
+    """Turn the faults that Hydra finds inside the block into a ``ConfigError`` of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -55,8 +54,15 @@ def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[Non
         raise ConfigError(f"{where}{error.problem or first_line(error)}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"a config file is not text in UTF-8 ({error})") from None
-    except ValueError as error:  # labels.x=1
-        raise ConfigError(f"{' '.join(overrides)}: a place in a list is a number ({error})") from None
+    except ValueError as error:
+        if not str(error).startswith("invalid literal for int()"):
+            raise
+        raise ConfigError(f"{' '.join(overrides)}: a place in a list is a number ({error})") from None  # labels.x=1
+    except RuntimeError as error:
+        if not re.match(r"Invalid plugin|Unknown plugin class|Hydra \w+ is not configured", str(error)):
+            raise
+        remedy = "hydra/sweeper and hydra/launcher name classes in modules of a folder hydra_plugins/"
+        raise ConfigError(f"{error}: {remedy}") from None
 
 
 def compose_defaults(
@@ -81,23 +87,13 @@ def compose_defaults(
     return read_config(composed, schema, typed=settings)
 
 
-def expand_sweep(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     """The override lists of all jobs: ``["a=1,2", "b=3"]`` -> ``[["a=1", "b=3"], ["a=2", "b=3"]]``.
 
-    Without ``multirun`` there is one job.
-
     Raises:
-        ConfigError: An override cannot be parsed, or sweeps without ``-m``.
+        ConfigError: An override cannot be parsed, or its values cannot be listed.
     """
-    hydra = GlobalHydra.instance()
-    loader = hydra.config_loader() if hydra.is_initialized() else None
-    parsed = [_parse(text, OverridesParser.create(loader)) for text in overrides]
-    if not multirun:
-        swept = [override for override in parsed if override.is_sweep_override()]
-        if swept:
-            raise ConfigError(f"{swept[0].input_line}: several values are a sweep: {format_command('train -m ...')}")
-        return [list(overrides)]
-    return [list(job) for job in itertools.product(*(_values(override) for override in parsed))]
+    return [list(job) for job in itertools.product(*(_values(override) for override in _parse(overrides)))]
 
 
 def list_swept(overrides: Sequence[str]) -> list[str]:
@@ -106,9 +102,17 @@ def list_swept(overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: An override cannot be parsed.
     """
-    hydra = GlobalHydra.instance()
-    parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
-    return [text for text in overrides if _parse(text, parser).is_sweep_override()]
+    return [override.input_line or "" for override in _parse(overrides) if override.is_sweep_override()]
+
+
+def refuse_sweep(overrides: Sequence[str]) -> None:
+    """Check the overrides of a command that runs once.
+
+    Raises:
+        ConfigError: An override cannot be parsed, or has several values.
+    """
+    for text in list_swept(overrides):
+        raise ConfigError(f"{text}: several values are a sweep: {format_command('train -m ...')}")
 
 
 def name_key(override: str) -> str:
@@ -120,7 +124,13 @@ def name_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _parse(text: str, parser: OverridesParser) -> Override:
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    hydra = GlobalHydra.instance()
+    parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
+    return [_parse_one(text, parser) for text in overrides]
+
+
+def _parse_one(text: str, parser: OverridesParser) -> Override:
     try:
         [override] = parser.parse_overrides([text])
     except (HydraException, OmegaConfBaseException):
@@ -185,10 +195,14 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         choices = [
             choice for choice in overrides if loader.get_group_options(name_key(choice)) and name_key(choice) != name
         ]
+        group = next((name_key(choice) for choice in choices if name.startswith(f"{name_key(choice)}.")), None)
+        if group and group in map(name_key, list_swept(choices)):
+            return f"{name}: not each choice of {group} has this key: ++{name}=VALUE adds it where it is not there"
+        is_of_hydra = name.startswith("hydra.")
         try:
-            composed = compose(config_name, overrides=choices)
+            composed = compose(config_name, overrides=choices, return_hydra_config=is_of_hydra)
         except HydraException:  # another of them is at fault, too
-            composed = compose(config_name)
+            composed = compose(config_name, return_hydra_config=is_of_hydra)
         known = [other for other in list_keys(OmegaConf.to_container(composed)) if other != name]
         return f"{name}: there is no such key; {suggest_key(name, known, config_name)}"
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
@@ -200,4 +214,8 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
     appended = re.search(r"Could not append to config. An item is already at '([^']+)'", text)
     if appended:
         return f"+{appended[1]}: the key is there already: drop the +"
-    return first_line(error)
+    named = re.search(r"^\s*full_key: (\S+)|^Error merging override (.+)", text, re.MULTILINE)
+    key = f"{named[1] or named[2]}: " if named else ""
+    if isinstance(error, InstantiationException):  # of a sweeper or a launcher
+        key = key or "hydra/sweeper, hydra/launcher: "
+    return f"{key}{first_line(error.__cause__ if key and error.__cause__ else error)}"

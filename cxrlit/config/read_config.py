@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from cxrlit.config.sweep import SweepCommand, SweepConfig
+from cxrlit.config.sweep import SweepCommand, SweeperT
 from cxrlit.config.train import FLAT_KEYS, TrainConfig
 from cxrlit.config.types import ConfigSection
 from cxrlit.core.command_line import format_command
@@ -21,6 +21,7 @@ SHOW_KEYS = {
     "inspect": "inspect --cfg",
     "compare": "compare --help",
     "export": "export --help",
+    "sweep": "train --cfg hydra -p hydra.sweeper",
 }
 """What shows all keys of a command."""
 
@@ -61,13 +62,16 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], t
     return config.settle()
 
 
-def read_sweep(composed: DictConfig | dict[str, Any]) -> SweepConfig | None:
-    """What a composed config of ``train.py`` says of a sweep: a part that no single training has.
+def read_sweeper(composed: DictConfig, schema: type[SweeperT]) -> SweeperT:
+    """Check ``hydra.sweeper`` of a composed config and give it types.
 
     Raises:
         ConfigError: As for ``read_config``.
     """
-    return read_config({"sweep": _resolve(composed.get("sweep"))}, SweepCommand).sweep
+    settings = {key: value for key, value in _resolve(composed.hydra.sweeper).items() if key != "_target_"}
+    command: Any = read_config({"hydra": {"sweeper": settings}}, SweepCommand[schema])  # type: ignore[valid-type]
+    sweeper: SweeperT = command.hydra.sweeper
+    return sweeper
 
 
 def suggest_key(key: str, known: list[str], command: str) -> str:
@@ -112,8 +116,7 @@ def _gather_phases(composed: DictConfig | dict[str, Any]) -> DictConfig | dict[s
     is one on the phase that has it.
     """
     is_plain = isinstance(composed, dict)
-    values: Any = composed if is_plain else OmegaConf.to_container(composed)
-    values = {key: value for key, value in values.items() if key != "sweep"}
+    values: Any = dict(composed) if is_plain else OmegaConf.to_container(composed)
     phases, shared, scheduler = values.get("phases"), values.get("callbacks"), values.get("scheduler")
     flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
     if isinstance(phases, dict) and isinstance(shared, dict):  # else validation says what is wrong
@@ -155,8 +158,8 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["data"] and len(parts) > 2:
         del parts[1]  # the name of the union's member
-    if parts[:2] == ["sweep", "space"] and len(parts) > 3:
-        del parts[3]  # the same
+    if parts[:3] == ["hydra", "sweeper", "space"] and len(parts) > 4:
+        del parts[4]  # the same
     key, kind = ".".join(parts), fault["type"]
     if kind == "extra_forbidden":
         known = [name for name in list_keys(values) if name != key]

@@ -1,10 +1,10 @@
-"""What ``python train.py -m sweep=optuna`` takes: how it searches, and where."""
+"""What the sweepers of ``python train.py -m`` take: ``hydra.sweeper``."""
 
 import math
 import re
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -76,7 +76,7 @@ def _flatten(space: Any, prefix: str = "") -> Any:
         elif isinstance(node, dict):
             flat[key] = {"choices": node["choices"]} if "choices" in node else node
         elif node is not None:
-            raise ValueError(f"sweep.space.{key}={node}: it must be {{low: A, high: B}} or {{choices: [A, B]}}")
+            raise ValueError(f"hydra.sweeper.space.{key}={node}: it must be {{low: A, high: B}} or {{choices: [A, B]}}")
     return flat
 
 
@@ -89,10 +89,18 @@ Parameter = Annotated[
 ]
 
 
+class GridConfig(ConfigSection):
+    """Every combination of some values."""
+
+    max_batch_size: int | None = Field(ge=1, description="jobs that are launched together; null: all of them")
+    params: dict[str, str | int | float | bool] | None = Field(
+        description="values of keys, as the command line has them"
+    )
+
+
 class SweepConfig(ConfigSection):
     """A search over keys of the config by the goal's validation macro AUROC."""
 
-    name: Literal["optuna"]
     n_trials: int = Field(ge=1, le=100_000, description="trials of the study, those of earlier commands included")
     n_parallel: int = Field(ge=1, le=1000, description="trials at a time")
     seed: Seed = Field(description="of the sampler")
@@ -114,10 +122,20 @@ class SweepConfig(ConfigSection):
         return [list(point) for point in zip(*columns, strict=True)]
 
 
-class SweepCommand(ConfigSection):
-    """The part of the command line that is about the sweep and no setting of a training."""
+SweeperT = TypeVar("SweeperT", bound=ConfigSection)
 
-    sweep: SweepConfig | None
+
+class HydraSection(ConfigSection, Generic[SweeperT]):
+    """The part of Hydra's own config that is about the points of a sweep."""
+
+    sweeper: SweeperT
+
+
+class SweepCommand(ConfigSection, Generic[SweeperT]):
+    """What a command line says of a sweep; keys have the names that a user types."""
+
+    command = "sweep"
+    hydra: HydraSection[SweeperT]
 
 
 def write_override(key: str, value: Value) -> str:

@@ -1,7 +1,6 @@
 """One job of a sweep, in this process or another: a training, and the record of what came out."""
 
 import csv
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cxrlit.config import SweepConfig, TrainConfig, read_config
+from cxrlit.config import SweepConfig, TrainConfig
 from cxrlit.core.console import say
 from cxrlit.core.errors import first_line
-from cxrlit.core.exit_on_error import name_fault
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
 from cxrlit.model.checkpoint import START_EPOCH
+from cxrlit.sweeps.objective import name_failure, read_job
 from cxrlit.sweeps.ranking import update_ranking
 from cxrlit.sweeps.record import Point, Pruned, Record, job_record_path, write_job_record
 
@@ -29,46 +28,43 @@ class Job:
     """What a launcher runs for each point. It goes by pickle to where it runs.
 
     Attributes:
-        task: Trains a config; takes callbacks that watch the goal.
+        task: As in ``Objective``.
         folder: The folder of the sweep.
-        points: The points that are launched together.
+        points: The points that are launched together. Hydra numbers their jobs from that of the first.
         n_jobs: Jobs of the whole sweep.
-        sweep: How the points are searched; None: they are a grid.
+        search: How the points are searched; None: they are a grid.
     """
 
     task: "Callable[[TrainConfig, Sequence[Any]], Result]"
     folder: Path
     points: list[Point]
     n_jobs: int
-    sweep: SweepConfig | None
+    search: SweepConfig | None
 
     def __call__(self, composed: DictConfig) -> None:
         """Train the point whose turn it is. A fault is a record, and no exception: the others go on."""
-        point = self.points[HydraConfig.get().job.num]
+        point = self.points[HydraConfig.get().job.num - self.points[0].number]
         with hold_lock(
             job_record_path(self.folder, point.job), f"waiting for another process that runs job {point.job}"
         ):
             say(f"Job {point.job} of {self.n_jobs}: {point.describe()}", style="bold")
             try:
-                record = self._train(point, read_config(composed, TrainConfig))
+                record = self._train(point, read_job(composed))
             except Interrupted as interrupted:
                 self._write(Record(job=point.job, values=point.values, status="failed", reason=str(interrupted)))
                 raise
             except Exception as error:
-                fault = name_fault(error)
-                if fault is None:
-                    traceback.print_exc()
-                reason = first_line(fault or error)
+                reason = first_line(name_failure(error))
                 say(f"Job {point.job} failed: {reason}", style="red")
                 record = Record(job=point.job, values=point.values, status="failed", reason=reason)
             self._write(record)
 
     def _train(self, point: Point, config: TrainConfig) -> Record:
         callbacks: list[Any] = []
-        if self.sweep is not None and self.sweep.pruner != "none":
+        if self.search is not None and self.search.pruner != "none":
             from cxrlit.sweeps.study import PruneTrial
 
-            callbacks = [PruneTrial(self.folder, point.job - 1, self.sweep)]
+            callbacks = [PruneTrial(self.folder, point.number, self.search)]
         status: Literal["done", "pruned"]
         try:
             result = self.task(config, callbacks)

@@ -23,20 +23,22 @@ class RayLauncher(Launcher):
     Args:
         init: Arguments of ``ray.init``.
         remote: Options of ``ray.remote``: what each job takes.
-
-    Raises:
-        ConfigError: Ray is not installed.
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any]) -> None:
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise ConfigError("hydra/launcher=ray needs ray: pip install 'cxrlit[ray]'") from None
         options: list[Any] = [OmegaConf.to_container(OmegaConf.create(dict(part))) for part in (init, remote)]
         self.init, self.remote = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what the jobs need.
+
+        Raises:
+            ConfigError: Ray is not installed.
+        """
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise ConfigError("hydra/launcher=ray needs ray: pip install 'cxrlit[ray]'") from None
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

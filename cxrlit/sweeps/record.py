@@ -24,6 +24,11 @@ class Point(NamedTuple):
     overrides: list[str]
     values: dict[str, str]
 
+    @property
+    def number(self) -> int:
+        """The same from 0, as Hydra and Optuna count."""
+        return self.job - 1
+
     def describe(self) -> str:
         return " ".join(f"{key}={value}" for key, value in self.values.items())
 
@@ -35,13 +40,15 @@ class Plan(NamedTuple):
         folder: Where the sweep leaves its files.
         n_jobs: Its points in all.
         batches: The points that are launched together. The next are asked for when these have ended.
-        sweep: How they are searched; None: they are a grid.
+        id: Hash of what determines its points. A folder holds one sweep.
+        search: How they are searched; None: they are a grid.
     """
 
     folder: Path
     n_jobs: int
     batches: Iterable[list[Point]]
-    sweep: SweepConfig | None = None
+    id: str
+    search: SweepConfig | None = None
 
 
 class Pruned(Exception):

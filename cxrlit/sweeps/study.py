@@ -19,27 +19,11 @@ from cxrlit.config.compose import name_key
 from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.model.module import CXRModule
-from cxrlit.sweeps.record import Plan, Point, Pruned, read_job_record
+from cxrlit.sweeps.record import Point, Pruned, read_job_record
 
 JOURNAL = "study.log"
 STUDY_VERSION = 1
 """Part of every study's id. Rises when the same settings would search in another way."""
-
-
-def plan_study(sweep: SweepConfig, settings: list[str], config: TrainConfig, home: Path) -> Plan:
-    """The study that these settings are, begun or not.
-
-    Args:
-        sweep: How it searches.
-        settings: Overrides that all trials share.
-        config: What they compose to.
-        home: Folder of all sweeps of the run.
-
-    Raises:
-        ConfigError: Optuna is not installed.
-    """
-    folder = home / f"{sweep.name}-{hash_study(sweep, config)}"
-    return Plan(folder, sweep.n_trials, run_trials(sweep, settings, folder), sweep)
 
 
 def hash_study(sweep: SweepConfig, config: TrainConfig) -> str:
@@ -75,7 +59,7 @@ def open_study(folder: Path, sweep: SweepConfig) -> optuna.Study:
     folder.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(sweep.n_startup_trials, sweep.n_warmup_epochs)
     return optuna.create_study(
-        study_name=sweep.name,
+        study_name="optuna",
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         pruner=pruner if sweep.pruner == "median" else optuna.pruners.NopPruner(),
         direction="maximize",

@@ -1,70 +1,159 @@
 """A sweep: the points of a grid or of a search, run by one of Hydra's launchers, ranked as they end.
 
-Hydra's own sweeper stops at the first job that fails, and leaves no table. Its launchers are used as they are.
+Hydra's own sweeper stops at the first job that fails, and leaves no table. Torch, Matplotlib and the like are imported
+after the points are checked, so that a fault is said at once.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, RunMode
-from hydra.utils import get_class
-from omegaconf import DictConfig
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
-from cxrlit.config import SweepConfig, TrainConfig, quote
-from cxrlit.config.compose import expand_sweep, list_swept, name_key
+from cxrlit.config import GridConfig, SweepConfig, TrainConfig, quote, read_config, read_sweeper
+from cxrlit.config.compose import compose_config, expand_sweep, list_swept, name_key
 from cxrlit.config.folders import list_own_options
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
-from cxrlit.core.files import hold_lock
-from cxrlit.sweeps.job import Job
-from cxrlit.sweeps.ranking import print_ranking, update_ranking
+from cxrlit.core.files import hash_value, hold_lock, write_text
+from cxrlit.sweeps.objective import Objective, check_one_process
 from cxrlit.sweeps.record import Plan, Point, Record, job_record_path, read_job_record, write_job_record
 
 
-def run_sweep(
-    task: Callable[..., Any], overrides: Sequence[str], config: TrainConfig, sweep: SweepConfig | None
-) -> None:
-    """Run every point, rank them, print the ranking; inside ``initialize_config_dir``.
+class Multirun(NamedTuple):
+    """What Hydra hands to a sweeper.
 
-    Args:
-        task: Trains a config; takes callbacks that watch the goal, and returns a ``Result``.
-        overrides: What the command line sets, checked.
-        config: The first point (``check_points``).
-        sweep: How the points are searched; None: they are a grid.
+    Attributes:
+        arguments: What the command line sets, without what is Hydra's own.
+        config: What it composes to, with the defaults of what is swept, and with Hydra's own part.
+        context: Loads the configs of the jobs.
+        objective: Trains one.
+    """
+
+    arguments: list[str]
+    config: DictConfig
+    context: HydraContext
+    objective: TaskFunction
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.hydra.sweep.dir).expanduser().absolute()
+
+    def check_point(self, overrides: Sequence[str]) -> TrainConfig:
+        """Compose and check a point as its job will.
+
+        Raises:
+            ConfigError: It is no config, or needs several processes.
+        """
+        chosen: Any = OmegaConf.to_container(self.config.hydra.overrides.hydra)
+        config = read_config(compose_config("train", [*chosen, *overrides]), TrainConfig)
+        check_one_process(config.trainer)
+        return config
+
+    def build_launcher(self, task: TaskFunction) -> Launcher:
+        """The launcher that ``hydra/launcher`` names."""
+        return Plugins.instance().instantiate_launcher(self.context, task, self.config)
+
+
+def run_grid(multirun: Multirun) -> None:
+    """Run every combination of the values on the command line, and rank them.
 
     Raises:
-        ConfigError: What launches or searches is not installed.
+        ConfigError: A point is no config, or what launches is not installed. Nothing has run.
         CXRLitError: A job failed. All others have run.
         Interrupted: A signal asked to stop.
     """
-    points = list_points(overrides)
-    home = Path(config.runs_dir) / config.run / "sweeps"
-    master = compose_master(expand_sweep(overrides, multirun=True)[0])
-    if sweep is None:
-        plan = plan_grid(points, home, master.hydra.sweeper.max_batch_size)
-    else:
+    settings = read_sweeper(multirun.config, GridConfig)
+    given = {name_key(text) for text in multirun.arguments}
+    params = [f"{key}={text}" for key, text in (settings.params or {}).items() if key not in given]
+    multirun = multirun._replace(arguments=[*params, *multirun.arguments])
+    points = list_points(multirun.arguments)
+    for point in points:
+        multirun.check_point(point.overrides)
+    size = settings.max_batch_size or len(points)
+    batches = [points[start : start + size] for start in range(0, len(points), size)]
+    points_id = hash_value([point.overrides for point in points])
+    run_points(multirun, Plan(multirun.folder, len(points), batches, points_id))
+
+
+def list_points(arguments: Sequence[str]) -> list[Point]:
+    """Every combination of the values of the swept keys; a single point where none is swept."""
+    swept = {name_key(text) for text in list_swept(arguments)}
+    return [
+        Point(job, chosen, {name_key(text): text.partition("=")[2] for text in chosen if name_key(text) in swept})
+        for job, chosen in enumerate(expand_sweep(arguments), 1)
+    ]
+
+
+def run_study(multirun: Multirun) -> None:
+    """Run the trials of a study that are not finished, and rank all of them.
+
+    Raises:
+        ConfigError, CXRLitError, Interrupted: As for ``run_grid``.
+    """
+    search = read_sweeper(multirun.config, SweepConfig)
+    config = check_search(multirun, search)
+    try:
+        from cxrlit.sweeps.study import hash_study, run_trials
+    except ImportError:
+        raise ConfigError("hydra/sweeper=optuna needs optuna: pip install 'cxrlit[sweeps]'") from None
+    study_id = hash_study(search, config)
+    folder = multirun.folder
+    if "${now:" in str(OmegaConf.to_container(multirun.config.hydra.sweep)):  # nobody would find it again
+        folder = folder.with_name(f"optuna-{study_id}")
+    trials = run_trials(search, multirun.arguments, folder)
+    run_points(multirun, Plan(folder, search.n_trials, trials, study_id, search))
+
+
+def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
+    """Check the ends of a space, and that nothing else sets its keys.
+
+    Returns:
+        The config that all trials share.
+
+    Raises:
+        ConfigError: An end is no config, or an override sets a key of the space.
+    """
+    for text in list_swept(multirun.arguments):
+        key, _, values = text.partition("=")
+        remedy = f"+hydra.sweeper.space.{key}.choices=[{values}]"
+        raise ConfigError(f"{text}: hydra/sweeper=optuna searches a space: {remedy}")
+    for text in multirun.arguments:
+        key = name_key(text)
+        if key in search.space:
+            remedy = f"drop it here, or set hydra.sweeper.space.{key}=null"
+            raise ConfigError(f"{text}: hydra.sweeper.space searches {key}: {remedy}")
+    config = multirun.check_point(multirun.arguments)
+    for corner in search.list_corners():
         try:
-            from cxrlit.sweeps.study import plan_study
-        except ImportError:
-            raise ConfigError(f"sweep={sweep.name} needs optuna: pip install 'cxrlit[sweeps]'") from None
-        plan = plan_study(sweep, points[0].overrides, config, home)
-    place_files(master, plan.folder)
-    build_launcher(master)  # before anything is written
-    with hold_lock(plan.folder, f"waiting for another process that runs {format_path(plan.folder)}"):
+            multirun.check_point([*multirun.arguments, *corner])
+        except ConfigError as error:
+            raise ConfigError(f"hydra.sweeper.space: {error}") from None
+    return config
+
+
+def run_points(multirun: Multirun, plan: Plan) -> None:
+    """Run points by batches, rank them, print the ranking; raises as ``run_grid``."""
+    from cxrlit.sweeps.ranking import print_ranking, update_ranking
+
+    folder = plan.folder
+    place_files(multirun.config, folder)
+    with hold_lock(folder, f"waiting for another process that runs {format_path(folder)}"):
+        mark = folder / "sweep.id"
+        if mark.is_file() and mark.read_text(encoding="utf-8") != plan.id:
+            raise ConfigError(f"hydra.sweep.dir={folder}: it holds another sweep: choose another folder")
+        write_text(mark, plan.id)
         for batch in plan.batches:
-            launch_points(task, master, plan, batch)
-    ranking, keys = update_ranking(plan.folder)
-    print_ranking(ranking, keys, plan.folder)
+            launch_points(multirun, plan, batch)
+    ranking, keys = update_ranking(folder)
+    print_ranking(ranking, keys, folder)
     if ranking["status"].iloc[0] == "done":
-        settings = [text for text in points[0].overrides if name_key(text) not in keys]
+        settings = [text for text in multirun.arguments if name_key(text) not in keys]
         best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
         command = format_command(shlex.join(["train", *list_own_options(), *settings, *best]))
         say(f"Train the best, or go on from it: {command}")
@@ -74,87 +163,27 @@ def run_sweep(
         raise CXRLitError(f"{len(failed)} of {len(ranking)} jobs failed, job {fault['job']} with: {fault['reason']}")
 
 
-def list_points(overrides: Sequence[str]) -> list[Point]:
-    """Every combination of the values of the swept keys; a single point where none is swept.
-
-    What an override says of Hydra or of the search is no part of a point.
-    """
-    swept = list_swept(overrides)
-    return [
-        Point(
-            job,
-            [text for text in chosen if not name_key(text).startswith(("hydra", "sweep"))],
-            {
-                name_key(text): text.partition("=")[2]
-                for text, given in zip(chosen, overrides, strict=True)
-                if given in swept
-            },
-        )
-        for job, chosen in enumerate(expand_sweep(overrides, multirun=True), 1)
-    ]
-
-
-def plan_grid(points: list[Point], home: Path, batch_size: int | None) -> Plan:
-    """A sweep over points that are known.
-
-    Args:
-        points: All of them.
-        home: Folder of all sweeps of the run.
-        batch_size: Points that are launched together; None: all of them.
-    """
-    size = batch_size or len(points)
-    batches = [points[start : start + size] for start in range(0, len(points), size)]
-    return Plan(home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), len(points), batches)
-
-
-def compose_master(overrides: Sequence[str]) -> DictConfig:
-    """The config that launchers derive those of the points from, with Hydra's own part of it.
-
-    Args:
-        overrides: One value of each key.
-    """
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    return hydra.compose_config("train", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False)
-
-
-def place_files(master: DictConfig, folder: Path) -> None:
+def place_files(config: DictConfig, folder: Path) -> None:
     """Let all files of a launcher go into the folder of the sweep: by the config, and by that of each point."""
-    master.hydra.sweep.dir = str(folder)
-    master.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
+    config.hydra.sweep.dir = str(folder)
+    config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
 
 
-def build_launcher(master: DictConfig) -> Launcher:
-    """The launcher that ``hydra/launcher`` names.
-
-    Raises:
-        ConfigError: What it needs is not installed, or it takes no such setting.
-    """
-    options = {str(key): value for key, value in master.hydra.launcher.items() if key != "_target_"}
-    try:
-        launcher = get_class(master.hydra.launcher["_target_"])(**options)
-    except Exception as error:  # any class may be named in the config, and raise anything
-        raise ConfigError(f"hydra/launcher: {first_line(error)}") from None
-    if not isinstance(launcher, Launcher):
-        raise ConfigError(f"hydra/launcher: {type(launcher).__name__} is no launcher of Hydra")
-    return launcher
-
-
-def launch_points(task: Callable[..., Any], master: DictConfig, plan: Plan, points: list[Point]) -> None:
+def launch_points(multirun: Multirun, plan: Plan, points: list[Point]) -> None:
     """Launch points together, and wait until each has left its record."""
+    from cxrlit.sweeps.job import Job
+    from cxrlit.sweeps.ranking import update_ranking
+
     for point in points:
         job_record_path(plan.folder, point.job).unlink(missing_ok=True)
-    job = Job(task, plan.folder, points, plan.n_jobs, plan.sweep)
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    launcher = build_launcher(master)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
-    launcher.setup(hydra_context=context, task_function=job, config=master)
-    if not isinstance(launcher, BasicLauncher):
-        say(f"Launching {len(points)} jobs with {type(launcher).__name__}; what they leave: {format_path(plan.folder)}")
+    assert isinstance(multirun.objective, Objective)
+    launcher = multirun.build_launcher(Job(multirun.objective.task, plan.folder, points, plan.n_jobs, plan.search))
+    name = multirun.config.hydra.runtime.choices["hydra/launcher"]
+    if name != "basic":
+        say(f"Launching {len(points)} jobs with {name}; what they leave: {format_path(plan.folder)}")
     reason = "its process ended without a result"
     try:
-        launcher.launch([point.overrides for point in points], initial_job_idx=0)
+        launcher.launch([point.overrides for point in points], initial_job_idx=points[0].number)
     except Exception as error:  # of the launcher, where a process died
         reason = first_line(error)
     for point in points:

@@ -29,6 +29,7 @@ def test_prepare_says_what_is_there_also_where_it_was(tmp_path: Path, capsys: py
         assert out.splitlines()[-1] == "nih is prepared: 50 images at 32, 48 px"
 
 
+OPTUNA = "-m hydra/sweeper=optuna"
 TRAIN = [
     # keys that are not there
     ("imgsize=320", "imgsize: there is no such key; did you mean img_size?"),
@@ -184,23 +185,66 @@ TRAIN = [
     ("-m lr=interval(1,2)", "lr=interval(1,2): these are no values to sweep over"),
     ("-m phase=glob(*)", "phase=glob(*): these are no values to sweep over"),
     ("-m lr=choice(1e-3,1e-4),1", "these are no values to sweep over"),
-    ("sweep=optuna", "sweep=optuna: many trainings are a sweep: python train.py -m sweep=optuna"),
-    ("-m sweep=grid", "sweep=grid: there is no such choice; it may be optuna"),
-    ("-m sweep.n_trials=3", "sweep.n_trials: there is no such key"),
-    ("-m sweep=optuna sweep.n_trials=0", "sweep.n_trials=0: input should be greater than or equal to 1"),
-    ("-m sweep=optuna sweep.trials=3", "sweep.trials: there is no such key"),
-    ("-m sweep=optuna sweep.pruner=best", "sweep.pruner=best: input should be 'median' or 'none'"),
-    ("-m sweep=optuna lr=1e-4", "lr=1e-4: sweep.space searches lr: drop it here, or set sweep.space.lr=null"),
-    ("-m sweep=optuna seed=0,1", "seed=0,1: sweep=optuna searches a space: +sweep.space.seed.choices=[0,1]"),
-    ("-m sweep=optuna phase=highres sweep.space.lr.low=1", "low=1 must be below high=0.001"),
-    ("-m sweep=optuna sweep.space.lr.low=0", "low=0 has no logarithm"),
-    ("-m sweep=optuna +sweep.space.lr.step=2", "step goes with whole numbers"),
-    ("-m sweep=optuna sweep.space.lr.low=abc", "sweep.space.lr.low=abc: input should be a number"),
-    ("-m sweep=optuna sweep.space.lr=3", "sweep.space.lr=3: it must be {low: A, high: B} or {choices: [A, B]}"),
-    ("-m sweep=optuna sweep.space.n_unfreeze.high=500", "sweep.space: n_unfreeze=500: input should be less than"),
-    ("-m sweep=optuna phase=frozen", "sweep.space: the frozen phase trains the head alone"),
-    ("-m sweep=optuna loss=bce", "sweep.space: loss.pos_weight_cap is a number with loss=weighted_bce"),
-    ("-m sweep=optuna +sweep.space.imgsize.choices=[32]", "sweep.space: imgsize: there is no such key"),
+    ("-m loss=bce,weighted_bce loss.x=1", "loss.x: not each choice of loss has this key: ++loss.x=VALUE adds it"),
+    ("-m hydra.job.name=a,b", "Sweeping over Hydra's configuration is not supported : 'hydra.job.name=a,b'"),
+    ("-m hydra.sweep.dir=${nope} lr=1,2", "hydra.sweep.dir: Interpolation key 'nope' not found"),
+    ("-m hydra.sweeper.max_batch_size=0 lr=1,2", "hydra.sweeper.max_batch_size=0: input should be greater than"),
+    (
+        "-m hydra.sweeper.batch_size=2 lr=1,2",
+        "batch_size: there is no such key; did you mean ",
+    ),
+    (
+        "-m +hydra.sweeper.foo=2 lr=1,2",
+        "hydra.sweeper.foo: there is no such key",
+    ),
+    (
+        "-m hydra.sweeper._target_=a.B lr=1,2",
+        "Invalid plugin 'a.B': not the hydra_plugins package: ",
+    ),
+    ("-m hydra.launcher._target_=hydra_plugins.a.B lr=1,2", "Unknown plugin class : 'hydra_plugins.a.B'"),
+    ("-m +hydra.launcher.foo=2 lr=1,2", "hydra.launcher: "),
+    (
+        "-m hydra.launcher=null lr=1,2",
+        "Hydra launcher is not configured: hydra/sweeper and hydra/launcher name",
+    ),
+    ("-m hydra.sweeper=foo lr=1,2", "hydra/sweeper, hydra/launcher: Input config does not have a `_target_` field"),
+    ("-m hydra.sweep.dir=null lr=1,2", "hydra.sweep.dir=null: "),
+    ("-m hydra/sweeper=[grid,basic] lr=1,2", "hydra/sweeper=[grid,basic]: this group takes one choice"),
+    ("-m hydra/sweeper=ax", "hydra/sweeper=ax: there is no such choice; it may be basic, grid, optuna"),
+    ("hydra/sweeper=optuna", "hydra/sweeper=optuna: it goes with a sweep: python train.py -m hydra/sweeper=optuna ..."),
+    ("hydra.sweep.dir=a", "hydra.sweep.dir=a: it goes with a sweep: python train.py -m hydra.sweep.dir=a ..."),
+    ("hydra/launcher=ray", "hydra/launcher=ray: it goes with a sweep: python train.py -m hydra/launcher=ray ..."),
+    ("-m sweep=optuna", "sweep=optuna: it is called hydra/sweeper=optuna now"),
+    ("sweep=optuna", "sweep=optuna: it is called hydra/sweeper=optuna now"),
+    ("-m sweep.n_trials=3", "sweep.n_trials=3: it is called hydra.sweeper.n_trials=3 now"),
+    (
+        "-m +sweep.space.batch_size.choices=[8,16]",
+        "+sweep.space.batch_size.choices=[8,16]: it is called +hydra.sweeper.space.batch_size.choices=[8,16] now",
+    ),
+    ("-m hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials: there is no such key"),
+    ("OPTUNA hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: input should be greater than or equal to 1"),
+    (
+        "OPTUNA hydra.sweeper.trials=3",
+        "hydra.sweeper.trials: there is no such key; did you mean ",
+    ),
+    ("OPTUNA hydra.sweeper.pruner=best", "hydra.sweeper.pruner=best: input should be 'median' or 'none'"),
+    ("OPTUNA lr=1e-4", "lr=1e-4: hydra.sweeper.space searches lr: drop it here, or set hydra.sweeper.space.lr=null"),
+    ("OPTUNA seed=0,1", "hydra/sweeper=optuna searches a space: +hydra.sweeper.space.seed.choices=[0,1]"),
+    ("OPTUNA phase=highres hydra.sweeper.space.lr.low=1", "low=1 must be below high=0.001"),
+    ("OPTUNA hydra.sweeper.space.lr.low=0", "low=0 has no logarithm"),
+    ("OPTUNA +hydra.sweeper.space.lr.step=2", "step goes with whole numbers"),
+    ("OPTUNA hydra.sweeper.space.lr.low=abc", "hydra.sweeper.space.lr.low=abc: input should be a number"),
+    (
+        "OPTUNA hydra.sweeper.space.lr=3",
+        "hydra.sweeper.space.lr=3: it must be {low: A, high: B} or {choices: [A, B]}",
+    ),
+    (
+        "OPTUNA hydra.sweeper.space.n_unfreeze.high=500",
+        "hydra.sweeper.space: n_unfreeze=500: input should be less than",
+    ),
+    ("OPTUNA phase=frozen", "hydra.sweeper.space: the frozen phase trains the head alone"),
+    ("OPTUNA loss=bce", "hydra.sweeper.space: loss.pos_weight_cap is a number with loss=weighted_bce"),
+    ("OPTUNA +hydra.sweeper.space.imgsize.choices=[32]", "hydra.sweeper.space: imgsize: there is no such key"),
     ("-m hydra/launcher=slurm lr=1,2", "hydra/launcher=slurm: there is no such choice; it may be basic"),
 ]
 
@@ -266,7 +310,7 @@ def test_a_fault_is_one_line_that_names_it(
     name: str, line: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    checked, outcome = launch_line(line.split(), name)
+    checked, outcome = launch_line(line.replace("OPTUNA", OPTUNA).split(), name)
     assert_one_line(outcome, expected)
     assert not checked
     assert not list(tmp_path.iterdir())
@@ -288,10 +332,12 @@ def test_a_name_with_a_space_is_told_what_it_may_be() -> None:
         "-m phase=highres n_unfreeze=25,50 lr=1e-5,5e-6",
         "-m seed=range(3)",
         "-m experiment=glob(*)",
-        "-m sweep=optuna phase=highres",
-        "-m sweep=optuna loss=bce sweep.space.loss=null",
-        "-m sweep=optuna +sweep.space.batch_size.choices=[8,16] sweep.space.lr=null lr=1e-3",
-        "-m hydra/launcher=ray lr=1,2",
+        "-m hydra.sweeper.max_batch_size=1 hydra.sweeper.params={lr:'1e-4,1e-5'} hydra.sweep.subdir=${hydra.job.num}",
+        "-m data=nih,chexpert ++data.root=/somewhere",
+        "OPTUNA phase=highres",
+        "OPTUNA loss=bce hydra.sweeper.space.loss=null",
+        "OPTUNA ~hydra.sweeper.space.loss loss=bce",
+        "OPTUNA +hydra.sweeper.space.batch_size.choices=[8,16] hydra.sweeper.space.lr=null lr=1e-3",
         "logger=none",
         "logger=[csv,wandb] logger.wandb.project=mine",
         "-m logger=[csv,tensorboard] lr=1,2",
@@ -301,7 +347,7 @@ def test_a_name_with_a_space_is_told_what_it_may_be() -> None:
     ],
 )
 def test_what_is_allowed_passes(line: str) -> None:
-    checked, outcome = launch_line(line.split())
+    checked, outcome = launch_line(line.replace("OPTUNA", OPTUNA).split())
     assert outcome == Outcome(0, "", "")
     assert len(checked) == 1
 

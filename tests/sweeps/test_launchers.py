@@ -6,14 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.utils import JobReturn
 from lab import Lab
+from plugins import LAUNCHER, SWEEPER, add_plugin, write_plugin
 from test_sweep import find_sweep, read_ranking, sweep
 from tiny import REPO
 
@@ -24,17 +22,10 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 """Several processes share the cores: a thread each."""
 
 
-class DyingLauncher(BasicLauncher):
-    """The process of its last job dies, after the others have ended."""
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        super().launch(job_overrides[:-1], initial_job_idx)
-        raise RuntimeError("job 7 died")
-
-
 @pytest.mark.slow
-def test_a_process_that_dies_is_a_job_that_failed(lab: Lab) -> None:
-    outcome = sweep(lab, "lr=1e-3,1e-2", f"hydra.launcher._target_={__name__}.DyingLauncher")
+def test_a_process_that_dies_is_a_job_that_failed(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_plugin(tmp_path, "dying_launcher", LAUNCHER, monkeypatch)
+    outcome = sweep(lab, "lr=1e-3,1e-2", "hydra.launcher._target_=hydra_plugins.dying_launcher.DyingLauncher")
     assert outcome.code == 2
     assert outcome.err == "error: 1 of 2 jobs failed, job 2 with: job 7 died\n"
     ranking = read_ranking(find_sweep(lab))
@@ -45,7 +36,7 @@ def test_a_process_that_dies_is_a_job_that_failed(lab: Lab) -> None:
 def test_a_launcher_that_is_not_installed_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     outcome = sweep(lab, "lr=1e-3,1e-2", "hydra/launcher=ray")
-    assert outcome.err == "error: hydra/launcher: hydra/launcher=ray needs ray: pip install 'cxrlit[ray]'\n"
+    assert outcome.err == "error: hydra/launcher=ray needs ray: pip install 'cxrlit[ray]'\n"
     assert not lab.runs.exists()
     fault = Exception(
         "Could not find 'hydra/launcher/submitit_slurm'\n\nAvailable options in 'hydra/launcher':\n\tbasic"
@@ -53,13 +44,18 @@ def test_a_launcher_that_is_not_installed_is_named(lab: Lab, monkeypatch: pytest
     assert _say_hydra_fault(fault, "train", []).endswith("submitit_slurm needs submitit: pip install 'cxrlit[slurm]'")
 
 
-def launch(lab: Lab, folder: Path, *arguments: str) -> str:
-    """A sweep in a process of its own, from an empty folder, which stays empty."""
+def launch(lab: Lab, folder: Path, *arguments: str, plugins: str = "") -> str:
+    """A sweep in a process of its own, from an empty folder, which stays empty.
+
+    Args:
+        plugins: A folder with ``hydra_plugins/`` in it.
+    """
     folder.mkdir()
     settings = [*lab.list_settings(), f"model.weights={lab.weights}"]
+    path = os.pathsep.join(filter(None, [plugins, ENVIRONMENT.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, str(REPO / "train.py"), "-m", *settings, *arguments],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
+        cwd=folder, env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())
@@ -91,6 +87,41 @@ def test_jobs_that_run_at_the_same_time_by_ray(lab: Lab, tmp_path: Path) -> None
     pytest.importorskip("ray", reason="pip install -e '.[ray]'")
     said = launch(lab, tmp_path / "cwd", *SHARED, "hydra/launcher=ray", "+hydra.launcher.init.num_cpus=2")
     check_shared(lab, said)
+
+
+def check_scores(lab: Lab, n_jobs: int) -> None:
+    """Another sweeper was given the validation macro AUROC of each of its jobs."""
+    scores = [float(score) for score in (find_sweep(lab) / "scores.txt").read_text().split()]
+    best = [pd.read_csv(path)["val_auroc_macro"].max() for path in lab.runs.glob("*/frozen-*/metrics.csv")]
+    assert len(scores) == n_jobs
+    assert sorted(scores) == sorted(best)
+
+
+def test_another_sweeper_is_given_the_validation_of_the_goal(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_plugin(tmp_path, "tiny_sweeper", SWEEPER, monkeypatch)
+    outcome = sweep(lab, "hydra/sweeper=tiny", "hydra.sweeper.values=[1e-3]")
+    assert (outcome.code, outcome.err) == (0, "")
+    check_scores(lab, n_jobs=1)
+    outcome = sweep(lab, "hydra/sweeper=tiny", "hydra.sweeper.values=[20]")
+    assert outcome.code == 2
+    hydras, ours = outcome.err.splitlines()
+    assert hydras.startswith("Error executing job with overrides: ")
+    assert ours == "error: lr=20: input should be less than or equal to 10"
+    outcome = sweep(lab, "hydra/sweeper=tiny", "hydra.sweeper.value=[1e-3]")
+    assert outcome.err == "error: hydra.sweeper.value: there is no such key; did you mean hydra.sweeper.values?\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_another_sweeper_is_found_on_the_path(lab: Lab, tmp_path: Path, launcher: str) -> None:
+    if launcher == "submitit_local":
+        pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")
+    write_plugin(tmp_path / "mine", "tiny_sweeper", SWEEPER)
+    arguments = ("hydra/sweeper=tiny", f"hydra/launcher={launcher}")
+    launch(lab, tmp_path / "cwd", *arguments, plugins=str(tmp_path / "mine"))
+    check_scores(lab, n_jobs=2)
 
 
 @pytest.mark.slow

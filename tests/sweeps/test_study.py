@@ -9,28 +9,38 @@ from typing import Any
 import pandas as pd
 import pytest
 from cutting import Cut, assert_same, before_call, cut
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from lab import Lab
+from omegaconf import OmegaConf
 from test_sweep import find_sweep, read_ranking, sweep
 from tiny import REPO
 
-from cxrlit.config import SweepConfig, TrainConfig, read_config, read_sweep
-from cxrlit.config.compose import compose_config
+from cxrlit.config import SweepConfig, TrainConfig, read_config, read_sweeper
 from cxrlit.sweeps.record import Point, Record, write_job_record
 from cxrlit.sweeps.study import JOURNAL, ask_trial, hash_study, mend_journal, open_study, run_trials
 from cxrlit.training.callbacks import EpochReport
 
 pytest.importorskip("optuna")
 
-ONLY_LR = ("~sweep.space.n_unfreeze", "~sweep.space.optimizer", "~sweep.space.loss")
-STUDY = ("sweep=optuna", *ONLY_LR, "sweep.n_trials=3", "sweep.n_startup_trials=1", "sweep.n_warmup_epochs=0",
-         "sweep.space.lr.low=1e-5", "sweep.space.lr.high=1.0", "max_epochs=2")  # fmt: skip
+ONLY_LR = ("~hydra.sweeper.space.n_unfreeze", "~hydra.sweeper.space.optimizer", "~hydra.sweeper.space.loss")
+STUDY = ("hydra/sweeper=optuna", *ONLY_LR, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_startup_trials=1",
+         "hydra.sweeper.n_warmup_epochs=0", "hydra.sweeper.space.lr.low=1e-5", "hydra.sweeper.space.lr.high=1.0",
+         "max_epochs=2")  # fmt: skip
 
 
 @pytest.fixture
 def composed() -> Iterator[Any]:
     with initialize_config_dir(str(REPO / "conf"), version_base="1.3"):
-        yield lambda *overrides: compose_config("train", ["sweep=optuna", "phase=highres", *overrides])
+        chosen = ["hydra/sweeper=optuna", "phase=highres"]
+        yield lambda *overrides: compose("train", [*chosen, *overrides], return_hydra_config=True)
+
+
+def read_search(composed: Any) -> SweepConfig:
+    return read_sweeper(composed, SweepConfig)
+
+
+def read_train(composed: Any) -> TrainConfig:
+    return read_config(OmegaConf.masked_copy(composed, [*TrainConfig.model_fields]), TrainConfig)
 
 
 def score(point: Point) -> float:
@@ -57,19 +67,16 @@ def search(config: SweepConfig, folder: Path, n_batches: int | None = None, fail
 
 
 def test_the_same_seed_makes_the_same_trials(composed: Any, tmp_path: Path) -> None:
-    config = read_sweep(composed("sweep.n_trials=14"))
-    assert config is not None
+    config = read_search(composed("hydra.sweeper.n_trials=14"))
     whole = search(config, tmp_path / "whole")
     assert len(whole) == len(set(whole)) == 14
     assert search(config, tmp_path / "again") == whole
-    other = read_sweep(composed("sweep.n_trials=14", "sweep.seed=1"))
-    assert other is not None
+    other = read_search(composed("hydra.sweeper.n_trials=14", "hydra.sweeper.seed=1"))
     assert search(other, tmp_path / "other") != whole
 
 
 def test_a_study_that_was_killed_ends_as_one_that_was_not(composed: Any, tmp_path: Path) -> None:
-    config = read_sweep(composed("sweep.n_trials=12"))
-    assert config is not None
+    config = read_search(composed("hydra.sweeper.n_trials=12"))
     whole = search(config, tmp_path / "whole")
     first, second = search(config, tmp_path / "cut", n_batches=7), search(config, tmp_path / "cut")
     # the eighth was asked for and not run; the seventh was run, and told of when the eighth was asked for
@@ -81,15 +88,14 @@ def test_a_study_that_was_killed_ends_as_one_that_was_not(composed: Any, tmp_pat
 
 
 def test_a_trial_that_failed_is_run_again_with_its_values(composed: Any, tmp_path: Path) -> None:
-    config = read_sweep(composed("sweep.n_trials=6", "sweep.n_parallel=2"))
-    assert config is not None
+    config = read_search(composed("hydra.sweeper.n_trials=6", "hydra.sweeper.n_parallel=2"))
     first = search(config, tmp_path, failing=(2, 5))
     assert search(config, tmp_path) == [first[1], first[4]]
 
 
 def test_every_value_lies_in_the_space_and_is_a_config(composed: Any, tmp_path: Path) -> None:
-    config = read_sweep(composed("sweep.n_trials=12", "+sweep.space.batch_size.choices=[8,16]", "sweep.space.lr=null"))
-    assert config is not None
+    batch_sizes = "+hydra.sweeper.space.batch_size.choices=[8,16]"
+    config = read_search(composed("hydra.sweeper.n_trials=12", batch_sizes, "hydra.sweeper.space.lr=null"))
     study = open_study(tmp_path, config)
     seen = [ask_trial(study, config, number) for number in range(12)]
     assert {values["batch_size"] for values in seen} == {8, 16}
@@ -97,25 +103,22 @@ def test_every_value_lies_in_the_space_and_is_a_config(composed: Any, tmp_path: 
     assert all(1e-6 <= float(str(values["optimizer.weight_decay"])) <= 1e-2 for values in seen)
     assert "lr" not in seen[0]
     for overrides in config.list_corners():
-        read_config(composed(*overrides), TrainConfig)
+        read_train(composed(*overrides))
 
 
 def test_a_changed_setting_is_another_study(composed: Any) -> None:
     def hash_settings(*overrides: str) -> str:
         config = composed(*overrides)
-        sweep_config = read_sweep(config)
-        assert sweep_config is not None
-        return hash_study(sweep_config, read_config(config, TrainConfig))
+        return hash_study(read_search(config), read_train(config))
 
-    same = [(), ("sweep.n_trials=3",), ("sweep.n_parallel=2",), ("cache_dir=/x",), ("trainer.num_workers=3",)]
-    other = [("seed=1",), ("sweep.seed=1",), ("sweep.space.lr.low=1e-5",), ("phase=finetune",), ("augment=none",)]
-    assert len({hash_settings(*overrides) for overrides in same}) == 1
-    assert len({hash_settings(*overrides) for overrides in [(), *other]}) == 1 + len(other)
+    same = ["hydra.sweeper.n_trials=3", "hydra.sweeper.n_parallel=2", "cache_dir=/x", "trainer.num_workers=3"]
+    other = ["seed=1", "hydra.sweeper.seed=1", "hydra.sweeper.space.lr.low=1e-5", "phase=finetune", "augment=none"]
+    assert {hash_settings(override) for override in same} == {hash_settings()}
+    assert len({hash_settings(), *(hash_settings(override) for override in other)}) == 1 + len(other)
 
 
 def test_a_journal_with_half_a_line_is_mended(composed: Any, tmp_path: Path) -> None:
-    config = read_sweep(composed("sweep.n_trials=3"))
-    assert config is not None
+    config = read_search(composed("hydra.sweeper.n_trials=3"))
     whole = search(config, tmp_path / "whole")
     search(config, tmp_path / "cut", n_batches=2)
     journal = tmp_path / "cut" / JOURNAL

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from cutting import Cut, ask, before_call, cut
 from lab import Lab
-from tiny import Outcome, launch_line, run_command
+from omegaconf import OmegaConf
+from tiny import Outcome, run_command
 
 from cxrlit.core.labels import LABELS
 from cxrlit.sweeps import job
@@ -93,16 +94,23 @@ def test_a_kill_leaves_a_whole_ranking(lab: Lab) -> None:
     assert read_ranking(find_sweep(lab))["job"].tolist() == [1]
 
 
-@pytest.mark.parametrize(
-    ("line", "part"),
-    [
-        ("hydra.sweep.dir=x lr=1,2", "hydra.sweep.dir: a sweep is cxrlit's own"),
-        ("hydra.job.name=a,b", "hydra.job.name=a,b: what is Hydra's own has one value"),
-        ("hydra/sweeper=basic lr=1,2", "hydra/sweeper: a sweep is cxrlit's own"),
-        ("hydra.sweeper.params={lr:1} lr=1,2", "hydra.sweeper.params: a sweep is cxrlit's own"),
-    ],
-)
-def test_what_a_sweep_does_not_hear_is_refused(line: str, part: str) -> None:
-    checked, outcome = launch_line(["-m", *line.split()])
-    assert outcome.err.startswith(f"error: {part}")
-    assert not checked
+def test_what_hydra_says_of_a_sweep_is_heard(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    said = (f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra.job.num}", "hydra.output_subdir=said",
+            "hydra.sweeper.max_batch_size=1")  # fmt: skip
+    for _ in range(2):  # the same command goes on
+        assert sweep(lab, "data.root=/nowhere,/neither", *said).code == 2
+        assert read_ranking(folder)["job"].tolist() == [1, 2]
+        roots = [OmegaConf.load(folder / number / "said" / "config.yaml").data.root for number in "01"]
+        assert roots == ["/nowhere", "/neither"]
+    outcome = sweep(lab, "data.root=/nowhere,/other", *said)
+    assert outcome.err == f"error: hydra.sweep.dir={folder}: it holds another sweep: choose another folder\n"
+    assert not lab.runs.exists()
+
+
+def test_values_of_a_config_file_are_swept(lab: Lab) -> None:
+    outcome = sweep(lab, "hydra.sweeper.params={lr:'1e-3,1e-4',seed:'1,2'}", "seed=3", "data.root=/nowhere")
+    assert outcome.code == 2
+    ranking = read_ranking(find_sweep(lab))
+    assert ranking["lr"].tolist() == ["0.001", "0.0001"]
+    assert "seed" not in ranking

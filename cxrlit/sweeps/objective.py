@@ -1,0 +1,76 @@
+"""What Hydra gives to a sweeper, whichever it is: a config is trained, and its validation value comes back."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cxrlit.config import MachineConfig, TrainConfig, read_config
+from cxrlit.config.folders import find_own_modules
+from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+from cxrlit.core.exit_on_error import name_fault
+
+if TYPE_CHECKING:
+    from cxrlit.training.phase_folder import Result
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Trains a composed config. It goes by pickle to where a launcher runs it.
+
+    Attributes:
+        task: Trains a config; takes callbacks that watch the goal.
+    """
+
+    task: "Callable[[TrainConfig, Sequence[Any]], Result]"
+
+    def __call__(self, composed: DictConfig) -> float:
+        """Train without a record, for a sweeper that is not of cxrlit.
+
+        Returns:
+            Value of ``monitor`` on validation after the best epoch of the goal.
+
+        Raises:
+            CXRLitError: The training failed, in one line.
+        """
+        try:
+            config = read_job(composed)
+            check_one_process(config.trainer)
+            return self.task(config, ()).best_score
+        except Exception as error:
+            raise name_failure(error) from None
+
+
+def read_job(composed: DictConfig) -> TrainConfig:
+    """Check the config of a job, in whatever process it runs.
+
+    Raises:
+        ConfigError: As for ``read_config``.
+    """
+    find_own_modules(composed, Path(HydraConfig.get().runtime.cwd))
+    return read_config(composed, TrainConfig)
+
+
+def check_one_process(machine: MachineConfig) -> None:
+    """A point of a sweep trains in one process.
+
+    Raises:
+        ConfigError: It asks for several devices.
+    """
+    if machine.devices * machine.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: a sweep trains each point on "
+            f"one device: drop it, or start each point by itself: torchrun --nproc-per-node={machine.devices} train.py"
+        )
+
+
+def name_failure(error: Exception) -> CXRLitError:
+    """Why a job failed, in one line; the traceback of what is no fault of the user's is printed."""
+    fault = name_fault(error)
+    if fault is None:
+        traceback.print_exception(error)
+    return fault or CXRLitError(first_line(error))
