@@ -215,7 +215,7 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
     if appended:
         return f"+{appended[1]}: the key is there already: drop the +"
     named = re.search(r"^\s*full_key: (\S+)|^Error merging override (.+)", text, re.MULTILINE)
-    key = f"{named[1] or named[2]}: " if named else ""
+    where = f"{named[1] or named[2]}: " if named else ""
     if isinstance(error, InstantiationException):  # of a sweeper or a launcher
-        key = key or "hydra/sweeper, hydra/launcher: "
-    return f"{key}{first_line(error.__cause__ if key and error.__cause__ else error)}"
+        where = where or "hydra/sweeper, hydra/launcher: "
+    return f"{where}{first_line(error.__cause__ if where and error.__cause__ else error)}"

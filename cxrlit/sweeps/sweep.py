@@ -48,11 +48,14 @@ class Multirun(NamedTuple):
         """Compose and check a point as its job will.
 
         Raises:
-            ConfigError: It is no config, or needs several processes.
+            ConfigError: It is no config, needs several processes, or chooses its best epoch by another metric than the
+                ranking.
         """
         chosen: Any = OmegaConf.to_container(self.config.hydra.overrides.hydra)
         config = read_config(compose_config("train", [*chosen, *overrides]), TrainConfig)
         check_one_process(config.trainer)
+        if config.monitor != "val/auroc_macro":
+            raise ConfigError(f"monitor={config.monitor}: the jobs of a sweep are ranked by val/auroc_macro: drop it")
         return config
 
     def build_launcher(self, task: TaskFunction) -> Launcher:

@@ -210,6 +210,10 @@ TRAIN = [
     ("-m hydra.sweeper=foo lr=1,2", "hydra/sweeper, hydra/launcher: Input config does not have a `_target_` field"),
     ("-m hydra.sweep.dir=null lr=1,2", "hydra.sweep.dir=null: "),
     ("-m hydra/sweeper=[grid,basic] lr=1,2", "hydra/sweeper=[grid,basic]: this group takes one choice"),
+    (
+        "-m monitor=val/loss lr=1e-3,1e-4",
+        "monitor=val/loss: the jobs of a sweep are ranked by val/auroc_macro: drop it",
+    ),
     ("-m hydra/sweeper=ax", "hydra/sweeper=ax: there is no such choice; it may be basic, grid, optuna"),
     ("hydra/sweeper=optuna", "hydra/sweeper=optuna: it goes with a sweep: python train.py -m hydra/sweeper=optuna ..."),
     ("hydra.sweep.dir=a", "hydra.sweep.dir=a: it goes with a sweep: python train.py -m hydra.sweep.dir=a ..."),
