@@ -110,11 +110,12 @@ def _say_import_fault(name: str, error: Exception) -> str:
     return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"
 
 
-def find_origin(spec: Any) -> dict[str, str]:
+def find_origin(spec: Any, key: str = "") -> dict[str, str]:
     """What computes where a config names classes: for each ``_target_`` in it, its package's version or its own source.
 
     Args:
         spec: A dict with ``_target_``, or any nesting of such dicts.
+        key: Its name in the config.
 
     Returns:
         By name of a package, its version; by name of a module that is in no package, the SHA-256 of its file. Nothing
@@ -127,20 +128,22 @@ def find_origin(spec: Any) -> dict[str, str]:
     ['torch']
     """
     if isinstance(spec, list):
-        return {name: value for item in spec for name, value in find_origin(item).items()}
+        spec = dict(enumerate(spec))
     if not isinstance(spec, dict):
         return {}
-    found = {name: value for item in spec.values() for name, value in find_origin(item).items()}
+    found: dict[str, str] = {}
+    for name, item in spec.items():
+        found |= find_origin(item, f"{key}.{name}" if key else str(name))
     if isinstance(spec.get("_target_"), str):
-        found |= _find_module(spec["_target_"])
+        found |= _find_module(spec["_target_"], f"{key}._target_" if key else "_target_")
     return found
 
 
-def _find_module(name: str) -> dict[str, str]:
+def _find_module(name: str, key: str) -> dict[str, str]:
     try:
         target = get_object(name)
     except Exception as error:  # importing a user's own module may raise anything
-        raise ConfigError(f"_target_={name}: {_say_import_fault(name, error)}") from None
+        raise ConfigError(f"{key}={name}: {_say_import_fault(name, error)}") from None
     module = getattr(target, "__module__", None) or name.rpartition(".")[0]
     top = module.partition(".")[0]
     if top in ("cxrlit", "builtins"):

@@ -134,8 +134,8 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
 def find_computing(config: TrainConfig, phase: PhaseConfig, callbacks: Mapping[str, Instantiable]) -> dict[str, str]:
     """Versions of the packages that compute a phase, and hashes of the user's own files with classes."""
     versions = {name: number for name, number in read_versions().items() if name in COMPUTING}
-    parts = [callbacks, phase.scheduler, config.loss, config.optimizer, config.metrics.model_dump()]
-    return versions | find_origin([*parts, config.augment.model_dump()])
+    parts = config.model_dump(include={"loss", "optimizer", "metrics", "augment"})
+    return versions | find_origin({**parts, "callbacks": callbacks, "scheduler": phase.scheduler})
 
 
 def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[PlannedPhase], Precision]:
