@@ -43,11 +43,11 @@ def test_a_fault_is_one_line(spec: Instantiable, message: str) -> None:
     assert str(fault.value) == message
 
 
-def test_a_class_of_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_the_users_own_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "parts_of_mine.py").write_text("class Part:\n    def __init__(self, size):\n        self.size = size\n")
     with pytest.raises(ConfigError, match="No module named 'parts_of_mine'"):
         check_target("part", {"_target_": "parts_of_mine.Part"})
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     assert build_target("part", {"_target_": "parts_of_mine.Part", "size": 3}).size == 3
     with pytest.raises(ConfigError, match="cannot be built: TypeError: "):
         build_target("part", {"_target_": "parts_of_mine.Part"})

@@ -55,9 +55,9 @@ class Unasked:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module of the user's own in the current folder."""
+    """A module of the user's own."""
     (tmp_path / "my_own_transforms.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_own_transforms", raising=False)
 
 
