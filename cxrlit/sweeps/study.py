@@ -29,7 +29,9 @@ STUDY_VERSION = 1
 def hash_study(sweep: SweepConfig, config: TrainConfig) -> str:
     """Id of a study: of all that determines what its trials are, and not of how many and where they run."""
     trained = config.model_dump(mode="json", exclude={"run", "runs_dir", "cache_dir", "evaluate", "logger"})
-    trained["trainer"] = {key: trained["trainer"][key] for key in ("precision", "gradient_clip_norm")}
+    computing = ("precision", "gradient_clip_norm", "accumulate_grad_batches", "compile")
+    trained["trainer"] = {key: trained["trainer"][key] for key in computing}
+    trained["augment"] = list(trained["augment"]["transforms"].values())  # in their order
     searched = sweep.model_dump(mode="json", exclude={"n_trials", "n_parallel"})
     return hash_value([STUDY_VERSION, searched, trained], digits=8)
 

@@ -58,6 +58,13 @@ class Multirun(NamedTuple):
             raise ConfigError(f"monitor={config.monitor}: the jobs of a sweep are ranked by val/auroc_macro: drop it")
         return config
 
+    def check_parts(self, configs: Sequence[TrainConfig]) -> None:
+        """Build and try what points name; raises as ``check_recipe``."""
+        from cxrlit.training.check_recipe import check_recipe
+
+        for config in configs:
+            check_recipe(config)
+
     def build_launcher(self, task: TaskFunction) -> Launcher:
         """The launcher that ``hydra/launcher`` names."""
         return Plugins.instance().instantiate_launcher(self.context, task, self.config)
@@ -76,8 +83,7 @@ def run_grid(multirun: Multirun) -> None:
     params = [f"{key}={text}" for key, text in (settings.params or {}).items() if key not in given]
     multirun = multirun._replace(arguments=[*params, *multirun.arguments])
     points = list_points(multirun.arguments)
-    for point in points:
-        multirun.check_point(point.overrides)
+    multirun.check_parts([multirun.check_point(point.overrides) for point in points])
     size = settings.max_batch_size or len(points)
     batches = [points[start : start + size] for start in range(0, len(points), size)]
     points_id = hash_value([point.overrides for point in points])
@@ -137,6 +143,7 @@ def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
             multirun.check_point([*multirun.arguments, *corner])
         except ConfigError as error:
             raise ConfigError(f"hydra.sweeper.space: {error}") from None
+    multirun.check_parts([config])
     return config
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from pytorch_lightning import Callback
 
 from cxrlit.config import Precision, TrainConfig
@@ -12,16 +11,11 @@ from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
-from cxrlit.data.augment import build_augment
 from cxrlit.data.dataset import SplitData, load_data
-from cxrlit.metrics.epoch_metrics import EpochMetrics, build_metrics
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
-from cxrlit.model.losses import build_loss
-from cxrlit.model.optimizer import build_optimizer, build_schedulers
+from cxrlit.training.check_recipe import check_phase
 from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
-from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.hardware import check_accelerator
-from cxrlit.training.loggers import build_logger
 from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
@@ -104,38 +98,9 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
         warn_untrained_labels(data)
     for phase in phases:
         if phase.is_to_run:
-            check_parts(phase, config, data)
+            check_phase(phase.name, config, int((data.split["split"] == "train").sum()))
         elif phase.status == "done":
             check_images(phase, config, data)
     if phases[0].is_to_run:
         start_network(config, start.checkpoint)
     return phases, precision
-
-
-def check_parts(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> None:
-    """Build and try what the config names, before any work.
-
-    Raises:
-        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
-    """
-    build_augment(config.augment, phase.config.img_size)
-    settings, key = phase.config, f"phases.{phase.name}"
-    metrics = EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
-    mode = metrics.choose_mode(config.monitor)
-    build_loss(config.loss, torch.ones(len(config.labels)))
-    backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
-    optimizer = build_optimizer(backbone, head, settings.lr, config.optimizer)
-    n_batches = -(-int((data.split["split"] == "train").sum()) // settings.batch_size)
-    n_steps = settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches)
-    build_schedulers(
-        optimizer,
-        settings.scheduler,
-        n_epochs=settings.max_epochs,
-        n_steps=n_steps,
-        monitor=config.monitor,
-        mode=mode,
-        key=f"{key}.scheduler",
-    )
-    build_composed_callbacks(phase.name, settings.callbacks, metrics, phase.freezing, has_logger=bool(config.logger))
-    for name, spec in config.logger.items():
-        build_logger(name, spec, phase.folder)

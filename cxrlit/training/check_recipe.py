@@ -1,0 +1,56 @@
+"""Everything that a config names is built and tried before any work."""
+
+from pathlib import Path
+
+import torch
+
+from cxrlit.config import TrainConfig
+from cxrlit.data.augment import build_augment
+from cxrlit.metrics.epoch_metrics import EpochMetrics, build_metrics
+from cxrlit.model.losses import build_loss
+from cxrlit.model.optimizer import build_optimizer, build_schedulers
+from cxrlit.training.composed_callbacks import build_composed_callbacks
+from cxrlit.training.freezing import try_freezing
+from cxrlit.training.loggers import build_logger
+
+MANY_IMAGES = 10**9
+"""Stands for the number of training images where the data have not been read."""
+
+
+def check_recipe(config: TrainConfig) -> None:
+    """Check the phases up to the goal without reading the data; raises as ``check_phase``."""
+    for name in config.list_to_goal():
+        check_phase(name, config)
+
+
+def check_phase(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> None:
+    """Build and try the parts of a phase.
+
+    Args:
+        name: Of the phase.
+        config: The resolved config of the chain.
+        n_train: Training images; a schedule may not be longer than the phase.
+
+    Raises:
+        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
+    """
+    settings, freezing = config.phases[name], try_freezing(name, config.phases[name])
+    build_augment(config.augment, settings.img_size)
+    metrics = EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
+    mode = metrics.choose_mode(config.monitor)
+    build_loss(config.loss, torch.ones(len(config.labels)))
+    backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
+    optimizer = build_optimizer(backbone, head, settings.lr, config.optimizer)
+    n_batches = -(-n_train // settings.batch_size)
+    build_schedulers(
+        optimizer,
+        settings.scheduler,
+        n_epochs=settings.max_epochs,
+        n_steps=settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches),
+        monitor=config.monitor,
+        mode=mode,
+        key=f"phases.{name}.scheduler",
+    )
+    build_composed_callbacks(name, settings.callbacks, metrics, freezing, has_logger=bool(config.logger))
+    for logger, spec in config.logger.items():
+        build_logger(logger, spec, Path(config.runs_dir) / config.run / name)
