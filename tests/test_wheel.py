@@ -89,7 +89,7 @@ class Environment:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
         environment = {**kept, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
         assert done.returncode == code, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
