@@ -163,7 +163,7 @@ def _check_run(name: str) -> str:
 
 RunName = Annotated[str, AfterValidator(_check_run)]
 
-FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "batch_size", "max_epochs", "batch_norm")
+FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "n_unfreeze_schedule", "batch_size", "max_epochs", "batch_norm")
 """Keys that, where set, stand in for ``phases.<goal>.<key>``."""
 
 
@@ -175,6 +175,7 @@ class TrainConfig(ConfigSection):
     img_size: ImageSize | None
     lr: LearningRate | None
     n_unfreeze: LayerCount | None
+    n_unfreeze_schedule: dict[int, LayerCount] | None
     batch_size: BatchSize | None
     max_epochs: Epochs | None
     batch_norm: BatchNormMode | None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed
 from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
 
 
+@dataclass
 class PhaseRun:
     """One phase while it runs: its settings, and what ``train`` builds of them, one after another.
 
@@ -74,23 +76,17 @@ class PhaseRun:
         record: What ``phase.json`` says.
     """
 
-    datamodule: CXRDataModule
-    network: CXRNet
-    metadata: dict[str, Any]
-    record: dict[str, Any]
-
-    def __init__(
-        self,
-        plan: PlannedPhase,
-        config: TrainConfig,
-        data: SplitData,
-        precision: Precision,
-        previous: Path | None,
-        later: Sequence[PlannedPhase] = (),
-        watching: Sequence[Callback] = (),
-    ) -> None:
-        self.plan, self.config, self.data, self.precision = plan, config, data, precision
-        self.previous, self.later, self.watching = previous, later, watching
+    plan: PlannedPhase
+    config: TrainConfig
+    data: SplitData
+    precision: Precision
+    previous: Path | None
+    later: Sequence[PlannedPhase] = ()
+    watching: Sequence[Callback] = ()
+    datamodule: CXRDataModule = field(init=False)
+    network: CXRNet = field(init=False)
+    metadata: dict[str, Any] = field(init=False)
+    record: dict[str, Any] = field(init=False)
 
     def complete(self) -> Result:
         """Train the phase unless it is finished, or another process finishes it meanwhile.

@@ -28,7 +28,7 @@ FLAT = {"img_size": 96, "lr": 5e-6, "n_unfreeze": 25, "batch_size": 3, "max_epoc
 @pytest.mark.parametrize("goal", ["finetune", "highres"])
 @pytest.mark.parametrize(("key", "value"), FLAT.items())
 def test_a_flat_key_goes_to_the_goal_alone(compose: Composer, goal: str, key: str, value: Any) -> None:
-    assert set(FLAT) == set(FLAT_KEYS)
+    assert {*FLAT, "n_unfreeze_schedule"} == set(FLAT_KEYS)  # a schedule goes with its n_unfreeze
     plain, config = compose(f"phase={goal}"), compose(f"phase={goal}", f"{key}={value}")
     assert getattr(config.phases[goal], key) == value
     assert getattr(config, key) is None  # it has one place
