@@ -15,9 +15,15 @@ from cxrlit.core.errors import ConfigError
 SMALL = {"n_patients": 30, "image_px": 64}
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of a small drawn set."""
+    return tmp_path_factory.mktemp("drawn")
+
+
 @pytest.fixture
-def datamodule(tmp_path: Path) -> CXRDataModule:
-    return CXRDataModule.from_synthetic(SMALL, img_size=32, batch_size=16, cache_dir=tmp_path / "cache")
+def datamodule(drawn: Path) -> CXRDataModule:
+    return CXRDataModule.from_synthetic(SMALL, img_size=32, batch_size=16, cache_dir=drawn)
 
 
 def make_trainer(folder: Path, **options: Any) -> Trainer:

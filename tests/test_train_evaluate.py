@@ -139,6 +139,7 @@ def test_what_does_not_change_the_result_reuses_it(lab: Lab, frozen: Path) -> No
     assert read_times(frozen) == before
 
 
+@pytest.mark.slow
 def test_a_phase_that_was_cut_off_starts_over(lab: Lab, frozen: Path) -> None:
     folder = lab.runs / "default" / frozen.name
     folder.mkdir(parents=True)
@@ -183,6 +184,7 @@ def test_train_auroc_is_in_the_row_of_its_epoch(lab: Lab) -> None:
         assert f"(train {score:.4f})" in outcome.out
 
 
+@pytest.mark.slow
 def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, weights: Path) -> None:
     tree = write_tree(tmp_path / "nih", never=["Pneumonia"], seed=1)
     lab = Lab(tmp_path, cache, tree, weights)
@@ -257,6 +259,7 @@ def test_init_from_a_checkpoint_cuts_the_chain(lab: Lab, frozen: Path) -> None:
     assert all(patient.startswith("nih/") for patient in patients)
 
 
+@pytest.mark.slow
 def test_init_from_goes_by_what_is_in_the_file(lab: Lab, frozen: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "copy.ckpt"
     other.parent.mkdir()
@@ -279,6 +282,7 @@ def test_init_from_with_patients_that_would_leak_is_refused(lab: Lab, frozen: Pa
     assert not lab.runs.exists()
 
 
+@pytest.mark.slow
 def test_the_ancestors_of_init_from_count(lab: Lab, frozen: Path) -> None:
     """Two steps away, the patients of the first training still may not validate."""
     child = lab.train_well("phase=finetune", f"init_from={frozen}", "n_unfreeze=0")

@@ -20,6 +20,10 @@ KEPT = 2
 KEYS = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states",
         "lr_schedulers", "rng", "logs", "scores"}  # fmt: skip
 """What every state has; callbacks may add to it."""
+UNNEEDED = ("hyper_parameters", "hparams_name", "hparams_type")
+"""What Lightning would add, and build things of where it loads a module."""
+FOREIGN = (*UNNEEDED, "cxrlit", "_class_path")
+"""What no state has."""
 
 
 class Position(BaseModel):
@@ -127,6 +131,9 @@ def read_position(path: Path, phase_id: str) -> Position:
         CheckpointError: It is damaged, is not ours, or is of another phase.
     """
     content = read_archive(path)
+    strange = [key for key in FOREIGN if key in content]
+    if strange:
+        raise CheckpointError(f"{path}: unexpected key {strange[0]!r}; refusing to load")
     missing = sorted(KEYS - content.keys())
     try:
         position = Position.model_validate(content.get(RESUME_STATE))

@@ -102,7 +102,7 @@ def test_own_configs_are_found_and_come_first(own: Path) -> None:
 def test_own_configs_are_shown(own: Path) -> None:
     shown = run_command("train.py", "--config-dir", "own", "--help").out
     assert "experiment: mine, smoke\n" in shown
-    assert "optimizer: adamw, mine\n" in shown
+    assert "optimizer: adamw, mine, sgd\n" in shown
     shown = run_cxrlit("train", "--cfg", "job", "--config-dir=own", "experiment=mine").out
     assert "seed: 77\n" in shown
     assert "momentum: 0.5\n" in shown

@@ -177,6 +177,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_only_who_augments_waits_for_albumentations() -> None:
     code = """
 import sys, cxrlit.commands.cli, cxrlit.commands.hydra_main, cxrlit.training.chain, cxrlit.data.augment

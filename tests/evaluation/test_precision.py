@@ -33,6 +33,7 @@ def read_measured(folder: Path) -> float:
     return float(json.loads((folder / "phase.json").read_text())["best_score"])
 
 
+@pytest.mark.slow
 def test_auto_trains_in_bf16_and_the_evaluation_is_in_fp32(frozen_in_bf16: Path, tmp_path: Path) -> None:
     assert json.loads((frozen_in_bf16 / "phase.json").read_text())["precision"] == "bf16"
     outcome = evaluate(frozen_in_bf16, tmp_path / "out", "report=true")

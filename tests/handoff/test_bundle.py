@@ -65,8 +65,8 @@ def test_what_a_download_leaves_beside_the_files_does_no_harm(bundle: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda config: config.update(format=2), "format 2; this version of cxrlit reads 1"),
-        (lambda config: config.update(format=True), "valid integer"),
+        (lambda config: config.update(format=9), "format 9; this version of cxrlit reads 2"),
+        (lambda config: config.update(format=True), "a bundle of format True"),
         (lambda config: config["preprocessing"].update(version=99), "preprocessing of version 99"),
         (lambda config: config.update(_target_="os.system"), "_target_: Extra inputs"),
         (lambda config: config["data"].update(_target_="os.system"), "data._target_: Extra inputs"),

@@ -97,6 +97,7 @@ def check_scores(lab: Lab, n_jobs: int) -> None:
     assert sorted(scores) == sorted(best)
 
 
+@pytest.mark.slow
 def test_another_sweeper_is_given_the_validation_of_the_goal(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

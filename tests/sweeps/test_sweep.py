@@ -94,6 +94,7 @@ def test_a_kill_leaves_a_whole_ranking(lab: Lab) -> None:
     assert read_ranking(find_sweep(lab))["job"].tolist() == [1]
 
 
+@pytest.mark.slow
 def test_what_hydra_says_of_a_sweep_is_heard(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "there"
     said = (f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra.job.num}", "hydra.output_subdir=said",

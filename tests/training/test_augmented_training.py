@@ -62,6 +62,7 @@ def check_applied(folder: Path) -> None:
     assert len(sizes) > 60  # the training images, and the trials before
 
 
+@pytest.mark.slow
 def test_a_transform_of_the_current_folder_trains(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     lab.train_well(*MINE)

@@ -51,6 +51,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_names_the_images(value: 
     assert same_weights(before, snapshot(module.network))  # the step was not taken
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_keeps_what_it_had(lab: Lab) -> None:
     arguments = [
         "phase=scratch", "model.weights=none", "optimizer._target_=torch.optim.SGD", "lr=10", "max_epochs=20",

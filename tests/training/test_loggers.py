@@ -83,6 +83,7 @@ def other(tmp_path: Path, cache: Path, tree: Path, weights: Path) -> Lab:
     return Lab(tmp_path / "other", cache, tree, weights)
 
 
+@pytest.mark.slow
 def test_a_logger_of_the_users_own_gets_each_row_once_and_the_settings(pair: tuple[Path, Path]) -> None:
     whole, killed = pair
     assert_same(killed, whole)
@@ -104,6 +105,7 @@ def test_without_a_logger_nothing_is_logged(frozen: Path) -> None:
     assert not (frozen / "loggers").exists()
 
 
+@pytest.mark.slow
 def test_a_logger_that_fails_is_a_line_and_the_phase_goes_on_without_a_gap(lab: Lab) -> None:
     outcome = lab.train(*MINE, f"+logger.mine.fails_at={STEPS_AN_EPOCH}")
     assert outcome.code == 2
@@ -132,6 +134,7 @@ def test_rows_that_come_in_another_order_are_sent(tmp_path: Path) -> None:
     assert once.n_rows == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_an_evaluation_goes_to_the_runs_of_its_phase(pair: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tried" / pair[0].name

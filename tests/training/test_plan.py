@@ -175,6 +175,28 @@ def test_callbacks_see_the_settings_of_their_own_phase(plan: Planner) -> None:
     assert (unfreezing, modes) == ([0, 25], ["frozen", "train"])
 
 
+def test_the_text_of_a_users_class_is_part_of_every_id(
+    plan: Planner, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("own")
+    path = folder / "loss_of_mine.py"
+    path.write_text("import torch\n\nclass Loss(torch.nn.BCEWithLogitsLoss):\n    pass\n")
+    monkeypatch.syspath_prepend(str(folder))
+    before = read_ids(plan("loss._target_=loss_of_mine.Loss"))
+    assert before == read_ids(plan("loss._target_=loss_of_mine.Loss"))
+    path.write_text(path.read_text() + "# edited\n")
+    assert not set(before.values()) & set(read_ids(plan("loss._target_=loss_of_mine.Loss")).values())
+
+
+def test_the_version_of_a_package_that_computes_is_part_of_every_id(
+    plan: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_ids(plan())
+    versions = {"torch": "1.0", "albumentations": "9.9"}
+    monkeypatch.setattr("cxrlit.config.build.version", lambda name: versions.get(name, "1"))
+    assert not set(before.values()) & set(read_ids(plan()).values())
+
+
 def test_a_scheduler_of_all_phases_stands_in_for_their_own(plan: Planner) -> None:
     for phase in plan("scheduler=cosine", "scheduler.warmup=1"):
         assert phase.config.scheduler is not None

@@ -206,6 +206,7 @@ def test_of_a_damaged_or_hostile_state_nothing_runs_and_the_one_before_is_taken(
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.slow
 def test_the_state_before_a_damaged_one_ends_in_the_same(lab: Lab, begun: Path, whole: Path) -> None:
     newest, _ = list_states(begun)
     flip(newest)
@@ -284,6 +285,7 @@ def test_a_signal_at_another_moment(lab: Lab, whole: Path, place: str) -> None:
 # ----------------------------------------------------------------------------- what else may happen
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_states_before(lab: Lab, begun: Path) -> None:
     before = list_states(begun)
     with limit_file_size(20_000_000):

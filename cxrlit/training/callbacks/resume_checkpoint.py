@@ -13,7 +13,7 @@ from cxrlit.model.archive import check_plain
 from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.logger_runs import resume_logs, save_logs
-from cxrlit.training.resume import KEPT, drop_states, read_rng, restore_rng, state_path
+from cxrlit.training.resume import KEPT, UNNEEDED, drop_states, read_rng, restore_rng, state_path
 
 
 class ResumeCheckpoint(Callback):
@@ -83,6 +83,8 @@ class ResumeCheckpoint(Callback):
             "step": trainer.global_step,
             "best_epoch": best.epoch,
         }
+        for key in UNNEEDED:
+            checkpoint.pop(key, None)
         checkpoint["rng"] = read_rng()
         checkpoint["logs"] = save_logs(trainer.loggers)
         _settle(checkpoint["loops"]["fit_loop"], in_validation=trainer.validating)

@@ -30,6 +30,7 @@ def read_header(path: Path) -> list[str]:
         return table.header
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "name"), [(b"a,b\n", "table.csv.gz"), (b"a\tb\r", "table.tsv"), (b"\n", "t.csv")])
 def test_too_many_rows_are_not_read(tmp_path: Path, line: bytes, name: str) -> None:
     block = line * 2**16 + b"\n"

@@ -249,6 +249,7 @@ def test_the_same_input_gives_the_same_bytes(plain: tuple[Assessment, Path], tmp
         assert (tmp_path / path).read_bytes() == (out / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_whatever_is_undefined_says_why(tmp_path: Path) -> None:
     labels = ("Effusion", "No positive", "Unknown", "No validation", "Few", "All")
 

@@ -37,6 +37,7 @@ def table(tmp_path: Path) -> Path:
     return root / "table.csv"
 
 
+@pytest.mark.slow
 def test_two_sources_from_training_to_other_data(lab: Lab, table: Path, tmp_path: Path) -> None:
     keys = [f"data.table.table={table}", "data.table.columns.patient=patient"]
     folder = train(lab, "data.sources=[nih,table]", f"data.nih.root={lab.tree}", *keys)
@@ -69,6 +70,7 @@ def test_two_sources_from_training_to_other_data(lab: Lab, table: Path, tmp_path
         read_checkpoint(tmp_path / "torn.ckpt")
 
 
+@pytest.mark.slow
 def test_one_of_several_sources_has_plain_names(lab: Lab, tmp_path: Path) -> None:
     folder = train(lab, "data.sources=[nih]", f"data.nih.root={lab.tree}")
     assert pd.read_csv(folder / "split.csv")["image"].tolist() == [f"{number:04d}.png" for number in range(50)]
