@@ -143,7 +143,7 @@ def fit_bare(settings: list[str]) -> None:
     from cxrlit.training.callbacks import FreezeBatchNorm
     from cxrlit.training.hardware import choose_precision
 
-    phase = config.phases.finetune
+    phase = config.phases["finetune"]
     datamodule = CXRDataModule(
         data, img_size=phase.img_size, batch_size=phase.batch_size, resize=config.data.resize,
         cache_dir=Path(config.cache_dir), augment=build_augment(config.augment, phase.img_size), sampler=config.sampler,
