@@ -72,6 +72,7 @@ class PhaseRun:
     Attributes:
         datamodule: Its images.
         network: Its weights, the starting ones at first.
+        loss: With the weights of its positives.
         metadata: What its checkpoints say of their origin.
         record: What ``phase.json`` says.
     """
@@ -85,6 +86,7 @@ class PhaseRun:
     watching: Sequence[Callback] = ()
     datamodule: CXRDataModule = field(init=False)
     network: CXRNet = field(init=False)
+    loss: torch.nn.Module = field(init=False)
     metadata: dict[str, Any] = field(init=False)
     record: dict[str, Any] = field(init=False)
 
@@ -112,6 +114,7 @@ class PhaseRun:
         self.datamodule = self.open_images()
         self.network, trained_before, history = start_network(self.config, self.previous)
         pos_weight = weigh_positives(self.datamodule, self.config.loss.get("pos_weight_cap"))
+        self.loss = build_loss(self.config.loss, torch.tensor(pos_weight["weight"].to_numpy(np.float32)))
         self.metadata = self.describe(trained_before, history)
         self.record, resume_point = self.begin_or_resume(pos_weight)
         if resume_point is not None:
@@ -119,7 +122,7 @@ class PhaseRun:
         with use_threads(self.record["threads"]):
             self.cache_features()
             self.validate_start()
-            module = self.build_module(pos_weight)
+            module = self.build_module()
             trainer = self.build_trainer([*self.build_callbacks(module), *self.watching])
             with finishing_runs(trainer.loggers):
                 with hold_signals():
@@ -186,18 +189,13 @@ class PhaseRun:
         if not self.plan.config.require_improvement:
             return
         if "start_scores" not in self.record:
-            scores = validate(self.network, self.datamodule, self.precision, self.config)
+            scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
             self.record["start_scores"] = {name: value for name, value in scores.items() if not math.isnan(value)}
             write_phase_record(self.plan.folder, self.record)
-        say(f"It starts from {describe_monitor(self.config.monitor)} {self.start_score:.4f}")
+        start = self.record["start_scores"].get(self.config.monitor.removeprefix("val/"), math.nan)
+        say(f"It starts from {describe_monitor(self.config.monitor)} {start:.4f}")
 
-    @property
-    def start_score(self) -> float:
-        """The monitored value of the starting weights."""
-        scores: dict[str, float] = self.record["start_scores"]
-        return scores.get(self.config.monitor.removeprefix("val/"), math.nan)
-
-    def build_module(self, pos_weight: pd.DataFrame) -> CXRModule:
+    def build_module(self) -> CXRModule:
         """The LightningModule around the network, ready to train."""
         say(
             f"It computes in {self.precision}, threads: {torch.get_num_threads()}; {self.datamodule.describe_loading()}"
@@ -212,7 +210,7 @@ class PhaseRun:
             network=self.network,
             labels=self.data.labels,
             lr=self.plan.config.lr,
-            loss=build_loss(self.config.loss, torch.tensor(pos_weight["weight"].to_numpy(np.float32))),
+            loss=self.loss,
             optimizer=self.config.optimizer,
             scheduler=self.plan.config.scheduler,
             metrics=build_metrics(self.config.metrics.collection, self.data.labels),
@@ -284,13 +282,14 @@ class PhaseRun:
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
         epoch, score, path = best.epoch, best.score, self.plan.folder / "best.ckpt"
         assert epoch is not None
-        if self.plan.config.require_improvement and module.is_better(self.start_score, score):
+        start = self.record.get("start_scores", {}).get(self.config.monitor.removeprefix("val/"), math.nan)
+        if self.plan.config.require_improvement and module.is_better(start, score):
             say(
                 f"warning: {self.plan.name} ends at {describe_monitor(self.config.monitor)} {score:.4f}, worse than "
-                f"{self.start_score:.4f} at its start: it hands on the weights that it started from",
+                f"{start:.4f} at its start: it hands on the weights that it started from",
                 style="yellow",
             )
-            epoch, score = START_EPOCH, self.start_score
+            epoch, score = START_EPOCH, start
             network, _, _ = start_network(self.config, self.previous)
             state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
             write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], state)

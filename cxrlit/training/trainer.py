@@ -12,18 +12,19 @@ from cxrlit.core.distributed import device_options
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.densenet import CXRNet
-from cxrlit.model.losses import build_loss
 from cxrlit.model.module import CXRModule
 
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def validate(network: CXRNet, datamodule: CXRDataModule, precision: Precision, config: TrainConfig) -> dict[str, float]:
+def validate(
+    network: CXRNet, loss: torch.nn.Module, datamodule: CXRDataModule, precision: Precision, config: TrainConfig
+) -> dict[str, float]:
     """Validation metrics of a network as it is, on its cached features where the datamodule has them."""
     module = CXRModule(
         network=network,
         labels=datamodule.labels,
-        loss=build_loss(config.loss, torch.ones(len(datamodule.labels))),
+        loss=loss,
         metrics=build_metrics(config.metrics.collection, datamodule.labels),
         monitor=config.monitor,
         n_cached=datamodule.n_cached,
