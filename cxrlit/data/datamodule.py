@@ -1,12 +1,9 @@
 """Batches for training, validation and test."""
 
-import os
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -18,13 +15,12 @@ from cxrlit.config import AugmentConfig, DataConfig, PrepareConfig, SamplerConfi
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.labels import LABELS
-from cxrlit.core.ranks import n_node_ranks, n_ranks, rank
-from cxrlit.core.signals import SIGNALS
+from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.augment import Augment, build_augment
 from cxrlit.data.dataset import SplitData, check_dropped, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
-from cxrlit.data.loaders import PREFETCH_FACTOR, AheadLoader, ProcessLoader, SharedSlots
+from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, SharedSlots, choose_num_workers
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
@@ -88,9 +84,7 @@ class CXRDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if augment is not None and augment.img_size != img_size:
-            raise ConfigError(
-                f"img_size={img_size}: augment was built for {augment.img_size} px; build both for one size"
-            )
+            raise ConfigError(f"img_size={img_size}: augment is for {augment.img_size} px: build both for one size")
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.resize, self.cache_dir = resize, cache_dir
         self.augment, self.sampler, self.seed = augment, sampler, seed
@@ -108,8 +102,7 @@ class CXRDataModule(LightningDataModule):
         batch_size: int = 32,
         augment: str | AugmentConfig = "default",
         cache_dir: str | Path = "cache",
-        seed: int = 0,
-        num_workers: int | None = None,
+        **options: Any,
     ) -> Self:
         """Read and split the data of a config.
 
@@ -120,8 +113,7 @@ class CXRDataModule(LightningDataModule):
             batch_size: Images of a batch.
             augment: A choice of ``conf/augment/``, or transforms.
             cache_dir: Folder of the decoded images and of the synthetic data.
-            seed: Seed of order and augmentation.
-            num_workers: As for the class.
+            options: ``sampler``, ``seed`` and ``num_workers`` of the class.
 
         Raises:
             ConfigError: A transform cannot be used.
@@ -137,8 +129,7 @@ class CXRDataModule(LightningDataModule):
             resize=config.resize,
             cache_dir=folder,
             augment=build_augment(augment, img_size),
-            seed=seed,
-            num_workers=num_workers,
+            **options,
         )
 
     @classmethod
@@ -295,11 +286,8 @@ class CXRDataModule(LightningDataModule):
         return loader(
             dataset,
             **order,
-            num_workers=n_processes,
-            prefetch_factor=PREFETCH_FACTOR if n_processes else None,
+            **({"num_workers": n_processes} | PROCESS_OPTIONS if n_processes else {}),
             collate_fn=collate,
-            worker_init_fn=_start_worker,
-            persistent_workers=n_processes > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # leaves torch's global one alone
         )
@@ -308,15 +296,3 @@ class CXRDataModule(LightningDataModule):
 def _read_data(choice: str, settings: Mapping[str, Any] | None) -> DataConfig:
     named = {f"data.{key}": value for key, value in (settings or {}).items()}
     return compose_defaults("prepare", PrepareConfig, named, [f"data={choice}"]).data
-
-
-def choose_num_workers() -> int:
-    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside each GPU."""
-    return min(8, max((os.cpu_count() or 1) // n_node_ranks() - 1, 0)) if torch.cuda.is_available() else 0
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    # A scheduler and Ctrl-C signal every process; the one that trains answers, and still needs its batches to do so.
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)

@@ -1,6 +1,8 @@
 """Batches that are made ahead of the step that wants them: by a thread of this process, or by others."""
 
 import atexit
+import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,11 +10,14 @@ from itertools import count, islice
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from cxrlit.core.errors import DataError
+from cxrlit.core.ranks import n_node_ranks
+from cxrlit.core.signals import SIGNALS
 
 T = TypeVar("T", covariant=True)
 
@@ -135,3 +140,24 @@ class _ByValue:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return torch.from_numpy, (self.array,)
+
+
+def choose_num_workers() -> int:
+    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside each GPU."""
+    return min(8, max((os.cpu_count() or 1) // n_node_ranks() - 1, 0)) if torch.cuda.is_available() else 0
+
+
+def start_worker(_: int) -> None:
+    """What a loader process does first: one thread, deaf to the signals that ask a training to stop."""
+    cv2.setNumThreads(0)
+    # A scheduler and Ctrl-C signal every process; the one that trains answers, and still needs its batches to do so.
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+PROCESS_OPTIONS: dict[str, Any] = {
+    "prefetch_factor": PREFETCH_FACTOR,
+    "worker_init_fn": start_worker,
+    "persistent_workers": True,
+}
+"""Options of a loader with processes."""

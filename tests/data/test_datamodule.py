@@ -202,7 +202,7 @@ def test_the_number_of_devices_changes_no_image(
 
 def test_augmentation_for_another_size_is_refused(data: SplitData, tmp_path: Path) -> None:
     other = build_augment(read_choice("crop"), 32)
-    with pytest.raises(ConfigError, match="img_size=48: augment was built for 32 px"):
+    with pytest.raises(ConfigError, match="img_size=48: augment is for 32 px"):
         CXRDataModule(data, img_size=48, batch_size=8, resize="pad", cache_dir=tmp_path, augment=other)
 
 
