@@ -218,7 +218,7 @@ def test_a_label_that_no_training_image_knows(lab: Lab) -> None:
         "warning: no training image says anything of Fracture, Lung Opacity: these outputs are not trained; "
         "labels=[Mass,Effusion] leaves them out"
     )
-    assert told < outcome.out.index(" px, last 0 layers ─")  # where the phase begins
+    assert told < outcome.out.index(" px, the head ─")  # where the phase begins
     [folder] = lab.runs.glob("*/frozen-*/")
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["val_n_labels"].tolist() == [2, 2]

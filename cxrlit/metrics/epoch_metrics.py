@@ -45,7 +45,7 @@ class EpochMetrics:
             if not isinstance(metric, Metric):
                 kind = type(metric).__name__
                 raise ConfigError(f"metrics.collection.{name}: it must be a torchmetrics.Metric, not a {kind}")
-            metric.sync_on_compute = False  # each rank has the predictions of all
+            metric.distributed_available_fn = _is_never  # each rank has the predictions of all
         self.collection = MetricCollection(dict(metrics), compute_groups=False)
         self.has_labels = {name: _try_metric(name, metric, len(labels)) for name, metric in metrics.items()}
 
@@ -107,6 +107,10 @@ class EpochMetrics:
         if better is None:
             raise ConfigError(f"monitor={monitor}: {name} does not say whether higher is better (higher_is_better)")
         return "max" if better else "min"
+
+
+def _is_never() -> bool:
+    return False
 
 
 def describe_monitor(monitor: str) -> str:

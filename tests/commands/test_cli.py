@@ -107,8 +107,6 @@ def test_own_configs_are_shown(own: Path) -> None:
     assert "seed: 77\n" in shown
     assert "momentum: 0.5\n" in shown
     assert "lr: 0.005\n" in shown
-    shown = run_command("train.py", "--info", "searchpath", "-cd", "own").out
-    assert shown.index(f"file://{own / 'own'}") < shown.index("| main")
     assert "experiment: smoke\n" in run_command("train.py", "--help").out
 
 
