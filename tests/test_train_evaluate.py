@@ -338,7 +338,7 @@ def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> N
     assert outcome.code == 0, outcome.err
     assert lab.list_phases() == ["finetune", "frozen", *["highres"] * 4]
     assert not list(folder.iterdir())
-    configs = [read_checkpoint(path).config.phases.highres for path in lab.runs.glob("*/highres-*/")]
+    configs = [read_checkpoint(path).config.phases["highres"] for path in lab.runs.glob("*/highres-*/")]
     assert {(config.n_unfreeze, config.lr) for config in configs} == {
         (n_unfreeze, lr) for n_unfreeze in (25, 50) for lr in (1e-5, 5e-6)
     }

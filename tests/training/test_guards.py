@@ -111,7 +111,7 @@ def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: P
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1]
     assert metrics["val_auroc_macro"].max() < begun
-    assert f"below the {begun:.4f} that it started from: it hands on the weights that it started from" in outcome.out
+    assert f"worse than {begun:.4f} at its start: it hands on the weights that it started from" in outcome.out
     before, best, last = (read_checkpoint(path) for path in (start, folder, folder / "last.ckpt"))
     assert same_weights(before.weights, best.weights)
     assert not same_weights(before.weights, last.weights)

@@ -46,8 +46,6 @@ class FrozenGuard(Callback):
                 f"the optimizer holds {n_trainable:,} weights of the features, the phase trains {self.n_trainable:,}: "
                 "another callback than phased_unfreezing and freeze_batch_norm sets requires_grad"
             )
-        if pl_module.n_cached and count_frozen_units(pl_module.network.units) < pl_module.n_cached:
-            raise ConfigError("a callback unfroze layers whose output cache_features=true has kept: set it to false")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(pl_module)
@@ -62,6 +60,9 @@ class FrozenGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if self._before:  # the callbacks have settled what is frozen in this epoch
+            assert isinstance(pl_module, CXRModule)
+            if pl_module.n_cached and count_frozen_units(pl_module.network.units) < pl_module.n_cached:
+                raise ConfigError("a callback unfroze layers whose output is kept: set cache_features=false")
             names = _list_frozen(pl_module)
             self._frozen, self._before = {name: self._before[name] for name in names}, {}
 
