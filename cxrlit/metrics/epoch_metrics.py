@@ -1,5 +1,6 @@
 """What is measured after an epoch: torchmetrics on all of its probabilities, with undefined labels as NaN."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -120,6 +121,15 @@ def describe_monitor(monitor: str) -> str:
     ('validation macro AUROC', 'val/loss')
     """
     return "validation macro AUROC" if monitor == "val/auroc_macro" else monitor
+
+
+def read_monitored(scores: Mapping[str, float], monitor: str) -> float:
+    """The value of the monitor among scores by name, NaN where it is not among them.
+
+    >>> read_monitored({"loss": 0.25}, "val/loss")
+    0.25
+    """
+    return scores.get(monitor.removeprefix("val/"), math.nan)
 
 
 def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str]) -> dict[str, Metric]:

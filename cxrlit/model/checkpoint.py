@@ -17,6 +17,7 @@ from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
+from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import check_finite
@@ -148,10 +149,15 @@ def write_checkpoint(
     weights = {name: tensor.cpu() for name, tensor in state.items()}
     said = {
         "epoch": epoch,
-        "score": scores[metadata["monitor"].removeprefix("val/")],
+        "score": read_monitored(scores, metadata["monitor"]),
         "val_auroc_macro": scores.get("auroc_macro"),
     }
     write_archive(path, {"cxrlit": {**metadata, **said}, "state_dict": weights})
+
+
+def name_weights(network: CXRNet) -> dict[str, Tensor]:
+    """Copies of the weights and statistics of a network on the CPU, with the names that a checkpoint has."""
+    return {f"network.{name}": tensor.cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -18,8 +18,8 @@ from cxrlit.core.ranks import rank
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.torch_datasets import Batch
 from cxrlit.metrics.auroc import LabelAUROC
-from cxrlit.metrics.epoch_metrics import EpochMetrics
-from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.metrics.epoch_metrics import EpochMetrics, read_monitored
+from cxrlit.model.checkpoint import name_weights, read_checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.epoch_predictions import PredictionBuffer, Predictions
 from cxrlit.model.losses import Loss, mask_loss, share_loss
@@ -207,7 +207,7 @@ class CXRModule(LightningModule):
     @property
     def monitored(self) -> float:
         """The value of ``monitor`` after the last validation."""
-        return self.scores["val"][self.monitor.removeprefix("val/")]
+        return read_monitored(self.scores["val"], self.monitor)
 
     def is_better(self, score: float, best: float) -> bool:
         """Whether a monitored value is better than the best so far; any number is better than NaN."""
@@ -217,7 +217,7 @@ class CXRModule(LightningModule):
 
     def copy_weights(self) -> dict[str, Tensor]:
         """The state dict of the network as a checkpoint has it, on the CPU."""
-        return {f"network.{name}": tensor.cpu().clone() for name, tensor in self.network.state_dict().items()}
+        return name_weights(self.network)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         backbone = [one for one in self.network.features.parameters() if one.requires_grad]

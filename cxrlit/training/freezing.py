@@ -10,7 +10,8 @@ from cxrlit.config.build import build_target
 from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.model.densenet import CXRNet, count_frozen_units
 from cxrlit.model.module import CXRModule
-from cxrlit.training.callbacks.freeze_batch_norm import list_batch_norms
+from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm, list_batch_norms
+from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
 
 FREEZING = ("phased_unfreezing", "freeze_batch_norm")
 """Names of the callbacks that decide what trains."""
@@ -29,6 +30,7 @@ class Freezing(NamedTuple):
         n_weights: Weights of the features.
         batch_norm_trains: Whether a BatchNorm trains.
         batch_norm_frozen: Whether a BatchNorm does not.
+        may_change: Whether what trains may be other weights in a later epoch: by a schedule, or a class of the user's.
     """
 
     n_frozen_units: int
@@ -36,6 +38,7 @@ class Freezing(NamedTuple):
     n_weights: int
     batch_norm_trains: bool
     batch_norm_frozen: bool
+    may_change: bool = False
 
 
 def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
@@ -83,7 +86,10 @@ def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
     modes = {norm.training for norm in list_batch_norms(module)}
     for parameter, trains in zip(module.network.parameters(), ever_trains, strict=True):
         parameter.requires_grad_(trains)
-    found = Freezing(count_frozen_units(module.network.units), n_trainable, n_weights, True in modes, False in modes)
+    scheduled = any(isinstance(one, PhasedUnfreezing) and len(one.schedule.steps) > 1 for one in callbacks)
+    may_change = scheduled or any(type(one) not in (PhasedUnfreezing, FreezeBatchNorm) for one in callbacks)
+    n_frozen_units = count_frozen_units(module.network.units)
+    found = Freezing(n_frozen_units, n_trainable, n_weights, True in modes, False in modes, may_change)
     _TRIED[repr((specs, phase.max_epochs))] = found
     return found
 

@@ -26,11 +26,12 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
-from cxrlit.metrics.epoch_metrics import build_metrics, describe_monitor
+from cxrlit.metrics.epoch_metrics import build_metrics, describe_monitor, read_monitored
 from cxrlit.model.checkpoint import (
     CHECKPOINT_FORMAT,
     START_EPOCH,
     DurableCheckpointIO,
+    name_weights,
     read_checkpoint,
     start_network,
     write_checkpoint,
@@ -192,7 +193,7 @@ class PhaseRun:
             scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
             self.record["start_scores"] = {name: value for name, value in scores.items() if not math.isnan(value)}
             write_phase_record(self.plan.folder, self.record)
-        start = self.record["start_scores"].get(self.config.monitor.removeprefix("val/"), math.nan)
+        start = read_monitored(self.record["start_scores"], self.config.monitor)
         say(f"It starts from {describe_monitor(self.config.monitor)} {start:.4f}")
 
     def build_module(self) -> CXRModule:
@@ -235,7 +236,7 @@ class PhaseRun:
         """Lightning's trainer: deterministic, its files in the phase folder."""
         settings, options, folder = self.plan.config, self.config.trainer, str(self.plan.folder)
         return Trainer(
-            **device_options(options, find_unused_parameters=settings.n_unfreeze_schedule is not None),
+            **device_options(options, find_unused_parameters=self.plan.freezing.may_change),
             precision=LIGHTNING_PRECISION[self.precision],
             max_epochs=settings.max_epochs,
             accumulate_grad_batches=options.accumulate_grad_batches,
@@ -282,7 +283,7 @@ class PhaseRun:
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
         epoch, score, path = best.epoch, best.score, self.plan.folder / "best.ckpt"
         assert epoch is not None
-        start = self.record.get("start_scores", {}).get(self.config.monitor.removeprefix("val/"), math.nan)
+        start = read_monitored(self.record.get("start_scores", {}), self.config.monitor)
         if self.plan.config.require_improvement and module.is_better(start, score):
             say(
                 f"warning: {self.plan.name} ends at {describe_monitor(self.config.monitor)} {score:.4f}, worse than "
@@ -291,8 +292,7 @@ class PhaseRun:
             )
             epoch, score = START_EPOCH, start
             network, _, _ = start_network(self.config, self.previous)
-            state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-            write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], state)
+            write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], name_weights(network))
         if read_checkpoint(path).metadata.epoch != epoch:
             raise CheckpointError(
                 f"{path}: it does not hold the weights of epoch {epoch + 1}: remove {path.parent} to train it anew"

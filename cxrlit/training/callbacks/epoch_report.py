@@ -14,6 +14,7 @@ from torch import Tensor
 from cxrlit.core.console import say
 from cxrlit.core.errors import format_count
 from cxrlit.core.files import write_csv
+from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.module import CXRModule
 from cxrlit.training.curves import draw_curves
 
@@ -68,7 +69,9 @@ class EpochReport(Callback):
         self._rows.append(row)
         self._write_metrics(trainer)
         say(self._describe(row, pl_module, trainer.max_epochs))
-        if self._best is None or pl_module.is_better(pl_module.monitored, _read_monitored(pl_module, self._best)):
+        if self._best is None or pl_module.is_better(
+            pl_module.monitored, read_monitored(self._best, pl_module.monitor)
+        ):
             self._best = dict(scores)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,10 +152,6 @@ def _name_main_metric(module: CXRModule) -> str | None:
 def _read_labels(module: CXRModule, scores: Mapping[str, float]) -> dict[str, float]:
     main = _name_main_metric(module)
     return {label: scores[f"{main}_{label}"] for label in module.labels} if main else {}
-
-
-def _read_monitored(module: CXRModule, scores: Mapping[str, float]) -> float:
-    return scores[module.monitor.removeprefix("val/")]
 
 
 def _say_change(value: float, best: float | None) -> str:
