@@ -26,7 +26,7 @@ MODULES = {
     "PhasedUnfreezing": "cxrlit.training.callbacks",
     "Predictor": "cxrlit.handoff.predictor",
 }
-"""Where the names of the package are; each is imported when it is asked for, since a prediction needs no trainer."""
+"""Modules of the public names. Each is imported on first use, since a prediction needs no trainer."""
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
 ``launch`` reads the command line, and Hydra composes and runs what it asks for. ``run_task`` checks what was composed
 and works on it. The points of a sweep are checked by the sweeper before the first trains.
 
-``hydra.main`` would compose twice, and print the faults that it finds in several lines. What it calls has no public
-name: this file alone uses Hydra's parser of command lines, and ``run``, ``multirun`` and ``show_cfg`` of its object.
+``hydra.main`` composes twice and prints several lines for a fault. The functions that it calls are private: this file
+alone uses Hydra's command-line parser, and ``run``, ``multirun`` and ``show_cfg`` of its object.
 """
 
 import argparse

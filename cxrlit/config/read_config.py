@@ -172,5 +172,5 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
         return f"{key} is a list: {key}=[{fault['input']}]"
     message = fault["msg"].removeprefix("Value error, ")
     if not key or kind == "value_error":
-        return f"{key}: {message}" if key in {"optimizer"} else message
+        return message
     return f"{key}={fault['input']}: {message[0].lower()}{message[1:]}"

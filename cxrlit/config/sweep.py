@@ -1,4 +1,4 @@
-"""What the sweepers of ``python train.py -m`` take: ``hydra.sweeper``."""
+"""Settings of the sweepers of ``python train.py -m``: ``hydra.sweeper``."""
 
 import math
 import re

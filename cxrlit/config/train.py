@@ -217,7 +217,7 @@ class TrainConfig(ConfigSection):
     @classmethod
     def _check_optimizer(cls, optimizer: Instantiable) -> Instantiable:
         if "lr" in optimizer:
-            raise ValueError("each phase has its own learning rate: set lr, or phases.<phase>.lr")
+            raise ValueError("optimizer.lr: each phase has its own learning rate: set lr, or phases.<phase>.lr")
         factor = optimizer.get("backbone_lr_factor", 1.0)
         if type(factor) not in (int, float) or not 0 < factor <= 1000:
             raise ValueError(f"optimizer.backbone_lr_factor={factor}: it must be a number above 0, at most 1000")
