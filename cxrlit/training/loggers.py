@@ -21,6 +21,8 @@ NEEDS = {
 }
 """What a logger of Lightning imports when it begins, and the package and extra that bring it."""
 
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
 
 def fill_places(value: Any, facts: Mapping[str, Any]) -> Any:
     """Settings of a logger with the facts of a phase in the places of their names.
@@ -64,6 +66,7 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
     _import_package(name, target)
     if issubclass(target, MLFlowLogger):
         settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
+        _name_store(settings["tracking_uri"])
     logger = build_target(f"logger.{name}", settings)
     if not isinstance(logger, Logger):
         raise ConfigError(f"logger.{name}: {type(logger).__name__} is not a logger of Lightning")
@@ -97,3 +100,15 @@ def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist:
     database.parent.mkdir(parents=True, exist_ok=True)
     files = (database.parent / "mlflow-artifacts").absolute().as_uri()
     return {"artifact_location": files, **settings, "tracking_uri": address}
+
+
+def _name_store(address: str) -> None:
+    """Name MLflow its store, which it would write into the environment: the next training would take it from there."""
+    import mlflow
+
+    before = os.environ.get(STORE_VARIABLE)
+    mlflow.set_tracking_uri(address)
+    if before is None:
+        os.environ.pop(STORE_VARIABLE, None)
+    else:
+        os.environ[STORE_VARIABLE] = before

@@ -407,6 +407,7 @@ def test_mlflow_without_a_server_writes_a_file_of_the_runs_folder(
     pytest.importorskip("sqlalchemy")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = train(lab, "logger=mlflow", "evaluate=true")
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # the next training of this process would take it for the user's
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{lab.runs / 'mlflow.db'}")
