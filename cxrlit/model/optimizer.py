@@ -1,15 +1,17 @@
 """The optimizer of a phase and the schedule of its learning rate."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.utils import get_class
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
 from cxrlit.config.build import build_target, check_target, takes_argument
 from cxrlit.config.types import Instantiable
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, format_count
 
 WARMUP_START = 1e-3
 """Share of the learning rate that a warm-up starts from."""
@@ -66,8 +68,8 @@ def build_schedulers(
     Args:
         optimizer: As ``build_optimizer`` made it.
         spec: A dict with ``_target_``, or None. ``warmup`` (epochs, or a fraction of the phase below 1: the rate rises
-            linearly from nearly nothing, times what the schedule says) and ``interval`` (step | epoch) are no arguments
-            of the class.
+            linearly from nearly nothing, times what the schedule says; ``min_lr`` is of the product)
+            and ``interval`` (step | epoch) are no arguments of the class.
         n_epochs: Epochs of the phase.
         n_steps: Optimizer steps of the phase.
         monitor: Name of what is watched.
@@ -82,7 +84,7 @@ def build_schedulers(
     spec = dict(spec)
     warmup, interval = spec.pop("warmup", 0), spec.pop("interval", None)
     check_target(key, spec, positional=1)
-    takes = {name for name in (*LENGTHS, "max_lr", "mode") if takes_argument(spec, name)}
+    takes = {name for name in (*LENGTHS, "max_lr") if takes_argument(spec, name)}
     given: dict[str, Any] = {}
     whole = next((name for name in ("total_steps", "T_max") if name in takes), None)
     if whole and not any(name in spec for name in LENGTHS):
@@ -91,8 +93,8 @@ def build_schedulers(
     if "max_lr" in takes and "max_lr" not in spec:
         given["max_lr"] = [group["lr"] for group in optimizer.param_groups]
         interval = interval or "step"
-    if "mode" in takes and "mode" not in spec:
-        given["mode"] = mode
+    if _watches(spec):
+        given["mode"] = choose_mode(key, spec, monitor, mode)
     interval = interval or "epoch"
     if interval not in ("step", "epoch"):
         raise ConfigError(f"{key}.interval={interval}: it may be step or epoch")
@@ -104,15 +106,40 @@ def build_schedulers(
     schedulers = _build_warmup(optimizer, warmup, n_epochs, n_steps, key)
     if warmup and "max_lr" in takes:
         raise ConfigError(f"{key}.warmup={warmup}: this schedule has its own warm-up, pct_start: drop it")
+    warmed = [group["lr"] for group in optimizer.param_groups]
     scheduler = build_target(key, spec, optimizer, **given)
+    if warmup and [group["lr"] for group in optimizer.param_groups] != warmed:
+        raise ConfigError(
+            f"{key}.warmup={warmup}: {spec['_target_']} sets the rate whatever it was, and a warm-up before it would "
+            f"multiply it: {key}.warmup=0"
+        )
     return [*schedulers, {"scheduler": scheduler, "interval": interval, "monitor": monitor}]
+
+
+def _watches(spec: Instantiable) -> bool:
+    """Whether a scheduler is told to wait for higher or lower values; others have a ``mode`` of another kind."""
+    parameter = inspect.signature(get_class(spec["_target_"])).parameters.get("mode")
+    return parameter is not None and parameter.default in ("min", "max")
+
+
+def choose_mode(key: str, spec: Instantiable, monitor: str, mode: str) -> str:
+    """The mode of what watches a metric: that of the metric.
+
+    Raises:
+        ConfigError: The config says the other one.
+    """
+    if spec.get("mode", mode) != mode:
+        better = "higher" if mode == "max" else "lower"
+        raise ConfigError(f"{key}.mode={spec['mode']}: {monitor} is better {better}: {mode}")
+    return mode
 
 
 def _build_warmup(optimizer: Optimizer, warmup: Any, n_epochs: int, n_steps: int, key: str) -> list[dict[str, Any]]:
     if isinstance(warmup, bool) or not isinstance(warmup, (int, float)) or warmup < 0:
         raise ConfigError(f"{key}.warmup={warmup}: it must be a number of epochs, or a fraction of the phase below 1")
     if warmup >= n_epochs:
-        raise ConfigError(f"{key}.warmup={warmup}: it is as long as the phase, which has {n_epochs} epochs")
+        length = format_count(n_epochs, "epoch")
+        raise ConfigError(f"{key}.warmup={warmup}: the phase has {length}: let it be shorter, or a fraction below 1")
     n_warmup = round(n_steps * (warmup if warmup < 1 else warmup / n_epochs))
     if not n_warmup:
         return []

@@ -13,7 +13,7 @@ from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
-from cxrlit.training.check_recipe import check_phase
+from cxrlit.training.check_recipe import check_phase, check_recipe
 from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
@@ -52,6 +52,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     quiet_lightning()
     check_accelerator(config.trainer.accelerator)
     join_ranks(config.trainer)
+    on_rank_0(check_recipe)(config)
     start = read_start(config)
     if start.checkpoint is not None:
         config = config.model_copy(update={"init_from": str(start.checkpoint)})

@@ -51,6 +51,6 @@ def check_phase(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> N
         mode=mode,
         key=f"phases.{name}.scheduler",
     )
-    build_composed_callbacks(name, settings.callbacks, metrics, freezing, has_logger=bool(config.logger))
+    build_composed_callbacks(name, settings, metrics, freezing, has_logger=bool(config.logger))
     for logger, spec in config.logger.items():
         build_logger(logger, spec, Path(config.runs_dir) / config.run / name)

@@ -1,32 +1,43 @@
 """The callbacks that a config names for a phase, built and checked."""
 
-from collections.abc import Mapping
-
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
     DeviceStatsMonitor,
+    EMAWeightAveraging,
+    LearningRateFinder,
     LearningRateMonitor,
     ProgressBar,
     StochasticWeightAveraging,
+    WeightAveraging,
 )
 from rich import get_console
 
-from cxrlit.config import Instantiable
+from cxrlit.config import Instantiable, PhaseConfig
 from cxrlit.config.build import build_target, check_target, takes_argument
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.metrics.epoch_metrics import EpochMetrics
+from cxrlit.model.optimizer import choose_mode
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
-from cxrlit.training.freezing import Freezing
+from cxrlit.training.freezing import Freezing, fit_arguments
+
+REFUSED: dict[type, str] = {
+    BatchSizeFinder: "would train with another batch_size than the phase says: set batch_size",
+    LearningRateFinder: "would train with another lr than the phase says: sweep over lr",
+    BackboneFinetuning: "knows no CXRModule: n_unfreeze_schedule says how many layers train from which epoch",
+}
+"""Callbacks of Lightning that cannot do here what they are for, and what does it."""
 
 
 def build_composed_callbacks(
-    name: str, specs: Mapping[str, Instantiable], metrics: EpochMetrics, freezing: Freezing, has_logger: bool
+    name: str, settings: PhaseConfig, metrics: EpochMetrics, freezing: Freezing, has_logger: bool
 ) -> list[Callback]:
     """Build the callbacks of a phase; one that takes a ``mode`` gets that of the metric it monitors.
 
     Args:
         name: Of the phase.
-        specs: Its callbacks, by name.
+        settings: Its settings, with its callbacks by name.
         metrics: What is measured after each epoch.
         freezing: What the phase freezes.
         has_logger: Without one, callbacks that only write to loggers are not built.
@@ -35,22 +46,46 @@ def build_composed_callbacks(
         ConfigError: One cannot be built, is no callback, watches what is not measured, or resets what is frozen.
     """
     callbacks = []
-    for key, spec in specs.items():
+    for key, spec in settings.callbacks.items():
         full_key = f"phases.{name}.callbacks.{key}"
+        spec = fit_arguments(key, spec, settings)
         callback = build_target(full_key, spec, **_choose_mode(full_key, spec, metrics))
         if not isinstance(callback, Callback):
             raise ConfigError(f"{full_key}: {spec['_target_']} is no callback of Lightning")
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not has_logger:
             continue  # Lightning would refuse it
+        for kind, remedy in REFUSED.items():
+            if isinstance(callback, kind):
+                raise ConfigError(f"{full_key}: {kind.__name__} {remedy}")
         if isinstance(callback, StochasticWeightAveraging) and freezing.batch_norm_frozen:
             raise ConfigError(
                 f"{full_key}: StochasticWeightAveraging resets every BatchNorm, and the phase freezes some: "
                 "callbacks=ema averages weights without that"
             )
         callbacks.append(callback)
+    _try_together(name, callbacks)
     callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm))  # it has the last word on the modes
     # Where the output is a file, a bar is noise.
     return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
+
+
+def _try_together(name: str, callbacks: list[Callback]) -> None:
+    """What Lightning says of callbacks only when a training begins.
+
+    Raises:
+        ConfigError: Two have the same state, or an average takes no such argument.
+    """
+    tried = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    try:
+        trainer = Trainer(
+            accelerator="cpu", callbacks=tried, logger=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        for callback in tried:
+            if type(callback) in (WeightAveraging, EMAWeightAveraging):
+                callback.setup(trainer, LightningModule(), "fit")
+    except Exception as error:
+        raise ConfigError(f"phases.{name}.callbacks: {first_line(error)}") from None
 
 
 def _choose_mode(key: str, spec: Instantiable, metrics: EpochMetrics) -> dict[str, str]:
@@ -62,8 +97,4 @@ def _choose_mode(key: str, spec: Instantiable, metrics: EpochMetrics) -> dict[st
         mode = metrics.choose_mode(monitor)
     except ConfigError as error:
         raise ConfigError(f"{key}.{error}") from None
-    if spec.get("mode", mode) != mode:
-        raise ConfigError(
-            f"{key}.mode={spec['mode']}: {monitor} is better {'higher' if mode == 'max' else 'lower'}: {mode}"
-        )
-    return {} if "mode" in spec else {"mode": mode}
+    return {"mode": choose_mode(key, spec, monitor, mode)}

@@ -1,20 +1,24 @@
 """What the callbacks of a phase freeze, known before any work."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from cxrlit.config import N_LAYERS, PhaseConfig
-from cxrlit.config.build import build_target
+from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig
+from cxrlit.config.build import build_target, check_target, takes_argument
 from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.model.densenet import CXRNet, count_frozen_units
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm, list_batch_norms
 from cxrlit.training.callbacks.phased_unfreezing import PhasedUnfreezing
 
-FREEZING = ("phased_unfreezing", "freeze_batch_norm")
-"""Names of the callbacks that decide what trains."""
+FREEZING = {
+    "phased_unfreezing": {"n_unfreeze": "n_unfreeze", "schedule": "n_unfreeze_schedule"},
+    "freeze_batch_norm": {"mode": "batch_norm"},
+}
+"""Names of the callbacks that decide what trains, and for each argument the key of the phase that it is by default."""
 
 
 _TRIED: dict[str, "Freezing"] = {}
@@ -31,6 +35,7 @@ class Freezing(NamedTuple):
         batch_norm_trains: Whether a BatchNorm trains.
         batch_norm_frozen: Whether a BatchNorm does not.
         may_change: Whether what trains may be other weights in a later epoch: by a schedule, or a class of the user's.
+        layers: Which layers train, in a few words.
     """
 
     n_frozen_units: int
@@ -39,6 +44,32 @@ class Freezing(NamedTuple):
     batch_norm_trains: bool
     batch_norm_frozen: bool
     may_change: bool = False
+    layers: str = ""
+
+
+def fit_arguments(name: str, spec: Instantiable, phase: PhaseConfig) -> Instantiable:
+    """A callback's arguments without those that only repeat settings of its phase, where its class takes none such.
+
+    So a class of the user's own can stand in for one of cxrlit by its ``_target_`` alone.
+
+    Args:
+        name: Of the callback.
+        spec: The dict with ``_target_``.
+        phase: The settings of its phase.
+
+    Raises:
+        ConfigError: The class cannot be found.
+    """
+    keys = FREEZING.get(name)
+    if keys is None:
+        return spec
+    check_target(f"callbacks.{name}", {key: value for key, value in spec.items() if key == "_target_"})
+    repeated = {
+        argument
+        for argument, key in keys.items()
+        if argument in spec and spec[argument] == getattr(phase, key) and not takes_argument(spec, argument)
+    }
+    return {argument: value for argument, value in spec.items() if argument not in repeated}
 
 
 def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
@@ -51,7 +82,7 @@ def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
     Raises:
         ConfigError: A callback cannot be built or fails, or is not there though the phase asks for its effect.
     """
-    specs = {key: phase.callbacks[key] for key in FREEZING if key in phase.callbacks}
+    specs = {key: fit_arguments(key, phase.callbacks[key], phase) for key in FREEZING if key in phase.callbacks}
     key = f"phases.{name}.callbacks"
     if "phased_unfreezing" not in specs and phase.n_unfreeze < N_LAYERS:
         raise ConfigError(
@@ -89,9 +120,23 @@ def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
     scheduled = any(isinstance(one, PhasedUnfreezing) and len(one.schedule.steps) > 1 for one in callbacks)
     may_change = scheduled or any(type(one) not in (PhasedUnfreezing, FreezeBatchNorm) for one in callbacks)
     n_frozen_units = count_frozen_units(module.network.units)
-    found = Freezing(n_frozen_units, n_trainable, n_weights, True in modes, False in modes, may_change)
+    found = Freezing(
+        n_frozen_units, n_trainable, n_weights, True in modes, False in modes, may_change, _name_layers(callbacks)
+    )
     _TRIED[repr((specs, phase.max_epochs))] = found
     return found
+
+
+def _name_layers(callbacks: Sequence[Callback]) -> str:
+    for callback in callbacks:
+        if isinstance(callback, PhasedUnfreezing):
+            n_unfreeze, steps = callback.schedule.n_unfreeze, callback.schedule.steps
+            if len(steps) > 1:
+                return f"last {steps} layers"
+            return {0: "the head", N_LAYERS: "all layers"}.get(n_unfreeze, f"last {n_unfreeze} layers")
+        if not isinstance(callback, FreezeBatchNorm):
+            return f"what {type(callback).__name__} unfreezes"
+    return "all layers"
 
 
 def _call(key: str, hook: object, *arguments: object) -> None:

@@ -6,6 +6,7 @@ order: those that were sent before the kill are not sent again. The step log (``
 """
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from cxrlit.config import Instantiable
+from cxrlit.config import Instantiable, TrainConfig
+from cxrlit.config.train import FLAT_KEYS
 from cxrlit.core.errors import CheckpointError, ConfigError, CXRLitError, first_line
 from cxrlit.core.files import write_json, write_text
 from cxrlit.core.ranks import rank
@@ -24,6 +26,9 @@ from cxrlit.training.step_log import StepLog
 
 FOLDER = "loggers"
 """Folder of a phase folder that says which runs its loggers have."""
+
+PLAIN = re.compile(r"[\w .:/@+-]{0,300}")
+"""Names and ids that services give to runs."""
 
 GO_ON = "what was saved before is kept, and the same command goes on: with this logger, or with others"
 
@@ -44,7 +49,8 @@ def say_failures(name: str, remedy: str = GO_ON) -> Iterator[None]:
     except CXRLitError:
         raise
     except Exception as error:  # a service, or a class of the user's, may raise anything
-        raise CXRLitError(f"logger.{name}: {first_line(error)[:300]}; {remedy}") from None
+        reason = first_line(error)[:300].rstrip(".")
+        raise CXRLitError(f"logger.{name}: {reason}; {remedy}") from None
 
 
 def read_run(folder: Path, name: str) -> dict[str, Any] | None:
@@ -58,9 +64,17 @@ def read_run(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        return {key: run[key] for key in ("name", "version")}
+        found = {key: run[key] for key in ("name", "version")}
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path}: it is damaged: remove it, and logger.{name} begins a new run") from None
+        found = {}
+    if not found or not _is_plain(found["name"]) or not _is_plain(found["version"]):
+        raise CheckpointError(f"{path}: it is damaged: remove it, and logger.{name} begins a new run")
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """A name or a number, and nothing that would be built or looked up where it becomes an argument."""
+    return value is None or type(value) is int or (isinstance(value, str) and PLAIN.fullmatch(value) is not None)
 
 
 def list_runs(folder: Path) -> list[str]:
@@ -111,21 +125,23 @@ class SendOnce:
         return self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
 
 
-def open_loggers(loggers: Mapping[str, Instantiable], folder: Path, hyperparameters: Mapping[str, Any]) -> list[Logger]:
+def open_loggers(config: TrainConfig, phase: str, folder: Path) -> list[Logger]:
     """The loggers of a phase, on rank 0 with their runs begun, or gone on with where the phase has them already.
 
     Args:
-        loggers: By name, from the config.
-        folder: The phase folder; gets ``FOLDER``.
-        hyperparameters: Sent once, when a run begins.
+        config: Of the chain.
+        phase: Name of the phase.
+        folder: Its folder; gets ``FOLDER``.
 
     Raises:
         ConfigError: As for ``build_logger``; or the run is somewhere else.
         CXRLitError: A service cannot be reached.
     """
     opened: list[Logger] = []
+    own = config.phases[phase].model_dump(mode="json", include=set(FLAT_KEYS))
+    hyperparameters = {**config.model_dump(mode="json"), **own}  # the flat keys say what the phase has
     try:
-        for name, spec in loggers.items():
+        for name, spec in config.logger.items():
             opened.append(_open_logger(name, spec, folder, hyperparameters))
     except BaseException:
         finish_runs(opened, exit_code=1)

@@ -3,9 +3,12 @@
 import importlib
 import os
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from hydra.utils import get_class
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -59,6 +62,8 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
         ConfigError: Its package is missing or fails, it does not take its arguments, or it is no logger.
     """
     run_folder = folder.parent
+    if "${" in str(folder):  # it would be resolved where the logger is built
+        raise ConfigError(f"{folder}: loggers need a folder without ${{ in its name")
     facts = {"folder": str(folder), "phase": folder.name, "run": run_folder.name, "runs_dir": str(run_folder.parent)}
     settings = fill_places(spec, {**facts, "run_id": run_id})
     check_target(f"logger.{name}", settings)
@@ -66,7 +71,7 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
     _import_package(name, target)
     if issubclass(target, MLFlowLogger):
         settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
-        _name_store(settings["tracking_uri"])
+        _name_store(name, settings["tracking_uri"])
     logger = build_target(f"logger.{name}", settings)
     if not isinstance(logger, Logger):
         raise ConfigError(f"logger.{name}: {type(logger).__name__} is not a logger of Lightning")
@@ -102,13 +107,32 @@ def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist:
     return {"artifact_location": files, **settings, "tracking_uri": address}
 
 
-def _name_store(address: str) -> None:
+def _name_store(name: str, address: str) -> None:
     """Name MLflow its store, which it would write into the environment: the next training would take it from there."""
     import mlflow
 
+    _check_server(name, address)
     before = os.environ.get(STORE_VARIABLE)
     mlflow.set_tracking_uri(address)
     if before is None:
         os.environ.pop(STORE_VARIABLE, None)
     else:
         os.environ[STORE_VARIABLE] = before
+
+
+def _check_server(name: str, address: str) -> None:
+    """Knock at MLflow's server: its client would try for many minutes without a word.
+
+    Raises:
+        ConfigError: Nobody answers.
+    """
+    url = urlsplit(address)
+    if url.scheme not in ("http", "https") or getproxies():  # a proxy may know the way where this machine does not
+        return
+    try:
+        socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 10).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"logger.{name}: no server answers at {url.hostname}:{url.port} ({first_line(error)}): start it, or set "
+            f"logger.{name}.tracking_uri or {STORE_VARIABLE}"
+        ) from None

@@ -52,7 +52,7 @@ from cxrlit.training.feature_cache import open_features
 from cxrlit.training.hardware import check_compiler, compare_versions, use_threads
 from cxrlit.training.logger_runs import finishing_runs, log_result, open_loggers
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
-from cxrlit.training.plan import PlannedPhase, describe_layers
+from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed_all
 from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
 
@@ -111,7 +111,7 @@ class PhaseRun:
     def train(self) -> None:
         """Train the phase, from its start or from where it was cut off, and finish its folder."""
         plan = self.plan
-        get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {describe_layers(plan.config)}")
+        get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {plan.freezing.layers}")
         self.datamodule = self.open_images()
         self.network, trained_before, history = start_network(self.config, self.previous)
         pos_weight = weigh_positives(self.datamodule, self.config.loss.get("pos_weight_cap"))
@@ -226,7 +226,7 @@ class PhaseRun:
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable),
-            *build_composed_callbacks(plan.name, plan.config.callbacks, module.metrics, plan.freezing, has_logger),
+            *build_composed_callbacks(plan.name, plan.config, module.metrics, plan.freezing, has_logger),
             FiniteLoss(),
             EpochReport(folder),
             BestCheckpoint(folder, self.metadata),
@@ -242,7 +242,7 @@ class PhaseRun:
             accumulate_grad_batches=options.accumulate_grad_batches,
             gradient_clip_val=options.gradient_clip_norm,
             callbacks=callbacks,
-            logger=open_loggers(self.config.logger, self.plan.folder, self.config.model_dump(mode="json")),
+            logger=open_loggers(self.config, self.plan.name, self.plan.folder),
             enable_autolog_hparams=False,  # the whole config is logged, once
             plugins=[DurableCheckpointIO()],
             deterministic=True,

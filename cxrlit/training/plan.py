@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig, Precision, TrainConfig
+from cxrlit.config import Instantiable, PhaseConfig, Precision, TrainConfig
 from cxrlit.config.build import find_origin
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import CheckpointError, format_count
@@ -193,15 +193,6 @@ def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:
 HIGHRES_LAYERS = 50
 
 
-def describe_layers(config: PhaseConfig) -> str:
-    """Which layers a phase trains, in a few words."""
-    if config.n_unfreeze_schedule:
-        return f"last {config.n_unfreeze_schedule} layers"
-    if config.n_unfreeze in (0, N_LAYERS):
-        return "all layers" if config.n_unfreeze else "the head"
-    return f"last {config.n_unfreeze} layers"
-
-
 def print_data(data: SplitData) -> None:
     """Images, patients and positives of each part of the split."""
     say(f"{data.name}: {format_count(len(data.index), 'image')}, {data.describe_split()}")
@@ -233,7 +224,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
         share = phase.freezing.n_trainable / phase.freezing.n_weights
         table.add_row(
             phase.name,
-            f"{config.img_size} px, batch {config.batch_size}, {describe_layers(config)}, {share:.0%} of the features' "
+            f"{config.img_size} px, batch {config.batch_size}, {phase.freezing.layers}, {share:.0%} of the features' "
             f"weights, BatchNorm {'trains' if phase.freezing.batch_norm_trains else 'frozen'}, lr {config.lr:g}, "
             f"{format_count(config.max_epochs, 'epoch')}",
             format_path(phase.folder),

@@ -106,6 +106,13 @@ def test_a_length_of_the_users_counts_epochs_unless_interval_says_steps() -> Non
     assert list_head_rates(cosine)[5] == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
 
 
+def test_a_mode_that_is_no_direction_is_left_alone() -> None:
+    spec = {"_target_": f"{LR_SCHEDULER}.CyclicLR", "base_lr": 0.1, "max_lr": 1.0, "cycle_momentum": False}
+    optimizer = build_optimizer(*make_parameters(), 1.0, SGD)
+    [built] = build_schedulers(optimizer, spec, n_epochs=1, n_steps=1, monitor="val/x", mode="max")
+    assert built["scheduler"].mode == "triangular"
+
+
 def test_the_mode_is_that_of_the_monitor() -> None:
     optimizer = build_optimizer(*make_parameters(), 1.0, SGD)
     spec = {"_target_": f"{LR_SCHEDULER}.ReduceLROnPlateau"}
@@ -119,8 +126,10 @@ WRONG = [
         "T_max=5: it is longer than the phase",
     ),
     ({"_target_": f"{LR_SCHEDULER}.CosineAnnealingLR", "T_max": 21, "interval": "step"}, "which has 20 steps"),
-    ({"_target_": f"{LR_SCHEDULER}.ConstantLR", "warmup": 4}, "warmup=4: it is as long as the phase"),
+    ({"_target_": f"{LR_SCHEDULER}.ConstantLR", "warmup": 4}, "warmup=4: the phase has 4 epochs"),
     ({"_target_": f"{LR_SCHEDULER}.ConstantLR", "warmup": -1}, "warmup=-1: it must be a number of epochs"),
+    ({"_target_": f"{LR_SCHEDULER}.CosineAnnealingWarmRestarts", "T_0": 5, "warmup": 1}, "would multiply it"),
+    ({"_target_": f"{LR_SCHEDULER}.ReduceLROnPlateau", "mode": "max"}, "mode=max: val/loss is better lower: min"),
     ({"_target_": f"{LR_SCHEDULER}.ConstantLR", "interval": "day"}, "interval=day: it may be step or epoch"),
     ({"_target_": f"{LR_SCHEDULER}.OneCycleLR", "warmup": 1}, "has its own warm-up, pct_start"),
     ({"_target_": f"{LR_SCHEDULER}.ConstantLR", "fun": 1}, "scheduler.fun: .* has no such argument"),

@@ -16,6 +16,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
 from tiny import fit, list_changes, make_module, snapshot
 
+from cxrlit.config import TrainConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.core.errors import ConfigError
 from cxrlit.metrics.auroc import LabelAUROC
 from cxrlit.metrics.epoch_metrics import EpochMetrics
@@ -100,6 +102,8 @@ def test_ema_is_what_is_validated_kept_and_handed_on_and_resumes_exactly(lab: La
     lab.runs = tmp_path / "other"
     with pytest.raises(Cut), before_call(CXRModule, "training_step", STEPS_AN_EPOCH + 4, cut):
         lab.train(*settings)
+    with pytest.raises(Cut), before_call(CXRModule, "on_validation_epoch_end", 1, cut):
+        lab.train(*settings)  # what is saved before a validation has no batch left that would show what is frozen
     outcome = lab.train(*settings)
     assert "resume at epoch 2" in outcome.out
     (resumed,) = lab.runs.glob("*/frozen-*")
@@ -149,8 +153,14 @@ def test_a_callback_reads_the_predictions_of_the_epoch() -> None:
 
 
 def build(freezing: Freezing = FREEZING, **spec: Any) -> list[Callback]:
+    return build_all({"x": spec}, freezing)
+
+
+def build_all(specs: dict[str, Any], freezing: Freezing = FREEZING) -> list[Callback]:
+    config = compose_defaults("train", TrainConfig, {})
+    settings = config.phases["frozen"].model_copy(update={"callbacks": specs})
     metrics = EpochMetrics({"auroc": LabelAUROC()}, ["Mass", "Nodule"])
-    return build_composed_callbacks("frozen", {"x": spec}, metrics, freezing, has_logger=True)
+    return build_composed_callbacks("frozen", settings, metrics, freezing, has_logger=True)
 
 
 def test_the_mode_of_a_callback_is_that_of_the_metric_it_monitors() -> None:
@@ -173,6 +183,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"_target_": "fractions.Fraction"}, "is no callback of Lightning"),
     ({"_target_": "no.such.Callback"}, "No module named 'no'"),
     ({"_target_": f"{LIGHTNING}.StochasticWeightAveraging", "swa_lrs": 1e-2}, "resets every BatchNorm"),
+    ({"_target_": f"{LIGHTNING}.BatchSizeFinder"}, "BatchSizeFinder would train with another batch_size"),
+    ({"_target_": f"{LIGHTNING}.LearningRateFinder"}, "LearningRateFinder would train with another lr"),
+    ({"_target_": f"{LIGHTNING}.BackboneFinetuning"}, "BackboneFinetuning knows no CXRModule"),
+    ({"_target_": f"{LIGHTNING}.EMAWeightAveraging", "nope": 2}, "unexpected keyword argument 'nope'"),
 ]
 
 
@@ -180,8 +194,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_callback_that_cannot_be_used_is_one_line(spec: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigError, match=line) as fault:
         build(**spec)
-    assert str(fault.value).startswith("phases.frozen.callbacks.x")
+    assert str(fault.value).startswith("phases.frozen.callbacks")
     assert "\n" not in str(fault.value)
+
+
+def test_two_callbacks_with_the_same_state_are_refused_before_the_training() -> None:
+    spec = {"_target_": "test_composed_callbacks.Counter"}
+    with pytest.raises(ConfigError, match="Found more than one stateful callback of type `Counter`"):
+        build_all({"x": spec, "y": spec})
 
 
 def test_stochastic_weight_averaging_is_for_phases_that_freeze_no_batch_norm() -> None:

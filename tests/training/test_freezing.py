@@ -9,11 +9,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tiny import fit, list_changes, make_module, snapshot
 from torch import Tensor, nn
 
+from cxrlit.config import TrainConfig
+from cxrlit.config.compose import compose_defaults
 from cxrlit.core.errors import ConfigError
-from cxrlit.model.densenet import CXRNet, list_layers
+from cxrlit.model.densenet import CXRNet, list_layers, unfreeze_last
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import FreezeBatchNorm, FrozenGuard, PhasedUnfreezing
 from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule
+from cxrlit.training.freezing import Freezing, try_freezing
 
 DECAY = {"_target_": "torch.optim.AdamW", "weight_decay": 0.5}
 HEAD = {"head.weight", "head.bias"}
@@ -156,6 +159,32 @@ def test_something_else_that_says_what_trains_is_refused(other: Callable[[], Cal
     assert "\n" not in str(fault.value)
     allowed = HEAD | names_of_last(module.network, n_unfreeze, nn.Conv2d)
     assert list_changes(before, snapshot(module.network)) <= allowed
+
+
+class LastTenLayers(Callback):
+    """A user's own in the place of ``phased_unfreezing``; it takes no argument of it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, CXRModule)
+        unfreeze_last(pl_module.network, 10)
+
+
+def plan_freezing(*overrides: str) -> Freezing:
+    config = compose_defaults("train", TrainConfig, {}, ["phase=finetune", *overrides])
+    return try_freezing("finetune", config.phases["finetune"])
+
+
+def test_a_class_of_the_users_own_takes_the_place_of_ours_by_its_name_alone() -> None:
+    key = "callbacks.phased_unfreezing"
+    found = plan_freezing(f"{key}._target_=test_freezing.LastTenLayers", "batch_norm=train")
+    assert found.layers == "what LastTenLayers unfreezes"
+    assert found.n_trainable == plan_freezing("n_unfreeze=10", "batch_norm=train").n_trainable
+    with pytest.raises(ConfigError, match="LastTenLayers has no such argument; it takes none"):
+        plan_freezing(f"{key}._target_=test_freezing.LastTenLayers", f"{key}.n_unfreeze=11")
+
+
+def test_the_plan_names_the_layers_that_the_callback_trains_whatever_the_phase_says() -> None:
+    assert plan_freezing("n_unfreeze=20", "callbacks.phased_unfreezing.n_unfreeze=30").layers == "last 30 layers"
 
 
 def test_what_was_unfrozen_before_does_not_train() -> None:

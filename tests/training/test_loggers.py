@@ -21,10 +21,11 @@ from row_logger import RowLogger
 from tiny import run_command
 from urllib3 import PoolManager, Retry
 
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import CheckpointError, ConfigError
+from cxrlit.core.files import write_json
 from cxrlit.model.archive import read_archive
 from cxrlit.model.module import CXRModule
-from cxrlit.training.logger_runs import SendOnce, resume_run
+from cxrlit.training.logger_runs import SendOnce, read_run, resume_run
 from cxrlit.training.loggers import build_logger
 from cxrlit.training.resume import list_states
 
@@ -91,7 +92,7 @@ def test_a_logger_of_the_users_own_gets_each_row_once_and_the_settings(pair: tup
     names = {name for _, row in read_rows(whole) for name in row}
     assert {"train/loss", "lr-AdamW", "val/loss", "val/auroc_macro", "best/val_auroc_macro"} <= names
     [settings] = [json.loads(line) for line in (killed / "hyperparameters.jsonl").read_text().splitlines()]
-    assert settings["phases"]["frozen"]["lr"] == 1e-2
+    assert settings["phases"]["frozen"]["lr"] == settings["lr"] == 1e-2
 
 
 def test_no_setting_of_a_logger_is_saved(pair: tuple[Path, Path]) -> None:
@@ -196,6 +197,36 @@ def test_a_package_that_fails_at_its_import_is_a_line(
     outcome = lab.train(f"logger={name}")
     assert outcome.code == 2
     assert outcome.err.splitlines() == [f"error: logger.{name}: {name} cannot be imported: built for numpy 1"]
+
+
+def test_a_server_that_does_not_answer_is_a_line_before_the_work(lab: Lab) -> None:
+    pytest.importorskip("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]  # free again when the block ends
+    outcome = lab.train("logger=mlflow", f"logger.mlflow.tracking_uri=http://127.0.0.1:{port}")
+    assert outcome.code == 2
+    [line] = outcome.err.splitlines()
+    assert f"logger.mlflow: no server answers at 127.0.0.1:{port}" in line
+    assert not lab.runs.exists()
+
+
+CANARY = {"_target_": "pathlib.Path", "_args_": ["canary"]}
+
+
+@pytest.mark.parametrize("value", [CANARY, [CANARY], "${oc.env:HOME}", "a\nb", 1.5, True])
+@pytest.mark.parametrize("key", ["name", "version"])
+def test_a_run_of_a_phase_folder_is_a_name_and_nothing_that_would_be_built(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    write_json(tmp_path / "loggers" / "wandb.json", {"name": "cxrlit", "version": "a1-b2", key: value})
+    with pytest.raises(CheckpointError, match=r"wandb.json: it is damaged: remove it, and logger.wandb begins a new"):
+        read_run(tmp_path, "wandb")
+
+
+def test_the_name_of_a_folder_is_not_resolved(tmp_path: Path) -> None:
+    spec = {"_target_": "row_logger.RowLogger", "folder": "{folder}"}
+    with pytest.raises(ConfigError, match=r"loggers need a folder without \$\{ in its name"):
+        build_logger("mine", spec, tmp_path / "${oc.env:HOME}" / "frozen-1")
 
 
 @pytest.mark.parametrize(

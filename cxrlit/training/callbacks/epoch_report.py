@@ -41,7 +41,7 @@ class EpochReport(Callback):
         self._write_metrics(trainer)  # where a phase resumes, without what came after the state it resumes from
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self._lr = float(trainer.optimizers[0].param_groups[-1]["lr"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,6 +77,10 @@ class EpochReport(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows and trainer.is_global_zero:
             assert isinstance(pl_module, CXRModule)
+            if len(self._rows) < (trainer.max_epochs or 0):
+                callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+                by = [type(one).__name__ for one in callbacks if getattr(one, "stopped_epoch", 0)] or ["a callback"]
+                say(f"stopped after epoch {len(self._rows)} of {trainer.max_epochs} by {', '.join(by)}")
             metrics = pl_module.metrics
             draw_curves(
                 pd.DataFrame(self._rows),

@@ -34,6 +34,7 @@ class FrozenGuard(Callback):
         self._held: set[int] = set()
         self._before: dict[str, Tensor] = {}
         self._frozen: dict[str, Tensor] = {}
+        self._resumed: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         held = [one for group in trainer.optimizers[0].param_groups for one in group["params"]]
@@ -46,6 +47,9 @@ class FrozenGuard(Callback):
                 f"the optimizer holds {n_trainable:,} weights of the features, the phase trains {self.n_trainable:,}: "
                 "another callback than phased_unfreezing and freeze_batch_norm sets requires_grad"
             )
+
+        tensors = _list_tensors(pl_module)
+        self._frozen = {name: tensors[name].detach().clone() for name in self._resumed if name in tensors}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(pl_module)
@@ -81,6 +85,12 @@ class FrozenGuard(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._settle_averages(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"frozen": list(self._frozen)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict["frozen"]  # a validation may be all that is left of the epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(pl_module)
