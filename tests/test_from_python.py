@@ -1,6 +1,9 @@
 """The example of the README, word for word, and what a notebook does with the classes."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,21 @@ def make_trainer(folder: Path, **options: Any) -> Trainer:
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     [example] = re.findall(
         r"```python\n(from pytorch_lightning import Trainer\n.*?)```", (REPO / "README.md").read_text(), re.S
     )
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(example, names)
-    assert {"test/loss", "test/auroc_macro"} <= names["trainer"].callback_metrics.keys()
-    assert names["module"].predictions["test"].probs.shape[1] == 8
+    shown = "print(sorted(trainer.callback_metrics), tuple(module.predictions['test'].probs.shape))\n"
+    (tmp_path / "example.py").write_text(example + shown)  # the data are drawn anew: by processes, from a plain script
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert "'test/auroc_macro'" in last
+    assert "'test/loss'" in last
+    assert ", 8)" in last
 
 
 def test_positives_are_weighed_by_the_datamodule_where_it_is_asked_for(
@@ -61,10 +70,25 @@ def test_a_checkpoint_of_a_training_is_a_module(frozen: Path, datamodule: CXRDat
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.copy_weights().items())
     assert module.lr == 3e-4
     datamodule.setup("predict")
-    batches = make_trainer(tmp_path).predict(module, datamodule.plain_dataloader("test"))
+    batches = make_trainer(tmp_path).predict(module, datamodule)
     assert batches is not None
     logits = torch.cat(batches)  # type: ignore[arg-type]
     assert logits.shape == (len(datamodule.parts["test"]), 8)
+
+
+def test_labels_in_another_order_and_a_loss_that_is_none_are_a_line(datamodule: CXRDataModule, tmp_path: Path) -> None:
+    module = CXRModule(labels=datamodule.labels[::-1])
+    with pytest.raises(ConfigError, match=r"are not those of the datamodule, .*: CXRModule\(labels="):
+        make_trainer(tmp_path, enable_checkpointing=False).fit(module, datamodule)
+    with pytest.raises(ConfigError, match="loss='focal': it is a module"):
+        CXRModule(loss="focal")  # type: ignore[arg-type]
+
+
+def test_a_config_of_data_may_be_a_dict(drawn: Path) -> None:
+    made = CXRDataModule.from_config({"source": "synthetic", **SMALL}, img_size=32, cache_dir=drawn)
+    assert made.img_size == 32
+    with pytest.raises(ConfigError, match="data=None: there is no such choice; it may be chexpert, "):
+        CXRDataModule.from_config({}, cache_dir=drawn)
 
 
 def test_hyperparameters_are_saved_with_lightnings_checkpoints(datamodule: CXRDataModule, tmp_path: Path) -> None:

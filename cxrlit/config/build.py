@@ -56,7 +56,8 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
     """
     name = spec.get("_target_")
     if not isinstance(name, str):
-        raise ConfigError(f"{key}._target_: it must be the dotted name of a class")
+        missing = f"it is missing: +{key}._target_=CLASS" if name is None else "it must be the dotted name of a class"
+        raise ConfigError(f"{key}._target_: {missing}")
     try:
         found = get_class(name)
     except Exception as error:  # importing a user's own module may raise anything
@@ -69,7 +70,10 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for argument in spec:
         if argument not in names and not argument.startswith("_") and not takes_any:
-            raise ConfigError(f"{key}.{argument}: {name} has no such argument; it takes {', '.join(names)}")
+            drop = "" if key.startswith("phases.") else f"; ~{key}.{argument} drops it"
+            raise ConfigError(
+                f"{key}.{argument}: {name} has no such argument; it takes {', '.join(names) or 'none'}{drop}"
+            )
 
 
 def takes_argument(spec: Instantiable, argument: str) -> bool:

@@ -161,7 +161,9 @@ def _check_choices(text: str, override: Override, choices: Sequence[str]) -> Non
     for name in chosen:
         if name not in choices:
             raise ConfigError(f"{group}={name}: there is no such choice; it may be {', '.join(choices)}")
-    if not chosen or len(set(chosen)) < len(chosen) or ("none" in chosen and len(chosen) > 1):
+    if "none" in chosen and len(chosen) > 1:
+        raise ConfigError(f"{text}: none stands alone: {group}=none")
+    if not chosen or len(set(chosen)) < len(chosen):
         none = f", or {group}=none" if "none" in choices else ""
         raise ConfigError(f"{text}: name each choice once: {group}=[{', '.join(choices[:2])}]{none}")
 
@@ -198,6 +200,8 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         group = next((name_key(choice) for choice in choices if name.startswith(f"{name_key(choice)}.")), None)
         if group and group in map(name_key, list_swept(choices)):
             return f"{name}: not each choice of {group} has this key: ++{name}=VALUE adds it where it is not there"
+        if name.startswith("scheduler.") and "." not in name.removeprefix("scheduler."):
+            return f"{name}: +{name}=VALUE sets it in the scheduler of each phase"
         is_of_hydra = name.startswith("hydra.")
         try:
             composed = compose(config_name, overrides=choices, return_hydra_config=is_of_hydra)

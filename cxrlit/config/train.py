@@ -203,7 +203,7 @@ class TrainConfig(ConfigSection):
     trainer: TrainerConfig
     logger: Loggers
     metrics: MetricsConfig
-    monitor: str = Field(pattern=r"^val/", description="metric by which the best epoch is chosen, such as val/loss")
+    monitor: str = Field(description="metric by which the best epoch is chosen, such as val/loss")
 
     @field_validator("loss")
     @classmethod

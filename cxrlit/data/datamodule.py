@@ -95,7 +95,7 @@ class CXRDataModule(LightningDataModule):
     @classmethod
     def from_config(
         cls,
-        config: DataConfig,
+        config: DataConfig | Mapping[str, Any],
         *,
         labels: Sequence[str] = LABELS,
         img_size: int = 224,
@@ -107,7 +107,7 @@ class CXRDataModule(LightningDataModule):
         """Read and split the data of a config.
 
         Args:
-            config: Section ``data`` of a config.
+            config: Section ``data`` of a config, or ``source`` and keys of ``conf/data/source/<source>.yaml``.
             labels: The findings, in order.
             img_size: Side of the images, pixels.
             batch_size: Images of a batch.
@@ -119,6 +119,8 @@ class CXRDataModule(LightningDataModule):
             ConfigError: A transform cannot be used.
             DataError: The data cannot be read.
         """
+        if isinstance(config, Mapping):
+            config = _read_data(str(config.get("source")), {key: config[key] for key in config if key != "source"})
         if isinstance(augment, str):
             augment = compose_defaults("train", TrainConfig, {}, [f"augment={augment}"]).augment
         folder = Path(cache_dir).expanduser().absolute()
@@ -244,6 +246,8 @@ class CXRDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return self.plain_dataloader("test", rank(), n_ranks())
+
+    predict_dataloader = test_dataloader
 
     def view_dataloader(self, view: int) -> DataLoader[Batch]:
         """The training images in the order of their table, augmented as epoch ``view`` augments them."""

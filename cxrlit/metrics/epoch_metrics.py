@@ -1,5 +1,6 @@
 """What is measured after an epoch: torchmetrics on all of its probabilities, with undefined labels as NaN."""
 
+import difflib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,10 @@ class EpochMetrics:
             metric.distributed_available_fn = _is_never  # each rank has the predictions of all
         self.collection = MetricCollection(dict(metrics), compute_groups=False)
         self.has_labels = {name: _try_metric(name, metric, len(labels)) for name, metric in metrics.items()}
+        names = [*self.list_names(), LOSS]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"metrics.collection: two results are logged as {name}: give one another name")
 
     def list_names(self) -> list[str]:
         """Names of all that ``measure`` returns, in its order."""
@@ -99,7 +104,9 @@ class EpochMetrics:
         """
         names = [f"val/{name}" for name in (*self.list_names(), LOSS)]
         if monitor not in names:
-            raise ConfigError(f"monitor={monitor}: it is not measured; it may be {', '.join(names)}")
+            [close] = difflib.get_close_matches(f"val/{monitor.removeprefix('val/')}", names, n=1, cutoff=0.8) or [""]
+            hint = f"did you mean {close}?" if close else f"it may be {', '.join(names)}"
+            raise ConfigError(f"monitor={monitor}: it is not measured; {hint}")
         if monitor == f"val/{LOSS}":
             return "min"
         logged = monitor.removeprefix("val/")

@@ -89,16 +89,19 @@ def build_loss(spec: Instantiable, pos_weight: Tensor) -> nn.Module:
 
     Args:
         spec: ``loss`` of the config: a dict with ``_target_``. ``pos_weight_cap`` in it is no argument of the class:
-            where it is a number, the class gets ``pos_weight``.
+            where it is a number, the class gets ``pos_weight``. A class that takes a ``reduction`` gets "none", where
+            none is set.
         pos_weight: (L,) weight of the positive term.
 
     Raises:
         ConfigError: It cannot be built, takes no ``pos_weight``, or does not give a loss for each target.
     """
     spec = dict(spec)
-    given = {} if spec.pop("pos_weight_cap", None) is None else {"pos_weight": pos_weight}
+    given: dict[str, Any] = {} if spec.pop("pos_weight_cap", None) is None else {"pos_weight": pos_weight}
     check_target("loss", spec)
-    if given and not takes_argument(spec, "pos_weight"):
+    if "reduction" not in spec and takes_argument(spec, "reduction"):
+        given["reduction"] = "none"
+    if "pos_weight" in given and not takes_argument(spec, "pos_weight"):
         raise ConfigError(f"loss.pos_weight_cap: {spec['_target_']} takes no pos_weight: set loss.pos_weight_cap=null")
     loss: nn.Module = build_target("loss", spec, **given)
     _try_loss(f"loss._target_={spec['_target_']}", loss, n_labels=len(pos_weight))

@@ -84,6 +84,8 @@ class CXRModule(LightningModule):
         self.save_hyperparameters(ignore=["loss", "metrics", "network", "n_cached"], logger=False)
         if loss is not None and pos_weight_cap is not None:
             raise ConfigError("pos_weight_cap goes with the default loss: give your loss its weights itself")
+        if loss is not None and not callable(loss):
+            raise ConfigError(f"loss={loss!r}: it is a module, such as cxrlit.model.losses.FocalLoss()")
         self.network = network or build_network(weights, normalize, len(labels), seed)
         if len(labels) != self.network.head.out_features:
             raise ConfigError(f"{self.network.head.out_features} outputs cannot be {len(labels)} labels")
@@ -105,6 +107,7 @@ class CXRModule(LightningModule):
         """The module of a checkpoint that a training wrote (``best.ckpt``), or of its phase folder.
 
         Nothing that the file names is imported: loss, metrics and optimizer are the defaults, or those of ``options``.
+        The default loss is binary cross-entropy without weights, whatever the phase trained with.
 
         Args:
             checkpoint_path: The file or folder.
@@ -116,13 +119,24 @@ class CXRModule(LightningModule):
         checkpoint = read_checkpoint(Path(checkpoint_path))
         normalize = checkpoint.config.model.normalize
         network = checkpoint.load_into(build_network("none", normalize, len(checkpoint.config.labels), seed=0))
+        lr = checkpoint.config.phases[checkpoint.metadata.phase].lr
+        options = {"lr": lr, **options}
         return cls(labels=checkpoint.config.labels, normalize=normalize, network=network, **options)
 
     def setup(self, stage: str) -> None:
-        """Take the weight of positives from the training part, where ``pos_weight_cap`` asks for it."""
+        """Check the labels of the datamodule, and take the weight of positives from its training part if asked to.
+
+        Raises:
+            ConfigError: They are other labels, or in another order; or there is no ``CXRDataModule`` to count in.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, CXRDataModule) and tuple(datamodule.labels) != self.labels:
+            raise ConfigError(
+                f"the labels of the module, {', '.join(self.labels)}, are not those of the datamodule, "
+                f"{', '.join(datamodule.labels)}: CXRModule(labels=datamodule.labels)"
+            )
         if stage != "fit" or self.pos_weight_cap is None:
             return
-        datamodule = getattr(self.trainer, "datamodule", None)
         if not isinstance(datamodule, CXRDataModule):
             raise ConfigError("pos_weight_cap counts the training part of a CXRDataModule: fit with one")
         weights = weigh_positives(datamodule, self.pos_weight_cap)["weight"]

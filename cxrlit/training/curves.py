@@ -46,6 +46,7 @@ def draw_curves(
         axes.set_visible(axes.has_data())
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(table["epoch"].min() + 0.5, table["epoch"].max() + 1.5)
         axes.grid(alpha=0.3)
     with replace_file(path) as staged:
         figure.savefig(staged, dpi=110)
@@ -64,11 +65,11 @@ def _draw_losses(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(epochs, table[f"{part}_loss"], marker="o", color=color, label=name)
     axes.set(title="Loss", ylim=(0, None))
     rate = axes.twinx()
-    rate.plot(epochs, table["lr"], color="gray", linestyle=":", label="learning rate (right)")
+    rate.plot(epochs, table["lr"], color="gray", linestyle=":", marker=".", label="learning rate (right)")
     rate.set_yscale("log")
     rate.set_ylim(bottom=table["lr"].max() * 1e-4)  # one cycle ends at nearly nothing
     lines = [*axes.get_lines(), *rate.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower left")
+    axes.legend(lines, [str(line.get_label()) for line in lines], framealpha=0.6)
 
 
 def _draw_value(axes: Axes, table: pd.DataFrame, column: str, monitor: str, best: int | None) -> None:
@@ -78,7 +79,7 @@ def _draw_value(axes: Axes, table: pd.DataFrame, column: str, monitor: str, best
     if best is not None:
         score = f": {table[f'val_{column}'][best]:.4f}" if monitor == f"val/{column}" else ""
         axes.axvline(best + 1, color="gray", linestyle=":", label=f"best{score}, epoch {best + 1}")
-    axes.legend(loc="lower right")
+    axes.legend(framealpha=0.6)
 
 
 def _draw_labels(axes: Axes, table: pd.DataFrame, metric: str, labels: Sequence[str]) -> None:

@@ -23,13 +23,15 @@ def test_the_programs_arguments_come_first_and_win() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({}, "part._target_: it must be the dotted name of a class"),
+        ({}, "part._target_: it is missing: +part._target_=CLASS"),
+        ({"_target_": 3}, "part._target_: it must be the dotted name of a class"),
         ({"_target_": "fractions.Nothing"}, "part._target_=fractions.Nothing: fractions has no Nothing"),
         ({"_target_": "no_such_module.Thing"}, "part._target_=no_such_module.Thing: No module named 'no_such_module'"),
         ({"_target_": "math.floor"}, "part._target_=math.floor: floor is not a class"),
         (
             {"_target_": "fractions.Fraction", "bottom": 3},
-            "part.bottom: fractions.Fraction has no such argument; it takes numerator, denominator",
+            "part.bottom: fractions.Fraction has no such argument; it takes numerator, denominator; "
+            "~part.bottom drops it",
         ),
         (
             {"_target_": "fractions.Fraction", "denominator": "two"},

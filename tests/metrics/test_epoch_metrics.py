@@ -46,6 +46,11 @@ def build(**specs: Instantiable | None) -> EpochMetrics:
     return EpochMetrics(build_metrics(specs, LABELS), LABELS)
 
 
+def test_two_results_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two results are logged as auroc_macro"):
+        build(auroc=AUROC, auroc_macro={"_target_": "test_epoch_metrics.MeanProb"})
+
+
 def sample() -> tuple[Tensor, Tensor]:
     """(200, 3); some targets are unknown, and the last label has no positive."""
     generator = torch.Generator().manual_seed(0)

@@ -177,7 +177,7 @@ class NoGradient(nn.Module):
 
 WRONG = [
     ({"_target_": "test_losses.MeanLoss"}, r"loss._target_=test_losses.MeanLoss: it must return a loss for each image"),
-    ({"_target_": "torch.nn.BCEWithLogitsLoss"}, "reduction=none"),
+    ({"_target_": "torch.nn.BCEWithLogitsLoss", "reduction": "mean"}, "reduction=none"),
     ({"_target_": "test_losses.NoGradient"}, "its losses have no gradient"),
     ({"_target_": "fractions.Fraction"}, "it must be a torch.nn.Module"),
     ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 3}, "it fails on logits and targets"),

@@ -6,11 +6,14 @@ hospital. So a split by image is as misleading here as it is on the real data.
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -235,7 +238,10 @@ def _draw_all(tasks: list[_Task], workers: int | None) -> Iterator[dict[str, lis
     # A forked child of a process with threads can hang, and the caller may well have threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        yield from pool.map(_draw_patient, tasks, chunksize=8)
+        # A new process would run the user's script again: its main module is none of its concern.
+        with patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
+            drawn = pool.map(_draw_patient, tasks, chunksize=8)
+        yield from drawn
 
 
 def _write_tables(
