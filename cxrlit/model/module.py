@@ -197,7 +197,7 @@ class CXRModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # At the epoch's end the callbacks come before the module, and would report the epoch before.
-        if self.train_metrics and self.trainer.is_last_batch:
+        if self.train_metrics and (self.trainer.is_last_batch or self.trainer.should_stop):
             self._measure("train")
 
     def on_train_epoch_end(self) -> None:

@@ -129,6 +129,18 @@ def test_train_auroc_is_that_of_the_epoch_that_is_reported(tmp_path: Any) -> Non
     assert len(seen) == 3
 
 
+def test_a_training_that_is_stopped_in_an_epoch_reports_what_it_saw_of_it(tmp_path: Any) -> None:
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.should_stop = True
+
+    module, report = make_module(lr=1e-2, train_metrics=True), EpochReport(tmp_path)
+    fit(module, [*freeze_all(), report, Stop()], max_epochs=3)
+    [row] = report._rows
+    assert row["step"] == 1
+    assert len(module.predictions["train"].probs) < len(RandomImages().targets)
+
+
 def test_a_training_that_diverges_ends_with_a_line() -> None:
     class Explode(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
