@@ -2,7 +2,7 @@
 
 Pillow gets a file without its comments and without what cameras add (EXIF, thumbnails, colour profiles).
 
-Source: ITU-T T.81, annex B; EXIF 2.3 (CIPA DC-008), section 4.6, for the orientation.
+Source: ITU-T T.81, annex B.
 """
 
 import io
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.orientation import UPRIGHT, read_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -28,16 +29,6 @@ MAX_SCANS = 100
 """A progressive image has about 10. Each one more costs a pass over all pixels."""
 MAX_SEGMENTS = 10_000
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
         ValueError: It is damaged, or of an image that is too large or would take too long.
     """
     frame: tuple[int, int, int, int, int] | None = None
-    orientation = 1
+    orientation = UPRIGHT
     segments: list[tuple[int, int]] = []
     position = 2
     for _ in range(MAX_SEGMENTS):
@@ -97,8 +88,8 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
             if frame is not None or len(body) < 6:
                 raise ValueError("damaged: two headers" if frame else "damaged: no header")
             frame = (marker, *struct.unpack(">BHHB", body[:6]))
-        if marker == APP1 and orientation == 1:  # other programs use the same marker for what is no EXIF
-            orientation = _read_orientation(body)
+        if marker == APP1 and orientation == UPRIGHT:  # other programs use the same marker for what is no EXIF
+            orientation = read_orientation(body[6:]) if body.startswith(b"Exif\0\0") else UPRIGHT
         if marker in {APP0, APP14} or not (APP0 <= marker <= APP15 or marker == COMMENT):
             segments.append((position, stop))
         if marker == START_OF_SCAN:
@@ -130,10 +121,7 @@ def decode_jpeg(content: bytes) -> Pixels:
         raise ValueError(f"JPEG with {header.n_components} components (CMYK) is not supported")
     try:
         with Image.open(io.BytesIO(_strip(content, header)), formats=["JPEG"]) as image:
-            gray = image.convert("L")
-            if header.orientation in TURNS:
-                gray = gray.transpose(TURNS[header.orientation])
-            return np.asarray(gray)
+            return turn_upright(np.asarray(image.convert("L")), header.orientation)
     except MemoryError:
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
@@ -154,19 +142,3 @@ def _strip(content: bytes, header: JPEGHeader) -> bytes:
     return b"".join(
         [content[:2], *(view[start:stop] for start, stop in header.segments), view[header.segments[-1][1] :]]
     )
-
-
-def _read_orientation(body: bytes) -> int:
-    """The orientation of an EXIF segment; 1 where it says none."""
-    tiff = body[6:]
-    orders = {b"II*\0": "<", b"MM\0*": ">"}
-    if body[:6] != b"Exif\0\0" or tiff[:4] not in orders or len(tiff) < 8:
-        return 1
-    order = orders[tiff[:4]]
-    (start,) = struct.unpack(f"{order}I", tiff[4:8])
-    n_entries = int.from_bytes(tiff[start : start + 2], "little" if order == "<" else "big")
-    for entry in range(start + 2, min(start + 2 + 12 * n_entries, len(tiff) - 11), 12):
-        tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-        if (tag, kind, count) == (0x0112, 3, 1):
-            return value if 1 <= value <= 8 else 1
-    return 1

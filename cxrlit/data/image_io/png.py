@@ -1,7 +1,9 @@
 """PNG: checksums, size and completeness of the pixels.
 
 Pillow gets a file that holds nothing but header, palette and pixels. What it would unpack or warn of besides (texts,
-colour profiles, frames of an animation) is not looked at.
+colour profiles, frames of an animation) is not looked at. OpenCV's and imagecodecs' libpng refuse short streams
+without the count that stands here, but the one writes to the terminal of each file that it refuses, from C, and the
+other of each interlaced one; Pillow is silent.
 
 Source: PNG specification, third edition, https://www.w3.org/TR/png-3/.
 """
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.orientation import UPRIGHT, read_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -80,7 +83,7 @@ def read_png_header(content: bytes) -> PNGHeader:
 
 
 def decode_png(content: bytes) -> Pixels:
-    """The gray values of a PNG, of the first image where it is an animation.
+    """The gray values of a PNG, of the first image where it is an animation, turned as its EXIF orientation says.
 
     Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
     spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
@@ -92,6 +95,7 @@ def decode_png(content: bytes) -> Pixels:
     """
     header, chunks = _check(content)
     plain = _join(chunks)
+    orientation = next((read_orientation(bytes(chunk[8:-4])) for kind, chunk in chunks if kind == b"eXIf"), UPRIGHT)
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
@@ -101,11 +105,11 @@ def decode_png(content: bytes) -> Pixels:
             if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
-                return _spread(np.asarray(image).astype(np.uint16))
+                return turn_upright(_spread(np.asarray(image).astype(np.uint16)), orientation)
             grays = np.asarray(image if image.mode == "L" else image.convert("L"))
             if header.depth == 16 and int(grays.max()) < 2**6:
                 raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
-            return grays
+            return turn_upright(grays, orientation)
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow

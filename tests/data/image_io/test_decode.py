@@ -227,19 +227,31 @@ def test_jpeg(mode: str, options: dict[str, Any]) -> None:
     assert describe_image(content) == (56, 40, mode)
 
 
-@pytest.mark.parametrize("orientation", range(10))
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_jpeg_is_turned_upright(orientation: int, order: str) -> None:
-    plain = encode(Image.fromarray(draw_smooth()), "JPEG")
+def make_exif(orientation: int, order: str = "<") -> bytes:
     start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     entries = [(0x0100, 4, 1, 56), (0x0112, 3, 1, orientation if order == "<" else orientation << 16)]
     body = struct.pack(f"{order}H", 2) + b"".join(struct.pack(f"{order}HHII", *entry) for entry in entries) + bytes(4)
-    exif = b"Exif\0\0" + start + body
-    other = b"http://ns.adobe.com/xap/1.0/\0<x/>"
-    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body for body in (other, exif, other))
-    content = plain[:2] + segments + plain[2:]
-    np.testing.assert_array_equal(decode_pixels(content), decode_with_pillow(content))
-    assert (decode_pixels(content).shape == (56, 40)) == (5 <= orientation <= 8)
+    return start + body
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_image_is_turned_upright(orientation: int, order: str) -> None:
+    exif = make_exif(orientation, order)
+    jpeg, other = encode(Image.fromarray(draw_smooth()), "JPEG"), b"http://ns.adobe.com/xap/1.0/\0<x/>"
+    bodies = (other, b"Exif\0\0" + exif, other)
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body for body in bodies)
+    png, chunk = encode(Image.fromarray(draw_smooth())), make_chunk(b"eXIf", exif)
+    for content in (jpeg[:2] + segments + jpeg[2:], png[:33] + chunk + png[33:], png[:-12] + chunk + png[-12:]):
+        np.testing.assert_array_equal(decode_pixels(content), decode_with_pillow(content))
+        assert (decode_pixels(content).shape == (56, 40)) == (5 <= orientation <= 8)
+
+
+def test_16_bits_are_turned_upright() -> None:
+    values = draw_smooth().astype(np.uint16) * 257
+    png = encode(Image.fromarray(values))
+    turned = decode_pixels(png[:33] + make_chunk(b"eXIf", make_exif(6)) + png[33:])
+    np.testing.assert_array_equal(turned, np.rot90(values, -1))
 
 
 @pytest.mark.filterwarnings("error")
@@ -364,7 +376,7 @@ def test_larger_keeps_the_range(side: int) -> None:
 def encode_with_text(image: Image.Image, **options: Any) -> bytes:
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "a radiograph", zip=True)
-    return encode(image, pnginfo=text, dpi=(72, 72), **options)
+    return encode(image, pnginfo=text, dpi=(72, 72), exif=make_exif(6), **options)
 
 
 def make_small(mode: str) -> bytes:
