@@ -6,6 +6,7 @@ here changes the state of the process, so that many threads can decode at once.
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from cxrlit.core.files import NotAFileError, open_regular
 from cxrlit.data.image_io import jpeg, png
 from cxrlit.data.image_io.sizes import Pixels
 
-PREPROCESSING_VERSION = 3
+PREPROCESSING_VERSION = 4
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
 MAX_FILE_BYTES = 192 * 2**20
@@ -27,6 +28,9 @@ MAX_FILE_BYTES = 192 * 2**20
 
 COLOUR_PX = 256
 """Side at which colour is looked for."""
+
+DICOM_START = re.compile(rb".{128}DICM|[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
+"""Of a DICOM file; of one without the first 132 bytes: an element of group 2 or 8, in either byte order."""
 
 Resize = Literal["pad", "crop", "stretch"]
 
@@ -65,7 +69,7 @@ def decode_pixels(content: bytes) -> Pixels:
         return png.decode_png(content)
     if content.startswith(jpeg.SIGNATURE):
         return jpeg.decode_jpeg(content)
-    if content[128:132] == b"DICM":
+    if DICOM_START.match(content):
         from cxrlit.data.image_io.dicom import decode_dicom
 
         return decode_dicom(content)
@@ -85,7 +89,7 @@ def describe_image(content: bytes) -> tuple[int, int, str]:
         header: png.PNGHeader | jpeg.JPEGHeader = png.read_png_header(content)
     elif content.startswith(jpeg.SIGNATURE):
         header = jpeg.read_jpeg_header(content)
-    elif content[128:132] == b"DICM":
+    elif DICOM_START.match(content):
         from cxrlit.data.image_io.dicom import describe_dicom
 
         return describe_dicom(content)
@@ -96,7 +100,7 @@ def describe_image(content: bytes) -> tuple[int, int, str]:
 
 def read_view(content: bytes) -> str:
     """View position of an image that can be decoded, as its file has it; empty where it says none."""
-    if content[128:132] != b"DICM":
+    if content.startswith((png.SIGNATURE, jpeg.SIGNATURE)):
         return ""
     from cxrlit.data.image_io.dicom import read_dicom_view
 

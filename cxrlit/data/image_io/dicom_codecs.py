@@ -1,7 +1,9 @@
 """The compressed pixels in a DICOM file: JPEG, JPEG-LS, JPEG 2000, RLE. What their own headers say is checked first.
 
 The decoders are those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG), which each take one image in and give one
-out. A codestream names a size of its own, whatever the file around it says, and they allocate for that one.
+out. A codestream names a size of its own, whatever the file around it says, and they allocate for that one. They serve
+also where pydicom has decoders that need no other package: its RLE unpacks without a bound, and JPEG 2000 by Pillow
+takes two thirds more time and a third more memory.
 
 Source: ITU-T T.81, T.87 and T.800, annex A of each; DICOM PS3.5, annex G.
 """
@@ -18,6 +20,7 @@ from cxrlit.core.errors import ConfigError
 from cxrlit.data.image_io import jpeg
 from cxrlit.data.image_io.sizes import check_size
 
+JPEG_PROCESSES = {jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS}
 MAX_TILES = 10_000
 MIN_PRECINCT_EXPONENT = 4
 """16 pixels. A decoder does bookkeeping for each precinct: those of 1 x 1 pixel take gigabytes."""
@@ -35,31 +38,29 @@ class Codestream:
         width: Pixels, as the codestream says.
         height: Pixels, as the codestream says.
         precision: Bits of a sample, as the codestream says.
+        is_verbatim: Whether samples are words as the file has them uncompressed, with bits above those of the image.
     """
 
     content: bytes
     width: int
     height: int
     precision: int
+    is_verbatim: bool = False
 
 
-def read_jpeg(content: bytes) -> Codestream:
-    """A JPEG codestream of a process that DICOM uses, 8 to 16 bits.
+def read_codestream(content: bytes, kind: str) -> Codestream:
+    """A codestream, its header checked.
 
-    Raises:
-        ValueError: It is damaged, cut off, in colour, or too large.
-    """
-    allowed = {jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS}
-    return _read_jpeg(content, allowed)
-
-
-def read_jpeg_ls(content: bytes) -> Codestream:
-    """A JPEG-LS codestream.
+    Args:
+        content: It, and what fills it up.
+        kind: ``jpeg`` (of a process that DICOM uses), ``jpeg_ls`` or ``jpeg_2000``.
 
     Raises:
-        ValueError: It is damaged, cut off, in colour, or too large.
+        ValueError: It is damaged, cut off, in colour, too large, or made to exhaust memory.
     """
-    return _read_jpeg(content, {jpeg.JPEG_LS})
+    if kind == "jpeg_2000":
+        return _read_jpeg_2000(content)
+    return _read_jpeg(content, {jpeg.JPEG_LS} if kind == "jpeg_ls" else JPEG_PROCESSES)
 
 
 def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
@@ -73,15 +74,11 @@ def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
         raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
     if header.n_components != 1:
         raise ValueError("compressed pixels in colour are not supported")
-    return Codestream(content, header.width, header.height, header.precision)
+    return Codestream(content, header.width, header.height, header.precision, header.process == jpeg.LOSSLESS)
 
 
-def read_jpeg_2000(content: bytes) -> Codestream:
-    """A JPEG 2000 codestream; a JP2 file around it, which should not be there, is taken off.
-
-    Raises:
-        ValueError: It is damaged, in colour, too large, or made to exhaust memory.
-    """
+def _read_jpeg_2000(content: bytes) -> Codestream:
+    """A JPEG 2000 codestream; a JP2 file around it, which should not be there, is taken off."""
     if content[4:8] == b"jP  ":
         content = content[max(content.find(b"\xff\x4f\xff\x51"), 0) :]
     if not content.startswith(b"\xff\x4f\xff\x51") or len(content) < 45:
@@ -131,7 +128,7 @@ def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
     """(H, W) unsigned integers of 1 or 2 bytes; a sign is among their bits, as it is.
 
     Args:
-        codestream: What one of the functions above has checked.
+        codestream: From ``read_codestream``.
         kind: ``jpeg``, ``jpeg_ls`` or ``jpeg_2000``.
 
     Raises:

@@ -1,0 +1,251 @@
+"""The tags of a DICOM file that its pixels need, read by pydicom.
+
+pydicom looks at ``TAGS`` and steps over the rest, so that names of patients, dates and whatever else a file says never
+become values. What it is asked for stays bytes: converted, a damaged value would be quoted in a warning.
+
+A file that lies costs no more than an honest one: pydicom makes an object of each element of a sequence, and
+``MAX_READS`` bounds how many.
+
+Source: DICOM PS3.5, chapter 7 and annex A; PS3.10, chapter 7.
+"""
+
+import io
+import logging
+import re
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments
+from pydicom.filereader import read_dataset, read_preamble, read_sequence_item
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
+)
+
+from cxrlit.core.errors import first_line
+
+TRANSFER_SYNTAX = 0x0002_0010
+VIEW = 0x0018_5101
+SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = 0x0028_0002, 0x0028_0004, 0x0028_0008, 0x0028_0010, 0x0028_0011
+ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0102, 0x0028_0103
+PADDING, PADDING_LIMIT = 0x0028_0120, 0x0028_0121
+CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION = 0x0028_1050, 0x0028_1051, 0x0028_1052, 0x0028_1053, 0x0028_1056
+MODALITY_LUT, VOI_LUT, LUT_DESCRIPTOR, LUT_DATA = 0x0028_3000, 0x0028_3010, 0x0028_3002, 0x0028_3006
+PIXEL_DATA = 0x7FE0_0010
+TAGS = [VIEW, SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED, PADDING, PADDING_LIMIT]
+TAGS += [CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT]
+
+CODECS = {
+    JPEGBaseline8Bit: "jpeg",
+    JPEGExtended12Bit: "jpeg",
+    JPEGLossless: "jpeg",
+    JPEGLosslessSV1: "jpeg",
+    RLELossless: "rle",
+    **dict.fromkeys(JPEGLSTransferSyntaxes, "jpeg_ls"),
+    **dict.fromkeys(JPEG2000TransferSyntaxes[:2], "jpeg_2000"),  # the others are of another codec, HTJ2K
+}
+UNCOMPRESSED = {
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+}
+
+MAX_READS = 50_000
+"""Of a file; an element takes one to three. Images of one frame have some hundred elements."""
+MAX_INFLATED_BYTES = 192 * 2**20
+"""Of a deflated file. The largest image that is accepted has 128 MiB."""
+UNDEFINED = 0xFFFF_FFFF
+SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+
+T = TypeVar("T")
+
+logging.getLogger("pydicom").propagate = False  # its log quotes values of a file
+
+
+class DICOMHeader:
+    """The tags of a file, and where its pixels are.
+
+    Attributes:
+        syntax: The transfer syntax, one of ``UNCOMPRESSED`` or ``CODECS``.
+        pixels_vr: Value representation of the pixels; empty where the file does not say it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        """Read a file up to its pixels.
+
+        Raises:
+            ValueError: It is damaged, has no pixels, is of a transfer syntax that is not supported, or would take too
+                much memory.
+        """
+        _silence_warnings()
+        file = _BoundedFile(content)
+        read_preamble(file, force=True)
+        meta = _read(
+            file, lambda: read_dataset(file, False, True, stop_when=_is_past_meta, specific_tags=[TRANSFER_SYNTAX])
+        )
+        self.syntax = _find_syntax(_to_text(_take_bytes(meta, TRANSFER_SYNTAX)), content[file.tell() : file.tell() + 1])
+        if self.syntax == DeflatedExplicitVRLittleEndian:
+            content = _inflate(content[file.tell() :])
+            file = _BoundedFile(content)
+        self._content, self._start, self._length = content, -1, 0
+        self.pixels_vr = ""
+
+        def note_pixels(tag: int, vr: str | None, length: int) -> bool:
+            if tag == PIXEL_DATA:
+                self.pixels_vr, self._start, self._length = vr or "", file.tell(), length
+            return tag == PIXEL_DATA
+
+        is_little, is_implicit = self.syntax.is_little_endian, self.syntax.is_implicit_VR
+        self._elements = _read(
+            file, lambda: read_dataset(file, is_implicit, is_little, stop_when=note_pixels, specific_tags=[*TAGS])
+        )
+        if self._start < 0:
+            raise ValueError("DICOM without pixels, or cut off before them")
+        if (self._length == UNDEFINED) != (self.syntax in CODECS):
+            raise ValueError("damaged: the pixels are not what the transfer syntax says")
+
+    def read_pixels(self) -> memoryview:
+        """The bytes of uncompressed pixels.
+
+        Raises:
+            ValueError: The file is cut off.
+        """
+        pixels = memoryview(self._content)[self._start : self._start + self._length]
+        if len(pixels) < self._length:
+            raise ValueError("damaged: the end is missing")
+        return pixels
+
+    def read_codestream(self) -> bytes:
+        """The compressed image: all fragments as one. The table of offsets in front of them is not needed for it.
+
+        Raises:
+            ValueError: The fragments are damaged, or the file is cut off.
+        """
+        file = _BoundedFile(self._content)
+        file.seek(self._start)
+        parts = _read(file, lambda: list(generate_fragments(file)))
+        if self._content[file.tell() - 4 : file.tell()] != SEQUENCE_END:
+            raise ValueError("damaged: the end is missing")
+        return b"".join(parts[1:])
+
+    def read_item(self, tag: int) -> Dataset | None:
+        """The first data set of a sequence; None where there is none.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        if tag not in self._elements:
+            return None
+        found = self._elements.get_item(tag)
+        if found.VR == "SQ" and not isinstance(found.value, bytes):  # of undefined length: already parsed
+            return found.value[0] if found.value else None
+        if not isinstance(found.value, bytes) or not found.value:
+            return None
+        file = _BoundedFile(found.value)
+        return _read(file, lambda: read_sequence_item(file, found.is_implicit_VR, found.is_little_endian, "iso8859"))
+
+    def read_bytes(self, tag: int, item: Dataset | None = None) -> bytes:
+        """The value of an element as it is; empty where there is none."""
+        return _take_bytes(self._elements if item is None else item, tag)
+
+    def read_text(self, tag: int) -> str:
+        """The value of an element as text, the blanks around it taken off."""
+        return _to_text(self.read_bytes(tag))
+
+    def read_word(self, tag: int, default: int | None = None) -> int:
+        """The value of an element of 16 bits.
+
+        Raises:
+            ValueError: It is not one, or is missing and there is no default.
+        """
+        value = self.read_bytes(tag)
+        if not value and default is not None:
+            return default
+        if len(value) != 2:
+            raise ValueError("damaged: size or bits of the pixels are missing")
+        return int.from_bytes(value, "little" if self.syntax.is_little_endian else "big")
+
+
+class _BoundedFile(io.BytesIO):
+    """A file from which so much is read and no more."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)  # shares its memory
+        self.n_reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.n_reads += 1
+        if self.n_reads > MAX_READS:
+            raise ValueError
+        return super().read(size)
+
+
+def _read(file: _BoundedFile, function: Callable[[], T]) -> T:
+    """What one of pydicom's readers returns; none of its messages, which quote the file."""
+    try:
+        return function()
+    except MemoryError:
+        raise
+    except Exception:  # a RecursionError, too
+        reason = "more elements than any image has" if file.n_reads > MAX_READS else "its elements cannot be read"
+        raise ValueError(f"damaged: {reason}") from None
+
+
+def _silence_warnings() -> None:
+    """Have pydicom's warnings ignored: they quote values of a file.
+
+    As often as a file is read, since whoever changes the filters for a while takes this one away at the end.
+    """
+    ours = ("ignore", None, Warning, re.compile(r"pydicom\b"), 0)
+    if ours not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"pydicom\b")
+
+
+def _is_past_meta(tag: int, vr: str | None, length: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _find_syntax(name: str, first_byte: bytes) -> UID:
+    """The transfer syntax; where the file does not say it, by the first byte of its data set, whose group is 8."""
+    if not name:  # pydicom sees while it reads whether elements say their representation
+        return ExplicitVRBigEndian if first_byte == b"\0" else ImplicitVRLittleEndian
+    for syntax in (*UNCOMPRESSED, *CODECS):
+        if syntax == name:
+            return syntax
+    raise ValueError("a DICOM transfer syntax that is not supported")
+
+
+def _take_bytes(dataset: Dataset, tag: int) -> bytes:
+    value = dataset.get_item(tag).value if tag in dataset else b""
+    return value if isinstance(value, bytes) else b""
+
+
+def _to_text(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+def _inflate(packed: bytes) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = stream.decompress(packed, MAX_INFLATED_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"damaged: {first_line(error)}") from None
+    if len(content) == MAX_INFLATED_BYTES:
+        raise ValueError(f"deflated, and more than {MAX_INFLATED_BYTES // 2**20} MiB unpacked")
+    if not stream.eof:
+        raise ValueError("damaged: the end is missing")
+    return content
