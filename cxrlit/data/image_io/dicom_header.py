@@ -73,7 +73,7 @@ SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 
 T = TypeVar("T")
 
-logging.getLogger("pydicom").propagate = False  # its log quotes values of a file
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its log quotes values of a file
 
 
 class DICOMHeader:

@@ -1,5 +1,6 @@
 """DICOM pixels, against pydicom and against the formulas of the standard; and nothing but pixels."""
 
+import contextlib
 import struct
 import sys
 import warnings
@@ -611,6 +612,22 @@ def test_no_object_holds_a_value_of_another_element() -> None:
     header = DICOMHeader(make_dicom(draw_radiograph(), WindowCenter="40", SpecificCharacterSet="ISO_IR 100"))
     assert 0x0028_1050 in header._elements
     assert set(header._elements.keys()) <= {*TAGS, 0x0008_0005}
+
+
+@pytest.mark.filterwarnings("ignore:::pydicom")
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_pydicom_says_nothing_of_a_file(syntax: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It quotes an unknown character set, and more, in warnings and in its log."""
+    content = make_dicom(draw_radiograph(), syntax, BitsStored=12, SpecificCharacterSet=SECRET)
+    odd = content.replace(syntax.encode(), syntax.encode()[:-2] + b"\0\0", 1)  # damaged, or another one
+    with warnings.catch_warnings(record=True) as heard, caplog.at_level(0):
+        warnings.simplefilter("always")
+        caplog.clear()
+        for _ in range(2):
+            for one in (content, odd):
+                with contextlib.suppress(ValueError):
+                    decode_pixels(one)
+    assert ([str(warning.message) for warning in heard], caplog.text) == ([], "")
 
 
 def test_compressed_images_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
