@@ -17,23 +17,10 @@ import zlib
 from collections.abc import Callable
 from typing import TypeVar
 
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import read_dataset, read_preamble, read_sequence_item
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSTransferSyntaxes,
-    RLELossless,
-)
 
 from cxrlit.core.errors import first_line
 
@@ -49,20 +36,16 @@ TAGS = [VIEW, SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, ALLOCATED, STORED, HI
 TAGS += [CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT]
 
 CODECS = {
-    JPEGBaseline8Bit: "jpeg",
-    JPEGExtended12Bit: "jpeg",
-    JPEGLossless: "jpeg",
-    JPEGLosslessSV1: "jpeg",
-    RLELossless: "rle",
-    **dict.fromkeys(JPEGLSTransferSyntaxes, "jpeg_ls"),
-    **dict.fromkeys(JPEG2000TransferSyntaxes[:2], "jpeg_2000"),  # the others are of another codec, HTJ2K
+    **dict.fromkeys(uid.JPEGTransferSyntaxes, "jpeg"),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, "jpeg_ls"),
+    uid.JPEG2000Lossless: "jpeg_2000",
+    uid.JPEG2000: "jpeg_2000",
+    uid.RLELossless: "rle",
 }
+"""How what a transfer syntax names is compressed."""
 UNCOMPRESSED = {
-    ImplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-}
+    uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian
+}  # fmt: skip
 
 MAX_READS = 50_000
 """Of a file; an element takes one to three. Images of one frame have some hundred elements."""
@@ -98,7 +81,7 @@ class DICOMHeader:
             file, lambda: read_dataset(file, False, True, stop_when=_is_past_meta, specific_tags=[TRANSFER_SYNTAX])
         )
         self.syntax = _find_syntax(_to_text(_take_bytes(meta, TRANSFER_SYNTAX)), content[file.tell() : file.tell() + 1])
-        if self.syntax == DeflatedExplicitVRLittleEndian:
+        if self.syntax == uid.DeflatedExplicitVRLittleEndian:
             content = _inflate(content[file.tell() :])
             file = _BoundedFile(content)
         self._content, self._start, self._length = content, -1, 0
@@ -219,10 +202,10 @@ def _is_past_meta(tag: int, vr: str | None, length: int) -> bool:
     return tag >> 16 != 2
 
 
-def _find_syntax(name: str, first_byte: bytes) -> UID:
+def _find_syntax(name: str, first_byte: bytes) -> uid.UID:
     """The transfer syntax; where the file does not say it, by the first byte of its data set, whose group is 8."""
     if not name:  # pydicom sees while it reads whether elements say their representation
-        return ExplicitVRBigEndian if first_byte == b"\0" else ImplicitVRLittleEndian
+        return uid.ExplicitVRBigEndian if first_byte == b"\0" else uid.ImplicitVRLittleEndian
     for syntax in (*UNCOMPRESSED, *CODECS):
         if syntax == name:
             return syntax
