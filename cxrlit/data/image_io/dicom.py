@@ -111,16 +111,15 @@ class _Image:
         Returns:
             (H, W) unsigned, a sign among the bits as it is; and how many bits a value has, 2 to 16.
         """
-        kind = header.CODECS.get(self.file.syntax)
-        if kind is None:
-            return self._read_plain(), self.stored_bits
-        content = self.file.read_codestream()
         values: NDArray[Any]
-        if kind == "rle":
+        kind, n_bits = header.CODECS.get(self.file.syntax), self.stored_bits
+        if kind is None:
+            values = self._read_plain()
+        elif kind == "rle":
+            content = self.file.read_codestream()
             values = codestreams.decode_rle(content, self.width, self.height, self.allocated_bits // 8)
-            n_bits = self.stored_bits
         else:
-            codestream = codestreams.read_codestream(content, kind)
+            codestream = codestreams.read_codestream(self.file.read_codestream(), kind)
             if (codestream.width, codestream.height) != (self.width, self.height):
                 raise ValueError("damaged: the compressed pixels have another size than the file says")
             if not 1 < codestream.precision <= 16:
@@ -138,10 +137,10 @@ class _Image:
         if len(data) < self.width * self.height * self.allocated_bits // 8:
             raise ValueError("fewer pixels than its header says")
         values, _ = get_decoder(self.file.syntax).as_array(
-            data, raw=True, validate=False, rows=self.height, columns=self.width, number_of_frames=1,
-            samples_per_pixel=1, photometric_interpretation=self.photometric, bits_allocated=self.allocated_bits,
+            data, raw=True, validate=False, view_only=True, correct_unused_bits=False, rows=self.height,
+            columns=self.width, number_of_frames=1, samples_per_pixel=1, bits_allocated=self.allocated_bits,
             bits_stored=self.stored_bits, pixel_representation=0, pixel_keyword="PixelData",
-            pixel_vr=self.file.pixels_vr,
+            pixel_vr=self.file.pixels_vr, photometric_interpretation=self.photometric,
         )  # fmt: skip
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
