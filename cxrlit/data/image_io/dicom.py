@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_windowing
 
 from cxrlit.data.image_io import dicom_codecs as codestreams
@@ -57,9 +57,9 @@ def decode_dicom(content: bytes) -> Pixels:
         present[stored[top : top + BLOCK_ROWS]] = True
     codes = np.flatnonzero(present)
     shown = image.show(codes, n_bits)
-    table = np.zeros(2**n_bits, shown.dtype)
+    table = np.zeros_like(shown, shape=2**n_bits)
     table[codes] = shown
-    pixels = np.empty(stored.shape, table.dtype)
+    pixels: Pixels = np.empty_like(table, shape=stored.shape)
     for top in range(0, image.height, BLOCK_ROWS):
         pixels[top : top + BLOCK_ROWS] = table[stored[top : top + BLOCK_ROWS]]
     return pixels
@@ -136,12 +136,13 @@ class _Image:
         data = self.file.read_pixels()
         if len(data) < self.width * self.height * self.allocated_bits // 8:
             raise ValueError("fewer pixels than its header says")
-        values, _ = get_decoder(self.file.syntax).as_array(
-            data, raw=True, validate=False, view_only=True, correct_unused_bits=False, rows=self.height,
-            columns=self.width, number_of_frames=1, samples_per_pixel=1, bits_allocated=self.allocated_bits,
-            bits_stored=self.stored_bits, pixel_representation=0, pixel_keyword="PixelData",
-            pixel_vr=self.file.pixels_vr, photometric_interpretation=self.photometric,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "rows": self.height, "columns": self.width, "number_of_frames": 1, "samples_per_pixel": 1,
+            "photometric_interpretation": self.photometric, "bits_allocated": self.allocated_bits,
+            "bits_stored": self.stored_bits, "pixel_representation": 0, "pixel_keyword": "PixelData",
+            "pixel_vr": self.file.pixels_vr, "view_only": True, "correct_unused_bits": False,
+        }  # fmt: skip
+        values, _ = get_decoder(self.file.syntax).as_array(data, raw=True, validate=False, **options)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def show(self, codes: NDArray[np.intp], n_bits: int) -> Pixels:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pydicom import uid
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.filereader import read_dataset, read_preamble, read_sequence_item
@@ -131,12 +132,10 @@ class DICOMHeader:
         Raises:
             ValueError: It is damaged.
         """
-        if tag not in self._elements:
-            return None
         found = self._elements.get_item(tag)
-        if found.VR == "SQ" and not isinstance(found.value, bytes):  # of undefined length: already parsed
-            return found.value[0] if found.value else None
-        if not isinstance(found.value, bytes) or not found.value:
+        if isinstance(found, DataElement):  # of undefined length: already parsed
+            return found.value[0] if found.VR == "SQ" and found.value else None
+        if found is None or not found.value:
             return None
         file = _BoundedFile(found.value)
         return _read(file, lambda: read_sequence_item(file, found.is_implicit_VR, found.is_little_endian, "iso8859"))
@@ -213,7 +212,7 @@ def _find_syntax(name: str, first_byte: bytes) -> uid.UID:
 
 
 def _take_bytes(dataset: Dataset, tag: int) -> bytes:
-    value = dataset.get_item(tag).value if tag in dataset else b""
+    value = getattr(dataset.get_item(tag), "value", None)
     return value if isinstance(value, bytes) else b""
 
 

@@ -5,8 +5,6 @@ Source: EXIF 2.3 (CIPA DC-008), section 4.6.
 
 import struct
 
-import numpy as np
-
 from cxrlit.data.image_io.sizes import Pixels
 
 UPRIGHT = 1
@@ -34,11 +32,14 @@ def read_orientation(exif: bytes) -> int:
 def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turn and mirror an image as its orientation says.
 
+    >>> import numpy as np
     >>> turn_upright(np.array([[1, 2, 3]], np.uint8), 6).tolist()
     [[1], [2], [3]]
     """
+    if orientation not in range(2, 9):
+        return pixels
     if orientation >= 5:
         pixels = pixels.T
     step_y = -1 if orientation in {3, 4, 7, 8} else 1
     step_x = -1 if orientation in {2, 3, 6, 7} else 1
-    return np.ascontiguousarray(pixels[::step_y, ::step_x])
+    return pixels[::step_y, ::step_x].copy()
