@@ -110,6 +110,7 @@ def compress(codestream: bytes, syntax: str, stored: NDArray[Any], **attributes:
 
 
 UNSIGNED, SIGNED = draw_radiograph(), draw_radiograph(signed=True)
+OVERLAID = UNSIGNED | (np.arange(UNSIGNED.shape[1]) % 2 << 13).astype(np.uint16)
 CODESTREAMS: dict[str, tuple[NDArray[Any], Callable[[], bytes], str, dict[str, Any]]] = {
     "more bits than are stored": (
         draw_radiograph(n_bits=16), lambda: encode_j2k(draw_radiograph(n_bits=16), 16), JPEG2000Lossless,
@@ -127,7 +128,7 @@ CODESTREAMS: dict[str, tuple[NDArray[Any], Callable[[], bytes], str, dict[str, A
         {"BitsStored": 8, "BitsAllocated": 8},
     ),
     "words of a lossless JPEG with something above the bits": (
-        UNSIGNED, lambda: bytes(imagecodecs.jpeg8_encode(UNSIGNED | 0x3000, lossless=True, bitspersample=16)),
+        UNSIGNED, lambda: bytes(imagecodecs.jpeg8_encode(OVERLAID, lossless=True, bitspersample=16)),
         JPEGLosslessSV1, {"BitsStored": 12},
     ),
 }  # fmt: skip
