@@ -522,6 +522,11 @@ def test_compressed_pixels_that_are_cut_off(length: int) -> None:
     expect_refused(content[: start + length], "damaged")
 
 
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)
+def test_a_file_is_cut_off_where_nothing_says_that_the_pixels_end(syntax: Any) -> None:
+    expect_refused(make_dicom(draw_radiograph(), syntax, BitsStored=12)[:-8], "damaged: the end is missing")
+
+
 def nest(depth: int, undefined: bool) -> bytes:
     """Sequences in sequences, implicit."""
     if undefined:
