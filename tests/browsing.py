@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html import escape, unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -77,6 +78,26 @@ class Page(HTMLParser):
 
     def find(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def check_page(page: Page, html: str) -> None:
+    """It loads and runs nothing; every table, picture and heading is there for who cannot see."""
+    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "iframe", "object", "base", "form", "svg", "b", "u"})
+    assert not re.search(r"@import|url\(", re.sub(r'base64,[^"]+', "", html))
+    for _, attributes in page.elements:
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/", "data:,"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    assert {link["href"] for link in page.find("a")} <= {f"#{name}" for name in ids}
+    assert all(attributes.get("scope") for attributes in page.find("th"))
+    assert all(len(image["alt"]) > 20 for image in page.find("img"))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert "default-src 'none'; img-src data:" in html
+    assert any("Research use only: not a medical device." in text for text in page.texts)
 
 
 def browse(path: Path, folder: Path, width: int) -> tuple[list[str], np.ndarray]:

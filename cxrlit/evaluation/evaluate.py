@@ -42,7 +42,6 @@ from cxrlit.evaluation.report.changes_section import (
 from cxrlit.evaluation.report.comparison_section import build_comparison_section
 from cxrlit.evaluation.report.localisation_section import build_localisation_section
 from cxrlit.evaluation.report.report import write_report
-from cxrlit.evaluation.report.section import Section
 from cxrlit.evaluation.report.subgroups_section import build_subgroups_section
 from cxrlit.evaluation.report.terminal import print_assessment, print_change
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
@@ -50,6 +49,7 @@ from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
 from cxrlit.evaluation.third_party.read_predictions import read_foreign
 from cxrlit.evaluation.validation.external import assess_elsewhere, external_path
 from cxrlit.evaluation.validation.internal import load_internal, move_data
+from cxrlit.html.section import Section
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_unfinished

@@ -1,15 +1,14 @@
-"""Pictures as files, and as parts of a page that follow its light or dark colours.
+"""Pictures as files, and as parts of a page.
 
-A page holds a picture as SVG inside an ``img``: nothing in it can run or load, it is sharp on paper, and its colours
-are variables that a style of its own sets for a light and a dark reader.
+A page holds a picture as SVG inside an ``img``: nothing in it can run or load, and it is sharp on paper. The style of
+the page turns its colours around for a dark reader.
 """
 
 import base64
 import io
-import re
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,24 +20,6 @@ from cxrlit.html.text import escape_unprintable
 
 PAPER, INK, FAINT, LINE = "#ffffff", "#1b1f24", "#5b6470", "#d6dbe1"
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6fb5", "#c2711d", "#3d8a57", "#b3443f", "#7b8794"
-
-DARK = {
-    PAPER: "#14171b",
-    INK: "#e4e8ed",
-    FAINT: "#9aa5b1",
-    LINE: "#343b44",
-    BLUE: "#5b9be0",
-    ORANGE: "#dd9246",
-    GREEN: "#5fb37c",
-    RED: "#e2807a",
-    GRAY: "#8b97a4",
-    # What matplotlib draws with unless it is told otherwise.
-    "#000000": "#e4e8ed",
-    "#808080": "#9aa5b1",
-    "#b0b0b0": "#343b44",
-    "#cccccc": "#343b44",
-}
-"""What each colour of a picture is for a dark reader; any other is the same for both."""
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
@@ -69,6 +50,9 @@ STYLE: dict[Any, Any] = {
 
 PNG_DPI = 160
 
+TILE = 3.3
+"""Inches that a picture of one label is wide; as many as fit stand beside each other."""
+
 X_LABEL = 0.24
 """Inches from an axis to the name below it; its numbers are between them."""
 
@@ -98,6 +82,33 @@ def make_axes(
     return figure, axes
 
 
+def make_tile(label: str, detail: str, height: float = 3.5, bottom: float = 0.45) -> tuple[Figure, Axes]:
+    """A picture of one label.
+
+    Args:
+        label: Its title.
+        detail: The line below.
+        height: Inches.
+        bottom: Inches below the axes.
+    """
+    figure, axes = make_axes(TILE, height, left=0.57, top=0.48, bottom=bottom)
+    looks: tuple[tuple[str, int, dict[str, Any]], ...] = (
+        (wrap_name(label, 34, 1), 19, {"fontsize": 9.5, "fontweight": "bold"}),
+        (detail, 6, {"color": FAINT}),
+    )
+    for text, points, look in looks:
+        axes.annotate(text, (0, 1), (0, points), xycoords="axes fraction", textcoords="offset points", **look)
+    return figure, axes
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names on the y axis, from the top, for a chart with a row for each."""
+    axes.set_yticks(range(len(names)), [wrap_name(name, 21) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+
+
 def encode_png(figure: Figure) -> bytes:
     """The figure as a PNG file, the same bytes each time."""
     options = {"compress_level": 3}  # a tenth larger than by default, in three quarters of the time
@@ -105,24 +116,10 @@ def encode_png(figure: Figure) -> bytes:
 
 
 def encode_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file whose colours follow the reader's, the same bytes each time."""
+    """The figure as an SVG file, the same bytes each time."""
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "cxrlit"}):
-        text = _save(figure, "svg", metadata={"Date": None}, transparent=True).decode()
-    # What is written in a picture stands in its comments too.
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<!DOCTYPE[^>]*>", "", text, flags=re.DOTALL)
-    # A hundredth of a point is finer than anybody sees.
-    text = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
-    names = {color: f"c{color[1:]}" for color in DARK}
-    text = re.sub("|".join(DARK), lambda found: f"var(--{names[found[0]]})", text)
-    light, dark = (
-        "".join(f"--{names[color]}:{value};" for color, value in values.items())
-        for values in ({color: color for color in DARK}, DARK)
-    )
-    # Text that is black has no colour in the file.
-    style = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    style += f"svg{{fill:var(--{names['#000000']})}}"
-    head, opening, rest = text.partition("<defs>")
-    return f"{head}<style>{style}</style>{opening}{rest}".encode()
+        return _save(figure, "svg", metadata=nothing, transparent=True)
 
 
 def embed(content: bytes) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cxrlit.html.figures import BLUE, FAINT, INK, make_axes, wrap_name
+from cxrlit.html.figures import BLUE, FAINT, make_axes, name_rows
 
 MARKERS = "osD^v<>pX*"
 
@@ -58,16 +58,13 @@ def draw_forest(
         axes.hlines(heights, low, high, color=one.color, linewidth=1.3)  # an interval need not hold its value
         axes.plot(values, heights, marker, color=one.color, markersize=4.5, label=one.name)
     axes.axhline(len(names) - 1.5, color=FAINT, linewidth=0.7)
-    axes.set_yticks(range(len(names)), [wrap_name(name, 21) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    name_rows(axes, names)
     if zero:
         axes.axvline(0, color=FAINT, linewidth=1)
     if tolerated is not None:
         axes.axvline(tolerated, color=FAINT, linewidth=1, linestyle=":")
     if chance is not None and axes.get_xlim()[0] < chance + 0.05:
         axes.axvline(chance, color=FAINT, linewidth=1, linestyle=":")
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_xlabel(x_label)
     if len(series) > 1:
         figure.legend(loc="lower center", ncols=min(len(series), 3), frameon=False)

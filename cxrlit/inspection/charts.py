@@ -1,64 +1,77 @@
-"""The charts of the page, as what a table needs to draw them: lengths of bars and steps of colour."""
+"""The pictures of the page; the figures behind them are in its tables too."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from cxrlit.html.text import format_number, format_share
+from cxrlit.html.bar_chart import draw_bars
+from cxrlit.html.figures import BLUE, GRAY, GREEN, ORANGE, make_axes
+from cxrlit.html.section import Picture
+from cxrlit.html.tables import Table, make_figures
+from cxrlit.html.text import format_part, format_share
 from cxrlit.inspection.counts import IndexCounts, Numbers
-from cxrlit.inspection.number_lists import format_part
-
-HEAT_STEPS = 10
-"""Steps of colour of a matrix; the style sheet has a class for each, and one for 0."""
 
 PATIENT_STARTS = (1, 2, 3, 4, 5, 6, 11, 21, 51)
 """Where the bins of images per patient begin."""
 
 AGE_STARTS = tuple(range(0, 121, 10))
 
-CHART_HEIGHT = 100
+COLORS = (GRAY, BLUE, ORANGE, GREEN)
+"""Of the whole, and of train, val and test."""
 
 
-class Bar(NamedTuple):
-    """A row of a chart: its name, how long its bar is as a share of the longest, and the figures beside it."""
-
-    name: str
-    length: float
-    cells: list[str]
-
-
-class Heat(NamedTuple):
-    """A cell of a matrix: images, their share, and its step of colour."""
-
-    images: str
-    share: str
-    step: int
-
-
-def chart_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> list[tuple[str, list[Bar]]]:
-    """For each label a bar for each part; the longest of all is as long as the chart is wide."""
-    prevalence = np.array([part.prevalence for part in parts])
-    lengths = _scale(prevalence)
-    return [
-        (label, [Bar(part.name, lengths[k][row], [format_share(prevalence[k, row])]) for k, part in enumerate(parts)])
+def draw_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> Picture:
+    """For each label a bar for each part."""
+    shares = {part.name: part.prevalence for part in parts}
+    figure = draw_bars(labels, shares, COLORS, "prevalence", ticks=PercentFormatter(1))
+    said = [
+        f"{label} {', '.join(f'{format_share(of[row])} {name}' for name, of in shares.items())}"
         for row, label in enumerate(labels)
     ]
+    caption = "Prevalence of each label, among the images of which it is known"
+    return Picture(figure, "prevalence", f"{caption}: {'; '.join(said)}", f"{caption}.")
 
 
-def chart_n_findings(parts: Sequence[IndexCounts]) -> list[Bar]:
-    """Images by the number of labels that are present."""
+def chart_counts(
+    name: str, caption: str, head: str, parts: Sequence[str], bins: Sequence[str], counts: Sequence[NDArray[np.int64]]
+) -> tuple[Table, Picture]:
+    """How many there are in each bin: a table of all parts, and a picture of the whole.
+
+    Args:
+        name: Of the picture.
+        caption: What is counted, by what.
+        head: What the bins are of.
+        parts: Names of the whole and its parts.
+        bins: Names of the B bins.
+        counts: (B,) for each part.
+    """
+    rows = [(bin_, [format_part(int(of[row]), int(of.sum())) for of in counts]) for row, bin_ in enumerate(bins)]
+    figure = draw_bars(bins, {parts[0]: counts[0]}, COLORS, caption.split()[0].lower())
+    said = "; ".join(f"{head} {bin_}: {cells[0]}" for bin_, cells in rows)
+    return make_figures(caption, [head, *parts], rows), Picture(figure, name, f"{caption}: {said}", f"{caption}.")
+
+
+def count_n_findings(parts: Sequence[IndexCounts]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Images by the number of labels that are present: names of the bins, and counts for each part."""
     most = len(parts[0].n_findings)
     counts = [np.pad(part.n_findings, (0, most - len(part.n_findings))) for part in parts]
-    return _chart([str(number) for number in range(most)], counts)
+    return [str(number) for number in range(most)], counts
 
 
-def chart_bins(values: Sequence[Numbers], starts: Sequence[int]) -> list[Bar]:
-    """A histogram of whole numbers; a column of figures for each array of values, the bars are of the first.
+def count_bins(values: Sequence[Numbers], starts: Sequence[int]) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Whole numbers in bins, from the first to the last that holds any of the first array.
 
-    >>> [(bar.name, bar.cells) for bar in chart_bins([np.array([1, 1, 7])], (1, 2, 5))]
-    [('1', ['2 (66.7 %)']), ('2–4', ['0 (0.0 %)']), ('5 or more', ['1 (33.3 %)'])]
+    Args:
+        values: Arrays of numbers.
+        starts: Where the bins begin, rising; the last one has no end.
+
+    Returns:
+        Names of the bins, and counts for each array.
+
+    >>> count_bins([np.array([1, 1, 7]), np.array([2])], (1, 2, 5))
+    (['1', '2–4', '5 or more'], [array([2, 0, 1]), array([0, 1, 0])])
     """
     ends = [*(start - 1 for start in starts[1:]), None]
     names = [
@@ -67,53 +80,32 @@ def chart_bins(values: Sequence[Numbers], starts: Sequence[int]) -> list[Bar]:
     ]
     counts = [np.histogram(array, bins=[*starts, np.inf])[0] for array in values]
     there = np.flatnonzero(counts[0])
-    if not len(there):
-        return []
-    used = slice(there[0], there[-1] + 1)
-    return _chart(names[used], [count[used] for count in counts])
+    used = slice(there[0], there[-1] + 1) if len(there) else slice(0)
+    return names[used], [count[used] for count in counts]
 
 
-def heat_matrix(part: IndexCounts) -> list[list[Heat]]:
-    """Images with the labels of the row and the column, and the share of the column's among the row's."""
-    shares = part.conditional
-    steps = np.ceil(np.nan_to_num(shares) * HEAT_STEPS).astype(int)
-    return [
-        [
-            Heat(
-                format_number(int(part.together[row, column])),
-                format_share(shares[row, column]),
-                int(steps[row, column]),
-            )
-            for column in range(len(shares))
-        ]
-        for row in range(len(shares))
-    ]
-
-
-def draw_levels(levels: NDArray[np.float64]) -> tuple[str, float]:
-    """The outline of a histogram of gray levels as an SVG path, and the share that is as high as the picture.
+def draw_levels(levels: NDArray[np.float64]) -> Picture:
+    """A histogram of gray levels.
 
     Black and white, which are often the background, are cut off where they are higher than all between them.
 
     Args:
         levels: (256,) share of the pixels by gray level.
-
-    Returns:
-        The path, in a box of 256 x 100.
     """
     highest = float(levels[1:-1].max()) or float(levels.max())
-    tops = CHART_HEIGHT * (1 - np.minimum(levels / highest, 1)) if highest else np.full(len(levels), CHART_HEIGHT)
-    steps = " ".join(f"V{top:.2f}H{level + 1}" for level, top in enumerate(tops))
-    return f"M0 {CHART_HEIGHT}{steps}V{CHART_HEIGHT}Z", highest
-
-
-def _chart(names: Sequence[str], counts: Sequence[NDArray[np.int64]]) -> list[Bar]:
-    lengths = _scale(counts[0])
-    shares = [[format_part(int(number), int(count.sum())) for number in count] for count in counts]
-    return [Bar(name, lengths[row], [cells[row] for cells in shares]) for row, name in enumerate(names)]
-
-
-def _scale(values: Numbers) -> Any:
-    """Values as shares of the largest, as lists; 0 where they are undefined."""
-    known = np.nan_to_num(values.astype(np.float64))
-    return (known / (known.max() or 1)).tolist()
+    figure, axes = make_axes(5.0, 2.6, left=0.65, right=0.2, top=0.1, bottom=0.45)
+    axes.stairs(levels, np.linspace(0, 1, len(levels) + 1), color=BLUE, fill=True)
+    axes.set(xlim=(0, 1), ylim=(0, highest), xlabel="gray value, from black (0) to white (1)", ylabel="share of pixels")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    caption = (
+        "Gray values of the pixels of the sample, each image with the same weight. The highest step between black and "
+        f"white is {format_share(highest)} of the pixels; black itself ({format_share(float(levels[0]))}) and white "
+        f"itself ({format_share(float(levels[-1]))}) are cut off there."
+    )
+    return Picture(
+        figure,
+        "gray-values",
+        "Histogram of the gray values of the sample's pixels from black to white; a "
+        "table of this section has their percentiles",
+        caption,
+    )

@@ -1,28 +1,28 @@
 """What ``cxrlit inspect`` prints."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from cxrlit.core.console import print_table, say
 from cxrlit.core.errors import format_count
 from cxrlit.data.tables.text_table import clip
-from cxrlit.html.text import count_reasons, escape_unprintable, format_number, format_share
-from cxrlit.inspection.counts import IndexCounts, compare_prevalence
-from cxrlit.inspection.number_lists import (
-    format_change,
-    list_file_facts,
-    list_file_sizes,
-    list_findings,
-    list_patients,
-    list_people,
-    list_pixels,
-)
+from cxrlit.html.tables import Table, make_figures
+from cxrlit.html.text import count_reasons, escape_unprintable, format_number
 from cxrlit.inspection.sample import Sample
+from cxrlit.inspection.summary_tables import (
+    tabulate_file_facts,
+    tabulate_file_sizes,
+    tabulate_findings,
+    tabulate_patients,
+    tabulate_people,
+    tabulate_pixels,
+    tabulate_prevalence,
+    tabulate_targets,
+)
 from cxrlit.inspection.survey import Survey
 
 MAX_LABELS = 14
@@ -34,25 +34,19 @@ MAX_REASONS = 10
 def print_survey(survey: Survey) -> None:
     """What the tables say."""
     data, parts, labels = survey.data, survey.counts, survey.data.labels
-    names = [part.name for part in parts]
     say(f"{data.name}: {format_count(len(survey.rows), 'image')} of {format_count(parts[0].n_patients, 'patient')}")
     say(escape_unprintable(survey.describe_split()))
-    print_rows(["", *names], [list_patients(parts), list_findings(parts), list_people(parts)])
-
-    unknown = any(part.unknown.any() for part in parts)
-    say(f"Positives / negatives{' / unknown' if unknown else ''} of each label:")
-    print_rows(["", *names], [[(label, _count_targets(parts, row, unknown)) for row, label in enumerate(labels)]])
-    further = len(parts) > 1
-    say(f"Prevalence of each label{', and how far it is from that of the whole' if further else ''}:")
-    print_rows(["", *names], [[(label, _say_prevalence(parts, row)) for row, label in enumerate(labels)]])
+    print_tables(tabulate_patients(parts), tabulate_findings(parts), tabulate_people(parts))
+    for table in (tabulate_targets(parts, labels), tabulate_prevalence(parts, labels)):
+        say(f"{table.caption}:")
+        print_tables(table)
     if len(labels) <= MAX_LABELS:
         say("Images with both labels:")
-        rows = [
-            (f"{row + 1} {label}", [format_number(int(number)) for number in parts[0].together[row]])
-            for row, label in enumerate(labels)
-        ]
-        print_rows(["", *(str(row + 1) for row in range(len(labels)))], [rows])
-    low, middle, high, total = (size for _, size in list_file_sizes(survey.rows["n_bytes"]))
+        numbers = range(1, len(labels) + 1)
+        counts = zip(numbers, labels, parts[0].together.tolist(), strict=True)
+        rows = [(f"{number} {label}", list(map(format_number, row))) for number, label, row in counts]
+        print_tables(make_figures("", ["", *map(str, numbers)], rows))
+    low, middle, high, total = tabulate_file_sizes(survey.rows["n_bytes"]).frame["1"]
     say(f"Image files: {low} to {high}, median {middle}, {total} together")
     _print_reasons("dropped", data.name_rows(data.dropped))
     _print_reasons("left out", data.name_rows(data.excluded))
@@ -60,9 +54,8 @@ def print_survey(survey: Survey) -> None:
 
 def print_sample(sample: Sample) -> None:
     """What the images say."""
-    print_rows(
-        ["sample", ""], [[(name, [text]) for name, text in (*list_file_facts(sample), *list_pixels(sample))]], "left"
-    )
+    facts = pd.concat([tabulate_file_facts(sample).frame, tabulate_pixels(sample).frame])
+    print_tables(make_figures("", ["sample", ""], [(name, [text]) for name, text in facts.to_numpy()]), justify="left")
     corrupt = [(facts.image, facts.reason) for facts in sample.corrupt]
     _print_reasons("corrupt", pd.DataFrame(corrupt, columns=["image", "reason"]))
 
@@ -73,37 +66,16 @@ def print_concerns(concerns: Iterable[str]) -> None:
         say(escape_unprintable(f"warning: {concern}"), style="yellow")
 
 
-def print_rows(
-    heads: Sequence[str],
-    sections: Sequence[Sequence[tuple[str, Sequence[str]]]],
-    justify: Literal["left", "right"] = "right",
-) -> None:
-    """Print a table of rows with names; what stands in them is no markup."""
-    table = Table()
-    for number, head in enumerate(heads):
-        table.add_column(Text(head), justify="left" if number == 0 or justify == "left" else "right", overflow="fold")
-    for section in sections:
-        for name, cells in section:
-            table.add_row(Text(name), *(Text(cell) for cell in cells))
-        table.add_section()
-    print_table(table)
-
-
-def _count_targets(parts: Sequence[IndexCounts], label: int, unknown: bool) -> list[str]:
-    cells = []
-    for part in parts:
-        numbers = [part.positives[label], part.negatives[label], part.unknown[label]]
-        cells.append(" / ".join(format_number(int(number)) for number in numbers[: 3 if unknown else 2]))
-    return cells
-
-
-def _say_prevalence(parts: Sequence[IndexCounts], label: int) -> list[str]:
-    whole, *others = parts
-    cells = [format_share(whole.prevalence[label])]
-    for part in others:
-        share, change = part.prevalence[label], compare_prevalence(part, whole)[label]
-        cells.append(format_share(share) if np.isnan(change) else f"{format_share(share)} {format_change(change)}")
-    return cells
+def print_tables(*tables: Table, justify: Literal["left", "right"] = "right") -> None:
+    """Print tables of ready texts below the heads of the first one; what stands in them is no markup."""
+    printed = RichTable()
+    for number, (head, _) in enumerate(tables[0].grid.heads):
+        printed.add_column(Text(head), justify=justify if number else "left", overflow="fold")
+    for table in tables:
+        for row in table.frame.to_numpy():
+            printed.add_row(*map(Text, row))
+        printed.add_section()
+    print_table(printed)
 
 
 def _print_reasons(what: str, table: pd.DataFrame) -> None:

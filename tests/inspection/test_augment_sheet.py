@@ -72,7 +72,7 @@ def test_the_page_shows_the_sheet(nih_tree: Path, make_config: ConfigMaker) -> N
     config = make_config(nih_tree, "augment=crop")
     inspect_data(config)
     html = Path(config.out).read_text()
-    section = html.partition('<section id="augmented">')[2].partition("</section>")[0]
+    section = html.partition('<section id="augmented">')[2].partition('<section id="made">')[0]
     shown = [base64.b64decode(source) for source in re.findall(r'src="data:image/png;base64,([^"]+)"', section)]
     sheet, _ = draw(config)
     assert shown == [picture for image in sheet for picture in (image.original, *image.epochs)]
@@ -83,7 +83,7 @@ def test_the_page_shows_the_sheet(nih_tree: Path, make_config: ConfigMaker) -> N
 def test_the_page_says_that_nothing_is_augmented(write_rows: RowWriter, make_config: ConfigMaker) -> None:
     config = make_config(write_rows(fill([Row("one.png", encode(noise(0)))])), "augment=none")
     inspect_data(config)
-    section = Path(config.out).read_text().partition('<section id="augmented">')[2].partition("</section>")[0]
+    section = Path(config.out).read_text().partition('<section id="augmented">')[2].partition('<section id="made">')[0]
     assert "Training images are not augmented." in section
     assert "<img" not in section
 

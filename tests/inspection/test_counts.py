@@ -13,9 +13,10 @@ from inspecting import read
 
 from cxrlit.config import InspectConfig
 from cxrlit.core.labels import LABELS
-from cxrlit.inspection.charts import chart_bins, chart_n_findings, draw_levels, heat_matrix
+from cxrlit.inspection.charts import chart_counts, count_bins, count_n_findings, draw_levels, draw_prevalence
 from cxrlit.inspection.counts import IndexCounts, compare_prevalence, count_parts, count_rows
 from cxrlit.inspection.survey import survey_data
+from cxrlit.inspection.table_sections import tabulate_together
 
 
 def make_index(n: int = 400, unknown: float = 0.2, seed: int = 0) -> pd.DataFrame:
@@ -108,33 +109,52 @@ def test_the_relative_difference_of_prevalence() -> None:
     np.testing.assert_allclose(compare_prevalence(part, whole), [1 / 3, np.nan, np.nan])
 
 
-def test_charts_hold_every_image() -> None:
+def test_bins_hold_every_image() -> None:
     parts = count_parts(make_index(), LABELS)
-    assert sum(int(bar.cells[0].split()[0]) for bar in chart_n_findings(parts)) == 400
-    ages = chart_bins([part.ages for part in parts], range(0, 121, 10))
-    assert ages[0].name == "0–9"
-    assert ages[-1].name == "80–89"
-    for column, part in enumerate(parts):
-        assert sum(int(bar.cells[column].split()[0]) for bar in ages) == len(part.ages)
-    assert max(bar.length for bar in ages) == 1
-    assert chart_bins([np.array([])], (1, 2)) == []
+    bins, counts = count_n_findings(parts)
+    assert [int(of.sum()) for of in counts] == [part.n_images for part in parts]
+    assert len(bins) == len(counts[0]) == len(counts[-1])
+    bins, counts = count_bins([part.ages for part in parts], range(0, 121, 10))
+    assert (bins[0], bins[-1]) == ("0–9", "80–89")
+    assert [int(of.sum()) for of in counts] == [len(part.ages) for part in parts]
+    assert count_bins([np.array([1, 10**6])], (1, 2)) == (["1", "2 or more"], [pytest.approx([1, 1])])
+    assert count_bins([np.array([])], (1, 2)) == ([], [pytest.approx([])])
+
+
+def test_a_chart_is_a_table_and_a_picture_of_the_whole() -> None:
+    counts = [np.array([1, 3]), np.array([0, 2])]
+    table, picture = chart_counts("ages", "Images by age", "years", ["all", "train"], ["0–9", "10 or more"], counts)
+    assert table.frame.to_numpy().tolist() == [
+        ["0–9", "1 (25.0 %)", "0 (0.0 %)"],
+        ["10 or more", "3 (75.0 %)", "2 (100.0 %)"],
+    ]
+    assert picture.alt == "Images by age: years 0–9: 1 (25.0 %); years 10 or more: 3 (75.0 %)"
+    assert [bar.get_width() for bar in picture.figure.axes[0].patches] == [1, 3]
+
+
+def test_the_prevalence_of_each_part_is_drawn() -> None:
+    parts = count_parts(make_index(), LABELS)
+    picture = draw_prevalence(parts, LABELS)
+    widths = [bar.get_width() for bar in picture.figure.axes[0].patches]
+    np.testing.assert_allclose(widths, np.concatenate([part.prevalence for part in parts]))
+    assert f"{LABELS[0]} {100 * parts[0].prevalence[0]:.1f} % all, " in picture.alt
 
 
 def test_the_colour_of_a_matrix_rises_with_the_share() -> None:
     part = count_parts(make_index(), LABELS)[0]
-    for heats, shares in zip(heat_matrix(part), part.conditional, strict=True):
-        assert [heat.step for heat in heats] == np.ceil(shares * 10).astype(int).tolist()
-        assert [heat.share for heat in heats] == [f"{100 * share:.1f} %" for share in shares]
+    for row, (_, *cells) in enumerate(tabulate_together(part, LABELS).grid.rows):
+        shares = part.conditional[row]
+        assert [cell.shade for cell in cells] == np.ceil(shares * 10).astype(int).tolist()
+        texts = zip(part.together[row], shares, strict=True)
+        assert [cell.text for cell in cells] == [f"{number} ({100 * share:.1f} %)" for number, share in texts]
 
 
-def test_the_outline_of_gray_levels() -> None:
+def test_gray_levels_are_drawn_up_to_the_highest_between_black_and_white() -> None:
     levels = np.zeros(256)
     levels[[0, 10, 20]] = 0.7, 0.2, 0.1
-    path, highest = draw_levels(levels)
-    assert highest == pytest.approx(0.2)
-    steps = path.removeprefix("M0 100").removesuffix("V100Z").split()
-    assert len(steps) == 256
-    tops = [float(step[1:].partition("H")[0]) for step in steps]
-    assert [tops[0], tops[10], tops[20], tops[30]] == pytest.approx([0, 0, 50, 100])
-    for empty in (np.zeros(256), np.eye(256)[0]):
-        assert "nan" not in draw_levels(empty)[0]
+    picture = draw_levels(levels)
+    [axes] = picture.figure.axes
+    assert axes.get_ylim() == pytest.approx((0, 0.2))
+    assert axes.patches[0].get_data().values.tolist() == levels.tolist()  # type: ignore[attr-defined]
+    assert "is 20.0 % of the pixels; black itself (70.0 %) and white itself (0.0 %)" in picture.caption
+    assert draw_levels(np.eye(256)[0]).figure.axes[0].get_ylim() == (0, 1)

@@ -12,9 +12,10 @@ from inspecting import Row, encode, fill, noise, read
 from cxrlit.commands.cli import main
 from cxrlit.config import InspectConfig
 from cxrlit.core.errors import ConfigError
+from cxrlit.html.tables import make_figures
 from cxrlit.inspection.inspect_data import inspect_data
 from cxrlit.inspection.survey import survey_data
-from cxrlit.inspection.terminal_tables import print_rows, print_survey
+from cxrlit.inspection.terminal_tables import print_survey, print_tables
 
 ConfigMaker = Callable[..., InspectConfig]
 RowWriter = Callable[..., Path]
@@ -87,11 +88,11 @@ def test_what_is_wrong_is_said(write_rows: RowWriter, make_config: ConfigMaker, 
         assert sum(part in line for line in warnings) == 1, part
     page = Path(config.out).read_text()
     assert "this is a leak" in page
-    assert "<strong>leak</strong>" in page
+    assert "test, train: leak" in page
 
 
 def test_what_stands_in_a_table_is_no_markup(capsys: Capture) -> None:
-    print_rows(["", "[b]"], [[("[red]name", ["[/red] [link=x]y"])]])
+    print_tables(make_figures("", ["", "[b]"], [("[red]name", ["[/red] [link=x]y"])]))
     assert cells_of(capsys.readouterr().out, "[red]name") == ["[/red] [link=x]y"]
 
 
@@ -104,8 +105,8 @@ def test_a_split_that_cannot_be_made(write_rows: RowWriter, make_config: ConfigM
     assert cells_of(text, "images") == ["2"]
     page = Path(config.out).read_text()
     assert "no split: 1 patient " in page
-    assert "Images of each label, all" in page
-    assert "Images of each label, train" not in page
+    assert "Labels together, all" in page
+    assert "Labels together, train" not in page
     assert "split hash" not in page
 
 
@@ -122,7 +123,7 @@ def test_images_in_a_store_are_not_read(nih_tree: Path, make_config: ConfigMaker
     assert survey.readable.tolist() == survey.rows["image"].str.startswith("nih/").tolist()
 
 
-def test_a_stored_data_set_has_a_page_without_pictures(
+def test_a_stored_data_set_has_a_page_without_images(
     nih_tree: Path, make_config: ConfigMaker, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(nih_tree)
@@ -133,7 +134,7 @@ def test_a_stored_data_set_has_a_page_without_pictures(
     assert "Images of nih are in a prepared store" in text
     assert "images read" not in text
     page = Path(config.out).read_text()
-    assert "<img" not in page
+    assert "data:image/png" not in page
     assert "Images of nih are in a prepared store" in page
     assert "No image could be read." in page
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cxrlit.core.errors import format_count
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, format_span
 from cxrlit.html.figures import drawing
 from cxrlit.html.forest_plot import Series, draw_forest
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
 
 HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier score", "ece": "calibration error"}
 

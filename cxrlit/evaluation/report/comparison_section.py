@@ -9,9 +9,10 @@ from cxrlit.core.errors import format_count
 from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
 from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table
 from cxrlit.evaluation.report.wording import format_span
 from cxrlit.html.figures import drawing
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table
 
 
 def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import AT_THRESHOLD
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
 from cxrlit.evaluation.report.wording import MACRO, format_metric, name_part, tabulate
-from cxrlit.html.figures import BLUE, GRAY, INK, ORANGE, make_axes, wrap_name
-from cxrlit.html.text import format_number
+from cxrlit.html.bar_chart import draw_bars
+from cxrlit.html.figures import BLUE, GRAY, ORANGE
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
 
 KINDS = {"TP": ("found (TP)", BLUE), "FN": ("missed (FN)", GRAY), "FP": ("false alarm (FP)", ORANGE)}
 
@@ -26,7 +25,10 @@ def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.Data
     final, confusion = assessment.final, tables["confusion_template.csv"]
     part, decided = name_part(final.part), bool(confusion["TP"].notna().any())
     frame = pd.concat(
-        [tabulate(final, AT_THRESHOLD, [*final.labels, MACRO]), tabulate(final, ["f1"], ["micro", "weighted"])],
+        [
+            tabulate(final.metrics, AT_THRESHOLD, [*final.labels, MACRO]),
+            tabulate(final.metrics, ["f1"], ["micro", "weighted"]),
+        ],
         ignore_index=True,
     )
     reasons = assessment.point.thresholds.reasons
@@ -61,20 +63,13 @@ def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.Data
 def _draw(confusion: pd.DataFrame, part: str) -> Picture:
     """What is present or decided present; the rest, mostly the most, is left out."""
     rows = confusion[confusion["TP"].notna()]
-    figure, axes = make_axes(5.0, 0.9 + 0.33 * len(rows), left=1.45, right=0.2, top=0.1, bottom=0.8)
-    places, left = np.arange(len(rows)), np.zeros(len(rows))
-    for kind, (name, color) in KINDS.items():
-        numbers = rows[kind].to_numpy(float)
-        axes.barh(places, numbers, 0.7, left, color=color, label=name)
-        left += numbers
-    axes.set_yticks(places, [wrap_name(label, 21) for label in rows["label"]])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.xaxis.set_major_formatter(lambda value, _: format_number(round(value)))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("images")
-    figure.legend(loc="lower center", ncols=len(KINDS), frameon=False, handlelength=1, columnspacing=1.2)
+    figure = draw_bars(
+        rows["label"].tolist(),
+        {name: rows[kind] for kind, (name, _) in KINDS.items()},
+        [color for _, color in KINDS.values()],
+        "images",
+        stacked=True,
+    )
     words = "; ".join(
         f"{row.label} found {row.TP}, missed {row.FN}, false alarms {row.FP}" for row in rows.itertuples()
     )

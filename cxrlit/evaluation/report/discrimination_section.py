@@ -1,6 +1,7 @@
 """How well the probs tell present from absent, before any threshold."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,12 @@ from matplotlib.axes import Axes
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import Measured
 from cxrlit.evaluation.measure.roc_pr_curves import Curves
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.small_plots import color_parts, make_tile, name_files
 from cxrlit.evaluation.report.wording import MACRO, find_row, format_metric, group_by_reason, name_part, tabulate
-from cxrlit.html.figures import BLUE, FAINT, INK, PAPER
+from cxrlit.html.figures import BLUE, FAINT, GREEN, INK, ORANGE, PAPER, make_tile
 from cxrlit.html.forest_plot import Series, draw_forest
-from cxrlit.html.text import format_number, format_share
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
+from cxrlit.html.text import format_number, format_share, name_files
 
 Draw = Callable[[str, str, Measured, Curves], Picture]
 
@@ -79,8 +80,8 @@ def build_discrimination_section(assessment: Assessment, curves: Sequence[Curves
 
 
 def _tabulate(measured: Measured) -> Table:
-    frame = tabulate(measured, ["auroc", "auroc_delong", "average_precision"], measured.labels)
-    macro = tabulate(measured, ["auroc", "average_precision"], [MACRO])
+    frame = tabulate(measured.metrics, ["auroc", "auroc_delong", "average_precision"], measured.labels)
+    macro = tabulate(measured.metrics, ["auroc", "average_precision"], [MACRO])
     counts = measured.counts.convert_dtypes()
     frame = pd.concat([frame.merge(counts, on="label"), macro], ignore_index=True)
     frame["auroc_delong_low_reason"] = frame["auroc_delong_high_reason"] = frame["auroc_delong_reason"]
@@ -103,11 +104,13 @@ def _tabulate(measured: Measured) -> Table:
 
 def _draw_forest(assessment: Assessment) -> Picture:
     """AUROC with its interval of each label and of the macro, every part in its colour and form."""
-    names, colors = [*assessment.labels, MACRO], color_parts(list(assessment.parts))
-    series = []
-    for measured in assessment.parts.values():
+    names, series = [*assessment.labels, MACRO], list[Series]()
+    # The last part, which counts, has always the same colour.
+    for measured, color in zip(
+        reversed(list(assessment.parts.values())), cycle((BLUE, ORANGE, GREEN, FAINT)), strict=False
+    ):
         rows = pd.DataFrame([find_row(measured, "auroc", name) for name in names])
-        series.append(Series(name_part(measured.part), rows, colors[measured.part]))
+        series.insert(0, Series(name_part(measured.part), rows, color))
     figure = draw_forest(names, series, "AUROC", chance=0.5)
     final = assessment.final
     areas = sorted((area, label) for label in final.labels if not np.isnan(area := final.value("auroc", label)))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cxrlit.evaluation.localisation.localise import Localisation
-from cxrlit.evaluation.report.section import Column, Image, Section, Table
-from cxrlit.evaluation.report.small_plots import name_files
 from cxrlit.evaluation.report.wording import MACRO
+from cxrlit.html.section import Image, Section
+from cxrlit.html.tables import Column, Table
+from cxrlit.html.text import name_files
 
 NAMES = {"pointing": "pointing game", "iou": "IoU", "iobb": "IoBB"}
 METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
@@ -48,7 +49,7 @@ def build_localisation_section(found: Localisation, labels: Sequence[str], metho
             Section(
                 f"Heatmaps of {label}, {part}",
                 f"heatmaps-{anchors[label]}",
-                images=[Image(sheets[label].path, sheets[label].caption, sheets[label].caption)],
+                images=[Image(sheets[label].path.read_bytes(), sheets[label].caption, [sheets[label].caption])],
             )
             for label in labels
             if label in sheets

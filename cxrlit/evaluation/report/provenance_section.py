@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,9 +9,10 @@ import pandas as pd
 import yaml
 
 from cxrlit.evaluation.measure.assessment import Assessment
-from cxrlit.evaluation.report.section import Column, Section, Table
 from cxrlit.evaluation.report.wording import name_part
-from cxrlit.html.text import count_reasons, hide_secrets
+from cxrlit.html.section import Section
+from cxrlit.html.tables import Column, Table, make_pairs, make_reasons
+from cxrlit.html.text import hide_secrets, list_versions
 
 PACKAGES = ("cxrlit", "torch", "pytorch-lightning", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -31,29 +31,26 @@ def build_data_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame
         names = {name: f"{name}_{part}" for name in ("positives", "images", "patients")}
         counts = counts.merge(measured.counts.rename(columns=names), on="label")
         columns += [Column(column, f"{name} {name_part(part)}") for name, column in names.items()]
-    groups = [
-        {"why": reason, "images": number, "such as": ", ".join(names)}
-        for reason, number, names in count_reasons(dropped)
-    ]
-    shown = [Column("why", "reason"), Column("images"), Column("such as")]
     return Section(
         "Data",
         "data",
-        paragraphs=[] if groups else ["No image was dropped."],
-        facts={
-            "data": subject.data,
-            "split": subject.split_name or "none",
-            "split hash": subject.split_hash or "none",
-        },
-        facts_caption="Where the images come from",
+        paragraphs=[] if len(dropped) else ["No image was dropped."],
         tables=[
+            make_pairs(
+                "Where the images come from",
+                [
+                    ("data", subject.data),
+                    ("split", subject.split_name or "none"),
+                    ("split hash", subject.split_hash or "none"),
+                ],
+            ),
             Table(
                 "Images and patients of each part",
                 tables["eval_summary.csv"],
                 [Column("split", "part"), Column("n_images", "images"), Column("n_patients", "patients")],
             ),
             Table("Positives, images and patients of each label", counts, columns),
-            *([Table("Images that could not be evaluated", pd.DataFrame(groups), shown)] if groups else []),
+            *([make_reasons("Images that could not be evaluated", dropped)] if len(dropped) else []),
         ],
         notes=["Images and patients of a label are those of which it is known."],
     )
@@ -68,6 +65,7 @@ def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.Dat
     """
     metrics = tables["eval_metrics.csv"]
     config = assessment.subject.config
+    columns = [Column("metric"), Column("label"), Column("value", None, "low", "high"), Column("n_labels", "labels")]
     listings = {}
     if config is not None:
         listings["Settings of the training"] = yaml.safe_dump(_hide(config), sort_keys=False, allow_unicode=True)
@@ -78,21 +76,21 @@ def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.Dat
             "The numbers of this page are those of the CSV files beside it, rounded; each is in the page in full, as "
             "the value of its data element."
         ],
-        facts={
-            **{f"version of {name}": version(name) for name in PACKAGES},
-            "version of Python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-        },
-        facts_caption="What made this page",
         tables=[
-            Table(
-                f"Every metric, {name_part(part)}",
-                metrics[metrics["part"] == part].drop(columns="part").reset_index(drop=True),
-                [Column("metric"), Column("label"), Column("value", None, "low", "high"), Column("n_labels", "labels")],
-                n_heads=2,
-                folded=True,
-            )
-            for part in assessment.parts
+            make_pairs(
+                "What made this page",
+                [*list_versions(PACKAGES), ("platform", f"{platform.system()} {platform.machine()}")],
+            ),
+            *(
+                Table(
+                    f"Every metric, {name_part(part)}",
+                    metrics[metrics["part"] == part].drop(columns="part").reset_index(drop=True),
+                    columns,
+                    n_heads=2,
+                    folded=True,
+                )
+                for part in assessment.parts
+            ),
         ],
         listings=listings,
         notes=[] if config is not None else ["The settings of the training are not known."],

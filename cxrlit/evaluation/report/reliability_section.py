@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.small_plots import make_tile, name_files
 from cxrlit.evaluation.report.wording import MACRO, format_metric, group_by_reason, list_names, name_part, tabulate
-from cxrlit.html.figures import BLUE, FAINT, ORANGE, X_LABEL
+from cxrlit.html.figures import BLUE, FAINT, ORANGE, X_LABEL, make_tile
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
+from cxrlit.html.text import name_files
 from cxrlit.metrics.calibration import Calibration
 from cxrlit.metrics.calibration_error import N_BINS, Reliability, make_reliability
 
@@ -32,7 +33,7 @@ def build_calibration_section(assessment: Assessment) -> Section:
     labels = [*final.labels, MACRO]
     fitted = calibration is not None
     names = [f"ece{RAW}", "ece", f"brier{RAW}", "brier"] if fitted else ["ece", "brier"]
-    frame = tabulate(final, names, labels)
+    frame = tabulate(final.metrics, names, labels)
     heads = [span("ece", "calibration error", digits=4), span("brier", "Brier score", digits=4)]
     if calibration is not None:
         reasons = [calibration.reasons.get(label, "") for label in final.labels]

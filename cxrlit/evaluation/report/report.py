@@ -1,29 +1,24 @@
 """``report.html`` and its pictures."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cxrlit.core.console import progress_steps
 from cxrlit.core.files import write_bytes, write_text
-from cxrlit.evaluation.measure.assessment import Assessment
+from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel
 from cxrlit.evaluation.measure.roc_pr_curves import N_REPLICATES, make_curves
 from cxrlit.evaluation.predictions import split_arrays
 from cxrlit.evaluation.report.decisions_section import build_decisions_section
 from cxrlit.evaluation.report.discrimination_section import build_discrimination_section
 from cxrlit.evaluation.report.provenance_section import build_data_section, build_provenance_section
 from cxrlit.evaluation.report.reliability_section import build_calibration_section
-from cxrlit.evaluation.report.section import Picture, Section
-from cxrlit.evaluation.report.small_plots import TILE
 from cxrlit.evaluation.report.summary_section import DISCLAIMER, summarise
-from cxrlit.evaluation.report.table_cells import Grid, make_grid
 from cxrlit.evaluation.report.thresholds_section import build_thresholds_section
-from cxrlit.html.figures import drawing, embed, encode_png, encode_svg
-from cxrlit.html.page import render_page
-
-FOLDER = Path(__file__).parent
-NAME = re.compile("[a-z0-9][a-z0-9_-]*")
+from cxrlit.html.figures import drawing, encode_png
+from cxrlit.html.page import render_sections
+from cxrlit.html.section import Section, walk
 
 
 def write_report(
@@ -68,75 +63,22 @@ def write_report(
             build_data_section(assessment, tables),
             build_provenance_section(assessment, tables),
         ]
-        _check_names(sections)
-        grids = {table.caption: make_grid(table) for section in _walk(sections) for table in section.tables}
-        described = [_describe(section, grids, out / "figures") for section in sections]
         step("page")
-        write_text(out / "report.html", _render(assessment, described))
+        render = partial(_render, assessment.subject)
+        page = render(sections)
+        for section in walk(sections):
+            for picture in section.pictures:
+                write_bytes(out / "figures" / f"{picture.name}.png", encode_png(picture.figure))
+        write_text(out / "report.html", page)
         if shared is not None:
-            write_text(shared, _render(assessment, [_drop_images(section) for section in described]))
+            write_text(shared, render([_drop_images(section) for section in sections]))
     return out / "report.html"
 
 
-def _render(assessment: Assessment, described: Sequence[Mapping[str, Any]]) -> str:
-    return render_page(
-        FOLDER,
-        "report",
-        title=f"Evaluation of {assessment.subject.name}",
-        subject=assessment.subject,
-        disclaimer=DISCLAIMER,
-        sections=described,
-    )
+def _render(subject: EvaluatedModel, sections: Sequence[Section]) -> str:
+    split = f", {subject.split_name} split {subject.split_hash}" if subject.split_hash else ""
+    return render_sections(f"Evaluation of {subject.name}", [f"{subject.data}{split}"], DISCLAIMER, sections)
 
 
-def _drop_images(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {**described, "images": [], "sections": [_drop_images(section) for section in described["sections"]]}
-
-
-def _check_names(sections: Sequence[Section]) -> None:
-    everything = list(_walk(sections))
-    anchors = [section.anchor for section in everything]
-    pictures = [picture.name for section in everything for picture in section.pictures]
-    captions = [table.caption for section in everything for table in section.tables]
-    for what, names in (("anchor", anchors), ("picture", pictures), ("table", captions)):
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"two sections of the report have the {what} {twice[0]!r}")
-        odd = [name for name in names if what != "table" and not NAME.fullmatch(name)]
-        if odd:
-            raise ValueError(
-                f"{odd[0]!r} cannot be the name of a {what}: lower-case letters, digits, hyphens, underscores"
-            )
-
-
-def _walk(sections: Sequence[Section]) -> Iterator[Section]:
-    for section in sections:
-        yield section
-        yield from _walk(section.sections)
-
-
-def _describe(section: Section, grids: Mapping[str, Grid], figures: Path) -> dict[str, Any]:
-    """A section as the template wants it; its pictures are written."""
-    return {
-        "section": section,
-        "tables": [(table, grids[table.caption]) for table in section.tables],
-        "pictures": [_describe_picture(picture, figures) for picture in section.pictures],
-        "images": [
-            {"address": embed(image.path.read_bytes()), "alt": image.alt, "caption": image.caption, "size": None}
-            for image in section.images
-        ],
-        "listings": {name: text.splitlines() for name, text in section.listings.items()},
-        "sections": [_describe(below, grids, figures) for below in section.sections],
-    }
-
-
-def _describe_picture(picture: Picture, figures: Path) -> dict[str, Any]:
-    write_bytes(figures / f"{picture.name}.png", encode_png(picture.figure))
-    width, height = picture.figure.get_size_inches()
-    return {
-        "address": embed(encode_svg(picture.figure)),
-        "alt": picture.alt,
-        "caption": picture.caption,
-        "kind": "tile" if width <= TILE else "wide",
-        "size": (round(96 * width), round(96 * height)),
-    }
+def _drop_images(section: Section) -> Section:
+    return replace(section, images=(), sections=[_drop_images(below) for below in section.sections])

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import format_count
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.wording import MACRO, format_span, list_names
+from cxrlit.evaluation.report.wording import MACRO, format_span, list_names, tabulate
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.groups import UNKNOWN
 from cxrlit.evaluation.subgroups.subgroup_metrics import Subgroups
 from cxrlit.html.figures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
 from cxrlit.html.forest_plot import Series, draw_forest
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
 
@@ -59,24 +60,14 @@ def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
 
 
 def _tabulate(rows: pd.DataFrame, counts: pd.DataFrame, labels: list[str], attribute: str) -> Table:
-    shown = rows[rows["label"].isin([*labels, MACRO])]
-    frames = []
-    metrics = ("auroc", "recall", "specificity")
-    for group, of_group in shown.groupby("group", sort=False):
-        wide = of_group[of_group["metric"] == "auroc"][["group", "label", "value", "low", "high", "reason"]]
-        wide = wide.rename(columns={"value": "auroc", "low": "auroc_low", "high": "auroc_high"})
-        for metric in metrics[1:]:
-            part = of_group[of_group["metric"] == metric][["label", "value", "low", "high", "reason"]]
-            part = part.rename(
-                columns={"value": metric, "low": f"{metric}_low", "high": f"{metric}_high", "reason": f"why_{metric}"}
-            )
-            wide = wide.merge(part, on="label", how="left")
-        reasons = wide[["reason", "why_recall", "why_specificity"]].fillna("")
-        wide["reason"] = ["; ".join(dict.fromkeys(filter(None, row))) for row in reasons.to_numpy()]
+    frames, metrics = [], ("auroc", "recall", "specificity")
+    for group, of_group in rows.groupby("group", sort=False):
         n_labels = of_group[of_group["label"] == MACRO].set_index("metric")["n_labels"]
-        wide["label"] = wide["label"].replace(MACRO, _name_macro([n_labels[metric] for metric in metrics]))
         of_counts = counts[(counts["attribute"] == attribute) & (counts["group"] == group)]
-        frames.append(wide.merge(of_counts[["label", "positives", "images"]], on="label", how="left"))
+        table = tabulate(of_group, metrics, [*labels, MACRO]).assign(group=group)
+        table = table.merge(of_counts[["label", "positives", "images"]], on="label", how="left")
+        table["label"] = table["label"].replace(MACRO, _name_macro([n_labels[metric] for metric in metrics]))
+        frames.append(table)
     frame = pd.concat(frames, ignore_index=True).astype({"positives": "Int64", "images": "Int64"})
     columns = [Column("group"), Column("label"), span("auroc", "AUROC"), span("recall"), span("specificity")]
     return Table(

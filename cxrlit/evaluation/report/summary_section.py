@@ -7,7 +7,6 @@ import pandas as pd
 
 from cxrlit.core.errors import format_count
 from cxrlit.evaluation.measure.assessment import Assessment
-from cxrlit.evaluation.report.section import Column, Section, Table, span
 from cxrlit.evaluation.report.wording import (
     MACRO,
     describe_below_chance,
@@ -20,6 +19,8 @@ from cxrlit.evaluation.report.wording import (
     say_precision_change,
     tabulate,
 )
+from cxrlit.html.section import Section
+from cxrlit.html.tables import Column, Table, make_pairs, span
 from cxrlit.html.text import format_number
 from cxrlit.metrics.operating_point import OperatingPoint
 
@@ -63,9 +64,8 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
         "summary",
         paragraphs=[*filter(None, [headline, numbers, say_precision_change(assessment)]), interval],
         concerns=_list_concerns(assessment),
-        facts=_describe(assessment),
-        facts_caption="What was evaluated",
         tables=[
+            make_pairs("What was evaluated", _describe(assessment).items()),
             Table("Over all labels", _tabulate_macros(assessment, tables["eval_summary.csv"]), _list_macros()),
             Table(
                 "Each label",
@@ -178,10 +178,10 @@ def _tabulate_macros(assessment: Assessment, summary: pd.DataFrame) -> pd.DataFr
 def _tabulate_labels(assessment: Assessment) -> pd.DataFrame:
     """A row a label, and the macro: AUROC of every part, the rest of the one that counts."""
     final, point, labels = assessment.final, assessment.point, [*assessment.labels, MACRO]
-    table = tabulate(final, ["average_precision", "f1"], labels).set_index("label")
+    table = tabulate(final.metrics, ["average_precision", "f1"], labels).set_index("label")
     for part, measured in assessment.parts.items():
         names = {f"auroc{end}": f"auroc_{part}{end}" for end in ("", "_low", "_high", "_reason")}
-        table = table.join(tabulate(measured, ["auroc"], labels).set_index("label").rename(columns=names))
+        table = table.join(tabulate(measured.metrics, ["auroc"], labels).set_index("label").rename(columns=names))
     counts = final.counts.set_index("label")
     return table.assign(
         threshold=pd.Series(point.thresholds.values, index=list(point.labels)),

@@ -8,11 +8,12 @@ import pandas as pd
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import Measured
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.section import Column, Picture, Section, Table, span
-from cxrlit.evaluation.report.small_plots import make_tile, name_files
 from cxrlit.evaluation.report.summary_section import describe_point
 from cxrlit.evaluation.report.wording import format_span, name_part
-from cxrlit.html.figures import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER
+from cxrlit.html.figures import BLUE, FAINT, GRAY, GREEN, INK, ORANGE, PAPER, make_tile
+from cxrlit.html.section import Picture, Section
+from cxrlit.html.tables import Column, Table, span
+from cxrlit.html.text import name_files
 from cxrlit.metrics.confusion import count_decisions, decision_metrics
 
 N_POINTS = 300

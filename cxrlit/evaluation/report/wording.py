@@ -8,7 +8,7 @@ import pandas as pd
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW, Measured
 from cxrlit.evaluation.measure.metric_tables import widen
-from cxrlit.evaluation.report.table_cells import count_decimals, format_value
+from cxrlit.html.tables import count_decimals, format_value
 from cxrlit.html.text import NOTHING
 
 MACRO = "macro"
@@ -100,16 +100,20 @@ def find_row(measured: Measured, metric: str, label: str = MACRO) -> pd.Series:
     return rows[(rows["metric"] == metric) & (rows["label"] == label)].iloc[0]
 
 
-def tabulate(measured: Measured, metrics: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+def tabulate(metrics: pd.DataFrame, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
     """Some metrics of some labels, a row each.
+
+    Args:
+        metrics: Rows of ``Measured.metrics``, or of one group of patients.
+        names: Of the metrics.
+        labels: Of the rows.
 
     Returns:
         ``label``; each metric, its ``_low``, ``_high`` and ``_reason``, why it is blank.
     """
-    rows = measured.metrics
-    rows = rows[rows["metric"].isin(metrics) & rows["label"].isin(labels)]
-    reasons = {f"{metric}_reason": of.set_index("label")["reason"] for metric, of in rows.groupby("metric")}
-    wide = pd.concat([widen(rows, metrics), pd.DataFrame(reasons)], axis=1).reindex(list(labels))
+    rows = metrics[metrics["metric"].isin(names) & metrics["label"].isin(labels)]
+    reasons = {f"{name}_reason": of.set_index("label")["reason"] for name, of in rows.groupby("metric")}
+    wide = pd.concat([widen(rows, names), pd.DataFrame(reasons)], axis=1).reindex(list(labels))
     return wide.rename_axis("label").reset_index()
 
 

@@ -14,9 +14,8 @@ from cxrlit.evaluation.compare.noninferiority import Question
 from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.report.comparison_section import build_comparison_section, draw_changes
-from cxrlit.evaluation.report.section import Section
-from cxrlit.evaluation.report.table_cells import make_grid
 from cxrlit.html.figures import drawing, encode_png
+from cxrlit.html.section import Section
 
 BASE, GOOD = draw_table(0, 40), draw_table(0, 40, shift=2.5)
 ASK = Question(("Nodule",))
@@ -42,7 +41,7 @@ def test_the_section_shows_every_number_and_the_answer() -> None:
         pd.testing.assert_frame_equal(table.frame, changes[changes["metric"] == metric].reset_index(drop=True))
         names = {name for column in table.columns or () for name in (column.name, column.low, column.high) if name}
         assert names <= set(table.frame.columns)
-    assert "< 0.001" in {row[4].number.shown for row in make_grid(areas).rows if row[4].number}
+    assert "< 0.001" in {row[4].number.shown for row in areas.grid.rows if row[4].number}
     assert [picture.name for picture in section.pictures] == ["comparison-auroc", "comparison-f1"]
     assert "more than chance for Mass, Nodule, Pneumonia" in section.pictures[0].alt
 
