@@ -96,7 +96,7 @@ def read_messages(repo: Path) -> tuple[list[str], list[str]]:
     reader = MessageReader(faults)
     for tree in trees:
         reader.visit(tree)
-    for path in repo.glob("cxrlit/**/*.html"):
+    for path in (*repo.glob("cxrlit/**/*.html"), *repo.glob("cxrlit/**/*.md")):
         page = re.sub(r"{%.*?%}", " ", re.sub(r"{{.*?}}", "{}", path.read_text(), flags=re.S), flags=re.S)
         reader.others |= {tidy(text) for text in re.split("<[^>]*>", page)}
     others = reader.others - {text for _, text in reader.messages}
