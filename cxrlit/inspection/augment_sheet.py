@@ -13,8 +13,7 @@ from cxrlit.core.errors import DataError
 from cxrlit.data.augment import Augment, key_names, seed_of
 from cxrlit.data.image_io.decode import Resize, decode_pixels, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
-from cxrlit.data.index import read_targets
-from cxrlit.inspection.sample import key_images
+from cxrlit.inspection.sample import choose_sample_images, key_images
 
 SHEET_PX = 224
 """Side of the images, pixels: that of most phases."""
@@ -24,9 +23,6 @@ N_ROWS = 5
 
 N_EPOCHS = 5
 """Augmented versions of each."""
-
-MAX_TRIES = 20
-"""Images of a label that are tried, where some cannot be decoded."""
 
 
 class AugmentedImage(NamedTuple):
@@ -63,16 +59,13 @@ def draw_augment_sheet(
     """
     usable = readable & (rows["split"] == "train").to_numpy() if "split" in rows else readable
     order = key_images(rows["image"], seed).argsort(kind="stable")
-    order = order[usable[order]]
-    targets = read_targets(rows, labels)[order]
     paths, keys = rows["path"].tolist(), key_names(rows["image"]).tolist()
     sheet: list[AugmentedImage] = []
-    for column in (*range(len(labels)), None):  # None: with no label present
+    for chosen in choose_sample_images(rows, labels, order[usable[order]]).values():
         if len(sheet) == N_ROWS:
             break
-        chosen = (targets != 1).all(axis=1) if column is None else targets[:, column] == 1
         shown = {image.row for image in sheet}
-        for row in [row for row in order[chosen].tolist() if row not in shown][:MAX_TRIES]:
+        for row in (row for row in chosen if row not in shown):
             pixels = _read_square(Path(paths[row]), resize)
             if pixels is not None:
                 epochs = [augment(pixels, seed_of(seed, epoch, keys[row])) for epoch in range(N_EPOCHS)]

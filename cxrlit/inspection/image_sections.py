@@ -96,8 +96,8 @@ def build_augmented_section(survey: Survey, sheet: Sequence[AugmentedImage] | No
         augmented: Whether a training augments images.
     """
     if not sheet:
-        nothing = "Training images are not augmented." if not augmented else NOTHING_READ
-        return Section("Augmentation", "augmented", ["No training image could be read." if sheet == [] else nothing])
+        reason = "No training image could be read." if augmented else "Training images are not augmented."
+        return Section("Augmentation", "augmented", [reason])
     sections = []
     for number, shown in enumerate(sheet):
         image = survey.rows.iloc[shown.row]
