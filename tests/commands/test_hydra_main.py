@@ -25,7 +25,7 @@ def test_prepare_says_what_is_there_also_where_it_was(tmp_path: Path, capsys: py
     for decoded in (True, False):
         main(["prepare", *arguments])
         out = capsys.readouterr().out
-        assert ("50 of 50 were new or changed" in " ".join(out.split())) == decoded
+        assert ("50 of 50 were decoded" in " ".join(out.split())) == decoded
         assert out.splitlines()[-1] == "nih is prepared: 50 images at 32, 48 px"
 
 

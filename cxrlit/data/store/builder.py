@@ -1,4 +1,4 @@
-"""Building stores: each file is decoded once for all sizes, and only where earlier work does not have it.
+"""Building stores: each file is decoded once for all sizes, and shards that earlier work has finished are kept.
 
 ``find_store.py`` says which store an index needs, and whether it is there.
 """
@@ -6,7 +6,6 @@
 import errno
 import hashlib
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,9 @@ from cxrlit.core.files import hold_lock, replace_file, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
 from cxrlit.data.store.find_store import StoreSpec, find_sizes, open_sizes
-from cxrlit.data.store.manifest import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord
+from cxrlit.data.store.manifest import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord, check_space
 from cxrlit.data.store.reader import Store
-from cxrlit.data.store.reuse import find_known
+from cxrlit.data.store.reuse import list_earlier_shards
 from cxrlit.data.store.shard_writer import Outcome, SizeBuild, order_files
 
 AHEAD = 8
@@ -91,17 +90,17 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
     _sweep(folder)
     _write_head(folder, wanted)
     builds = [
-        SizeBuild(folder / str(size), size, files, keys, find_known(folder, size, source, resize, files))
+        SizeBuild(folder / str(size), size, files, keys, list_earlier_shards(folder, size, source, resize, files))
         for size in sizes
     ]
     with keep_freed(workers), _open_pool(workers) as pool:
-        _compare_files(builds, files, source, pool)
+        digests = _hash_touched(builds, files, source, pool)
         for build in builds:
-            build.adopt_shards(pool)
-        needed = np.logical_or.reduce([build.needs_decoding for build in builds])
-        _check_space(folder, builds)
+            build.take_over(digests)
+        n_decoded = int(np.logical_or.reduce([build.is_open for build in builds]).sum())
+        check_space(folder, sum(int(build.is_open.sum()) * build.size**2 for build in builds), "the store")
         try:
-            _fill(builds, files, needed, source, resize, pool, AHEAD * workers)
+            _fill(builds, files, source, resize, pool, AHEAD * workers)
         finally:
             for build in builds:
                 build.discard()
@@ -113,11 +112,11 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
         )
     for build in builds:
         build.publish(source, resize)
-    n_dropped, n_decoded = int((reasons != "").sum()), int(needed.sum())
+    n_dropped = int((reasons != "").sum())
     say(
         f"{format_path(folder)}: {format_count(len(files) - n_dropped, 'image')} "
         f"at {' and '.join(f'{size} px' for size in sizes)}, "
-        f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were new or changed; "
+        f"{n_dropped:,} cannot be used; {n_decoded:,} of {len(files):,} were decoded; "
         f"{time.perf_counter() - start:.0f} s"
     )
 
@@ -143,15 +142,14 @@ def _write_head(folder: Path, wanted: StoreSpec) -> None:
     write_json(folder / STORE_FILE, record.model_dump())
 
 
-def _compare_files(builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, pool: Executor) -> None:
-    """Files that were written since, and are the same: an earlier store has them all the same."""
-    written = np.logical_or.reduce([(build.known.mtime_ns >= 0) & ~build.is_fresh for build in builds])
-    rows = np.flatnonzero(written).tolist()
-    paths = files["path"].to_numpy(object)[written]
-    digests = track(pool.map(_hash_source, paths), f"Comparing {source}", total=len(rows), disable=not rows)
-    for row, digest in zip(rows, digests, strict=True):
-        for build in builds:
-            build.is_fresh[row] |= build.known.mtime_ns[row] >= 0 and build.known.sha256[row] == digest
+def _hash_touched(builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, pool: Executor) -> NDArray[np.object_]:
+    """(N,) hashes of the files that were written since they were decoded, and may be the same; "" for all others."""
+    touched = np.logical_or.reduce([build.find_touched() for build in builds])
+    n_touched = int(touched.sum())
+    hashed = pool.map(_hash_source, files["path"].to_numpy(object)[touched])
+    digests = np.full(len(files), "", dtype=object)
+    digests[touched] = list(track(hashed, f"Comparing {source}", total=n_touched, disable=not n_touched))
+    return digests
 
 
 def _hash_source(path: str) -> str:
@@ -163,18 +161,12 @@ def _hash_source(path: str) -> str:
 
 
 def _fill(
-    builds: Sequence[SizeBuild],
-    files: pd.DataFrame,
-    needed: NDArray[np.bool_],
-    source: str,
-    resize: Resize,
-    pool: Executor,
-    n_ahead: int,
+    builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, resize: Resize, pool: Executor, n_ahead: int
 ) -> None:
-    """Write every shard that is not taken over. Decoding goes on while one is made durable."""
+    """Write every shard that is not there. Decoding goes on while one is made durable."""
     rows = np.flatnonzero(np.logical_or.reduce([build.is_open for build in builds])).tolist()
     n_ahead = min(n_ahead, max(2, AHEAD_BYTES // sum(build.size**2 for build in builds)))
-    ahead = _decode_ahead(builds, files, needed, rows, resize, pool, n_ahead)
+    ahead = _decode_ahead(builds, files, rows, resize, pool, n_ahead)
     with ThreadPoolExecutor(1) as finisher:  # what it has begun it ends, also where something else fails
         finishing: deque[Future[None]] = deque()
         for row, outcome in track(ahead, f"Preparing {source}", total=len(rows), disable=not rows):
@@ -192,27 +184,22 @@ def _fill(
 def _decode_ahead(
     builds: Sequence[SizeBuild],
     files: pd.DataFrame,
-    needed: NDArray[np.bool_],
     rows: Sequence[int],
     resize: Resize,
     pool: Executor,
     n_ahead: int,
-) -> Iterator[tuple[int, Outcome | None]]:
-    """What becomes of each row, in their order; None where it is not decoded."""
+) -> Iterator[tuple[int, Outcome]]:
+    """What becomes of each row, in their order."""
     paths, n_bytes = files["path"].to_numpy(object), files["n_bytes"].to_numpy()
-    wanted = {build.size: build.needs_decoding for build in builds}
-    ahead: deque[tuple[int, Future[Outcome] | None]] = deque()
+    ahead: deque[tuple[int, Future[Outcome]]] = deque()
     for row in rows:
-        future = None
-        if needed[row]:
-            sizes = [size for size, wants in wanted.items() if wants[row]]
-            future = pool.submit(_process_file, paths[row], int(n_bytes[row]), sizes, resize)
-        ahead.append((row, future))
+        sizes = [build.size for build in builds if build.is_open[row]]
+        ahead.append((row, pool.submit(_process_file, paths[row], int(n_bytes[row]), sizes, resize)))
         if len(ahead) > n_ahead:
             done, future = ahead.popleft()
-            yield done, None if future is None else future.result()
+            yield done, future.result()
     for done, future in ahead:
-        yield done, None if future is None else future.result()
+        yield done, future.result()
 
 
 def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize) -> Outcome:
@@ -248,21 +235,6 @@ def _open_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _check_space(folder: Path, builds: Sequence[SizeBuild]) -> None:
-    """The disk has the space for what is to be written.
-
-    Raises:
-        DataError: It has not.
-    """
-    needed = sum(int((build.is_open & (build.reasons == "")).sum()) * build.size**2 for build in builds)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"{folder}: the store needs {needed / 2**30:.1f} GiB more and the disk has {free / 2**30:.1f} GiB left: "
-            "make room, or set cache_dir to another disk"
-        )
 
 
 def _explain(folder: Path, error: OSError) -> str:

@@ -21,6 +21,7 @@ written again under that name: the manifest is all that changes, and it changes 
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -236,6 +237,25 @@ def check_shard(path: Path, shard: ShardRecord, size: int) -> None:
         raise StoreIOFault(f"{path}: cannot be read: {error.strerror}") from None
     if n_bytes != NPY_HEADER_BYTES + shard.n_images * size**2 or header != make_npy_header(shard.n_images, size):
         raise StoreFault(f"{path.name} is damaged")
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """The disk has the space for what is to be written into a folder.
+
+    Args:
+        folder: Where.
+        needed: Bytes.
+        what: What is written, as it begins a sentence.
+
+    Raises:
+        DataError: It has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: {what} needs {needed / 2**30:.1f} GiB more and the disk has {free / 2**30:.1f} GiB left: "
+            "make room, or set cache_dir to another disk"
+        )
 
 
 def list_sizes(folder: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""One size of a store while it is built: which shards are taken over, and how the others are written.
+"""One size of a store while it is built: which earlier shards are kept, and how the others are written.
 
 A shard is written beside its place, synced and renamed, and then vouched for by a note that lists its images; so a
 process that is killed loses at most the shards in flight, and the next one goes on. The manifest comes last.
@@ -7,7 +7,7 @@ process that is killed loses at most the shards in flight, and the next one goes
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from cxrlit.data.store.manifest import (
     make_npy_header,
     shard_path,
 )
-from cxrlit.data.store.reuse import ReusableShards, name_note
+from cxrlit.data.store.reuse import EarlierShard, name_note
 
 SHARD_BYTES = 48 * 2**20
 MAX_SHARD_BITS = 8
@@ -96,106 +96,95 @@ class SizeBuild:
     """One size under way. Rows are those of ``files``, in the order of the store.
 
     Attributes:
-        known: What earlier work can give.
-        is_fresh: (N,) whether it is used: the file has not changed since.
         is_open: (N,) whether the image belongs to a shard that is to be written.
         sha256, reasons: (N,) of each file, as far as they are known.
+        finished: The shards that are there, by number.
     """
 
     def __init__(
-        self, folder: Path, size: int, files: pd.DataFrame, keys: NDArray[np.uint64], known: ReusableShards
+        self,
+        folder: Path,
+        size: int,
+        files: pd.DataFrame,
+        keys: NDArray[np.uint64],
+        earlier: Iterable[EarlierShard],
     ) -> None:
-        self.folder, self.size, self.files, self.known = folder, size, files, known
+        self.folder, self.size, self.files = folder, size, files
         self.ranges = divide_into_shards(keys, size)
         self._firsts = {rows.start: number for number, rows in self.ranges.items()}
         self._lasts = {rows.stop - 1 for rows in self.ranges.values()}
-        self.is_fresh = known.mtime_ns == files["mtime_ns"].to_numpy()
         self.is_open = np.ones(len(files), dtype=bool)
-        self.sha256, self.reasons = known.sha256.copy(), known.reasons.copy()
+        self.sha256, self.reasons = (np.full(len(files), "", dtype=object) for _ in range(2))
         self.finished: dict[int, ShardRecord] = {}
         self._writer: ShardWriter | None = None
-        self._map: tuple[int, NDArray[np.uint8]] = (-1, np.empty(0, np.uint8))
+        self._earlier: dict[int, list[EarlierShard]] = {number: [] for number in self.ranges}
+        images = files["image"].to_numpy(object)
+        for shard in earlier:
+            rows = self.ranges.get(shard.record.number, slice(0))
+            if images[rows].tolist() == shard.rows["image"].tolist():
+                self._earlier[shard.record.number].append(shard)
 
-    @property
-    def needs_decoding(self) -> NDArray[np.bool_]:
-        """(N,) whether the image is to be written and nothing earlier has it."""
-        needed: NDArray[np.bool_] = self.is_open & ~self.is_fresh
-        return needed
+    def find_touched(self) -> NDArray[np.bool_]:
+        """(N,) the images whose file was written since an earlier shard was made that may serve all the same."""
+        touched = np.zeros(len(self.files), dtype=bool)
+        for number, shards in self._earlier.items():
+            changes = [self._find_changes(number, shard) for shard in shards]
+            if changes and all(change.any() for change in changes):
+                touched[self.ranges[number]] = np.logical_or.reduce(changes)
+        return touched
 
-    def adopt_shards(self, pool: Executor) -> None:
-        """Take over every shard that already has exactly the images that it should have."""
+    def take_over(self, digests: NDArray[np.object_]) -> None:
+        """Keep every earlier shard whose files are as they were.
+
+        Args:
+            digests: (N,) hash of the bytes of each file that ``find_touched`` names, as it is now.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._adopt(lambda path: path.parent == self.folder)
-        self._check_sources(pool)
-        self._adopt(lambda path: True)
+        for number, shards in self._earlier.items():
+            rows = self.ranges[number]
+            for shard in shards:
+                sha256 = shard.rows["sha256"].to_numpy(object)
+                changed = self._find_changes(number, shard) & ((digests[rows] == "") | (digests[rows] != sha256))
+                if not changed.any() and self._bring(shard):
+                    self.finished[number] = shard.record
+                    self.is_open[rows] = False
+                    self.sha256[rows], self.reasons[rows] = sha256, shard.rows["reason"].to_numpy(object)
+                    break
 
-    def _adopt(self, is_wanted: Callable[[Path], bool]) -> None:
-        for number, rows in self.ranges.items():
-            if number in self.finished or not self.is_fresh[rows].all():
-                continue
-            sources = np.unique(self.known.shard[rows][self.reasons[rows] == ""])
-            if len(sources) != 1:
-                continue
-            source = self.known.shards[sources[0]]
-            n_images = int((self.reasons[rows] == "").sum())
-            name = shard_path(number, source.record.sha256)
-            if is_wanted(source.path) and source.record.n_images == n_images and self._link(source.path, name):
-                n_rows, digest = rows.stop - rows.start, source.record.sha256
-                self.finished[number] = ShardRecord(file=name, n_rows=n_rows, n_images=n_images, sha256=digest)
-                self.is_open[rows] = False
+    def _find_changes(self, number: int, shard: EarlierShard) -> NDArray[np.bool_]:
+        now = self.files["mtime_ns"].to_numpy()[self.ranges[number]]
+        changes: NDArray[np.bool_] = shard.rows["mtime_ns"].to_numpy() != now
+        return changes
 
-    def _link(self, source: Path, name: str) -> bool:
-        """Whether the same file is there under another name."""
-        if source == self.folder / name:
+    def _bring(self, shard: EarlierShard) -> bool:
+        """Whether the shard is in the folder now: from another store it is linked, if every byte is as it was written.
+
+        What is there already, is left to ``verify_store``.
+        """
+        if shard.path.parent == self.folder:
             return True
-        staged = self.folder / f".{name}"
-        try:
-            os.link(source, staged)
-        except OSError:  # another owner, too many links, or a file system without: its images are copied
+        if hash_file(shard.path) != shard.record.sha256:
+            say(f"{format_path(shard.path)} is damaged: its images are decoded again", style="yellow")
             return False
-        os.replace(staged, self.folder / name)
+        staged = self.folder / f".{shard.record.file}"
+        try:
+            os.link(shard.path, staged)
+        except OSError:  # another owner, too many links, or a file system without: its images are decoded again
+            return False
+        os.replace(staged, self.folder / shard.record.file)
         return True
 
-    def _check_sources(self, pool: Executor) -> None:
-        """Compare the shards that are to be used with their hashes: damage is not handed on, neither copied nor linked.
-
-        What stays where it is, is left to ``verify_store``.
-        """
-        used = self.is_fresh & (self.reasons == "")
-        numbers = np.unique(self.known.shard[used & self.is_open]).tolist()
-        sources = [self.known.shards[number] for number in numbers]
-        digests = pool.map(hash_file, [source.path for source in sources])
-        for number, source, digest in zip(numbers, sources, digests, strict=True):
-            if digest != source.record.sha256:
-                say(
-                    f"{format_path(source.path)} is damaged: the images that it holds are decoded again", style="yellow"
-                )
-                self.is_fresh[used & (self.known.shard == number)] = False
-
-    def add(self, row: int, outcome: Outcome | None, finisher: Executor) -> Future[None] | None:
+    def add(self, row: int, outcome: Outcome, finisher: Executor) -> Future[None] | None:
         """The next image of a shard that is to be written; with the last one, the shard is finished elsewhere."""
         if self._writer is None:
             self._writer = ShardWriter(self.folder, self._firsts[row], self.size)
-        if self.is_fresh[row]:
-            pixels = None if self.reasons[row] else self._copy(row)
-        else:
-            assert outcome is not None
-            self.sha256[row], self.reasons[row] = outcome.sha256, outcome.reason
-            pixels = outcome.pixels.get(self.size)
-        if pixels is not None:
-            self._writer.append(pixels)
+        self.sha256[row], self.reasons[row] = outcome.sha256, outcome.reason
+        if self.size in outcome.pixels:
+            self._writer.append(outcome.pixels[self.size])
         if row not in self._lasts:
             return None
         writer, self._writer = self._writer, None
         return finisher.submit(self._finish, writer)
-
-    def _copy(self, row: int) -> NDArray[np.uint8]:
-        number = int(self.known.shard[row])
-        if number != self._map[0]:  # neighbours lie in the same one, mostly
-            source = self.known.shards[number]
-            self._map = (number, np.load(source.path, mmap_mode="r", allow_pickle=False).view(np.ndarray))
-        image: NDArray[np.uint8] = self._map[1][self.known.row[row]]
-        return image
 
     def _finish(self, writer: ShardWriter) -> None:
         try:

