@@ -152,7 +152,7 @@ def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> l
     """Images a second of the loaders, with loader processes that have started."""
     part = data.index
     rows = []
-    for augmented, wanted in ((True, ">= 40"), (False, ">= 150")):
+    for augmented, wanted in ((True, ">= 35"), (False, ">= 150")):
         augment = make_augment(224) if augmented else None
         module = CXRDataModule(
             data, img_size=224, batch_size=BATCH_SIZE, resize="pad", cache_dir=cache, augment=augment,

@@ -20,7 +20,7 @@ from cxrlit.data.augment import Augment, build_augment
 from cxrlit.data.dataset import SplitData, check_dropped, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
-from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, SharedSlots, choose_num_workers
+from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, choose_num_workers
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
@@ -285,13 +285,11 @@ class CXRDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Any], augments: bool, **order: Any) -> DataLoader[Batch]:
         n_processes = self.num_workers if augments else 0
         loader = ProcessLoader if n_processes else AheadLoader if self.num_workers else DataLoader
-        # The data sets yield whole batches.
-        collate: Any = SharedSlots(n_processes, self.batch_size, self.img_size).send if n_processes else dict
         return loader(
             dataset,
             **order,
-            **({"num_workers": n_processes} | PROCESS_OPTIONS if n_processes else {}),
-            collate_fn=collate,
+            # The data sets yield whole batches.
+            **(PROCESS_OPTIONS | {"num_workers": n_processes} if n_processes else {"collate_fn": dict}),
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # leaves torch's global one alone
         )

@@ -6,14 +6,14 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count, islice
+from itertools import islice
 from typing import Any, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
 from cxrlit.core.errors import DataError
 from cxrlit.core.ranks import n_node_ranks
@@ -80,66 +80,23 @@ def _read_next(batches: Iterator[T], device: int | None) -> list[T]:
     return list(islice(batches, 1))
 
 
-PREFETCH_FACTOR = 2
-"""Batches that each process is asked for ahead: ``prefetch_factor``. The next is asked for when one has been taken."""
-
-_KEYS = count()
-_SLOTS: WeakValueDictionary[int, "SharedSlots"] = WeakValueDictionary()
-
-
-class SharedSlots:
-    """Shared memory for the images of a loader with processes; its ``send`` is the loader's ``collate_fn``.
-
-    A process fills its slots in turn. When it comes to one again, this process has copied what was in it: batches are
-    yielded in their order, and no process is asked for more than ``PREFETCH_FACTOR`` that have not been.
-
-    Args:
-        n_processes: Of the loader, which has ``prefetch_factor=PREFETCH_FACTOR``.
-        batch_size: Images of a batch at most.
-        img_size: S, pixels.
-    """
-
-    def __init__(self, n_processes: int, batch_size: int, img_size: int) -> None:
-        self.key, self.n_filled = next(_KEYS), 0
-        shape = (n_processes * PREFETCH_FACTOR, batch_size, 1, img_size, img_size)
-        images: Any = torch.zeros(shape, dtype=torch.uint8)
-        self.images: Tensor = images.share_memory_()
-        _SLOTS[self.key] = self
-
-    def send(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Called in a loader process: what of a batch is sent from there, and arrives as the batch."""
-        worker: Any = get_worker_info()
-        slot = worker.id * PREFETCH_FACTOR + self.n_filled % PREFETCH_FACTOR
-        self.n_filled += 1
-        images = batch["image"]
-        self.images[slot, : len(images)].numpy()[:] = images.numpy()
-        small = {name: _ByValue(tensor) for name, tensor in batch.items() if name != "image"}
-        return {"image": _InSlot(self.key, slot, len(images)), **small}
-
-
-class _InSlot:
-    """Images on their way."""
-
-    def __init__(self, *place: int) -> None:
-        self.place = place
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _take, self.place
-
-
-def _take(key: int, slot: int, n_images: int) -> Tensor:
-    # NumPy's copy: torch's would wake its threads, which then wait for work beside the loader processes.
-    return torch.from_numpy(_SLOTS[key].images[slot, :n_images].numpy().copy())
-
-
 class _ByValue:
-    """A small tensor on its way."""
+    """A tensor on its way from a loader process: it goes through the pipe, and arrives as a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.array = tensor.numpy()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return torch.from_numpy, (self.array,)
+
+
+def send(batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Called in a loader process: the batch as it is sent from there.
+
+    torch would put each tensor into shared memory of its own, of which a container has 64 MB, and which is made, mapped
+    and faulted in anew for every batch.
+    """
+    return {name: _ByValue(tensor) for name, tensor in batch.items()}
 
 
 def choose_num_workers() -> int:
@@ -156,7 +113,7 @@ def start_worker(_: int) -> None:
 
 
 PROCESS_OPTIONS: dict[str, Any] = {
-    "prefetch_factor": PREFETCH_FACTOR,
+    "collate_fn": send,
     "worker_init_fn": start_worker,
     "persistent_workers": True,
 }

@@ -213,8 +213,10 @@ def test_processes_are_for_augmentation_alone(data: SplitData, tmp_path: Path, a
         next(batches)
         assert not active_children()
     loader = augmented.train_dataloader()
-    next(iter(loader))
+    batch = next(iter(loader))
     assert len(active_children()) == 2
+    assert batch["image"].shape[1:] == (1, SIZE, SIZE)
+    assert "/dev/shm/torch" not in Path("/proc/self/maps").read_text()  # a container may have none to spare
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
