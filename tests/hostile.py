@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from cxrlit.model.archive import seal
-
 
 class Payload:
     """Pickled, it makes a file when it is loaded by what runs pickles."""
@@ -30,15 +28,14 @@ def write_old_torch(path: Path, content: Any) -> None:
     torch.save(content, path, _use_new_zipfile_serialization=False)
 
 
-def write_sealed(path: Path, content: Any) -> None:
-    """An archive with a right checksum: whoever writes a payload can compute one."""
-    with path.open("w+b") as file:
+def write_whole(path: Path, content: Any) -> None:
+    """An archive with the names and checksums of a checkpoint: whoever writes a payload can have them."""
+    with path.open("wb") as file:
         torch.save(content, file)
-        seal(file)
 
 
 def write_member(path: Path, content: Any, name: str, compression: int = zipfile.ZIP_STORED) -> None:
-    """A sealed archive with one more member, or with one that is written anew."""
+    """An archive with one more member, or with all of them written anew."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w") as archive:
@@ -46,5 +43,3 @@ def write_member(path: Path, content: Any, name: str, compression: int = zipfile
             archive.writestr(entry.filename, whole.read(entry), compression)
         if name:
             archive.writestr(name, b"evil")
-    with path.open("r+b") as file:
-        seal(file)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile import write_sealed
+from hostile import write_whole
 from lab import Lab, evaluate
 
 from cxrlit import CXRModule
@@ -28,7 +28,7 @@ def hostile(frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     config["metrics"]["collection"] = {"canary": CANARY}
     for phase in config["phases"].values():
         phase |= {"scheduler": CANARY, "callbacks": {"canary": CANARY, "phased_unfreezing": CANARY}}
-    write_sealed(folder / "best.ckpt", content)
+    write_whole(folder / "best.ckpt", content)
     record = json.loads((folder / "phase.json").read_text())
     (folder / "phase.json").write_text(json.dumps({**record, "best_sha256": hash_file(folder / "best.ckpt")}))
     (tmp_path / "canary.py").write_text("from pathlib import Path\nPath(__file__).with_suffix('.dead').touch()\n")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hostile import Payload, write_member, write_pickle, write_sealed
+from hostile import Payload, write_member, write_pickle, write_whole
 from lab import pretend_bf16
 
 from cxrlit import Predictor
@@ -165,12 +165,12 @@ def test_a_hostile_checkpoint_never_runs(tmp_path: Path, kind: str, capsys: pyte
     if kind == "pickle":
         write_pickle(path, Payload(canary))
     elif kind == "sealed":
-        write_sealed(path, {"cxrlit": {"format": 4}, "state_dict": Payload(canary)})
+        write_whole(path, {"cxrlit": {"format": 4}, "state_dict": Payload(canary)})
     elif kind == "zip slip":
         write_member(path, {"cxrlit": {"format": 4}}, "../../canary")
     else:
         key = "_instantiator" if kind == "instantiator" else "_class_path"
-        write_sealed(path, {"cxrlit": {"format": 4}, "state_dict": {}, key: "os.system"})
+        write_whole(path, {"cxrlit": {"format": 4}, "state_dict": {}, key: "os.system"})
     assert str(path) in fail(capsys, path, "--out", tmp_path / "out")
     assert not canary.exists()
     assert not (tmp_path.parent / "canary").exists()

@@ -1,6 +1,7 @@
-"""Checkpoint files: the same content is the same bytes, and any change of them is noticed."""
+"""Checkpoint files: the same content is the same bytes, and what is read is what was written."""
 
 import os
+import struct
 import subprocess
 import zipfile
 from collections import OrderedDict
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hostile import Payload, write_member, write_old_torch, write_pickle, write_sealed
+from hostile import Payload, write_member, write_old_torch, write_pickle, write_whole
 from test_files import limit_file_size, list_names
 
 from cxrlit.core.errors import CheckpointError
@@ -50,35 +51,60 @@ def refuse(path: Path) -> str:
     return str(fault.value)
 
 
-def test_a_bit_that_is_flipped_anywhere_is_noticed(tmp_path: Path) -> None:
+def is_refused(path: Path) -> bool:
+    """Whether a damaged file is; one that is not holds what was written."""
+    try:
+        content = read_archive(path)
+    except CheckpointError:
+        return bool(refuse(path))
+    assert repr(content) == repr(CONTENT)
+    return False
+
+
+def test_a_bit_that_is_flipped_in_a_member_is_noticed_and_elsewhere_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     write_archive(path, CONTENT)
     content = bytearray(path.read_bytes())
-    for place in {*range(0, len(content), 7), *range(64), *range(len(content) - 128, len(content))}:
+    inside: set[int] = set()
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            head = member.header_offset
+            start = head + 30 + sum(struct.unpack_from("<HH", content, head + 26))  # the lengths of name and padding
+            inside |= set(range(start, start + member.file_size))
+    assert len(inside) > 400
+    for place in sorted({*inside, *range(0, len(content), 5)}):
         content[place] ^= 1 << place % 8
         path.write_bytes(content)
-        refuse(path)
+        assert is_refused(path) or place not in inside
         content[place] ^= 1 << place % 8
 
 
-def test_a_file_that_is_cut_or_grew_is_noticed(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_is_refused_and_one_that_grew_is_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     write_archive(path, CONTENT)
     content = path.read_bytes()
     for length in [*range(0, len(content), 97), len(content) - 1]:
         path.write_bytes(content[:length])
         refuse(path)
-    path.write_bytes(content + b"\0")
-    refuse(path)
-    path.write_bytes(b"\0" + content)
-    refuse(path)
+    for grown in (content + b"\0", b"\0" + content):
+        path.write_bytes(grown)
+        is_refused(path)
 
 
-def test_a_file_of_torch_without_our_checksum_is_not_taken(tmp_path: Path) -> None:
-    torch.save(CONTENT, tmp_path / "archive.ckpt")  # the name is that of the folder in the archive
-    assert "it has no checksum" in refuse(tmp_path / "archive.ckpt")
-    torch.save(CONTENT, tmp_path / "other.ckpt")
-    assert "refused" in refuse(tmp_path / "other.ckpt")
+def test_members_that_lie_over_each_other_are_not_read(tmp_path: Path) -> None:
+    """The entry of the largest member stands a thousand times in the archive's directory."""
+    path = tmp_path / "a.ckpt"
+    write_archive(path, {"weights": torch.zeros(1000)})
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.filelist, key=lambda member: member.file_size)
+        archive.filelist += [largest] * 1000
+        archive._didModify = True
+    assert "it is damaged" in refuse(path)
+
+
+def test_a_file_that_torch_named_otherwise_is_not_taken(tmp_path: Path) -> None:
+    torch.save(CONTENT, tmp_path / "other.ckpt")  # the name is that of the folder in the archive
+    assert "refused: it holds 'other/data.pkl'" in refuse(tmp_path / "other.ckpt")
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
@@ -89,7 +115,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 WAYS: dict[str, Callable[[Path, Any], None]] = {
     "pickle": write_pickle,
     "old format of torch": write_old_torch,
-    "sealed": write_sealed,
+    "whole": write_whole,
     "a member that leaves its folder": lambda path, _: write_member(path, {"a": 1}, "../../evil"),
     "a member of another folder": lambda path, _: write_member(path, {"a": 1}, "/etc/evil"),
     "code": lambda path, _: write_member(path, {"a": 1}, "archive/code/evil.py"),

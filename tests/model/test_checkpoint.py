@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import Payload, write_old_torch, write_pickle, write_sealed
+from hostile import Payload, write_old_torch, write_pickle, write_whole
 from lab import Lab
 from tiny import run_command
 
@@ -41,7 +41,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS.keys())
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
-    write_sealed(tmp_path / "other.ckpt", content)
+    write_whole(tmp_path / "other.ckpt", content)
     with pytest.raises(CheckpointError, match=r"other\.ckpt: ") as fault:
         read_checkpoint(tmp_path / "other.ckpt")
     assert "\n" not in str(fault.value)
@@ -54,9 +54,9 @@ def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
     if inside == "alone":
         write_pickle(path, payload)
     elif inside == "as weights":
-        write_sealed(path, {"cxrlit": {"format": 4}, "state_dict": payload})
+        write_whole(path, {"cxrlit": {"format": 4}, "state_dict": payload})
     else:
-        write_sealed(path, {"cxrlit": {"format": 4, "config": payload}, "state_dict": {}})
+        write_whole(path, {"cxrlit": {"format": 4, "config": payload}, "state_dict": {}})
     with pytest.raises(CheckpointError, match="refused"):
         read_checkpoint(tmp_path)
     assert not canary.exists()
@@ -64,7 +64,7 @@ def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
 
 @pytest.mark.parametrize("key", ["ckpt", "init_from"])
 @pytest.mark.parametrize("name", ["best.ckpt", "weights.safetensors"])
-@pytest.mark.parametrize("way", [write_pickle, write_old_torch, write_sealed])
+@pytest.mark.parametrize("way", [write_pickle, write_old_torch, write_whole])
 def test_no_command_runs_a_payload(lab: Lab, tmp_path: Path, way: Any, name: str, key: str) -> None:
     canary, path = tmp_path / "canary", tmp_path / name
     way(path, {"cxrlit": {"format": 4}, "state_dict": {"network.head.bias": Payload(canary)}})
@@ -86,7 +86,7 @@ def test_lightning_saves_and_loads_by_our_rules(tmp_path: Path) -> None:
         io.save_checkpoint({"number": lambda: 2}, path)
     assert io.load_checkpoint(path) == {"number": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
-    write_sealed(path, {"number": Payload(canary)})
+    write_whole(path, {"number": Payload(canary)})
     for weights_only in (None, False, True):
         with pytest.raises(CheckpointError, match="refused"):
             io.load_checkpoint(path, weights_only=weights_only)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from cutting import RICH, STEPS_AN_EPOCH, Cut, ask, assert_same, before_call, cut
-from hostile import Payload, write_member, write_pickle, write_sealed
+from hostile import Payload, write_member, write_pickle, write_whole
 from lab import Lab, read_times
 from PIL import Image
 from test_files import limit_file_size
@@ -174,13 +174,13 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
     "a bit": lambda state, _: flip(state),
     "the end": lambda state, _: truncate(state),
     "pickle": lambda state, canary: write_pickle(state, Payload(canary)),
-    "payload": lambda state, canary: write_sealed(state, {**read_archive(state), "loops": Payload(canary)}),
+    "payload": lambda state, canary: write_whole(state, {**read_archive(state), "loops": Payload(canary)}),
     "zip-slip": lambda state, _: write_member(state, read_archive(state), "archive/../../../../canary"),
-    "Lightning": lambda state, _: write_sealed(state, {**read_archive(state), "hyper_parameters": INSTANTIATE}),
-    "position": lambda state, _: write_sealed(state, {**read_archive(state), "cxrlit_resume": {"epoch": 1}}),
-    "phase": lambda state, _: write_sealed(state, change_position(state, phase_id="12345678")),
-    "format": lambda state, _: write_sealed(state, change_position(state, format=2)),
-    "weights": lambda state, _: write_sealed(state, {**read_archive(state), "cxrlit": {}}),
+    "Lightning": lambda state, _: write_whole(state, {**read_archive(state), "hyper_parameters": INSTANTIATE}),
+    "position": lambda state, _: write_whole(state, {**read_archive(state), "cxrlit_resume": {"epoch": 1}}),
+    "phase": lambda state, _: write_whole(state, change_position(state, phase_id="12345678")),
+    "format": lambda state, _: write_whole(state, change_position(state, format=2)),
+    "weights": lambda state, _: write_whole(state, {**read_archive(state), "cxrlit": {}}),
 }
 INSTANTIATE = {"_instantiator": "os.system", "_class_path": "subprocess.Popen"}
 
@@ -232,7 +232,7 @@ def test_where_nothing_is_whole_the_phase_starts_over(lab: Lab, begun: Path, who
 def test_a_file_that_passes_for_best_weights_is_not_taken_for_them(begun: Path) -> None:
     content = read_archive(begun / "best.ckpt")
     for changes in ({"epoch": 3}, {"epoch": 0, "phase_id": "12345678"}):
-        write_sealed(begun / "best.ckpt", {**content, "cxrlit": {**content["cxrlit"], **changes}})
+        write_whole(begun / "best.ckpt", {**content, "cxrlit": {**content["cxrlit"], **changes}})
         found = find_resume(begun, begun.name.partition("-")[2])[0]
         assert (found is None) == ("phase_id" in changes)  # those of epoch 4 will be written again
 
