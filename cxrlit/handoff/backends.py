@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import BundleError, ConfigError, first_line
 from cxrlit.handoff.bundle import GRAPH, WEIGHTS, Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
-from cxrlit.metrics.calibration import sigmoid
 
 BackendName = Literal["torch", "onnx"]
 Precision = Literal["bf16", "fp32"]
@@ -95,7 +95,7 @@ class OnnxBackend:
         names = [LOGITS, FEATURES] if with_features else [LOGITS]
         made = self._pool.map(lambda image: self._session.run(names, {IMAGES: image[None, None]}), images)
         logits, *features = (np.concatenate(parts) for parts in zip(*made, strict=True))
-        return Output(sigmoid(logits).astype(np.float32), features[0] if features else None)
+        return Output(expit(logits.astype(np.float64)).astype(np.float32), features[0] if features else None)
 
 
 class TorchBackend:

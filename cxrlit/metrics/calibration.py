@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq, root
+from scipy.special import expit
 
 from cxrlit.metrics.types import Floats
 
@@ -14,7 +16,6 @@ Method = Literal["temperature", "platt"]
 MAX_LOGIT = 25 * np.log(2)  # 17.3: a prob above the sigmoid of it is 1 in float32
 MIN_SLOPE, MAX_SLOPE = 1e-6, 1e6
 """A slope beyond ties, in float64, what it should keep in order."""
-STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,6 @@ def recover_logits(probs: Floats) -> NDArray[np.float64]:
     top = 2.0**-25 if probs.dtype == np.float32 else 2.0**-54  # half a step of the type below 1
     exact = np.clip(probs.astype(np.float64), 2.0**-150, 1.0)
     return np.log(exact) - np.log(np.maximum(1 - exact, top))
-
-
-def sigmoid(logits: Floats) -> NDArray[np.float64]:
-    """The probs of logits, whatever their size.
-
-    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
-    [0.0, 0.5, 1.0]
-    """
-    with np.errstate(over="ignore"):  # an infinite power is a prob of 0
-        return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64))))
 
 
 def name_missing(present: NDArray[np.bool_]) -> str:
@@ -145,7 +136,7 @@ def apply_calibration(calibration: Calibration, probs: Floats) -> NDArray[np.flo
     fitted = ~np.isnan(calibration.slope)
     calibrated = np.array(probs, dtype=np.float64)
     logits = recover_logits(probs[:, fitted])
-    calibrated[:, fitted] = sigmoid(calibration.slope[fitted] * logits + calibration.intercept[fitted])
+    calibrated[:, fitted] = expit(calibration.slope[fitted] * logits + calibration.intercept[fitted])
     return calibrated
 
 
@@ -153,25 +144,15 @@ def _fit_temperature(logits: NDArray[np.float64], present: NDArray[np.bool_]) ->
     if ((logits >= 0) == present)[logits != 0].all():
         return "the probs of validation are all on the right side of 0.5: no temperature is best"
 
-    def gradient(slope: float) -> tuple[float, float]:
-        fitted = sigmoid(slope * logits)
-        return float(logits @ (fitted - present)), float((logits**2) @ (fitted * (1 - fitted)))
+    def gradient(slope: float) -> float:
+        return float(logits @ (expit(slope * logits) - present))
 
-    if gradient(0)[0] >= 0:
+    if gradient(0) >= 0:
         return "the probs of validation run against the targets"
-    low, high = 0.0, 1.0
-    while gradient(high)[0] < 0:
-        low, high = high, 2 * high
-    slope = high
-    for _ in range(STEPS):  # Newton; where it leaves the bracket, half of it
-        value, derivative = gradient(slope)
-        low, high = (slope, high) if value < 0 else (low, slope)
-        newton = slope - value / derivative if derivative > 0 else np.inf
-        following = newton if low < newton < high else (low + high) / 2
-        if abs(following - slope) <= 1e-14 * slope:
-            break
-        slope = following
-    return slope, 0.0
+    high = 1.0
+    while gradient(high) < 0:
+        high *= 2
+    return float(brentq(gradient, 0, high, xtol=1e-14 * MIN_SLOPE)), 0.0
 
 
 def _fit_platt(logits: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[float, float] | str:
@@ -182,23 +163,19 @@ def _fit_platt(logits: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple
         return "the probs of validation separate the classes: no slope is best"
     centre, spread = logits.mean(), logits.std()
     design = np.stack([(logits - centre) / spread, np.ones(len(logits))], axis=1)
-    at = np.array([0.0, np.log(len(positives) / len(negatives))])
 
-    def loss(at: NDArray[np.float64]) -> float:
-        margin = design @ at
-        return float((np.logaddexp(0, margin) - present * margin).sum())
+    def gradient(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(design.T @ (expit(design @ at) - present))
 
-    for _ in range(STEPS):  # Newton; a step that gains too little is halved
-        fitted = sigmoid(design @ at)
-        gradient = design.T @ (fitted - present)
-        hessian = (design * (fitted * (1 - fitted))[:, None]).T @ design
-        step = np.linalg.solve(hessian, gradient)
-        gain, now, size = float(gradient @ step), loss(at), 1.0
-        if gain <= 1e-20 * len(logits):
-            break
-        while loss(at - size * step) > now - 0.25 * size * gain and size > 1e-10:
-            size /= 2
-        at = at - size * step
+    def hessian(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        fitted = expit(design @ at)
+        return np.asarray((design * (fitted * (1 - fitted))[:, None]).T @ design)
+
+    start = np.array([0.0, np.log(len(positives) / len(negatives))])
+    found = root(gradient, start, jac=hessian, tol=1e-14)
+    if np.abs(found.fun).max() > 1e-9 * len(logits):
+        return "the fit on validation does not converge"
+    at = found.x
     slope = float(at[0] / spread)
     if slope <= 0:
         return "the probs of validation run against the targets"
