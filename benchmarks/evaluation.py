@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxrlit.core.labels import LABELS
-from cxrlit.evaluation.compare.changes import compare_auroc
+from cxrlit.evaluation.compare.changes import compare_metric
 from cxrlit.evaluation.measure.roc_pr_curves import make_curves
 from cxrlit.evaluation.measure.tune_thresholds import measure_stability, tune_thresholds
 from cxrlit.evaluation.predictions import make_predictions
@@ -231,7 +231,7 @@ def measure_rest(scores: NDArray[np.float32], targets: NDArray[np.float32], pati
         "thresholds by Youden's J: stability": lambda: measure_stability(youden, scores, targets, patients),
         "Platt scaling": lambda: fit_calibration(scores, targets, LABELS, "platt"),
         "ROC and precision-recall curves with bands": lambda: make_curves(scores, targets, patients),
-        "comparison of AUROC": lambda: compare_auroc(scores, other, targets, patients, LABELS),
+        "comparison of AUROC": lambda: compare_metric("auroc", scores, other, targets, patients, LABELS),
         "all metrics by sex, age and view, and gaps": lambda: measure_subgroups(table, point, GROUPS, AGE_BANDS),
     }
     return [{"what": name, "ours": take_turns(step, rounds=1)[0], "unit": "s"} for name, step in steps.items()]

@@ -253,7 +253,7 @@ def add_comparison(further: Further, assessment: Assessment, out: Path, config: 
         CXRLitError: The baseline cannot be read, or is of other images or another split.
     """
     baseline = Path(str(config.baseline))
-    result, concerns = compare_with_baseline(assessment, out, baseline, None, config.n_replicates, config.seed)
+    result, concerns = compare_with_baseline(assessment, out, baseline, config.n_replicates, config.seed)
     further.tables["eval_comparison.csv"] = result.tabulate()
     further.sections.append(build_comparison_section(result, concerns))
 

@@ -1,11 +1,8 @@
-"""The variance of AUROC without resampling: DeLong's, of independent images, and Obuchowski's, of independent patients.
-
-DeLong's is what publications print, and what a number of theirs is compared with. It takes the images for independent;
-several images of a patient are not, and then it is too small. Obuchowski's is the same with the images of a patient
-taken together. ``bootstrap.py`` needs neither.
+"""DeLong's variance of AUROC, which takes the images for independent: what publications print, and what a number of
+theirs is compared with. Several images of a patient are not independent; ``bootstrap.py`` needs no such assumption.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,45 +18,26 @@ class Areas(NamedTuple):
 
     Attributes:
         aurocs: (M,) those of ``auroc``, but for rounding: the mean placement of the positives.
-        covariance: (M, M) of the AUROCs; NaN where a class has fewer than two images (or patients).
+        covariance: (M, M) of the AUROCs; NaN where a class has fewer than two images.
     """
 
     aurocs: NDArray[np.float64]
     covariance: NDArray[np.float64]
 
 
-class PairedTest(NamedTuple):
-    """The second model against the first.
-
-    Attributes:
-        change: AUROC of the second less that of the first.
-        error: Standard error of the change.
-        z: ``change / error``.
-        p: Two-sided. 1 where the models order every pair alike; NaN where the error is unknown.
-    """
-
-    change: float
-    error: float
-    z: float
-    p: float
-
-
-def estimate_areas(scores: Floats, targets: Floats, patients: NDArray[Any] | None = None) -> Areas:
+def estimate_areas(scores: Floats, targets: Floats) -> Areas:
     """AUROCs and their covariance, in O(M N log N).
 
     Args:
         scores: (N, M) the scores of M models for one label.
         targets: (N,) 1 present, 0 absent, NaN unknown: left out.
-        patients: (N,) the patient of each image: Obuchowski's covariance. None takes the images for independent:
-            DeLong's. With one image a patient the two are the same.
 
     Raises:
         ValueError: A score of a known target is NaN.
 
     Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
         characteristic curves", Biometrics 1988; Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal
-        Processing Letters 2014 (from ranks); Obuchowski, "Nonparametric analysis of clustered ROC curve data",
-        Biometrics 1997.
+        Processing Letters 2014 (from ranks).
 
     >>> scores = np.array([[0.1, 0.3], [0.4, 0.1], [0.4, 0.5], [0.8, 0.2]])
     >>> areas = estimate_areas(scores, np.array([0.0, 0.0, 1.0, 1.0]))
@@ -68,26 +46,15 @@ def estimate_areas(scores: Floats, targets: Floats, patients: NDArray[Any] | Non
     """
     positives, negatives = split_scores(scores, targets)
     n_models = scores.shape[1]
+    unknown = np.full((n_models, n_models), np.nan)
     if not len(positives) or not len(negatives):
-        return Areas(np.full(n_models, np.nan), np.full((n_models, n_models), np.nan))
-    placements = [_place(positives, negatives), 1 - _place(negatives, positives)]
+        return Areas(unknown[0], unknown)
+    placements = [_place(positives, negatives), _place(negatives, positives)]
     aurocs = placements[0].mean(axis=0)
-    rows = [np.flatnonzero(targets == value) for value in (1, 0)]
-    codes = np.arange(len(targets)) if patients is None else np.unique(patients, return_inverse=True)[1]
-    n_patients = len(np.unique(codes[np.concatenate(rows)]))
-
-    # What each patient's positives, and negatives, have above or below the mean: (2, patients, M)
-    excess = np.zeros((2, codes.max() + 1, n_models))
-    n_with = []
-    for kind, (row, placement) in enumerate(zip(rows, placements, strict=True)):
-        np.add.at(excess[kind], codes[row], (placement - aurocs) / len(row))
-        n_with.append(len(np.unique(codes[row])))
-    if min(n_with) < 2:
-        return Areas(aurocs, np.full((n_models, n_models), np.nan))
-    (of_positives, of_negatives), (i10, i01) = excess, n_with
-    both = of_positives.T @ of_negatives * (n_patients / (n_patients - 1))
-    covariance = of_positives.T @ of_positives * (i10 / (i10 - 1)) + of_negatives.T @ of_negatives * (i01 / (i01 - 1))
-    return Areas(aurocs, covariance + both + both.T)
+    if min(len(positives), len(negatives)) < 2:
+        return Areas(aurocs, unknown)
+    parts = [np.cov(placement, rowvar=False) / len(placement) for placement in placements]
+    return Areas(aurocs, np.sum(parts, axis=0).reshape(n_models, n_models))
 
 
 def _place(scores: Floats, others: Floats) -> NDArray[np.float64]:
@@ -111,16 +78,18 @@ def delong_interval(areas: Areas, level: float = LEVEL) -> tuple[NDArray[np.floa
     return np.clip(areas.aurocs - width, 0, 1), np.clip(areas.aurocs + width, 0, 1)
 
 
-def compare_areas(areas: Areas) -> PairedTest:
-    """The test of two AUROCs on the same images.
+def p_of_areas(areas: Areas) -> float:
+    """Two-sided p of "two AUROCs on the same images are the same"; 1 where the models order every pair alike.
 
     Args:
         areas: From ``estimate_areas``, M = 2.
+
+    Returns:
+        In [0, 1]; NaN where the error of the change is unknown.
     """
-    change = float(areas.aurocs[1] - areas.aurocs[0])
+    change = areas.aurocs[1] - areas.aurocs[0]
     contrast = np.array([-1.0, 1.0])
     variance = float(contrast @ areas.covariance @ contrast)
     if variance <= 1e-15 * np.trace(areas.covariance):  # what rounding leaves of zero
-        return PairedTest(change, 0.0, 0.0 if change == 0 else np.nan, 1.0 if change == 0 else np.nan)
-    error = np.sqrt(variance)
-    return PairedTest(change, float(error), float(change / error), float(2 * ndtr(-abs(change) / error)))
+        return 1.0 if change == 0 else float("nan")
+    return float(2 * ndtr(-abs(change) / np.sqrt(variance)))

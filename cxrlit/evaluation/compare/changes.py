@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
-from cxrlit.metrics.delong import compare_areas, estimate_areas
+from cxrlit.metrics.delong import estimate_areas, p_of_areas
 from cxrlit.metrics.intervals import LEVEL, NO_VARIATION, find_reasons, interval_of_change, p_of_change
 from cxrlit.metrics.types import Floats
+
+Metric = Literal["auroc", "f1"]
+NAMES: dict[Metric, str] = {"auroc": "AUROC", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,6 @@ class Change:
         low_holm, high_holm: The interval that goes with ``p_holm``: wider, excludes 0 where ``p_holm`` <= 0.05.
         p_delong: DeLong's paired test, as publications print it: as if images were independent. NaN but for AUROC.
         p_delong_holm: The same for a look at all labels at once.
-        p_patients: DeLong's with the images of a patient taken together (Obuchowski).
         n_defined: Resamples behind the interval.
         reason: Why there is no interval, else empty.
     """
@@ -44,7 +46,6 @@ class Change:
     high_holm: float
     p_delong: float
     p_delong_holm: float
-    p_patients: float
     n_defined: int
     reason: str
 
@@ -54,103 +55,79 @@ class Comparison:
     """What changed in one metric.
 
     Attributes:
-        metric: ``auroc`` or ``f1``.
+        metric: Which.
         labels: A row a label.
         macro: The mean over the labels that are defined in both.
         n_labels: How many those are.
         replicates: The changes of the labels, for further questions.
-        replicates_macro: The change of the macro.
     """
 
-    metric: str
+    metric: Metric
     labels: tuple[Change, ...]
     macro: Change
     n_labels: int
     replicates: Replicates
-    replicates_macro: Replicates
 
 
-def compare_auroc(
+def compare_metric(
+    metric: Metric,
     baseline: Floats,
     candidate: Floats,
     targets: Floats,
     patients: NDArray[Any],
     labels: Sequence[str],
+    thresholds: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None),
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> Comparison:
-    """The change of AUROC.
+    """The change of AUROC, or of F1 with each model at its own fixed thresholds.
 
     Args:
-        baseline: (N, L) scores.
-        candidate: (N, L) scores of the same images.
+        metric: Which of the two.
+        baseline: (N, L) scores; for F1 probs.
+        candidate: (N, L) those of the same images.
         targets: (N, L), NaN unknown: left out.
         patients: (N,) see ``bootstrap``.
         labels: The L labels.
+        thresholds: Of F1: (L,) of the baseline and (L,) of the candidate, NaN where a label has none.
         n_replicates: Resamples, the same for both.
         seed: Of them.
     """
     before, after = (
-        bootstrap(["auroc"], scores, targets, patients, None, n_replicates, seed)["auroc"]
-        for scores in (baseline, candidate)
+        bootstrap([metric], scores, targets, patients, fixed, n_replicates, seed)[metric]
+        for scores, fixed in zip((baseline, candidate), thresholds, strict=True)
     )
-    tests = np.full((2, len(labels)), np.nan)
-    for column in range(len(labels)):
-        pair = np.stack([baseline[:, column], candidate[:, column]], axis=1)
-        for row, groups in enumerate((None, patients)):
-            tests[row, column] = compare_areas(estimate_areas(pair, targets[:, column], groups)).p
-    return _compare("auroc", before, after, labels, tests)
+    p_delong = np.full(len(labels), np.nan)
+    if metric == "auroc":
+        for column in range(len(labels)):
+            pair = np.stack([baseline[:, column], candidate[:, column]], axis=1)
+            p_delong[column] = p_of_areas(estimate_areas(pair, targets[:, column]))
+    return compare_replicates(metric, before, after, labels, p_delong)
 
 
-def compare_f1(
-    baseline: Floats,
-    candidate: Floats,
-    targets: Floats,
-    patients: NDArray[Any],
-    labels: Sequence[str],
-    thresholds: tuple[NDArray[np.float64], NDArray[np.float64]],
-    n_replicates: int = N_REPLICATES,
-    seed: int = 0,
+def compare_replicates(
+    metric: Metric, before: Replicates, after: Replicates, labels: Sequence[str], p_delong: NDArray[np.float64]
 ) -> Comparison:
-    """The change of F1, each model at its own fixed thresholds.
-
-    Args:
-        baseline: (N, L) probs.
-        candidate: (N, L) probs of the same images.
-        targets: (N, L), NaN unknown: left out.
-        patients: (N,) see ``bootstrap``.
-        labels: The L labels.
-        thresholds: (L,) of the baseline and (L,) of the candidate, NaN where a label has none.
-        n_replicates: Resamples, the same for both.
-        seed: Of them.
-    """
-    before, after = (
-        bootstrap(["f1"], probs, targets, patients, fixed, n_replicates, seed)["f1"]
-        for probs, fixed in zip((baseline, candidate), thresholds, strict=True)
-    )
-    return _compare("f1", before, after, labels, np.full((2, len(labels)), np.nan))
-
-
-def _compare(
-    metric: str, before: Replicates, after: Replicates, labels: Sequence[str], tests: NDArray[np.float64]
-) -> Comparison:
-    """Rows from replicates; ``tests`` holds (2, L) p of DeLong's tests."""
+    """The change between replicates from the same resamples; ``p_delong`` (L,) are those of DeLong's test."""
     both = np.flatnonzero(~np.isnan(before.estimate + after.estimate))
     changes = after.minus(before)
-    macro_before, macro_after = before.only(both).macro(), after.only(both).macro()
-    macro = macro_after.minus(macro_before)
-    rows = _make_changes(labels, before, after, changes, tests)
-    total = _make_changes(["macro"], macro_before, macro_after, macro, np.full((2, 1), np.nan))[0]
-    return Comparison(metric, rows, total, len(both), changes, macro)
+    of_macro = before.only(both).macro(), after.only(both).macro()
+    return Comparison(
+        metric,
+        _make_changes(labels, before, after, changes, p_delong),
+        _make_changes(["macro"], *of_macro, of_macro[1].minus(of_macro[0]), np.full(1, np.nan))[0],
+        len(both),
+        changes,
+    )
 
 
 def _make_changes(
-    labels: Sequence[str], before: Replicates, after: Replicates, changes: Replicates, tests: NDArray[np.float64]
+    labels: Sequence[str], before: Replicates, after: Replicates, changes: Replicates, p_delong: NDArray[np.float64]
 ) -> tuple[Change, ...]:
     p = p_of_change(changes)
     alone, together = interval_of_change(changes), interval_of_change(changes, find_holm_levels(p))
     reasons = [_say_reason(*sides) for sides in zip(find_reasons(before), find_reasons(after), strict=True)]
-    p_holm, delong_holm = adjust_holm(p), adjust_holm(tests[0])
+    p_holm, delong_holm = adjust_holm(p), adjust_holm(p_delong)
     return tuple(
         Change(
             label=label,
@@ -163,9 +140,8 @@ def _make_changes(
             p_holm=float(p_holm[column]),
             low_holm=float(together.low[column]),
             high_holm=float(together.high[column]),
-            p_delong=float(tests[0, column]),
+            p_delong=float(p_delong[column]),
             p_delong_holm=float(delong_holm[column]),
-            p_patients=float(tests[1, column]),
             n_defined=int(alone.n_defined[column]),
             reason=reasons[column],
         )

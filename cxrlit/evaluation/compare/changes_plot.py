@@ -5,8 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cxrlit.evaluation.compare.changes import Comparison
-from cxrlit.evaluation.compare.models import NAMES
+from cxrlit.evaluation.compare.changes import NAMES, Comparison
 from cxrlit.evaluation.compare.noninferiority import Question
 from cxrlit.html.figures import BLUE, FAINT
 from cxrlit.html.forest_plot import Series, draw_forest
@@ -22,12 +21,11 @@ def draw_changes(comparison: Comparison, question: Question | None) -> Figure:
     rows = pd.DataFrame([asdict(row) for row in (*comparison.labels, comparison.macro)])
     alone = rows[["change", "low", "high"]].set_axis(["value", "low", "high"], axis=1)
     together = rows[["change", "low_holm", "high_holm"]].set_axis(["value", "low", "high"], axis=1)
-    name = NAMES["f1" if comparison.metric == "f1" else "auroc"]
     must = question.must_improve if question else ()
     return draw_forest(
         [f"{label} *" if label in must else label for label in rows["label"]],
         [Series("95 %", alone, BLUE), Series("all labels at once (Holm)", together, FAINT)],
-        f"Change of {name}{'; * must improve' if must else ''}",
+        f"Change of {NAMES[comparison.metric]}{'; * must improve' if must else ''}",
         zero=True,
         tolerated=-question.margin if question else None,
     )

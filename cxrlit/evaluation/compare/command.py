@@ -11,10 +11,10 @@ from cxrlit.config import CompareConfig
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.core.files import write_bytes, write_csv, write_json
-from cxrlit.evaluation.compare.changes import Change, Comparison
+from cxrlit.evaluation.compare.changes import NAMES, Change, Comparison
 from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.inputs import ModelPredictions, find_concerns, read_history, read_model_predictions
-from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, compare_predictions
+from cxrlit.evaluation.compare.models import ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question, Verdict, describe_answer, describe_question
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.html.figures import drawing, encode_png
@@ -61,7 +61,7 @@ def compare_models(config: CompareConfig) -> int:
 
 
 def compare_with_baseline(
-    assessment: Assessment, out: Path, baseline: Path, question: Question | None, n_replicates: int, seed: int
+    assessment: Assessment, out: Path, baseline: Path, n_replicates: int, seed: int
 ) -> tuple[ComparisonResult, list[str]]:
     """The part of an assessment that counts, beside the same part of a baseline.
 
@@ -69,7 +69,6 @@ def compare_with_baseline(
         assessment: Of the candidate.
         out: The folder of its results.
         baseline: A phase folder, the folder of an evaluation, or a file of predictions.
-        question: What is asked of the candidate's AUROC.
         n_replicates: Of the patient bootstrap.
         seed: Of it.
 
@@ -98,7 +97,6 @@ def compare_with_baseline(
         before.predictions,
         after.predictions,
         (before.point, after.point),
-        question,
         names=_name_apart(before, after),
         n_replicates=n_replicates,
         seed=seed,

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import ConfigError, name_some
-from cxrlit.evaluation.compare.changes import Change, Comparison, compare_auroc, compare_f1
+from cxrlit.evaluation.compare.changes import Change, Comparison, Metric, compare_metric
 from cxrlit.evaluation.compare.inputs import pair_rows
 from cxrlit.evaluation.compare.noninferiority import Answer, Question, answer
 from cxrlit.evaluation.predictions import list_labels, split_arrays
@@ -16,9 +15,6 @@ from cxrlit.metrics.bootstrap import N_REPLICATES
 from cxrlit.metrics.intervals import UNDEFINED
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
-
-Metric = Literal["auroc", "f1"]
-NAMES: dict[Metric, str] = {"auroc": "AUROC", "f1": "F1"}
 
 COLUMNS = ("metric", *Change.__annotations__, "n_labels")
 
@@ -100,12 +96,13 @@ def compare_predictions(
     excluded = _say_left_out(points, names)
     if metric in excluded and question is not None:
         raise ConfigError(f"metric={metric}: {excluded[metric]}; give thresholds, or ask about metric=auroc")
-    areas = compare_auroc(before, after, targets, patients, labels, n_replicates, seed)
+    areas = compare_metric("auroc", before, after, targets, patients, labels, n_replicates=n_replicates, seed=seed)
     missing = _say_missing(targets, labels)
     comparisons: dict[Metric, Comparison] = {"auroc": _explain(areas, missing)}
     first, second = (point.only(labels) if isinstance(point, OperatingPoint) else None for point in points)
     if first and second and "f1" not in excluded:
-        scores = compare_f1(
+        scores = compare_metric(
+            "f1",
             first.calibrate(before),
             second.calibrate(after),
             targets,

@@ -6,8 +6,9 @@ from dataclasses import asdict
 import pandas as pd
 
 from cxrlit.core.errors import format_count
+from cxrlit.evaluation.compare.changes import NAMES, Metric
 from cxrlit.evaluation.compare.changes_plot import draw_changes
-from cxrlit.evaluation.compare.models import NAMES, ComparisonResult, Metric
+from cxrlit.evaluation.compare.models import ComparisonResult
 from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
 from cxrlit.evaluation.report.wording import format_span
 from cxrlit.html.figures import drawing

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_up import LABELS, draw_table, make_point
 
 from cxrlit.core.errors import ConfigError, DataError
-from cxrlit.evaluation.compare.changes import Change, compare_auroc, compare_f1
+from cxrlit.evaluation.compare.changes import Change, compare_metric
 from cxrlit.evaluation.compare.inputs import pair_rows
 from cxrlit.evaluation.compare.models import COLUMNS, ComparisonResult, compare_predictions
 from cxrlit.evaluation.compare.noninferiority import Question, answer
@@ -34,8 +34,8 @@ def test_the_table_is_that_of_the_statistics() -> None:
     found = compare()
     (before, targets), (after, _) = split_arrays(BASELINE), split_arrays(CANDIDATE)
     patients = BASELINE["patient"].to_numpy()
-    areas = compare_auroc(before, after, targets, patients, LABELS, 60, 3)
-    scores = compare_f1(before, after, targets, patients, LABELS, (np.full(3, 0.5), np.full(3, 0.6)), 60, 3)
+    areas = compare_metric("auroc", before, after, targets, patients, LABELS, n_replicates=60, seed=3)
+    scores = compare_metric("f1", before, after, targets, patients, LABELS, (np.full(3, 0.5), np.full(3, 0.6)), 60, 3)
     table = found.tabulate()
     assert list(table.columns) == list(COLUMNS)
     assert table["metric"].tolist() == ["auroc"] * 4 + ["f1"] * 4
@@ -89,7 +89,7 @@ def test_f1_is_that_of_calibrated_probs() -> None:
     (before, targets), (after, _) = split_arrays(BASELINE), split_arrays(CANDIDATE)
     calibrated = points[0].calibrate(before), points[1].calibrate(after)
     thresholds = np.full(3, 0.5), np.full(3, 0.5)
-    wanted = compare_f1(*calibrated, targets, BASELINE["patient"].to_numpy(), LABELS, thresholds, 60, 3)
+    wanted = compare_metric("f1", *calibrated, targets, BASELINE["patient"].to_numpy(), LABELS, thresholds, 60, 3)
     found = compare(points=points).comparisons["f1"]
     assert repr(found.labels) == repr(wanted.labels)  # NaN and all
     uncalibrated = compare(points=(POINTS[0], POINTS[0])).comparisons["f1"].labels

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxrlit.evaluation.compare.changes import Comparison, _compare
+from cxrlit.evaluation.compare.changes import Comparison, compare_replicates
 from cxrlit.evaluation.compare.noninferiority import Question, answer, describe_answer, describe_question
 from cxrlit.metrics.bootstrap import Replicates
 
@@ -22,7 +22,7 @@ def compare_made_up(changes: list[float], errors: list[float]) -> Comparison:
     start, many = np.array([0.7, 0.7, 0.7]), np.full(3, 900)
     before = Replicates(start, start + 1e-6 * noise, influence * 1e-6, many)
     after = Replicates(start + changes, start + changes + noise * (np.array(errors) + 1e-6), influence, many)
-    return _compare("auroc", before, after, LABELS, np.full((2, 3), np.nan))
+    return compare_replicates("auroc", before, after, LABELS, np.full(3, np.nan))
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,11 @@ def make_assessment(**changes: str) -> Assessment:
 def test_an_assessment_beside_a_baseline(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "old-1", BASE, checkpoint="old-1/best.ckpt")
     hashed = {"split_hash": "0123456789ab"}
-    result, concerns = compare_with_baseline(
-        make_assessment(**hashed), tmp_path / "out", tmp_path / "old-1", ASK, 60, 0
-    )
+    result, concerns = compare_with_baseline(make_assessment(**hashed), tmp_path / "out", tmp_path / "old-1", 60, 0)
     assert result.names == ("old-1/best.ckpt", "new-2/best.ckpt")
     pd.testing.assert_frame_equal(result.tabulate(), compare().tabulate(), check_exact=True)
     assert len(concerns) == 1  # the thresholds were tuned elsewhere
     with pytest.raises(DataError, match="models are compared on one split"):
-        compare_with_baseline(make_assessment(split_hash="ff"), tmp_path / "out", tmp_path / "old-1", None, 60, 0)
+        compare_with_baseline(make_assessment(split_hash="ff"), tmp_path / "out", tmp_path / "old-1", 60, 0)
     assert isinstance(build_comparison_section(result, concerns), Section)
     assert [row.label for row in result.comparisons["f1"].labels] == list(LABELS)
