@@ -134,7 +134,7 @@ def test_scores_are_those_of_each_image(hospital: Hospital, tmp_path: Path) -> N
 
 def test_several_boxes_of_a_label_are_one_image(hospital: Hospital, tmp_path: Path) -> None:
     boxes = hospital.boxes
-    twice = Boxes(pd.concat([boxes.table, boxes.table.assign(left=0.0, top=0.0)]), boxes.excluded, "")
+    twice = Boxes(pd.concat([boxes.table, boxes.table.assign(left=0.0, top=0.0)]), "")
     table = hospital.localise(make_bright_network(len(CHOSEN)), tmp_path, twice, n_examples=0).table
     mass = table[table["label"] == "Mass"].iloc[0]
     assert mass["n_boxes"] == 2 * mass["n_images"]
@@ -199,7 +199,12 @@ def test_the_real_sample(nih_sample: Path, make_nih_config: Callable[..., NIHDat
     datamodule.setup()
     network = build_network("none", "imagenet", len(LABELS), seed=0)
     boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    assert boxes.table["label"].value_counts().to_dict() == {
+        "Pneumonia": 27, "Cardiomegaly": 3, "Infiltration": 3, "Mass": 2, "Nodule": 2, "Atelectasis": 1, "Effusion": 1,
+    }  # fmt: skip
     part = datamodule.parts["test"]
+    present = read_targets(part, LABELS)
+    assert (present[boxes.table["row"], [LABELS.index(label) for label in boxes.table["label"]]] == 1).all()
     predictions = draw_predictions(part, LABELS)
     table, pictures, sheets = localise(
         network, datamodule, "test", predictions, fix(LABELS), boxes, tmp_path / "eval", n_examples=1
@@ -215,7 +220,6 @@ def test_the_real_sample(nih_sample: Path, make_nih_config: Callable[..., NIHDat
     assert whole[pneumonia["metric"].isin(["pointing", "iou", "iobb"])].all()
     assert (pneumonia.loc[~whole, "reason"] != "").all()  # as where every map has as many boxes too many
     assert len(sheets) == len(LABELS)
-    present = read_targets(part, LABELS)
     for picture in pictures:
         if picture.kind == "with_box":
             assert ", box drawn" in picture.caption
