@@ -73,7 +73,8 @@ def draw_overlays(shown: Mapping[ShownImage, Shown], folder: Path) -> tuple[list
     for example, what in shown.items():
         name = f"{name_file(example.label)}-{example.kind.replace('_', '-')}-{example.rank}.png"
         caption = describe_overlay(example, what)
-        _save(draw_example(caption, what), folder / name)
+        panel = caption.replace(": ", ":\n", 1), compose_pair(what, PICTURE_PX)
+        _save(draw_panels({(0, 0): panel}), folder / name)
         pictures.append(Overlay(folder / name, example.label, example.kind, caption))
     for label in dict.fromkeys(example.label for example in shown):
         path = folder / f"{name_file(label)}.png"
@@ -85,29 +86,36 @@ def draw_overlays(shown: Mapping[ShownImage, Shown], folder: Path) -> tuple[list
     return pictures, sheets
 
 
-def draw_example(caption: str, what: Shown) -> Figure:
-    """One image under its caption, in two lines."""
-    pair = compose_pair(what, PICTURE_PX)
-    head = 2 * LINE_PX + 2 * GAP_PX
-    figure = _start(pair.shape[1], pair.shape[0] + head)
-    _write(figure, GAP_PX, GAP_PX, caption.replace(": ", ":\n", 1))
-    figure.figimage(pair, 0, 0, origin="upper")
-    return figure
-
-
 def draw_sheet(label: str, shown: Mapping[ShownImage, Shown]) -> Figure:
     """All examples of a label: a row for each kind, the most certain to the left."""
     kinds = [kind for kind in KINDS if any(example.kind == kind for example in shown)]
-    width, height = 2 * SHEET_PX + 4 * GAP_PX, SHEET_PX + 2 * LINE_PX + 3 * GAP_PX
-    head = 2 * LINE_PX
-    full = (max(example.rank for example in shown) * width, head + len(kinds) * height)
-    figure = _start(*full)
-    _write(figure, GAP_PX, GAP_PX, label, fontsize=13)
+    panels = {}
     for example, what in shown.items():
-        left, top = (example.rank - 1) * width + GAP_PX, head + kinds.index(example.kind) * height
-        _write(figure, left, top, f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{clip_name(example.image, 48)}")
-        bottom = full[1] - top - 2 * LINE_PX - GAP_PX - SHEET_PX
-        figure.figimage(compose_pair(what, SHEET_PX), left, bottom, origin="upper")
+        caption = f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{clip_name(example.image, 48)}"
+        panels[kinds.index(example.kind), example.rank - 1] = caption, compose_pair(what, SHEET_PX)
+    return draw_panels(panels, label)
+
+
+def draw_panels(panels: Mapping[tuple[int, int], tuple[str, NDArray[np.uint8]]], title: str = "") -> Figure:
+    """Pictures in a grid, pixel by pixel, each under its caption.
+
+    Args:
+        panels: By row and column, both from 0: a caption of at most two lines, and (H, W, 3) pixels, all of one size.
+        title: Over all of them.
+    """
+    height, width = next(iter(panels.values()))[1].shape[:2]
+    head, cell_height, cell_width = 2 * LINE_PX * bool(title), height + 2 * LINE_PX + 3 * GAP_PX, width + 3 * GAP_PX
+    n_rows, n_columns = (1 + max(place) for place in zip(*panels, strict=True))
+    full_height, full_width = head + n_rows * cell_height, n_columns * cell_width
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI)
+    texts = [(GAP_PX, GAP_PX, title, 13)]
+    for (row, column), (caption, pixels) in panels.items():
+        left, top = column * cell_width + GAP_PX, head + row * cell_height
+        texts.append((left, top, caption, 9))
+        figure.figimage(pixels, left, full_height - top - 2 * LINE_PX - GAP_PX - height, origin="upper")
+    for left, top, text, size in texts:  # a name is no formula
+        place = left / full_width, 1 - top / full_height
+        figure.text(*place, text, fontsize=size, verticalalignment="top", parse_math=False)
     return figure
 
 
@@ -177,17 +185,6 @@ def clip_name(name: str, length: int) -> str:
     ('0000….png', 'a.png')
     """
     return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length - 1) // 2 :]}"
-
-
-def _start(width: int, height: int) -> Figure:
-    """An empty figure of so many pixels."""
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-
-
-def _write(figure: Figure, left: int, top: int, text: str, fontsize: int = 9) -> None:
-    """Text whose upper left corner is so many pixels from the figure's. A name is no formula."""
-    width, height = figure.get_size_inches() * DPI
-    figure.text(left / width, 1 - top / height, text, fontsize=fontsize, verticalalignment="top", parse_math=False)
 
 
 def _save(figure: Figure, path: Path) -> None:
