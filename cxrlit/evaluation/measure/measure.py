@@ -11,7 +11,7 @@ from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
 from cxrlit.metrics.delong import delong_interval, estimate_areas
-from cxrlit.metrics.intervals import ConfidenceIntervals, interval
+from cxrlit.metrics.intervals import UNDEFINED, ConfidenceIntervals, interval
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
@@ -113,18 +113,19 @@ def _tabulate(
     metric: str, labels: list[str], replicates: Replicates, undefined: Sequence[str], macro: bool = True
 ) -> pd.DataFrame:
     """The rows of a metric; ``undefined`` says of each label why its value would be."""
-    table = _make_rows(metric, labels, replicates.estimate, interval(replicates), undefined)
+    table = make_rows(metric, labels, replicates.estimate, interval(replicates), undefined)
     if not macro:
         return table
     mean = replicates.macro()
     defined = int((~np.isnan(replicates.estimate)).sum())
-    of_macro = _make_rows(metric, ["macro"], mean.estimate, interval(mean), ["undefined for every label"])
+    of_macro = make_rows(metric, ["macro"], mean.estimate, interval(mean), ["undefined for every label"])
     return pd.concat([table, of_macro.assign(n_labels=defined)], ignore_index=True)
 
 
-def _make_rows(
+def make_rows(
     metric: str, labels: list[str], values: NDArray[np.float64], found: ConfidenceIntervals, undefined: Sequence[str]
 ) -> pd.DataFrame:
+    """Rows of ``Measured.metrics``, without the part; ``undefined`` says of each label why its value would be."""
     return pd.DataFrame(
         {
             "metric": metric,
@@ -134,8 +135,7 @@ def _make_rows(
             "high": found.high,
             "n_labels": pd.array([None] * len(labels), dtype="Int64"),
             "reason": [
-                why if np.isnan(value) else reason
-                for value, reason, why in zip(values, found.reasons, undefined, strict=True)
+                why if reason == UNDEFINED else reason for reason, why in zip(found.reasons, undefined, strict=True)
             ],
         }
     )

@@ -51,9 +51,11 @@ def find_attributes(
         if name not in predictions:
             excluded[name] = f"the predictions have no column {name}"
             continue
-        values, codes = _band(predictions[name], age_bands) if name == "age" else _name(predictions[name])
-        used, codes = np.unique(codes, return_inverse=True)
-        groups = tuple(values[code] for code in used)
+        column = predictions[name]
+        parted = (_band(column, age_bands) if name == "age" else _name(column)).remove_unused_categories()
+        unknown = parted.codes < 0
+        groups = (*parted.categories, *([UNKNOWN] if unknown.any() else []))
+        codes = np.where(unknown, len(parted.categories), parted.codes).astype(np.intp)
         if groups in ((), (UNKNOWN,)):
             excluded[name] = f"the {name} of every image is unknown"
         elif len(groups) > MAX_GROUPS:
@@ -74,20 +76,14 @@ def name_bands(age_bands: Sequence[int]) -> list[str]:
     return [*between, f"{starts[-1]} or more"]
 
 
-def _band(ages: pd.Series, age_bands: Sequence[int]) -> tuple[list[str], NDArray[np.intp]]:
-    """The bands and ``unknown``, and (N,) which of them each image is in."""
+def _band(ages: pd.Series, age_bands: Sequence[int]) -> pd.Categorical:
+    """The band of each image; missing where its age is."""
     years = pd.to_numeric(ages, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    names = name_bands(age_bands)
-    starts = [start for start in age_bands if start > 0]
-    bands = np.searchsorted(starts, years, side="right")
-    return [*names, UNKNOWN], np.where(years >= 0, bands, len(names))
+    edges = [0, *(start for start in age_bands if start > 0), np.inf]
+    return pd.cut(years, edges, right=False, labels=name_bands(age_bands))
 
 
-def _name(values: pd.Series) -> tuple[list[str], NDArray[np.intp]]:
-    """The same of names."""
+def _name(values: pd.Series) -> pd.Categorical:
+    """The name of each image's group, the same way."""
     texts = values.astype(object).where(values.notna(), "").astype(str).str.strip()
-    unknown = texts.str.casefold().isin(["", UNKNOWN]).to_numpy()
-    names, codes = np.unique(texts.to_numpy(dtype=str)[~unknown], return_inverse=True)
-    every = np.full(len(texts), len(names), dtype=np.intp)
-    every[~unknown] = codes
-    return [*names.tolist(), UNKNOWN], every
+    return pd.Categorical(texts.mask(texts.str.casefold().isin(["", UNKNOWN])))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.measure.measure import AT_THRESHOLD, OVER_LABELS, explain_undefined
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD, OVER_LABELS, explain_undefined, make_rows
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.subgroups.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.subgroups.groups import Attribute, find_attributes
@@ -151,20 +151,9 @@ def _tabulate(attribute: Attribute, labels: Sequence[str], replicates: dict[str,
 
 
 def _make_rows(group: str, metric: str, labels: Sequence[str], replicates: Replicates) -> pd.DataFrame:
-    found = interval(replicates)
-    enough = replicates.support >= MIN_PATIENTS
-    return pd.DataFrame(
-        {
-            "group": group,
-            "metric": metric,
-            "label": list(labels),
-            "value": np.where(enough, replicates.estimate, np.nan),
-            "low": found.low,
-            "high": found.high,
-            "n_labels": pd.array([None] * len(labels), dtype="Int64"),
-            "reason": found.reasons,
-        }
-    )
+    values = np.where(replicates.support >= MIN_PATIENTS, replicates.estimate, np.nan)
+    table = make_rows(metric, list(labels), values, interval(replicates), [UNDEFINED] * len(labels))
+    return table.assign(group=group)
 
 
 def _count(attribute: Attribute, predictions: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:

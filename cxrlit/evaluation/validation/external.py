@@ -157,12 +157,8 @@ def read_internal_test(
             f"{folder}: its evaluation was made in {made}, and this one is in {wanted}: thresholds of one precision do "
             f"not fit the other: evaluate its own split anew: {_say_evaluate(checkpoints[:1])}"
         )
-    labels = first.labels
-    if config.thresholds is not None:
-        return read_operating_point(Path(config.thresholds)).only(labels), read_predictions(
-            folder / "predictions_test.csv"
-        )
-    if not config.recalibrate:
+    point = at_home if config.thresholds is None else read_operating_point(Path(config.thresholds))
+    if config.thresholds is None and not config.recalibrate:
         fixed = {
             "threshold_rule": at_home.thresholds.rule or "given",
             "calibration": at_home.calibration.method if at_home.calibration else "none",
@@ -173,7 +169,7 @@ def read_internal_test(
                     f"{key}={getattr(config, key)}: at home it is {value}, and stays so on other data: say {key}="
                     f"{value}, evaluate at home anew, or say recalibrate=true"
                 )
-    return at_home.only(labels), read_predictions(folder / "predictions_test.csv")
+    return point.only(first.labels), read_predictions(folder / "predictions_test.csv")
 
 
 def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> SplitData:
