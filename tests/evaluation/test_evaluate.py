@@ -182,6 +182,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weig
     return first, second
 
 
+@pytest.fixture(scope="module")
+def regrouped(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
+    """A frozen phase on another split, evaluated."""
+    lab = Lab(tmp_path_factory.mktemp("regrouped"), cache, tree, weights)
+    folder = lab.train_well("data.split=grouped", "data.split_seed=5")
+    evaluate(folder, folder / "eval")
+    return folder
+
+
 @pytest.mark.parametrize("average", ["probs", "logits"])
 def test_an_ensemble_is_the_mean_of_its_members(pair: tuple[Path, Path], average: Any, tmp_path: Path) -> None:
     members = [read_probs(folder / "eval") for folder in pair]
@@ -208,9 +217,8 @@ def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_members_with_other_splits_are_refused(pair: tuple[Path, Path], lab: Lab, tmp_path: Path) -> None:
-    other = lab.train_well("data.split=grouped", "data.split_seed=5")
-    outcome = run_command("evaluate.py", f"ckpt=[{pair[0]},{other}]", f"out={tmp_path / 'out'}")
+def test_members_with_other_splits_are_refused(frozen: Path, regrouped: Path, tmp_path: Path) -> None:
+    outcome = run_command("evaluate.py", f"ckpt=[{frozen},{regrouped}]", f"out={tmp_path / 'out'}")
     assert outcome.code != 0
     assert "a patient that one tests may have trained the other" in outcome.err
     assert not (tmp_path / "out").exists()
@@ -349,8 +357,9 @@ def test_home_test_patients_among_the_external_ones_are_named(frozen: Path, tmp_
 
 
 @pytest.mark.slow
-def test_other_data_need_the_evaluation_at_home(lab: Lab, tmp_path: Path) -> None:
-    folder = lab.train_well()
+def test_other_data_need_the_evaluation_at_home(frozen: Path, tmp_path: Path) -> None:
+    folder = tmp_path / frozen.name
+    shutil.copytree(frozen, folder, ignore=shutil.ignore_patterns("eval"))
     table = write_other(tmp_path / "other")
     outcome = evaluate_on(table, folder, tmp_path / "out")
     assert outcome.code != 0
@@ -499,10 +508,8 @@ def test_the_report_of_other_data(frozen: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_baseline_on_another_split_is_refused(frozen: Path, lab: Lab, tmp_path: Path) -> None:
-    other = lab.train_well("data.split=grouped", "data.split_seed=5")
-    evaluate(other, other / "eval")
-    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"baseline={other}", f"out={tmp_path / 'out'}", *QUICK)
+def test_a_baseline_on_another_split_is_refused(frozen: Path, regrouped: Path, tmp_path: Path) -> None:
+    outcome = run_command("evaluate.py", f"ckpt={frozen}", f"baseline={regrouped}", f"out={tmp_path / 'out'}", *QUICK)
     assert outcome.code != 0
     assert "models are compared on one split" in outcome.err
     assert not (tmp_path / "out").exists()

@@ -240,28 +240,26 @@ def test_settings_and_help_are_shown_and_nothing_runs(folder: Path, capsys: pyte
 
 
 @pytest.mark.slow
-def test_two_phases_of_a_chain_and_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_phases_of_a_chain_and_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     phases = []
     for phase in ("frozen", "finetune"):
         outcome = run_command("train.py", "experiment=smoke", f"phase={phase}", "evaluate=true")
         assert outcome.code == 0, outcome.err
         phases += [str(path) for path in tmp_path.glob(f"runs/*/{phase}-*") if path.is_dir()]
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from cxrlit.commands.cli import main; main()", "compare", *arguments],
-            cwd=tmp_path, env=plain_environment(PYTHONPATH=str(REPO)), capture_output=True, text=True, timeout=300,
-            check=False,
-        )  # fmt: skip
-
-    done = run(*phases)
+    done = subprocess.run(
+        [sys.executable, "-c", "from cxrlit.commands.cli import main; main()", "compare", *phases],
+        cwd=tmp_path, env=plain_environment(PYTHONPATH=str(REPO)), capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
     assert done.returncode in (0, 1, 2)
     assert done.stderr == ""
     assert "warning: the candidate started from the baseline" in done.stdout
     [written] = tmp_path.glob("runs/*/finetune-*/eval/comparison/frozen-*/comparison.json")
     assert json.loads(written.read_text())["verdict"] == ("yes", "no", "undecided")[done.returncode]
-    turned = run(*phases[::-1])
-    assert "warning: the baseline started from the candidate" in turned.stdout
-    assert run(phases[0], phases[1], "margin=x").returncode == 3
-    assert run(phases[0]).returncode == 3
+    compare(*phases[::-1])
+    assert "warning: the baseline started from the candidate" in " ".join(capsys.readouterr().out.split())
+    assert compare(*phases, "margin=x") == 3
+    assert compare(phases[0]) == 3
