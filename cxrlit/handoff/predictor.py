@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxrlit.core.errors import BundleError
 from cxrlit.handoff.backends import Backend, BackendName, Precision, open_backend
 from cxrlit.handoff.bundle import WEIGHTS, Bundle, read_bundle
-from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_inputs
+from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_content, read_inputs
 from cxrlit.handoff.safetensors_file import read_head
 
 
@@ -96,6 +96,10 @@ class Predictor:
         named = [paths] if isinstance(paths, str | Path) else paths
         files = list_files([Path(path) for path in named])
         return [one for batch in self.predict_batches(files, heatmaps, batch_size) for one in batch]
+
+    def predict_content(self, content: bytes, *, heatmaps: bool = False) -> Prediction:
+        """Predict a file that is in memory; its ``path`` is empty. What cannot be read has a reason."""
+        return self._predict_batch([read_content(content, self.bundle.config)], heatmaps)[0]
 
     def predict_batches(
         self, files: Sequence[Listed], heatmaps: bool = False, batch_size: int | None = None

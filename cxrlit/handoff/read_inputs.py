@@ -17,6 +17,9 @@ from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 from cxrlit.handoff.bundle import BundleConfig
 from cxrlit.handoff.ood_check import find_oddities
 
+UNUSABLE = (ValueError, CXRLitError, MemoryError)
+"""What a file raises that cannot be read."""
+
 
 class Seen(NamedTuple):
     """A file as the network is given it.
@@ -78,19 +81,37 @@ def _walk(root: Path) -> Iterator[Listed]:
 
 def read_input(path: str, config: BundleConfig) -> Seen:
     """Read one file as the training read its images, and look whether it is like them."""
+    try:
+        with hold_file(Path(path)) as content:
+            return read_content(content, config, path)
+    except UNUSABLE as error:
+        return _refuse(path, error)
+
+
+def read_content(content: bytes, config: BundleConfig, path: str = "") -> Seen:
+    """``read_input`` of a file that is in memory.
+
+    Args:
+        content: Its bytes.
+        config: Of the bundle.
+        path: Its name, if it has one.
+    """
     preprocessing = config.preprocessing
     try:
-        with hold_file(Path(path)) as content, hold_pixels(content):
+        with hold_pixels(content):
             pixels = decode_pixels(content)
             image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
             height, width = pixels.shape
             del pixels
             colour, view = measure_colour(content), read_view(content)
-    except (ValueError, CXRLitError) as error:
-        return Seen(path, None, " ".join(str(error).removeprefix(f"{path}: ").split())[:300], ())
-    except MemoryError:
-        return Seen(path, None, "not enough memory to decode it", ())
+    except UNUSABLE as error:
+        return _refuse(path, error)
     return Seen(path, image, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
+
+
+def _refuse(path: str, error: Exception) -> Seen:
+    text = "not enough memory to decode it" if isinstance(error, MemoryError) else str(error)
+    return Seen(path, None, " ".join(text.removeprefix(f"{path}: ").split())[:300], ())
 
 
 def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -> Iterator[Seen]:
