@@ -1,1 +1,1 @@
-"""HTML pages: one file each, that loads nothing and runs nothing."""
+"""HTML pages: one file each, that loads nothing and runs no script but its own."""

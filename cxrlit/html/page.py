@@ -1,7 +1,7 @@
 """From a template to a page of one file.
 
-The content policy of a page names its one style sheet by its hash, so that a name in a table that slipped through as
-markup could still neither run nor load anything.
+The content policy of a page names its one style sheet and its script, if it has one, by their hashes, so that a name in
+a table that slipped through as markup could still neither run nor load anything.
 """
 
 import base64
@@ -24,13 +24,16 @@ def render_page(folder: Path, stem: str, /, **values: Any) -> str:
     """A page.
 
     Args:
-        folder: Where its template ``<stem>.html``, which extends ``base.html``, and its own style ``<stem>.css`` are.
+        folder: Where its template ``<stem>.html``, which extends ``base.html``, its own style ``<stem>.css`` and, if it
+            has one, its script ``<stem>.js`` are. The script may ask the address that the page came from, no other.
         stem: See there.
         **values: What the template asks for; ``title`` is the name of the page.
     """
     style = "".join(path.read_text(encoding="utf-8") for path in (SHARED / "base.css", folder / f"{stem}.css"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return make_environment(folder).get_template(f"{stem}.html").render(style=style, style_hash=digest, **values)
+    path = folder / f"{stem}.js"
+    script = path.read_text(encoding="utf-8") if path.is_file() else ""
+    hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
+    return make_environment(folder).get_template(f"{stem}.html").render(style=style, script=script, **hashes, **values)
 
 
 def render_sections(title: str, lines: Sequence[str], notice: str, sections: Sequence[Section]) -> str:
@@ -65,6 +68,10 @@ def make_environment(folder: Path, finish: Callable[[Any], Any] | None = None) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _finish(value: Any) -> Any:
