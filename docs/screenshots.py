@@ -30,7 +30,6 @@ def main(address: str) -> None:
             page.get_by_role("radio", name=LABEL).check()
             page.get_by_role("img", name=f"heatmap of {LABEL}").wait_for()
             page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-            page.wait_for_timeout(1000)
             path = FOLDER / f"demo-{name}.png"
             page.screenshot(path=path)
             shrink(path)

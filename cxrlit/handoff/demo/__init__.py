@@ -1,1 +1,1 @@
-"""``cxrlit demo``: a page on this machine to try a bundle with a radiograph of one's own."""
+"""``cxrlit demo``: a bundle as an HTTP service of this machine, and a page on top of it to try a radiograph."""

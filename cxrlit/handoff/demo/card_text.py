@@ -15,7 +15,9 @@ def read_sections(card: str) -> dict[str, list[str]]:
     Args:
         card: The text of the bundle's ``README.md``.
     """
-    return {title: _read_section(card, title) or list(usual) for title, usual in SECTIONS.items()}
+    return {
+        title: _read_section(card, title) or [_strip_marks(text) for text in usual] for title, usual in SECTIONS.items()
+    }
 
 
 def _read_section(card: str, title: str) -> list[str]:
@@ -26,6 +28,9 @@ def _read_section(card: str, title: str) -> list[str]:
     """
     _, _, rest = f"\n{card}".partition(f"\n## {title}\n")
     pieces = re.split(r"\n(?:\s*\n|(?=- ))", rest.partition("\n## ")[0])
-    return [
-        html.unescape(" ".join(re.sub(r"^- |[`*]", "", piece.strip()).split())) for piece in pieces if piece.strip()
-    ]
+    return [html.unescape(_strip_marks(piece.strip())) for piece in pieces if piece.strip()]
+
+
+def _strip_marks(text: str) -> str:
+    """Markdown as a plain text of one line."""
+    return " ".join(re.sub(r"^- |[`*]", "", text).split())

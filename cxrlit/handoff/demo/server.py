@@ -1,4 +1,4 @@
-"""``cxrlit demo``: the page, served to this machine alone until it is stopped."""
+"""``cxrlit demo``: the service and its page, for this machine alone until it is stopped."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cxrlit.core.console import say
@@ -15,9 +14,11 @@ from cxrlit.handoff.backends import BackendName
 from cxrlit.handoff.predictor import Predictor
 
 if TYPE_CHECKING:
-    from cxrlit.handoff.demo.gate import Gate
+    from starlette.types import ASGIApp
+    from uvicorn import Server
 
 HOST = "127.0.0.1"
+PACKAGES = ("starlette", "uvicorn")
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,29 @@ class DemoOptions:
 
 
 def serve_demo(options: DemoOptions) -> None:
-    """Serve the page until Ctrl-C or a signal; what was uploaded is gone then.
+    """Serve a bundle and its page until Ctrl-C or a signal.
 
     Raises:
         BundleError: The bundle cannot be used.
-        ConfigError: Gradio is not installed, or the port is taken.
+        ConfigError: What serves is not installed, or the port is taken.
     """
-    if find_spec("gradio") is None:
-        raise ConfigError("gradio is not installed: pip install 'cxrlit[demo]'")
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise ConfigError(f"{package} is not installed: pip install 'cxrlit[demo]'")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        with open_port(options.port) as door, TemporaryDirectory(prefix="cxrlit-demo-") as home:
+        with open_port(options.port) as door:
+            from cxrlit.handoff.demo.service import make_app
+
             predictor = Predictor.load(options.bundle, options.backend, n_threads=options.n_threads)
-            app = make_app(predictor, Path(home))
+            app = make_app(predictor)
+            address = f"http://{HOST}:{door.getsockname()[1]}"
             say(f"{predictor.bundle.config.name}: {predictor.backend.description}")
-            say(f"The page is at http://{HOST}:{door.getsockname()[1]}, for this machine alone; Ctrl-C ends it.")
+            say(f"The page is at {address}, for this machine alone; Ctrl-C ends it.")
+            say(f"Programs post files to {address}/predict; {address}/openapi.json describes it.")
             say("Research use only: not a medical device.")
-            _serve(app, door)
+            make_server(app).run(sockets=[door])
     except KeyboardInterrupt:
         return
 
@@ -73,43 +79,17 @@ def open_port(port: int) -> socket.socket:
         raise ConfigError(f"--port {port}: {what}: take another, or 0 for any") from None
 
 
-def make_app(predictor: Predictor, home: Path) -> "Gate":
-    """The page as an ASGI application.
-
-    Args:
-        predictor: What answers.
-        home: A folder for uploads and examples, of this page alone.
-    """
-    folders = [home / "uploads", home / "examples"]
-    for folder in folders:
-        folder.mkdir()
-    uploads, examples = folders
-    # Gradio reads settings from the environment when it is imported, when it starts and later on.
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(home),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    from cxrlit.handoff.demo.examples import draw_examples
-    from cxrlit.handoff.demo.gate import Gate
-    from cxrlit.handoff.demo.page import build_page, list_events, mount_page
-    from cxrlit.handoff.demo.uploads import Uploads
-
-    drawn = draw_examples(examples)
-    page = build_page(predictor, drawn)
-    return Gate(mount_page(page, drawn), Uploads(uploads), list_events(page))
-
-
-def _serve(app: "Gate", door: socket.socket) -> None:
+def make_server(app: "ASGIApp") -> "Server":
+    """What serves an application. Nothing depends on the environment, or on what else is installed."""
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[door])
+    config = uvicorn.Config(
+        app, loop="asyncio", http="h11", ws="none", lifespan="off", workers=1, log_level="warning",
+        access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return uvicorn.Server(config)
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """A signal ends the page as Ctrl-C does, so that its folder is removed."""
+    """A signal ends the service as Ctrl-C does: with a code of 0."""
     signal.raise_signal(signal.SIGINT)
