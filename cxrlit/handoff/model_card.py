@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from cxrlit.config import Precision
 from cxrlit.handoff.bundle import TABLES, BundleConfig
+from cxrlit.handoff.card_text import LIMITS, MISUSES
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
 from cxrlit.html.page import make_environment
 from cxrlit.metrics.epoch_metrics import describe_monitor
@@ -32,24 +33,6 @@ MACROS = {
 
 SETTINGS = ["img_size", "batch_size", "lr", "n_unfreeze", "batch_norm", "max_epochs"]
 """Of a phase, that the card shows."""
-
-MISUSES = (
-    "It is not a medical device. No person may be diagnosed, triaged, treated or sent home by what it says.",
-    "Not for lateral views, for children where the training had none, for other organs, for photographs of films or "
-    "screens. It gives a score to anything; a warning is a hint, and its absence no clearance.",
-    "Not at another hospital without a test there: scores, calibration and thresholds shift with scanners, patients "
-    "and prevalence. `cxrlit evaluate ckpt=... data=...` measures that before anything rests on them.",
-    "A finding that is not among its labels is not looked for. Below every threshold does not mean healthy.",
-)
-
-LIMITS = (
-    "The targets of the training are what its data set says. Those of NIH ChestX-ray14 were read out of reports by a "
-    "program and are wrong for a part of the images; the metrics below are measured against such targets too.",
-    "A model may look at a tube, a marker or a scanner's border in place of a finding. Heatmaps show where it looked, "
-    "not why, and are coarse: a cell is 32 pixels wide.",
-    "Intervals are over patients of the test part. They say how the numbers vary with who was tested, and nothing of "
-    "other hospitals, other years or another training.",
-)
 
 
 def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes], trained: Precision) -> str:

@@ -29,7 +29,7 @@ pytest.importorskip("playwright")
 from demos import Served, check_described, make_bad, serve_here
 from dicoms import SECRET, make_dicom
 
-from cxrlit.handoff.demo.card_text import SECTIONS, read_sections
+from cxrlit.handoff.card_text import SECTIONS, read_sections
 from cxrlit.handoff.demo.examples import draw_examples
 from cxrlit.handoff.demo.openapi import describe_service
 from cxrlit.handoff.demo.page import make_page

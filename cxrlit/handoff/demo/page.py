@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from cxrlit.handoff.card_text import read_sections
 from cxrlit.handoff.demo.answers import NOTICE
-from cxrlit.handoff.demo.card_text import read_sections
 from cxrlit.handoff.demo.examples import draw_examples
 from cxrlit.handoff.demo.intake import MIB
 from cxrlit.handoff.predictor import Predictor
