@@ -141,8 +141,8 @@ class TestLimits:
         with serve_here(predictor, tmp_path, Limits(all_bytes=len(png) + 9)) as service:
             with closing(service.begin(len(png), png[:10])):
                 service.await_waiting(1)
-                while service.predict(png).status != 503:  # its ten bytes may not be there yet
-                    pass
+                # Its ten bytes may not be there yet.
+                assert any(service.predict(png).status == 503 for _ in range(100))
             service.await_waiting(0)
             assert service.predict(png).status == 200
 
