@@ -67,11 +67,12 @@ function fillPicture(answer) {
     meaning.textContent = "";
   });
   choices.forEach((choice, i) => choice.addEventListener("change", () => {
-    const { label, heatmap: address } = answer.findings[i];
-    heatmap.hidden = !address;
-    if (address) heatmap.src = address;
+    const one = answer.findings[i];
+    const label = clean(one.label);
+    heatmap.hidden = !one.heatmap;
+    if (one.heatmap) heatmap.src = one.heatmap;
     heatmap.alt = `Heatmap of ${label} over the radiograph`;
-    meaning.textContent = address
+    meaning.textContent = one.heatmap
       ? ` Bright: what speaks most for ${label}, whether it is there or not.`
       : ` The heatmap shows positive evidence alone, and at its resolution there is none for ${label}.`;
   }));
