@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from demos import Served, check_described, make_bad, serve_here
 from dicoms import SECRET, make_dicom
 
 from cxrlit.handoff.card_text import SECTIONS, read_sections
+from cxrlit.handoff.demo.answers import make_answer
 from cxrlit.handoff.demo.examples import draw_examples
 from cxrlit.handoff.demo.openapi import describe_service
 from cxrlit.handoff.demo.page import make_page
@@ -108,6 +110,12 @@ class TestPredict:
         assert whole["image"]
         whole["findings"] = [{**finding, "heatmap": None} for finding in whole["findings"]]
         assert {**whole, "image": None} == bare
+
+    def test_decimals_are_enough_to_see_the_decision(self, predictor: Predictor, png: bytes) -> None:
+        one = predictor.predict_content(png)
+        close = replace(one, calibrated={**one.calibrated, "Mass": 0.40004})
+        digits = {finding.label: finding.digits for finding in make_answer(predictor, close).findings}
+        assert digits == {**dict.fromkeys(predictor.labels, 3), "Mass": 5}
 
     def test_jpeg_and_dicom_are_read_and_no_tag_is_told(
         self, served: Served, predictor: Predictor, tmp_path: Path
