@@ -54,6 +54,8 @@ def main() -> None:
             rows.append({"what": "page, from the command until it is there", "ours": served.seconds, "unit": "s"})
             for n_clients in sorted({1, 2, arguments.clients}):
                 seconds, n_wrong = measure(served.host, files[:n_clients], wanted, arguments.rounds)
+                if not seconds:
+                    raise SystemExit("no client got a result: post an image by hand and read the answer")
                 n_faults += n_clients * arguments.rounds - len(seconds) + n_wrong
                 for name, value in (("median", np.median(seconds)), ("99th percentile", np.quantile(seconds, 0.99))):
                     rows.append(
