@@ -83,7 +83,7 @@ def _band(ages: pd.Series, age_bands: Sequence[int]) -> pd.Categorical:
     return pd.cut(years, edges, right=False, labels=name_bands(age_bands))
 
 
-def _name(values: pd.Series) -> pd.Categorical:
+def _name(values: pd.Series) -> "pd.Categorical[str]":
     """The name of each image's group, the same way."""
     texts = values.astype(object).where(values.notna(), "").astype(str).str.strip()
     return pd.Categorical(texts.mask(texts.str.casefold().isin(["", UNKNOWN])))
