@@ -27,6 +27,7 @@ class EpochMetrics:
 
     A metric gets (N, L) float32 probs and (N, L) int64 targets: 1 present, 0 absent, -1 unknown. Its result is one
     number, or one for each label. A label without both a positive and a negative has NaN, whatever the metric says.
+    Where there is one label, its column comes twice: torchmetrics wants two labels or more.
 
     Args:
         metrics: The metrics.
@@ -49,7 +50,7 @@ class EpochMetrics:
                 raise ConfigError(f"metrics.collection.{name}: it must be a torchmetrics.Metric, not a {kind}")
             metric.distributed_available_fn = _is_never  # each rank has the predictions of all
         self.collection = MetricCollection(dict(metrics), compute_groups=False)
-        self.has_labels = {name: _try_metric(name, metric, len(labels)) for name, metric in metrics.items()}
+        self.has_labels = {name: _try_metric(name, metric, _count_columns(labels)) for name, metric in metrics.items()}
         names = [*self.list_names(), LOSS]
         for name in names:
             if names.count(name) > 1:
@@ -76,6 +77,8 @@ class EpochMetrics:
         """
         if probs.isnan().any():
             raise ValueError("a probability is NaN")
+        n_columns = _count_columns(self.labels)
+        probs, targets = probs.expand(-1, n_columns), targets.expand(-1, n_columns)
         known = targets.nan_to_num(UNKNOWN).to(torch.int64)
         undefined = ~((known == 1).any(dim=0) & (known == 0).any(dim=0))
         filled = torch.where(undefined, torch.arange(len(known))[:, None] % 2, known)  # some metrics fail without both
@@ -91,7 +94,7 @@ class EpochMetrics:
             if not has_labels:
                 values[name] = float(result)
                 continue
-            result = np.where(undefined.numpy(), np.nan, np.atleast_1d(result))
+            result = np.where(undefined.numpy(), np.nan, result)[: len(self.labels)]
             values[f"{name}_macro"] = macro(result).value
             values |= {f"{name}_{label}": float(value) for label, value in zip(self.labels, result, strict=True)}
         return values
@@ -115,6 +118,10 @@ class EpochMetrics:
         if better is None:
             raise ConfigError(f"monitor={monitor}: {name} does not say whether higher is better (higher_is_better)")
         return "max" if better else "min"
+
+
+def _count_columns(labels: Sequence[str]) -> int:
+    return max(2, len(labels))
 
 
 def _is_never() -> bool:
@@ -142,8 +149,8 @@ def read_monitored(scores: Mapping[str, float], monitor: str) -> float:
 def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str]) -> dict[str, Metric]:
     """The metrics that a config names.
 
-    A class of torchmetrics that takes ``num_labels``, ``ignore_index`` or ``average`` gets the number of labels, -1 and
-    ``none`` where the config does not set them.
+    A class of torchmetrics that takes ``num_labels``, ``ignore_index`` or ``average`` gets the number of labels (2 at
+    least), -1 and ``none`` where the config does not set them.
 
     Args:
         specs: ``metrics.collection`` of the config, by name; null drops one.
@@ -160,7 +167,7 @@ def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str
         if not name.isidentifier() or name == LOSS:
             raise ConfigError(f"{key}: a metric's name has letters, digits and _, and is not {LOSS}")
         check_target(key, spec)
-        given = {"num_labels": len(labels), "ignore_index": UNKNOWN, "average": "none"}
+        given = {"num_labels": _count_columns(labels), "ignore_index": UNKNOWN, "average": "none"}
         if spec.get("average") in ("macro", "weighted"):
             raise ConfigError(
                 f"{key}.average={spec['average']}: a label without positives would count as 0: drop it; the mean over "
@@ -185,4 +192,4 @@ def _try_metric(name: str, metric: Metric, n_labels: int) -> bool:
         ) from None
     if shape not in ((), (n_labels,)):
         raise ConfigError(f"{key}: its result has shape {shape}: it must be one number, or one for each label")
-    return shape == (n_labels,) or n_labels == 1  # torchmetrics makes a single number of one in a list
+    return shape == (n_labels,)

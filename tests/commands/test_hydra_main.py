@@ -545,7 +545,10 @@ def test_a_file_that_is_none_of_ours(in_folder: Path, tree: Path, key: str, cont
         (["phases.frozen.scheduler.factor=2"], "Factor should be < 1.0"),
         (["+phases.frozen.scheduler.foo=2"], "phases.frozen.scheduler.foo: "),
         (["+callbacks.best_checkpoint.mode=min"], "callbacks.best_checkpoint._target_: it is missing: +"),
-        (["callbacks.freeze_batch_norm._target_=cxrlit.training.callbacks.PhasedUnfreezing"], "has no such argument"),
+        (
+            ["callbacks.freeze_batch_norm._target_=cxrlit.training.callbacks.PhasedUnfreezing"],
+            "callbacks.freeze_batch_norm: cxrlit.training.callbacks.PhasedUnfreezing cannot be built: TypeError",
+        ),
         (["+callbacks.early_stopping.mode=min"], "val/auroc_macro is better higher: max"),
         (["monitor=val/f1"], "monitor=val/f1: it is not measured; it may be val/auroc_macro, "),
         (["monitor=auroc_macro"], "monitor=auroc_macro: it is not measured; did you mean val/auroc_macro?"),

@@ -250,16 +250,18 @@ def test_hash_of_a_value_knows_it_from_another(other: object) -> None:
     assert len(hash_value(value, digits=7)) == 7
 
 
-def test_a_script_without_a_main_guard_ends_with_a_reason(tmp_path: Path) -> None:
+def test_a_worker_that_imports_its_script_anew_does_not_wait_for_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         f"""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from cxrlit.data.synthetic.drawn_set import write_synthetic
 from cxrlit.core.files import hold_lock
 
 with hold_lock(Path({str(tmp_path)!r}) / "set", "waiting"):
-    write_synthetic(Path({str(tmp_path)!r}) / "set", n_patients=20, seed=0, image_px=32, workers=2)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(abs, -1).result()
 """
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)

@@ -46,6 +46,17 @@ def build(**specs: Instantiable | None) -> EpochMetrics:
     return EpochMetrics(build_metrics(specs, LABELS), LABELS)
 
 
+def test_one_label_is_measured_as_each_of_several_is() -> None:
+    probs, targets = sample()
+    specs = {"auroc": AUROC, "ap": {"_target_": f"{CLASSIFICATION}.MultilabelAveragePrecision"}}
+    measured = EpochMetrics(build_metrics(specs, LABELS[:1]), LABELS[:1]).measure(probs[:, :1], targets[:, :1])
+    of_all = build(**specs).measure(probs, targets)
+    assert measured["ap_macro"] == measured["ap_Mass"]
+    assert {name: measured[name] for name in ("auroc_Mass", "ap_Mass")} == {
+        name: pytest.approx(of_all[name]) for name in ("auroc_Mass", "ap_Mass")
+    }
+
+
 def test_two_results_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two results are logged as auroc_macro"):
         build(auroc=AUROC, auroc_macro={"_target_": "test_epoch_metrics.MeanProb"})
