@@ -315,7 +315,7 @@ def simulate(
 @pytest.mark.parametrize(("n_patients", "prevalence", "area"), [(100, 0.2, 0.9), (300, 0.05, 0.8)])
 def test_the_interval_holds_the_true_auroc_as_often_as_it_says(n_patients: int, prevalence: float, area: float) -> None:
     rng, held = np.random.default_rng(0), []
-    while len(held) < 800:
+    while len(held) < 2000:
         scores, targets, patients = simulate(rng, n_patients, prevalence, (area,))
         row = []
         for groups in (patients, np.arange(len(patients))):
@@ -337,7 +337,7 @@ def test_the_interval_holds_the_true_change_as_often_as_it_says(
     n_patients: int, prevalence: float, aurocs: tuple[float, float]
 ) -> None:
     rng, held, rejected = np.random.default_rng(0), [], []
-    while len(held) < 500:
+    while len(held) < 1000:
         scores, targets, patients = simulate(rng, n_patients, prevalence, aurocs, shared=0.8)
         first, second = (
             bootstrap(["auroc"], scores[:, [model]], targets, patients, None, 600, len(held))["auroc"]
@@ -364,7 +364,7 @@ def test_the_interval_holds_the_true_calibration_error(shift: float) -> None:
     probs, targets, _ = draw(np.random.default_rng(1), 100_000)
     truth = expected_calibration_error(probs[:, 0], targets[:, 0]) if shift else 0.0
     rng, held, widths = np.random.default_rng(0), [], []
-    for number in range(250):
+    for number in range(500):
         low, high, *_ = interval(bootstrap(["ece"], *draw(rng, 300), None, 400, number)["ece"])
         held.append(low[0] <= truth <= high[0])
         widths.append(high[0] - low[0])

@@ -134,7 +134,7 @@ def test_replicates_are_those_of_a_plain_loop(seed: int) -> None:
 def test_intervals_hold_the_truth() -> None:
     """Shares of images of clustered patients: 95 % intervals hold the true one in nearly 95 % or more."""
     rng, held, of_macro = np.random.default_rng(0), [], []
-    for _ in range(200):
+    for _ in range(400):
         sizes = rng.choice([1, 1, 1, 2, 3], 60)
         owners = np.repeat(np.arange(60), sizes)
         chances = rng.beta(1, 1.5, (60, 2))  # 0.4 on average, alike within a patient
