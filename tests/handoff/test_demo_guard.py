@@ -1,12 +1,11 @@
 """The HTTP interface of ``cxrlit demo``: whom it answers, and how much it takes."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from bundles import write_bundle, write_images
+from bundles import write_images
 
 from cxrlit import Predictor
 
@@ -26,22 +25,6 @@ ORIGINS = (
     *(b"", b"null", b"[", b"http://[", b"http://\xb9", b"http://localhost:7860"),
 )
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "text/plain", "text/html", "")
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return Predictor.load(write_bundle(tmp_path_factory.mktemp("service") / "bundle"), "onnx", n_threads=1)
-
-
-@pytest.fixture(scope="module")
-def served(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve_here(predictor, tmp_path_factory.mktemp("here")) as service:
-        yield service
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> bytes:
-    return write_images(tmp_path, 1)[0].read_bytes()
 
 
 class TestFromElsewhere:

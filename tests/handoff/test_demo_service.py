@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -49,22 +48,6 @@ It is coarse.
 
 - No limit.
 """
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return Predictor.load(write_bundle(tmp_path_factory.mktemp("service") / "bundle"), "onnx", n_threads=1)
-
-
-@pytest.fixture(scope="module")
-def served(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve_here(predictor, tmp_path_factory.mktemp("here")) as service:
-        yield service
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> bytes:
-    return write_images(tmp_path, 1)[0].read_bytes()
 
 
 def read_picture(address: str, mode: str) -> Any:
