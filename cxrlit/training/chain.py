@@ -13,7 +13,7 @@ from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
-from cxrlit.training.check_recipe import check_phase, check_recipe
+from cxrlit.training.check_recipe import check_recipe, check_schedule
 from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
@@ -99,7 +99,7 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
         warn_untrained_labels(data)
     for phase in phases:
         if phase.is_to_run:
-            check_phase(phase.name, config, int((data.split["split"] == "train").sum()))
+            check_schedule(phase.name, config, int((data.split["split"] == "train").sum()))
         elif phase.status == "done":
             check_images(phase, config, data)
     if phases[0].is_to_run:

@@ -23,8 +23,28 @@ def check_recipe(config: TrainConfig) -> None:
         check_phase(name, config)
 
 
-def check_phase(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> None:
+def check_phase(name: str, config: TrainConfig) -> None:
     """Build and try the parts of a phase.
+
+    Args:
+        name: Of the phase.
+        config: The resolved config of the chain.
+
+    Raises:
+        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
+    """
+    settings, freezing = config.phases[name], try_freezing(name, config.phases[name])
+    build_augment(config.augment, settings.img_size)
+    metrics = _build_metrics(config)
+    build_loss(config.loss, torch.ones(len(config.labels)))
+    check_schedule(name, config)
+    build_composed_callbacks(name, settings, metrics, freezing, has_logger=bool(config.logger))
+    for logger, spec in config.logger.items():
+        build_logger(logger, spec, Path(config.runs_dir) / config.run / name)
+
+
+def check_schedule(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> None:
+    """Build the optimizer and the schedule of a phase.
 
     Args:
         name: Of the phase.
@@ -32,13 +52,9 @@ def check_phase(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> N
         n_train: Training images; a schedule may not be longer than the phase.
 
     Raises:
-        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
+        ConfigError: One of them cannot be used, or the monitor is not measured.
     """
-    settings, freezing = config.phases[name], try_freezing(name, config.phases[name])
-    build_augment(config.augment, settings.img_size)
-    metrics = EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
-    mode = metrics.choose_mode(config.monitor)
-    build_loss(config.loss, torch.ones(len(config.labels)))
+    settings, mode = config.phases[name], _build_metrics(config).choose_mode(config.monitor)
     backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
     optimizer = build_optimizer(backbone, head, settings.lr, config.optimizer)
     n_batches = -(-n_train // settings.batch_size)
@@ -51,6 +67,7 @@ def check_phase(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> N
         mode=mode,
         key=f"phases.{name}.scheduler",
     )
-    build_composed_callbacks(name, settings, metrics, freezing, has_logger=bool(config.logger))
-    for logger, spec in config.logger.items():
-        build_logger(logger, spec, Path(config.runs_dir) / config.run / name)
+
+
+def _build_metrics(config: TrainConfig) -> EpochMetrics:
+    return EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
