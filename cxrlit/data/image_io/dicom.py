@@ -106,7 +106,7 @@ class _Image:
         self.signed = file.read_word(header.SIGNED, 0) == 1
 
     def read_stored(self) -> tuple[NDArray[Any], int]:
-        """What is stored for each pixel.
+        """Read the stored value of each pixel.
 
         Returns:
             (H, W) unsigned, a sign among the bits as it is; and how many bits a value has, 2 to 16.
@@ -187,7 +187,7 @@ class _Image:
         return outside
 
     def _apply_modality(self, values: NDArray[Any]) -> NDArray[Any]:
-        """What the detector measured; ``values`` itself where the file says no more about them."""
+        """Apply the modality LUT, or slope and intercept; where the file has neither, ``values`` itself."""
         lookup = self._read_lookup(header.MODALITY_LUT)
         if lookup is not None:
             return _look_up(values, *lookup)

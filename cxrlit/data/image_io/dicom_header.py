@@ -1,7 +1,7 @@
 """The tags of a DICOM file that its pixels need, read by pydicom.
 
 pydicom looks at ``TAGS`` and steps over the rest, so that names of patients, dates and whatever else a file says never
-become values. What it is asked for stays bytes: converted, a damaged value would be quoted in a warning.
+become values. The elements of ``TAGS`` stay bytes, because pydicom quotes a value that it cannot convert in a warning.
 
 A file that lies costs no more than an honest one: pydicom makes an object of each element of a sequence, and
 ``MAX_READS`` bounds how many.

@@ -137,7 +137,7 @@ def _open_mirror(address: str, cache_dir: Path) -> Iterator["_Mirror"]:
 
 
 class _Mirror:
-    """A store as a folder on this machine: it is one, or holds what was fetched of it."""
+    """A store at an address, as a folder on this machine: the store itself, or a copy of the fetched files."""
 
     def __init__(self, address: str, cache_dir: Path) -> None:
         self.address, self.is_reachable = address, True

@@ -37,7 +37,7 @@ class EarlierShard:
 
     Attributes:
         path: Its file.
-        record: What a manifest says of it.
+        record: Its entry in a manifest.
         rows: ``image``, ``sha256``, ``reason`` and ``mtime_ns`` of each of its files, in its order.
     """
 

@@ -159,7 +159,7 @@ class SizeBuild:
     def _bring(self, shard: EarlierShard) -> bool:
         """Whether the shard is in the folder now: from another store it is linked, if every byte is as it was written.
 
-        What is there already, is left to ``verify_store``.
+        A shard that is there already is checked by ``verify_store``.
         """
         if shard.path.parent == self.folder:
             return True
