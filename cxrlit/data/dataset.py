@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import DataConfig, SplitConfig
+from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
@@ -65,12 +66,15 @@ def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Spl
 
 
 def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> UnsplitData:
-    """Read the index of the chosen data, without the views that the config does not want."""
+    """Read the index of the chosen data, without the views that the config does not want, and say what is odd."""
     chosen = choose_sources(config)
     sources = [read_source(section, labels, cache_dir) for section in chosen]
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"data.table.name={name_some(names)}: another source has the same name")
+    for source in sources:
+        for note in source.notes:
+            say(f"warning: {note}", style="yellow")
     stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
     divided = [choose_views(source, section.views) for source, section in zip(sources, chosen, strict=True)]
     kept = [source for source, _ in divided]

@@ -17,9 +17,11 @@ class Source:
         dropped: Images of the table that cannot be used, with the columns ``image``, ``path``, ``reason``.
         official: (N,) the part of each row of the index in the data set's own split: ``train``, ``val``, ``test``, or
             ``train_val`` where validation is still to be carved out; None where it has no split.
+        notes: What in its tables is used or not used otherwise than a user may expect, a line each.
     """
 
     name: str
     index: pd.DataFrame
     dropped: pd.DataFrame
     official: NDArray[np.object_] | None
+    notes: tuple[str, ...] = ()
