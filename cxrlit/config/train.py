@@ -75,7 +75,9 @@ class PhaseConfig(ConfigSection):
     n_unfreeze: LayerCount
     n_unfreeze_schedule: dict[int, LayerCount] | None = Field(description="{epoch: n_unfreeze}, from epoch 0 on")
     batch_norm: BatchNormMode = Field(
-        description="frozen: no BatchNorm changes (statistics, weight, bias); train: those of layers that train do"
+        description="frozen: no BatchNorm changes (statistics, weight, bias); affine: weight and bias of layers that "
+        "train do, statistics stay; adapt: statistics are estimated anew on the training images before the first step, "
+        "then all is frozen; train: all of layers that train changes"
     )
     lr: LearningRate
     max_epochs: Epochs
@@ -109,10 +111,10 @@ def _check_meaning(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
             "the scratch phase trains everything: it takes no n_unfreeze and no batch_norm; "
             "name the phase that you mean (phase=finetune, phase=highres)"
         )
-    if frozen and (frozen.n_unfreeze != 0 or frozen.n_unfreeze_schedule or frozen.batch_norm != "frozen"):
-        raise ValueError(
-            "the frozen phase trains the head alone: it takes no n_unfreeze and no batch_norm; phase=finetune does"
-        )
+    if frozen and (frozen.n_unfreeze != 0 or frozen.n_unfreeze_schedule):
+        raise ValueError("the frozen phase trains the head alone: it takes no n_unfreeze; phase=finetune does")
+    if frozen and frozen.batch_norm not in ("frozen", "adapt"):
+        raise ValueError("the frozen phase trains the head alone: batch_norm may be frozen or adapt there")
     return phases
 
 

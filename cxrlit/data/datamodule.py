@@ -21,7 +21,7 @@ from cxrlit.data.dataset import SplitData, check_dropped, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, choose_num_workers
-from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats
+from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats, draw_whole_batches
 from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
 from cxrlit.data.store.reader import Store
@@ -253,6 +253,12 @@ class CXRDataModule(LightningDataModule):
         """The training images in the order of their table, augmented as epoch ``view`` augments them."""
         draws = [Draw(view, row, 0) for row in range(len(self.parts["train"]))]
         return self._loader(self._train_images(), self.augment is not None, sampler=draws, batch_size=self.batch_size)
+
+    def statistics_dataloader(self, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
+        """The training images once, shuffled, without augmentation, in whole batches that the ranks share."""
+        images = PlainImages(self.parts["train"], self.data.labels, self.store)
+        batches = draw_whole_batches(len(images), self.batch_size, self.seed)
+        return self._loader(images, False, batch_sampler=batches[rank::n_ranks])
 
     def _train_images(self) -> TrainImages:
         part = self.data.name_rows(self.parts["train"])  # an image's augmentation is a function of this name

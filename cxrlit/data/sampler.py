@@ -137,3 +137,14 @@ def count_repeats(targets: NDArray[np.float32], labels: Sequence[str], config: S
             prevalence = (values == 1).sum() / known
             repeats[values == 1] = np.maximum(repeats[values == 1], np.sqrt(max(1.0, config.prevalence / prevalence)))
     return repeats
+
+
+def draw_whole_batches(n_rows: int, batch_size: int, seed: int) -> list[list[int]]:
+    """Batches of every row once, shuffled; rows that make no whole batch are not drawn, unless there is none.
+
+    >>> [len(batch) for batch in draw_whole_batches(11, batch_size=4, seed=0)]
+    [4, 4]
+    """
+    rows = np.random.default_rng(seed).permutation(n_rows).tolist()
+    n_batches = max(n_rows // batch_size, 1)
+    return [rows[number * batch_size :][:batch_size] for number in range(n_batches)]

@@ -109,8 +109,10 @@ def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
     n_train, n_val = len(datamodule.parts["train"]), len(datamodule.parts["val"])
     if n_val < n_ranks():
         raise DataError(f"{n_val} validation images cannot be shared by {n_ranks()} devices: take fewer")
-    if phase.freezing.batch_norm_trains and phase.config.img_size < 64 and (n_train - 1) % phase.config.batch_size == 0:
+    alone = phase.freezing.adapts and min(phase.config.batch_size, n_train) == 1
+    alone |= phase.freezing.batch_norm_trains and (n_train - 1) % phase.config.batch_size == 0
+    if alone and phase.config.img_size < 64:
         raise DataError(
-            f"{n_train} training images in batches of {phase.config.batch_size} leave one for the last, too few for "
-            "a BatchNorm that trains at this img_size: change batch_size"
+            f"{n_train} training images in batches of {phase.config.batch_size} leave a batch of one, too few for "
+            "the statistics of a BatchNorm at this img_size: change batch_size"
         )

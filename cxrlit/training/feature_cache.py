@@ -32,7 +32,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.torch_datasets import Features, pack
 from cxrlit.model.densenet import CXRNet
-from cxrlit.training.hardware import choose_device
+from cxrlit.training.hardware import computing_on
 from cxrlit.training.phase_folder import read_versions
 from cxrlit.training.plan import TRAINING_VERSION, PlannedPhase
 
@@ -118,11 +118,13 @@ def open_features(
 def find_along(phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, int]:
     """Units and views of later phases whose features the same pass can keep.
 
-    They see the same images, and no phase before them trains any of those units.
+    They see the same images, and no phase before them trains any of those units or adapts their BatchNorms.
     """
     along: dict[int, int] = {}
     untouched = phase.n_cached_units
     for other in later:
+        if other.freezing.adapts:
+            break
         n_units = other.n_cached_units
         same = (phase.config.img_size, phase.config.batch_size) == (other.config.img_size, other.config.batch_size)
         if same and 0 < n_units < untouched:
@@ -163,14 +165,11 @@ def _open(path: Path, n_rows: int) -> NDArray[Any] | None:
 
 @torch.inference_mode()
 def _compute(network: CXRNet, passes: Sequence[Pass], img_size: int, accelerator: str, precision: Precision) -> None:
-    device = choose_device(accelerator)
-    home = network.head.weight.device
-    network.to(device).eval()
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+    network.eval()
+    with computing_on(network, accelerator, precision) as device:
         _check_room(network, passes, torch.zeros(1, 1, img_size, img_size, dtype=torch.uint8, device=device))
         for one in passes:
             _write(network, one, device)
-    network.to(home)
 
 
 def _write(network: CXRNet, one: Pass, device: str) -> None:

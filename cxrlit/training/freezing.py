@@ -1,6 +1,6 @@
 """What the callbacks of a phase freeze, known before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,8 +32,10 @@ class Freezing(NamedTuple):
         n_frozen_units: The first units of the network in which nothing trains in any epoch, 0 to 66.
         n_trainable: Weights of the features that train in some epoch.
         n_weights: Weights of the features.
-        batch_norm_trains: Whether a BatchNorm trains.
-        batch_norm_frozen: Whether a BatchNorm does not.
+        batch_norm_trains: Whether a BatchNorm trains, its statistics included.
+        batch_norm_frozen: Whether the statistics of a BatchNorm stay.
+        affine_trains: Whether weight and bias of a BatchNorm train.
+        adapts: Whether the statistics of every BatchNorm are estimated anew before the first step.
         may_change: Whether what trains may be other weights in a later epoch: by a schedule, or a class of the user's.
         layers: Which layers train, in a few words.
     """
@@ -43,8 +45,16 @@ class Freezing(NamedTuple):
     n_weights: int
     batch_norm_trains: bool
     batch_norm_frozen: bool
+    affine_trains: bool = False
+    adapts: bool = False
     may_change: bool = False
     layers: str = ""
+
+    def describe_batch_norm(self) -> str:
+        """What becomes of the BatchNorms, in a few words."""
+        changes = {"trains": self.batch_norm_trains, "weight and bias train": self.affine_trains}
+        what = next((text for text, does in changes.items() if does), "frozen")
+        return f"adapted, then {what}" if self.adapts else what
 
 
 def fit_arguments(name: str, spec: Instantiable, phase: PhaseConfig) -> Instantiable:
@@ -89,20 +99,27 @@ def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
             f"{key}.phased_unfreezing: without it all layers train, and the phase trains its last {phase.n_unfreeze}: "
             f"keep it, or set n_unfreeze={N_LAYERS}"
         )
-    if "freeze_batch_norm" not in specs and (phase.batch_norm == "frozen" or phase.n_unfreeze < N_LAYERS):
+    if "freeze_batch_norm" not in specs and (phase.batch_norm != "train" or phase.n_unfreeze < N_LAYERS):
         raise ConfigError(
             f"{key}.freeze_batch_norm: without it every BatchNorm trains, and the phase freezes some: keep it, or set "
             f"batch_norm=train and n_unfreeze={N_LAYERS}"
         )
-    known = _TRIED.get(repr((specs, phase.max_epochs)))
-    if known is not None:
-        return known
+    text = repr((specs, phase.max_epochs))
+    if text not in _TRIED:
+        _TRIED[text] = _try(key, specs, phase.max_epochs)
+    found = _TRIED[text]
+    if phase.batch_norm == "adapt" and not found.adapts:
+        raise ConfigError(f"phases.{name}.batch_norm=adapt: {key}.freeze_batch_norm does not do that")
+    return found
+
+
+def _try(key: str, specs: Mapping[str, Instantiable], max_epochs: int) -> Freezing:
     callbacks: list[Callback] = [build_target(f"{key}.{name}", spec) for name, spec in specs.items()]
     with torch.device("meta"):
         network = CXRNet("unit", n_labels=1)
     module = CXRModule(labels=["any"], network=network)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=phase.max_epochs, callbacks=callbacks, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=max_epochs, callbacks=callbacks, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     for name, callback in zip(specs, callbacks, strict=True):
@@ -114,17 +131,19 @@ def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
     for hook in ("on_train_start", "on_train_epoch_start"):
         for name, callback in zip(specs, callbacks, strict=True):
             _call(f"{key}.{name}", getattr(callback, hook), trainer, module)
-    modes = {norm.training for norm in list_batch_norms(module)}
+    norms = list_batch_norms(module)
+    modes = {norm.training for norm in norms}
     for parameter, trains in zip(module.network.parameters(), ever_trains, strict=True):
         parameter.requires_grad_(trains)
+    affine_trains = any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    adapts = any(isinstance(one, FreezeBatchNorm) and one.mode == "adapt" for one in callbacks)
     scheduled = any(isinstance(one, PhasedUnfreezing) and len(one.schedule.steps) > 1 for one in callbacks)
     may_change = scheduled or any(type(one) not in (PhasedUnfreezing, FreezeBatchNorm) for one in callbacks)
     n_frozen_units = count_frozen_units(module.network.units)
-    found = Freezing(
-        n_frozen_units, n_trainable, n_weights, True in modes, False in modes, may_change, _name_layers(callbacks)
-    )
-    _TRIED[repr((specs, phase.max_epochs))] = found
-    return found
+    return Freezing(
+        n_frozen_units, n_trainable, n_weights, batch_norm_trains=True in modes, batch_norm_frozen=False in modes,
+        affine_trains=affine_trains, adapts=adapts, may_change=may_change, layers=_name_layers(callbacks),
+    )  # fmt: skip
 
 
 def _name_layers(callbacks: Sequence[Callback]) -> str:

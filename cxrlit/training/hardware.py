@@ -72,6 +72,17 @@ def choose_device(accelerator: str) -> str:
     return next(name for name, is_there in find_accelerators().items() if is_there and accelerator in ("auto", name))
 
 
+@contextmanager
+def computing_on(network: torch.nn.Module, accelerator: str, precision: Precision) -> Iterator[str]:
+    """Have a network on the device of a trainer with that accelerator, in its precision, inside the block."""
+    device = choose_device(accelerator)
+    home = next(network.parameters()).device
+    network.to(device)
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        yield device
+    network.to(home)
+
+
 def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
     """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
 

@@ -27,6 +27,7 @@ from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
 from cxrlit.metrics.epoch_metrics import build_metrics, describe_monitor, read_monitored
+from cxrlit.model.adapt_batch_norm import adapt_batch_norms
 from cxrlit.model.checkpoint import (
     CHECKPOINT_FORMAT,
     START_EPOCH,
@@ -44,16 +45,17 @@ from cxrlit.model.sync_batch_norm import sync_batch_norms
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_report import EpochReport
 from cxrlit.training.callbacks.finite_loss import FiniteLoss
+from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
 from cxrlit.training.callbacks.frozen_guard import FrozenGuard
 from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 from cxrlit.training.checks import check_trainable
 from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.feature_cache import open_features
-from cxrlit.training.hardware import check_compiler, compare_versions, use_threads
+from cxrlit.training.hardware import check_compiler, compare_versions, computing_on, use_threads
 from cxrlit.training.logger_runs import finishing_runs, log_result, open_loggers
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
 from cxrlit.training.plan import PlannedPhase
-from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, seed_all
+from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, load_state, seed_all
 from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
 
 
@@ -121,6 +123,7 @@ class PhaseRun:
         if resume_point is not None:
             self.datamodule.skip_to(resume_point.position.epoch, resume_point.position.n_batches)
         with use_threads(self.record["threads"]):
+            self.adapt_batch_norms(resume_point)
             self.cache_features()
             self.validate_start()
             module = self.build_module()
@@ -178,6 +181,16 @@ class PhaseRun:
         compare_versions(record)
         return record, point
 
+    def adapt_batch_norms(self, resume_point: ResumePoint | None) -> None:
+        """Estimate the BatchNorm statistics anew at this size, where the phase asks for it."""
+        if not self.plan.freezing.adapts:
+            return
+        if resume_point is not None:
+            load_state(resume_point.path, self.network)  # with the statistics that were estimated
+            return
+        with computing_on(self.network, self.config.trainer.accelerator, self.precision):
+            adapt_batch_norms(self.network, self.datamodule.statistics_dataloader(rank(), n_ranks()))
+
     def cache_features(self) -> None:
         """Compute the output of the frozen units once, where the config wants it kept."""
         if self.plan.n_cached_units:
@@ -223,10 +236,14 @@ class PhaseRun:
     def build_callbacks(self, module: CXRModule) -> list[Callback]:
         """The engine's own callbacks around those of the config."""
         plan, folder, has_logger = self.plan, self.plan.folder, bool(self.config.logger)
+        composed = build_composed_callbacks(plan.name, plan.config, module.metrics, plan.freezing, has_logger)
+        for callback in composed:
+            if isinstance(callback, FreezeBatchNorm):
+                callback.is_adapted = True  # before features were cached
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable),
-            *build_composed_callbacks(plan.name, plan.config, module.metrics, plan.freezing, has_logger),
+            *composed,
             FiniteLoss(),
             EpochReport(folder),
             BestCheckpoint(folder, self.metadata),

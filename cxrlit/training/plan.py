@@ -225,7 +225,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
         table.add_row(
             phase.name,
             f"{config.img_size} px, batch {config.batch_size}, {phase.freezing.layers}, {share:.0%} of the features' "
-            f"weights, BatchNorm {'trains' if phase.freezing.batch_norm_trains else 'frozen'}, lr {config.lr:g}, "
+            f"weights, BatchNorm {phase.freezing.describe_batch_norm()}, lr {config.lr:g}, "
             f"{format_count(config.max_epochs, 'epoch')}",
             format_path(phase.folder),
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",

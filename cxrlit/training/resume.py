@@ -13,6 +13,7 @@ from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import sweep_staged
 from cxrlit.model.archive import read_archive
 from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
+from cxrlit.model.densenet import CXRNet
 from cxrlit.training.phase_folder import read_phase_record
 
 KEPT = 2
@@ -144,6 +145,12 @@ def read_position(path: Path, phase_id: str) -> Position:
     if position.phase_id != phase_id:
         raise CheckpointError(f"{path}: it is a state of phase {position.phase_id}")
     return position
+
+
+def load_state(path: Path, network: CXRNet) -> None:
+    """Put the weights of a state into a network."""
+    weights = read_archive(path)["state_dict"]
+    network.load_state_dict({name: weights[f"network.{name}"] for name in network.state_dict()})
 
 
 def read_rng() -> dict[str, Any]:

@@ -234,3 +234,13 @@ def test_devices_that_cannot_be_are_refused_before_any_work(lab: Lab, arguments:
     assert fault in outcome.err
     assert outcome.err.count("\n") == 1
     assert not lab.runs.exists() or not lab.list_phases()
+
+
+@pytest.mark.slow
+def test_two_devices_adapt_batch_norms_as_one_does(tmp_path: Path, cache: Path, tree: Path, weights: Path) -> None:
+    one, two = make_labs(tmp_path, cache, tree, weights)
+    settings = ("phase=frozen", "batch_norm=adapt", "batch_size=11")  # of 3 whole batches one device has two
+    [[outcome], _] = run_ranks(tmp_path / "ranks", 2, list_command(two, *settings, *TWO))
+    assert (outcome.code, outcome.err) == (0, "")
+    folder = one.train_well(*settings)
+    assert_close(folder, two.runs / folder.relative_to(one.runs))

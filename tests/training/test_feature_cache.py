@@ -68,13 +68,13 @@ def test_an_epoch_reads_its_view_and_a_copy_the_next() -> None:
     assert features.take_train(draws)[:, 0].tolist() == [0, 1, 2, 0]
 
 
-def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
+def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32, adapts: bool = False) -> PlannedPhase:
     config = PhaseConfig(
         img_size=img_size, batch_size=8, n_unfreeze=n_unfreeze, n_unfreeze_schedule=None, batch_norm="frozen", lr=1e-3,
         max_epochs=2, scheduler=None, require_improvement=False, callbacks={},
     )  # fmt: skip
     n_units = N_UNITS[n_unfreeze]
-    freezing = Freezing(n_units, 0, 1, batch_norm_trains=False, batch_norm_frozen=True)
+    freezing = Freezing(n_units, 0, 1, batch_norm_trains=False, batch_norm_frozen=True, adapts=adapts)
     return PlannedPhase("frozen", config, freezing, "id", Path(), "run", n_cached_units=n_units, n_views=n_views)
 
 
@@ -89,6 +89,7 @@ def plan(n_unfreeze: int, n_views: int = 2, img_size: int = 32) -> PlannedPhase:
         ([plan(100), plan(50)], {51: 2}),  # what it takes as it is, the first trains
         ([plan(100, img_size=64), plan(50)], {}),
         ([plan(0)], {}),
+        ([plan(100, adapts=True), plan(200)], {}),  # its statistics, and those that it hands on, are others
     ],
 )
 def test_what_lies_on_the_way(later: list[PlannedPhase], along: dict[int, int]) -> None:
@@ -187,6 +188,15 @@ def test_what_an_earlier_phase_trains_is_not_kept_on_the_way(lab: Lab, tmp_path:
     lab.cache = tmp_path / "cache"
     trained = lab.train("phase=highres", "phases.finetune.n_unfreeze=100", "phases.highres.n_unfreeze=50", *CACHED)
     assert re.findall(r"(\d) of (\d) files computed", trained.out) == [("2", "2"), ("0", "2"), ("2", "2")]
+
+
+@pytest.mark.slow
+def test_a_phase_that_adapts_computes_its_features_after_it(lab: Lab) -> None:
+    plain = lab.train_well("phase=finetune", "n_unfreeze=10", "batch_norm=adapt", "augment=none")
+    cached = lab.train_well("phase=finetune", "n_unfreeze=10", "batch_norm=adapt", "augment=none", *CACHED)
+    weights = [read_checkpoint(folder).weights for folder in (plain, cached)]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

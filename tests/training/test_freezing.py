@@ -1,6 +1,7 @@
 """Frozen is frozen: to the bit, through real epochs with a validation in the middle."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 from cxrlit.config import TrainConfig
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.errors import ConfigError
+from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.model.densenet import CXRNet, list_layers, unfreeze_last
 from cxrlit.model.module import CXRModule
 from cxrlit.training.callbacks import FreezeBatchNorm, FrozenGuard, PhasedUnfreezing
 from cxrlit.training.callbacks.phased_unfreezing import UnfreezeSchedule
 from cxrlit.training.freezing import Freezing, try_freezing
+from cxrlit.training.trainer import quiet_lightning
 
 DECAY = {"_target_": "torch.optim.AdamW", "weight_decay": 0.5}
 HEAD = {"head.weight", "head.bias"}
@@ -64,6 +67,62 @@ def test_with_batch_norm_free_those_outside_the_range_do_not_change(n_unfreeze: 
     fit(module, freezing(n_unfreeze, freeze_bn=False), val_check_interval=0.5)
     inside = names_of_last(module.network, n_unfreeze, nn.Conv2d | nn.BatchNorm2d)
     assert list_changes(before, snapshot(module.network)) == HEAD | inside
+
+
+@pytest.mark.parametrize("n_unfreeze", [10, 50])
+def test_with_batch_norm_affine_weights_and_biases_in_the_range_train_and_no_statistics_move(n_unfreeze: int) -> None:
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    before = snapshot(module.network)
+    callbacks = [FrozenGuard(), PhasedUnfreezing(n_unfreeze), FreezeBatchNorm("affine")]
+    fit(module, callbacks, val_check_interval=0.5)
+    inside = names_of_last(module.network, n_unfreeze, nn.Conv2d | nn.BatchNorm2d)
+    assert list_changes(before, snapshot(module.network)) == HEAD | {
+        name for name in inside if name.endswith((".weight", ".bias"))
+    }
+
+
+@pytest.mark.parametrize("n_unfreeze", [0, 10])
+def test_with_batch_norm_adapt_statistics_move_once_before_the_first_step(n_unfreeze: int, tmp_path: Path) -> None:
+    quiet_lightning()
+    module = make_module(lr=1e-3, optimizer=DECAY)
+    datamodule = CXRDataModule.from_synthetic({"n_patients": 20}, img_size=32, batch_size=16, cache_dir=tmp_path)
+    before, states = snapshot(module.network), Snapshots()
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+        callbacks=[FrozenGuard(), FreezeBatchNorm("adapt"), PhasedUnfreezing(n_unfreeze), states],
+    )  # fmt: skip
+    trainer.fit(module, datamodule)
+    statistics = {name for name in before if "running_" in name or "num_batches" in name}
+    trained = HEAD | names_of_last(module.network, n_unfreeze, nn.Conv2d)
+    assert list_changes(before, states.states[0]) == statistics | trained
+    assert list_changes(states.states[0], states.states[1]) == trained
+    assert not {name for name in statistics if "num_batches" in name and before[name] == states.states[0][name]}
+
+
+def test_adapting_needs_a_datamodule_that_gives_training_images_as_they_are() -> None:
+    with pytest.raises(ConfigError, match=r"FreezeBatchNorm\('adapt'\) needs a CXRModule and a CXRDataModule"):
+        fit(make_module(), [FreezeBatchNorm("adapt")])
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "n_trainable", "described"),
+    [
+        ("frozen", 1_921_024, "frozen"),
+        ("affine", 1_948_608, "weight and bias train"),
+        ("adapt", 1_921_024, "adapted, then frozen"),
+        ("train", 1_948_608, "trains"),
+    ],
+)
+def test_the_plan_counts_what_each_batch_norm_mode_trains(batch_norm: str, n_trainable: int, described: str) -> None:
+    found = plan_freezing("n_unfreeze=100", f"batch_norm={batch_norm}")
+    assert (found.n_trainable, found.describe_batch_norm()) == (n_trainable, described)
+    assert found.n_frozen_units == plan_freezing("n_unfreeze=100").n_frozen_units
+
+
+def test_a_class_in_the_place_of_ours_that_adapts_nothing_is_refused_where_the_phase_adapts() -> None:
+    with pytest.raises(ConfigError, match=r"batch_norm=adapt: .*freeze_batch_norm does not do that"):
+        plan_freezing("batch_norm=adapt", "callbacks.freeze_batch_norm.mode=frozen")
 
 
 def test_where_everything_trains_everything_changes() -> None:

@@ -223,7 +223,7 @@ def test_an_argument_of_a_freezing_callback_changes_the_plan(plan: Planner) -> N
         (["callbacks.phased_unfreezing=null"], "without it all layers train"),
         (["callbacks.freeze_batch_norm=null"], "without it every BatchNorm trains"),
         (["+callbacks.phased_unfreezing.x=3"], "phased_unfreezing.x: .* has no such argument"),
-        (["callbacks.freeze_batch_norm.mode=melt"], "mode=melt: it may be frozen or train"),
+        (["callbacks.freeze_batch_norm.mode=melt"], "mode=melt: it may be frozen, affine, adapt, train"),
     ],
 )
 def test_a_freezing_callback_that_cannot_do_its_work_is_one_line(

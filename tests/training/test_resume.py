@@ -124,7 +124,7 @@ def test_it_is_cut_off_again_and_again(lab: Lab, whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+@pytest.mark.parametrize("batch_norm", ["frozen", "affine", "adapt", "train"])
 def test_a_schedule_of_layers_goes_on_in_the_middle_of_an_epoch(lab: Lab, tmp_path: Path, batch_norm: str) -> None:
     settings = [
         "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={0:10,1:50}", "max_epochs=3",

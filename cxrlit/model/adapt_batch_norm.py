@@ -1,0 +1,44 @@
+"""BatchNorm statistics, estimated anew on other images."""
+
+from collections.abc import Iterable, Mapping
+
+from rich.progress import track
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from cxrlit.core.distributed import sum_over_ranks
+from cxrlit.core.ranks import n_ranks
+from cxrlit.model.densenet import CXRNet
+
+
+def adapt_batch_norms(network: CXRNet, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    """Set the running mean and variance of every BatchNorm to their mean over batches.
+
+    Activations have other statistics at another image size. Each BatchNorm normalizes by the batch meanwhile, so one
+    pass is enough for all of them. Nothing else changes, and the network is in the mode that it was in.
+
+    Args:
+        network: On the device that computes.
+        batches: Under ``image`` (B, 1, S, S) uint8 images, of this rank's share of the batches.
+
+    Source: Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019; the cumulative mean as in
+        ``torch.optim.swa_utils.update_bn``.
+    """
+    shown = track(batches, "Estimating BatchNorm statistics", transient=True)
+    update_bn((batch["image"] for batch in shown), network, network.mean.device)
+    if n_ranks() > 1:
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                _average_over_ranks(norm)
+
+
+def _average_over_ranks(norm: nn.BatchNorm2d) -> None:
+    """Weigh what each rank has found by its number of batches, which may be 0."""
+    mean, variance, n_batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert mean is not None
+    assert variance is not None
+    assert n_batches is not None
+    n_all = sum_over_ranks(n_batches)
+    for tensor in (mean, variance):
+        tensor.copy_(sum_over_ranks(tensor.double() * n_batches) / n_all)
+    n_batches.copy_(n_all)
