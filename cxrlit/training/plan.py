@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cxrlit.config import Instantiable, PhaseConfig, Precision, TrainConfig
+from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig, Precision, TrainConfig
 from cxrlit.config.build import find_origin
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import CheckpointError, format_count
@@ -231,8 +231,11 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
         )
     print_table(table)
+    trained_all = any(
+        phase.config.n_unfreeze == N_LAYERS for phase in phases if phase.name not in ("scratch", "highres")
+    )
     for phase in phases:
-        if phase.name == "highres" and phase.config.n_unfreeze > HIGHRES_LAYERS:
+        if phase.name == "highres" and phase.config.n_unfreeze > HIGHRES_LAYERS and not trained_all:
             say(
                 f"warning: highres unfreezes {phase.config.n_unfreeze} layers; it is a short pass meant for 25 to "
                 f"{HIGHRES_LAYERS}, and more of them overfit and need more memory at this img_size",

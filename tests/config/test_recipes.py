@@ -1,0 +1,64 @@
+"""The recipes of conf/experiment: each is complete, says what it is expected to reach, and trains to its end."""
+
+from pathlib import Path
+
+import pytest
+from lab import Lab, evaluate
+from tiny import REPO
+
+from cxrlit.config import TrainConfig
+from cxrlit.config.compose import compose_defaults
+
+PHASES = {
+    "action_plan": ["frozen", "finetune", "highres"],
+    "fast": ["frozen", "finetune"],
+    "full": ["frozen", "full", "highres"],
+    "keras_port": ["frozen", "finetune"],
+    "small_data": ["frozen", "finetune"],
+}
+
+
+def read_recipe(name: str) -> str:
+    return (REPO / "conf" / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_every_recipe_is_listed_here() -> None:
+    assert sorted(path.stem for path in (REPO / "conf" / "experiment").glob("*.yaml")) == sorted([*PHASES, "smoke"])
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_recipe_says_what_it_is_expected_to_reach_and_names_its_phases_settings(name: str) -> None:
+    config = compose_defaults("train", TrainConfig, {}, [f"experiment={name}", "data=nih", "data.root=/nih"])
+    assert config.list_to_goal() == PHASES[name]
+    text = read_recipe(name)
+    assert "# Expected on NIH's official split: " in text
+    assert "override /augment: " in text
+    assert "override /loss: " in text
+    for phase in PHASES[name]:
+        settings = text.partition(f"\n  {phase}:")[2]
+        assert settings.index("img_size: ") < 20
+        assert settings.index("batch_size: ") < 50
+
+
+def test_the_recipe_to_start_with_trains_every_layer_and_no_statistics() -> None:
+    config = compose_defaults("train", TrainConfig, {}, ["experiment=full", "data=nih", "data.root=/nih"])
+    full, highres = config.phases["full"], config.phases["highres"]
+    assert (full.n_unfreeze, full.batch_norm, full.lr, full.max_epochs) == (427, "affine", 1e-4, 8)
+    assert (highres.n_unfreeze, highres.batch_norm, highres.img_size, highres.max_epochs) == (427, "affine", 448, 3)
+    assert highres.require_improvement
+    assert list(config.augment.transforms) == ["crop", "flip", "rotation"]
+    for phase in (full, highres):
+        assert phase.scheduler is not None
+        assert phase.scheduler["_target_"].endswith("CosineAnnealingLR")
+        assert phase.callbacks["ema"]["_target_"].endswith("EMAWeightAveraging")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PHASES)
+def test_a_recipe_trains_to_its_end(lab: Lab, tmp_path: Path, name: str) -> None:
+    tiny = [
+        f"phases.{phase}.{key}" for phase in PHASES[name] for key in ("img_size=32", "max_epochs=1", "batch_size=8")
+    ]
+    folder = lab.train_well(*tiny, f"experiment={name}", f"phase={PHASES[name][-1]}")
+    assert lab.list_phases() == sorted(PHASES[name])
+    evaluate(folder, tmp_path / "evaluation")
