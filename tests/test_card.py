@@ -75,6 +75,30 @@ def list_trained(n_unfreeze: int) -> set[str]:
     return {"classifier.weight", "classifier.bias"} | {f"features.{name}.weight" for name in last if "conv" in name}
 
 
+def recount_confusion(folder: Path) -> None:
+    """The confusion table follows from the predictions of the test part by either threshold, and by the decisions."""
+    predictions = pd.read_csv(folder / "predictions_test.csv")
+    point = json.loads((folder / "thresholds.json").read_text())
+    for row in pd.read_csv(folder / "confusion_template.csv").to_dict("records"):
+        label = row["label"]
+        preds, target = predictions[f"pred_{label}"], predictions[f"target_{label}"]
+        if np.isnan(row["threshold"]):
+            assert np.isnan(row["threshold_prob"])
+            assert preds.isna().all()
+            continue
+        assert row["threshold"] == point["thresholds"][label]
+        assert row["threshold_prob"] == point["threshold_prob"][label]
+        ways = {
+            "calibrated": predictions[f"calibrated_{label}"] >= row["threshold"],
+            "raw": predictions[f"prob_{label}"] >= row["threshold_prob"],
+            "decided": preds == 1,
+        }
+        for way, present in ways.items():
+            counted = [(present & (target == 1)).sum(), (present & (target == 0)).sum()]
+            counted += [(~present & (target == 0)).sum(), (~present & (target == 1)).sum()]
+            assert counted == [row[name] for name in ("TP", "FP", "TN", "FN")], f"{label}, {way}"
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the runs and the cache of all commands, so that the phases before highres are trained once."""
@@ -143,6 +167,7 @@ def test_evaluation_writes_auroc_thresholds_f1_and_confusion_of_eight_labels(hom
     decided = counts[counts["threshold"].notna()]
     assert decided["threshold"].to_dict() == {name: value for name, value in thresholds.items() if value is not None}
     assert (decided[["TP", "FP", "TN", "FN"]].sum(axis=1) == len(predictions)).all()
+    recount_confusion(folder)
     f1 = 2 * decided["TP"] / (2 * decided["TP"] + decided["FP"] + decided["FN"])
     f1 = f1.where(decided["TP"] + decided["FN"] > 0)  # without a positive it is undefined
     assert f1.notna().any()

@@ -189,7 +189,7 @@ def finish(
     for name, table in further.tables.items():
         write_csv(out / name, table)
     for name, point in further.points.items():
-        point.write(out / name)
+        point.write(out / name, assessment.dtype)
     if config.localise != "none":
         if len(checkpoints) == 1 and data is not None:
             add_heatmaps(further, assessment, checkpoints[0], data, out, config)

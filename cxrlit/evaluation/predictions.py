@@ -5,7 +5,8 @@ from them.
 | --- | --- |
 | image, patient | names; ``source/name`` where the data are of several sources |
 | view, age, sex | as in the index; each is there only where it is known of an image |
-| prob_<label> | in [0, 1], of each label in order |
+| prob_<label> | in [0, 1], of each label in order: raw, as the model gives it |
+| calibrated_<label>, pred_<label> | in the file of an evaluation alone, and never read: the calibrated prob, which the thresholds are for, and the decision: 1 present, 0 absent, blank without a threshold |
 | target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
 """
 
@@ -29,10 +30,13 @@ from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
 from cxrlit.data.tables.read_scores import narrow_probs, read_scores
 from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells
+from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
 PROB, TARGET = "prob_", "target_"
 """What the columns of a label begin with."""
+CALIBRATED, PRED = "calibrated_", "pred_"
+"""The same of what an evaluation adds in its files, which follows from the probs and its operating point."""
 
 PEOPLE = ("view", "age", "sex")
 
@@ -61,12 +65,31 @@ def list_labels(predictions: pd.DataFrame) -> list[str]:
     return [column.removeprefix(PROB) for column in predictions.columns if column.startswith(PROB)]
 
 
-def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
-    """Write as CSV. Numbers have the digits that read back to the same bits, 9 for float32."""
-    columns = [column for column in predictions.columns if column.startswith(TARGET)]
-    targets = predictions[columns].astype("Int64")  # 1 and 0, not 1.0 and 0.0
-    probs, _ = split_arrays(predictions)
-    write_csv(path, predictions.assign(**targets), float_format="%.9g" if probs.dtype == np.float32 else None)
+def write_predictions(path: Path, predictions: pd.DataFrame, point: OperatingPoint | None = None) -> None:
+    """Write as CSV.
+
+    A prob has all digits of its number, also of one that is float32: whoever reads it as float64 has the same number,
+    and decides as we do.
+
+    Args:
+        path: The file.
+        predictions: A predictions table.
+        point: What calibrates and decides: its columns are added.
+    """
+    labels = list_labels(predictions)
+    probs, targets = split_arrays(predictions)
+    kinds = {PROB: pd.DataFrame(probs.astype(np.float64))}
+    if point is not None:
+        decided = probs >= point.threshold_probs(probs.dtype)
+        preds = np.where(np.isnan(point.thresholds.values), np.nan, decided)
+        kinds |= {CALIBRATED: pd.DataFrame(point.calibrate(probs)), PRED: pd.DataFrame(preds).astype("Int64")}
+    kinds[TARGET] = pd.DataFrame(targets).astype("Int64")  # 1 and 0, not 1.0 and 0.0
+    named = {f"{PROB}{label}" for label in labels} | {f"{TARGET}{label}" for label in labels}
+    people = predictions[[column for column in predictions.columns if column not in named]].reset_index(drop=True)
+    if "age" in people:
+        people["age"] = [None if np.isnan(age) else f"{age:.9g}" for age in people["age"]]
+    tables = [table.set_axis([f"{kind}{label}" for label in labels], axis=1) for kind, table in kinds.items()]
+    write_csv(path, pd.concat([people, *tables], axis=1))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

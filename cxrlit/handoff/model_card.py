@@ -46,7 +46,7 @@ def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str,
     """
     rows = {name: list(csv.DictReader(io.StringIO(tables[name].decode("utf-8")))) for name in TABLES}
     summary = next(row for row in rows[SUMMARY] if row["split"] == TEST)
-    fitted = _list_fitted(point)
+    fitted, raw = _list_fitted(point), dict(zip(point.labels, point.threshold_probs().tolist(), strict=True))
     template = make_environment(Path(__file__).parent, _escape).get_template("model_card.md")
     return template.render(
         model_index=Markup(json.dumps(_index(config, summary), ensure_ascii=False)),
@@ -63,7 +63,10 @@ def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str,
         summary=summary,
         macros=MACROS,
         labels=[row for row in rows[LABELS] if row["split"] == TEST],
-        decisions=[{**row, "fitted": fitted[row["label"]]} for row in rows[CONFUSION]],
+        decisions=[
+            {**row, "fitted": fitted[row["label"]], "threshold_prob": _show_threshold(raw[row["label"]])}
+            for row in rows[CONFUSION]
+        ],
         show=_show,
         span=_span,
     )
@@ -91,6 +94,15 @@ def _list_fitted(point: OperatingPoint) -> dict[str, str]:
 
 def _show(number: str) -> str:
     return f"{float(number):.3f}" if number else ""
+
+
+def _show_threshold(value: float) -> str:
+    """A threshold of raw probs.
+
+    >>> [_show_threshold(value) for value in (0.25, 1.0000000000000002, float("nan"))]
+    ['0.250', 'none reaches it', '']
+    """
+    return "" if np.isnan(value) else "none reaches it" if value > 1 else f"{value:.3f}"
 
 
 def _span(row: Mapping[str, str], key: str) -> str:

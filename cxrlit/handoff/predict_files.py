@@ -214,7 +214,7 @@ def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[tuple[list[
 
 
 def write_rows(out: Path, rows: list[Row], labels: tuple[str, ...], options: PredictOptions) -> None:
-    """The table; its floats read back to the same bits."""
+    """The table; its floats read back to the same bits, also those of float32 where they are read as float64."""
     with replace_file(out) as staged, staged.open("w", encoding="utf-8", newline="") as file:
         if options.as_json:
             file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
@@ -224,8 +224,8 @@ def write_rows(out: Path, rows: list[Row], labels: tuple[str, ...], options: Pre
         writer.writerow(["file", "reason", "warnings", *names, *(["heatmap"] if options.heatmaps else [])])
         for row in rows:
             cells: list[Any] = [row["file"], row["reason"], "; ".join(row["warnings"])]
-            cells += [str(np.float32(row["probs"][label])) if row["probs"] else "" for label in labels]
-            cells += [repr(row["calibrated"][label]) if row["calibrated"] else "" for label in labels]
+            for kind in ("probs", "calibrated"):
+                cells += [repr(row[kind][label]) if row[kind] else "" for label in labels]
             cells += [{True: "1", False: "0"}.get(row["preds"].get(label), "") for label in labels]
             writer.writerow([*cells, *([row["heatmap"]] if options.heatmaps else [])])
 

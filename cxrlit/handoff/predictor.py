@@ -48,16 +48,17 @@ class Predictor:
 
     Attributes:
         labels: In order.
-        thresholds: By label; None where it has none.
+        thresholds: By label, of the calibrated probs; None where it has none.
+        threshold_probs: The same thresholds of the raw probs.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
         self.labels = bundle.labels
-        values = bundle.point.thresholds.values.tolist()
-        self.thresholds = {
-            label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)
-        }
+        self.thresholds, self.threshold_probs = (
+            {label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)}
+            for values in (bundle.point.thresholds.values.tolist(), bundle.point.threshold_probs().tolist())
+        )
         head = read_head(bundle.contents[WEIGHTS], self.labels, bundle.folder / WEIGHTS)
         self._head = head.astype(np.float64)  # of large weights, sums overflow in float32
 

@@ -19,6 +19,9 @@ from cxrlit.metrics.types import Floats
 MAX_BYTES = 10_000_000
 """A larger file is no table of thresholds."""
 
+ABOVE_ALL = float(np.nextafter(1.0, 2.0))
+"""``threshold_prob`` of a label whose threshold no probability reaches: the next number above 1."""
+
 ORIGIN = ("tuned_on", "split_name", "split_hash", "checkpoint")
 """What is said of where an operating point comes from."""
 
@@ -65,7 +68,7 @@ class OperatingPoint:
 
     Attributes:
         calibration: None: the probs stay as they are.
-        thresholds: Of the calibrated probs.
+        thresholds: Of the calibrated probs; ``threshold_probs`` has the same thresholds for the raw ones.
         origin: Where they come from: the keys of ``ORIGIN``.
     """
 
@@ -77,6 +80,30 @@ class OperatingPoint:
     def labels(self) -> tuple[str, ...]:
         """The L labels, in order."""
         return self.thresholds.labels
+
+    def threshold_probs(self, dtype: Any = np.float32) -> NDArray[np.float64]:
+        """The same thresholds for raw probs: the smallest number that, calibrated, is at or above the threshold.
+
+        ``prob >= threshold_prob`` and ``calibrated >= threshold`` are one decision for every prob of the type. Found by
+        bisection over the numbers that float64 has: an inverse formula would round.
+
+        Args:
+            dtype: Of the probs: float32, as a network computes them, or float64. A prob of 1 of the two is calibrated
+                apart (``recover_logits``).
+
+        Returns:
+            (L,) ``ABOVE_ALL`` where no prob reaches the threshold; NaN without a threshold.
+        """
+        values = self.thresholds.values
+        low = np.full(len(values), -1)  # numbers >= 0 are in the order of their bits
+        high = np.full(len(values), _bits(ABOVE_ALL))
+        while (high - low > 1).any():
+            middle = (low + high) // 2
+            reached = self.calibrate(np.maximum(middle, 0).view(np.float64)[None])[0] >= values
+            reached &= middle >= 0
+            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        never = self.calibrate(np.ones((1, len(values)), dtype))[0] < values
+        return np.where(np.isnan(values), np.nan, np.where(never, ABOVE_ALL, high.view(np.float64)))
 
     def calibrate(self, probs: Floats) -> NDArray[np.float64]:
         """(N, L) probs of the model to (N, L) calibrated probs, float64, in the same order within a label."""
@@ -112,8 +139,12 @@ class OperatingPoint:
             self.origin,
         )
 
-    def to_plain(self) -> dict[str, Any]:
-        """It as plain types; a label without a value has None, and its reason."""
+    def to_plain(self, dtype: Any = np.float32) -> dict[str, Any]:
+        """It as plain types; a label without a value has None, and its reason.
+
+        Args:
+            dtype: Of the probs that ``threshold_prob`` is for.
+        """
         calibration, thresholds = self.calibration, self.thresholds
         return {
             "rule": thresholds.rule,
@@ -127,13 +158,14 @@ class OperatingPoint:
                 "reasons": calibration.reasons,
             },
             "thresholds": _name(self.labels, thresholds.values),
+            "threshold_prob": _name(self.labels, self.threshold_probs(dtype)),
             "f1_of_validation": _name(self.labels, thresholds.f1),
             "reasons": thresholds.reasons,
         }
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_json(path, self.to_plain())
+    def write(self, path: Path, dtype: Any = np.float32) -> None:
+        """Write it as JSON; ``dtype`` as in ``to_plain``."""
+        write_json(path, self.to_plain(dtype))
 
 
 def no_operating_point(labels: Sequence[str], reason: str) -> OperatingPoint:
@@ -200,7 +232,31 @@ def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
     values = _array(content.thresholds, labels)
     reasons = dict.fromkeys(np.array(labels)[np.isnan(values)], "none is given") | content.reasons
     thresholds = Thresholds(labels, values, arrays["f1"], reasons, content.rule, content.wanted)
-    return OperatingPoint(calibration, thresholds, {name: getattr(content, name) for name in ORIGIN})
+    point = OperatingPoint(calibration, thresholds, {name: getattr(content, name) for name in ORIGIN})
+    if content.threshold_prob is not None:
+        _check_threshold_probs(point, content.threshold_prob, path)
+    return point
+
+
+def _check_threshold_probs(point: OperatingPoint, said: Mapping[str, float | None], path: Path) -> None:
+    """The thresholds of the raw probs, which others apply, are those of the calibrated ones, which we do.
+
+    Raises:
+        DataError: They are not.
+    """
+    if set(said) != set(point.labels):
+        raise DataError(f"{path}: threshold_prob and thresholds are not of the same labels")
+    stated = _array(said, point.labels)
+    follow = [point.threshold_probs(dtype) for dtype in (np.float32, np.float64)]
+    # another processor may round the last digits of a logarithm otherwise
+    fits = np.logical_or.reduce([np.isclose(stated, values, 1e-6, 1e-12, equal_nan=True) for values in follow])
+    if not fits.all():
+        at = int(np.flatnonzero(~fits)[0])
+        raise DataError(
+            f"{path}: threshold_prob of {point.labels[at]} is {said[point.labels[at]]}, and its threshold and "
+            f"calibration make it {_name(point.labels, follow[0])[point.labels[at]]}: remove the key threshold_prob, "
+            "or put the threshold back"
+        )
 
 
 class KeyTwiceError(Exception):
@@ -232,7 +288,7 @@ class _Calibration(_Plain):
 
 
 class _File(_Plain):
-    """``thresholds`` is all that a file written by hand needs."""
+    """``thresholds``, of the calibrated probs, is all that a file written by hand needs."""
 
     rule: Rule | None = None
     wanted: float | None = None
@@ -242,8 +298,13 @@ class _File(_Plain):
     checkpoint: str | None = None
     calibration: _Calibration | None = None
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)] | None] = Field(min_length=1)
+    threshold_prob: dict[str, Annotated[float, Field(ge=0, le=ABOVE_ALL)] | None] | None = None
     f1_of_validation: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
+
+
+def _bits(number: float) -> int:
+    return int(np.float64(number).view(np.int64))
 
 
 def _only(reasons: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The predictions table reads back to the bit, and what somebody changed is told, with its lines."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from cxrlit.evaluation.predictions import (
     split_arrays,
     write_predictions,
 )
+from cxrlit.metrics.calibration import Calibration
+from cxrlit.metrics.operating_point import OperatingPoint, Thresholds
 from cxrlit.metrics.types import Floats
 
 COLUMNS = ["image", "patient", *(f"prob_{label}" for label in LABELS), *(f"target_{label}" for label in LABELS)]
@@ -86,6 +89,53 @@ def test_columns_and_cells_are_as_agreed(tmp_path: Path) -> None:
     assert lines[1] == "0.png,000,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0,1,0,0,0,0,0,0"
     assert lines[2] == "1.png,000,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0,0,,0,0,0,0,0"
     assert lines[3:] == [""]
+
+
+def make_point() -> OperatingPoint:
+    """Calibrated by Platt's scaling but for the first label; the last has no threshold."""
+    rng = np.random.default_rng(3)
+    slope, intercept = rng.uniform(0.3, 2, 8), rng.normal(size=8)
+    slope[0] = intercept[0] = np.nan
+    values = rng.uniform(0.2, 0.7, 8)
+    values[-1] = np.nan
+    reasons = {LABELS[-1]: "validation has no positive"}
+    return OperatingPoint(
+        Calibration("platt", LABELS, slope, intercept, {LABELS[0]: "none"}), Thresholds(LABELS, values, values, reasons), {}
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_file_of_an_evaluation_says_calibrated_probs_and_decisions(tmp_path: Path, dtype: type) -> None:
+    rng, point = np.random.default_rng(0), make_point()
+    probs = rng.random((200, 8)).astype(dtype)
+    bounds = point.threshold_probs(dtype)
+    probs[0] = np.nan_to_num(bounds).astype(dtype)  # at the threshold, as near as the type has a number
+    probs[1] = np.nextafter(probs[0], dtype(0))
+    targets = (rng.random((200, 8)) < 0.3).astype(np.float32)
+    path, table = tmp_path / "predictions.csv", make_table(probs, targets)
+    write_predictions(path, table, point)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = [f"{kind}_{label}" for kind in ("prob", "calibrated", "pred", "target") for label in LABELS]
+    assert list(rows[0]) == ["image", "patient", *kinds]
+    calibrated = point.calibrate(probs)
+    for column, label in enumerate(LABELS):
+        for row, cells in enumerate(rows):
+            prob, other, pred = (cells[f"{kind}_{label}"] for kind in ("prob", "calibrated", "pred"))
+            assert float(prob) == probs[row, column]  # the number itself, also of a float32 that is read as float64
+            assert float(other) == calibrated[row, column]
+            if label == LABELS[-1]:
+                assert pred == ""
+                continue
+            assert pred == str(int(float(prob) >= bounds[column]))
+            assert pred == str(int(float(other) >= point.thresholds.values[column]))
+    pd.testing.assert_frame_equal(read_predictions(path), table)  # which follow from the probs and are not read
+
+
+def test_a_file_with_nine_digits_is_read_as_before(tmp_path: Path) -> None:
+    table = make_table(np.random.default_rng(1).random((20, 8)).astype(np.float32), np.zeros((20, 8), np.float32))
+    table.to_csv(tmp_path / "predictions.csv", index=False, float_format="%.9g")
+    pd.testing.assert_frame_equal(read_predictions(tmp_path / "predictions.csv"), table)
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "1e5", 'a,"b"', "Zoë"])

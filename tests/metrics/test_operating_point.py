@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cxrlit.core.errors import DataError
 from cxrlit.evaluation.measure.tune_thresholds import fit_operating_point
-from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
+from cxrlit.metrics.calibration import Calibration
+from cxrlit.metrics.operating_point import (
+    ABOVE_ALL,
+    OperatingPoint,
+    Thresholds,
+    no_operating_point,
+    read_operating_point,
+)
 
 LABELS = ("Mass", "Nodule", "Empty")
 ORIGIN = {"tuned_on": "val", "split_name": "official", "split_hash": "abc", "checkpoint": "finetune-1/best.ckpt"}
@@ -46,6 +55,101 @@ def test_thresholds_are_of_calibrated_probs() -> None:
     assert (decided[0] == decided[1]).mean() > 0.99
     np.testing.assert_array_equal(raw.calibrate(probs), probs.astype(np.float64))
     np.testing.assert_array_equal(platt.calibrate(probs)[:, 2], probs[:, 2].astype(np.float64))  # not fitted
+
+
+def fix(slope: float, intercept: float, threshold: float) -> OperatingPoint:
+    """Of one label."""
+    value = np.array([threshold])
+    calibration = Calibration("platt", ("Mass",), np.array([slope]), np.array([intercept]), {})
+    return OperatingPoint(calibration, Thresholds(("Mass",), value, value, {}), {})
+
+
+def list_numbers_around(value: float, dtype: Any) -> Any:
+    """The probs of a type that are nearest to a value, the ends of the scale, and some between."""
+    bits = np.int32 if dtype == np.float32 else np.int64
+    middle = np.array([min(value, 1)], dtype).view(bits)
+    window = np.clip(middle + np.arange(-300, 301, dtype=bits), 0, np.ones(1, dtype).view(bits)).view(dtype)
+    ends = np.array([0, 1e-45, 2.0**-149, 0.5, 1 - 2.0**-24, np.nextafter(1.0, 0), 1], dtype)
+    return np.concatenate([window, ends, np.linspace(0, 1, 101, dtype=dtype)])
+
+
+@given(
+    st.floats(-6, 6).map(lambda power: 10.0**power),
+    st.floats(-30, 30),
+    st.floats(0, 1),
+    st.sampled_from([np.float32, np.float64]),
+    st.booleans(),
+)
+@example(1.0, 0.0, 0.0, np.float32, False)  # every prob is present
+@example(1.0, 0.0, 1.0, np.float64, False)  # of the largest alone
+@example(0.13, -2.0, 0.8, np.float32, False)  # above what a prob of 1 is calibrated to: none is present
+@example(0.13, -2.0, 0.8, np.float64, False)
+@example(1e6, 0.0, 0.5, np.float64, False)
+@example(1e-6, 0.0, 0.5, np.float32, False)
+@example(2.0, -1.0, 0.25, np.float32, True)  # a threshold that is a calibrated prob
+@settings(max_examples=150, deadline=None)
+def test_both_thresholds_make_the_same_decision(
+    slope: float, intercept: float, threshold: float, dtype: Any, is_tie: bool
+) -> None:
+    if is_tie:
+        threshold = float(fix(slope, intercept, 0).calibrate(np.array([[threshold]], dtype))[0, 0])
+    point = fix(slope, intercept, threshold)
+    [bound] = point.threshold_probs(dtype)
+    assert 0 <= bound <= ABOVE_ALL
+    probs = list_numbers_around(float(bound), dtype)
+    decided = point.calibrate(probs[:, None])[:, 0] >= threshold
+    np.testing.assert_array_equal(probs >= bound, decided)
+    np.testing.assert_array_equal([float(repr(prob)) >= bound for prob in probs.tolist()], decided)  # out of a CSV
+
+
+def test_without_calibration_both_thresholds_are_one() -> None:
+    point = fit(None)
+    np.testing.assert_array_equal(point.threshold_probs(), point.thresholds.values)
+    platt = fit("platt")
+    np.testing.assert_array_equal(np.isnan(platt.threshold_probs()), [False, False, True])
+    assert (platt.threshold_probs()[:2] != platt.thresholds.values[:2]).all()
+
+
+def test_the_file_says_which_threshold_is_which(tmp_path: Path) -> None:
+    point, path = fit(), tmp_path / "thresholds.json"
+    point.write(path)
+    plain = json.loads(path.read_text())
+    assert plain["thresholds"]["Mass"] == point.thresholds.values[0]
+    assert plain["threshold_prob"]["Mass"] == point.threshold_probs()[0]
+    assert plain["threshold_prob"]["Empty"] is None
+    del plain["threshold_prob"]  # as before there was one, and by hand
+    path.write_text(json.dumps(plain))
+    np.testing.assert_array_equal(read_operating_point(path).threshold_probs(), point.threshold_probs())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_that_no_prob_reaches_reads_back(tmp_path: Path, dtype: Any) -> None:
+    point = fix(0.13, -2.0, 0.9999)
+    point.write(tmp_path / "thresholds.json", dtype)
+    assert json.loads((tmp_path / "thresholds.json").read_text())["threshold_prob"] == {"Mass": ABOVE_ALL}
+    assert read_operating_point(tmp_path / "thresholds.json").thresholds.values.tolist() == [0.9999]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thresholds": {"Mass": 0.6}}, "threshold_prob of Mass is 0.4, and its threshold and calibration make it 0.6"),
+        ({"threshold_prob": {"Mass": None}}, "threshold_prob of Mass is None"),
+        ({"thresholds": {"Mass": None}}, "threshold_prob of Mass is 0.4, and its threshold and calibration make it None"),
+        ({"calibration": {"method": "platt", "slope": {"Mass": 2.0}, "intercept": {"Mass": 0.0}, "reasons": {}}},
+         "remove the key threshold_prob, or put the threshold back"),
+        ({"threshold_prob": {"Nodule": 0.4}}, "threshold_prob and thresholds are not of the same labels"),
+        ({"threshold_prob": {"Mass": 1.5}}, "threshold_prob.Mass"),
+        ({"threshold_prob": {"Mass": "0.4"}}, "threshold_prob.Mass"),
+    ],
+)  # fmt: skip
+def test_a_stale_threshold_of_raw_probs_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+    plain = {"thresholds": {"Mass": 0.4}, "threshold_prob": {"Mass": 0.4}}
+    (tmp_path / "thresholds.json").write_text(json.dumps(plain))
+    read_operating_point(tmp_path / "thresholds.json")
+    (tmp_path / "thresholds.json").write_text(json.dumps(plain | change))
+    with pytest.raises(DataError, match=message):
+        read_operating_point(tmp_path / "thresholds.json")
 
 
 def test_labels_are_taken_by_name() -> None:

@@ -190,6 +190,11 @@ class Assessment:
         return list(self.parts.values())[-1]
 
     @property
+    def dtype(self) -> Any:
+        """Of the probs: float32 of a network, float64 of another program's."""
+        return split_arrays(self.final.predictions)[0].dtype
+
+    @property
     def is_external(self) -> bool:
         """Whether the part that counts is of other data than those of the training."""
         return self.final.part == EXTERNAL
@@ -202,7 +207,7 @@ class Assessment:
             "eval_summary.csv": tabulate_summary(parts, subject.origin | predicted),
             "eval_per_label_auroc.csv": tabulate_labels(parts),
             "confusion_template.csv": tabulate_confusion(self.final, self.point),
-            "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability),
+            "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability, self.dtype),
             "eval_metrics.csv": pd.concat([measured.metrics for measured in parts], ignore_index=True),
         }
 
@@ -266,10 +271,10 @@ def tune_operating_point(
 def write_assessment(assessment: Assessment, out: Path) -> None:
     """Write predictions, tables and operating point into a folder."""
     for part, measured in assessment.parts.items():
-        write_predictions(out / f"predictions_{part}.csv", measured.predictions)
+        write_predictions(out / f"predictions_{part}.csv", measured.predictions, assessment.point)
     for name, table in assessment.tables().items():
         write_csv(out / name, table)
-    assessment.point.write(out / "thresholds.json")
+    assessment.point.write(out / "thresholds.json", assessment.dtype)
     write_csv(out / "dropped.csv", assessment.dropped)
 
 

@@ -82,10 +82,10 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     """``confusion_template.csv``: decisions of one split at the fixed thresholds, a row for each label.
 
     Returns:
-        ``label``, ``threshold`` of the calibrated probs, ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``,
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob``, the same threshold of the raw ones, ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``,
         ``specificity``, ``F1``, ``reason``, why cells are blank; then ``balanced_accuracy``, and the intervals.
     """
-    _, targets = split_arrays(measured.predictions)
+    probs, targets = split_arrays(measured.predictions)
     values = point.thresholds.values
     counts = count_decisions(measured.calibrated, targets, np.nan_to_num(values))
     metrics = measured.metrics[
@@ -98,7 +98,13 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     numbers.loc[np.isnan(values)] = pd.NA
     return pd.concat(
         [
-            pd.DataFrame({"label": measured.labels, "threshold": values}),
+            pd.DataFrame(
+                {
+                    "label": measured.labels,
+                    "threshold": values,
+                    "threshold_prob": point.threshold_probs(probs.dtype),
+                }
+            ),
             numbers,
             wide[first],
             join_reasons(metrics).reindex(measured.labels).reset_index(drop=True),
@@ -108,11 +114,18 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     )
 
 
-def tabulate_thresholds(point: OperatingPoint, stability: Stability | None) -> pd.DataFrame:
+def tabulate_thresholds(
+    point: OperatingPoint, stability: Stability | None, dtype: Any = np.float32
+) -> pd.DataFrame:
     """``eval_thresholds.csv``: each threshold, the calibration before it, and how far it depends on chance.
 
+    Args:
+        point: Calibration and thresholds.
+        stability: How far they depend on chance, where they were tuned.
+        dtype: Of the probs.
+
     Returns:
-        ``label``, ``threshold``, ``slope`` and ``intercept`` of the calibration, ``f1_val`` at the threshold; then the
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob`` of the raw ones, ``slope`` and ``intercept`` of the calibration, ``f1_val`` at the threshold; then the
         fields of ``Stability``: ``threshold_low``, ``threshold_high``, ``f1_val_low``, ``f1_val_high``,
         ``f1_val_elsewhere``; ``reason``, why cells are blank.
     """
@@ -131,6 +144,7 @@ def tabulate_thresholds(point: OperatingPoint, stability: Stability | None) -> p
         {
             "label": point.labels,
             "threshold": thresholds.values,
+            "threshold_prob": point.threshold_probs(dtype),
             "slope": calibration.slope if calibration else blank,
             "intercept": calibration.intercept if calibration else blank,
             "f1_val": thresholds.f1,

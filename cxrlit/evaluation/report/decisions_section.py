@@ -37,7 +37,8 @@ def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.Data
         "Decisions",
         "decisions",
         paragraphs=[
-            f"A finding is decided present where its calibrated prob is at or above its threshold. On {part}, F1 is "
+            "A finding is decided present where its calibrated probability is at or above its threshold, or, which is "
+            f"the same, its raw probability at or above threshold_prob. On {part}, F1 is "
             f"{format_metric(final, 'f1')} macro."
             if decided
             else "There are none, since no label has a threshold."
@@ -47,7 +48,12 @@ def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.Data
             Table(
                 f"Decisions of each label, {part}",
                 confusion.assign(reason=[reasons.get(label, "") for label in confusion["label"]]),
-                [Column("label"), Column("threshold"), *(Column(kind) for kind in ("TP", "FP", "TN", "FN"))],
+                [
+                    Column("label"),
+                    Column("threshold"),
+                    Column("threshold_prob", "threshold_prob (raw)"),
+                    *(Column(kind) for kind in ("TP", "FP", "TN", "FN")),
+                ],
             ),
             Table(
                 f"Metrics at the thresholds, {part}",

@@ -1,7 +1,6 @@
 """The JSON of the service: its models, and a prediction as one of them."""
 
 import io
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import cv2
@@ -24,9 +23,12 @@ class Finding(BaseModel):
     """A label, and whether the model finds it in the image."""
 
     label: str
-    prob: Prob = Field(description="Sigmoid of the model's logit.")
+    prob: Prob = Field(description="Raw: the sigmoid of the model's logit.")
     calibrated: Prob = Field(description="Calibrated probability; the decision compares it with the threshold.")
     threshold: float | None = Field(description="Fixed on validation data; null: the label has no threshold.")
+    threshold_prob: float | None = Field(
+        description="The same threshold of the raw `prob`: prob >= threshold_prob is the same decision."
+    )
     present: bool | None = Field(description="calibrated >= threshold; null: the label has no threshold.")
     digits: int = Field(description="Decimals at which calibrated and threshold look different, 3 to 6.")
     heatmap: str | None = Field(
@@ -86,13 +88,13 @@ def make_answer(predictor: Predictor, prediction: Prediction) -> Answer:
         bundle=predictor.bundle.digest,
         notice=NOTICE,
         warnings=list(prediction.warnings),
-        findings=_make_findings(prediction, predictor.thresholds),
+        findings=_make_findings(prediction, predictor),
         image=embed(_encode_gray(prediction.image)) if with_pictures and prediction.image is not None else None,
     )
 
 
-def _make_findings(prediction: Prediction, thresholds: Mapping[str, float | None]) -> list[Finding]:
-    findings = []
+def _make_findings(prediction: Prediction, predictor: Predictor) -> list[Finding]:
+    findings, thresholds = [], predictor.thresholds
     for label, calibrated in prediction.calibrated.items():
         heatmap = prediction.heatmaps.get(label)
         assert prediction.image is not None
@@ -103,6 +105,7 @@ def _make_findings(prediction: Prediction, thresholds: Mapping[str, float | None
                 prob=prediction.probs[label],
                 calibrated=calibrated,
                 threshold=thresholds[label],
+                threshold_prob=predictor.threshold_probs[label],
                 present=prediction.preds[label],
                 digits=count_digits(calibrated, thresholds[label]),
                 heatmap=None if heatmap is None or not heatmap.any() else embed(encode_heatmap(heatmap, side)),

@@ -66,8 +66,9 @@ def test_summary() -> None:
 def test_confusion() -> None:
     probs, targets = draw_arrays()
     table = tabulate_confusion(measure("test", make_table(probs, targets), POINT, 100), POINT)
-    assert table.columns[:11].tolist() == [
-        "label", "threshold", "TP", "FP", "TN", "FN", "precision", "recall", "specificity", "F1", "reason"
+    assert table.columns[:12].tolist() == [
+        "label", "threshold", "threshold_prob", "TP", "FP", "TN", "FN", "precision", "recall", "specificity", "F1",
+        "reason",
     ]  # fmt: skip
     assert {"F1_low", "F1_high", "balanced_accuracy", "balanced_accuracy_low", "recall_high"} < set(table.columns)
     for column, row in enumerate(table.to_dict("records")):
