@@ -71,7 +71,7 @@ def test_smoke_trains_a_chain_of_whole_folders(smoke: tuple[Path, Outcome]) -> N
         assert hash_split(split) == facts["split_hash"]
         assert facts["split_hash"] in outcome.out
         metrics = pd.read_csv(phase / "metrics.csv")
-        assert metrics["epoch"].tolist() == [0]
+        assert metrics["epoch"].tolist() == [1]
         assert not [column for column in metrics if column.startswith("train_auroc")]
         assert metrics["val_auroc_macro"][0] == facts["best_score"]
         weight = pd.read_csv(phase / "pos_weight.csv")

@@ -73,7 +73,7 @@ class PhaseConfig(ConfigSection):
     img_size: ImageSize
     batch_size: BatchSize
     n_unfreeze: LayerCount
-    n_unfreeze_schedule: dict[int, LayerCount] | None = Field(description="{epoch: n_unfreeze}, from epoch 0 on")
+    n_unfreeze_schedule: dict[int, LayerCount] | None = Field(description="{epoch: n_unfreeze}, from epoch 1 on")
     batch_norm: BatchNormMode = Field(
         description="frozen: no BatchNorm changes (statistics, weight, bias); affine: weight and bias of layers that "
         "train do, statistics stay; adapt: statistics are estimated anew on the training images before the first step, "
@@ -92,10 +92,13 @@ class PhaseConfig(ConfigSection):
         schedule = self.n_unfreeze_schedule
         if schedule is None:
             return self
-        if not schedule or min(schedule) != 0:
-            raise ValueError("n_unfreeze_schedule must say what trains from epoch 0 on")
-        if max(schedule) >= self.max_epochs:
-            raise ValueError(f"n_unfreeze_schedule names epoch {max(schedule)}, the last is {self.max_epochs - 1}")
+        if 0 in schedule:
+            ours = ",".join(f"{epoch + 1}:{layers}" for epoch, layers in schedule.items())
+            raise ValueError(f"n_unfreeze_schedule: epochs count from 1: write {{{ours}}}")
+        if not schedule or min(schedule) != 1:
+            raise ValueError("n_unfreeze_schedule must say what trains from epoch 1 on")
+        if max(schedule) > self.max_epochs:
+            raise ValueError(f"n_unfreeze_schedule names epoch {max(schedule)}, the last is {self.max_epochs}")
         if max(schedule.values()) != self.n_unfreeze:
             raise ValueError(
                 f"n_unfreeze_schedule unfreezes {max(schedule.values())} layers at most, n_unfreeze says "

@@ -6,7 +6,8 @@ from them.
 | image, patient | names; ``source/name`` where the data are of several sources |
 | view, age, sex | as in the index; each is there only where it is known of an image |
 | prob_<label> | in [0, 1], of each label in order: raw, as the model gives it |
-| calibrated_<label>, pred_<label> | in the file of an evaluation alone, and never read: the calibrated prob, which the thresholds are for, and the decision: 1 present, 0 absent, blank without a threshold |
+| calibrated_<label> | in the file of an evaluation, and not read: what its thresholds are for |
+| pred_<label> | likewise: its decision, 1 present, 0 absent, blank without a threshold |
 | target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
 """
 

@@ -138,7 +138,7 @@ def describe_bundle(
         phases=[
             record_phase(checkpoint, name) for name in (*metadata.history, f"{metadata.phase}-{metadata.phase_id}")
         ],
-        epoch=metadata.epoch + 1,
+        epoch=metadata.epoch,
         monitor=metadata.monitor,
         score=metadata.score,
         data=DataRecord(

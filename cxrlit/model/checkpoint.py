@@ -22,10 +22,10 @@ from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.weights import check_finite
 
-CHECKPOINT_FORMAT = 5
+CHECKPOINT_FORMAT = 6
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
-START_EPOCH = -1
+START_EPOCH = 0
 """Stands for the weights that a phase started from."""
 
 
@@ -44,7 +44,7 @@ class CheckpointMetadata(BaseModel):
         rows: Hash of each row of the index, in the order of the split.
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
         history: Phases before it, ``name-id``, first to last.
-        epoch: Epoch of the weights, from 0; -1: those that the phase started from, since no epoch was better.
+        epoch: Epoch of the weights, from 1; 0: those that the phase started from, since no epoch was better.
         monitor: Name of the metric that the epoch was chosen by.
         score: Its value after that epoch, at the phase's own image size.
         val_auroc_macro: Validation macro AUROC then; None where it was not measured.
@@ -155,6 +155,15 @@ def write_checkpoint(
     write_archive(path, {"cxrlit": {**metadata, **said}, "state_dict": weights})
 
 
+def name_epoch(epoch: int) -> str:
+    """The epoch of a checkpoint in words.
+
+    >>> name_epoch(3), name_epoch(START_EPOCH)
+    ('epoch 3', 'the weights that it started from')
+    """
+    return "the weights that it started from" if epoch == START_EPOCH else f"epoch {epoch}"
+
+
 def name_weights(network: CXRNet) -> dict[str, Tensor]:
     """Copies of the weights and statistics of a network on the CPU, with the names that a checkpoint has."""
     return {f"network.{name}": tensor.cpu().clone() for name, tensor in network.state_dict().items()}
@@ -202,7 +211,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint of cxrlit does")
     version = content["cxrlit"].get("format")
     if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
-        raise CheckpointError(f"{path}: its format is {version}, this version reads {CHECKPOINT_FORMAT}")
+        raise CheckpointError(
+            f"{path}: its format is {str(version)[:40]}, and this version of cxrlit reads {CHECKPOINT_FORMAT}: train "
+            "it anew, or use it with the version that wrote it (in phase.json beside it)"
+        )
     try:
         metadata = CheckpointMetadata.model_validate(content["cxrlit"])
     except ValidationError as error:

@@ -72,7 +72,7 @@ class Job:
             say(f"Job {point.job} is pruned: {pruned}")
             scores = [float(row["val_auroc_macro"]) for row in read_metrics(pruned.folder)]
             folder, score = pruned.folder, max(scores)
-            best = scores.index(score)
+            best = 1 + scores.index(score)
             status, reason = "pruned", str(pruned)
         else:
             folder, best, _, score = result
@@ -106,5 +106,5 @@ def read_aurocs(folder: Path, epoch: int) -> dict[str, float | None]:
     prefix = "val_auroc_"
     rows = read_metrics(folder)
     names = [name for name in rows[0] if name.startswith(prefix) and name != "val_auroc_macro"]
-    row = {} if epoch == START_EPOCH else rows[epoch]
+    row = {} if epoch == START_EPOCH else rows[epoch - 1]
     return {name.removeprefix(prefix): float(row[name]) if row.get(name) else None for name in names}

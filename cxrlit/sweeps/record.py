@@ -10,6 +10,9 @@ from cxrlit.config import SweepConfig
 from cxrlit.core.errors import CXRLitError
 from cxrlit.core.files import write_text
 
+RECORD_VERSION = 2
+"""Part of every sweep's id. Rises when its records say the same in another way."""
+
 
 class Point(NamedTuple):
     """A job to come.
@@ -56,12 +59,12 @@ class Pruned(Exception):
 
     Args:
         folder: Its phase folder, which stays unfinished.
-        epoch: The epoch that decided, from 0.
+        epoch: The epoch that decided, from 1.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
         self.folder, self.epoch = folder, epoch
-        super().__init__(f"below the median of the trials before it at epoch {epoch + 1}")
+        super().__init__(f"below the median of the trials before it at epoch {epoch}")
 
 
 class Record(BaseModel):
@@ -74,7 +77,7 @@ class Record(BaseModel):
         reason: Why it is not done, or why its labels have no AUROC; empty otherwise.
         auroc_macro: Validation macro AUROC at ``best_epoch``.
         aurocs: Validation AUROC of each label at ``best_epoch``; None where it is undefined.
-        best_epoch: From 0; -1: the weights that the phase started from. Of a pruned job: the best so far.
+        best_epoch: From 1; 0: the weights that the phase started from. Of a pruned job: the best so far.
         folder: Phase folder, relative to the folder above ``runs_dir``.
     """
 

@@ -19,7 +19,7 @@ from cxrlit.config.compose import name_key
 from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.model.module import CXRModule
-from cxrlit.sweeps.record import Point, Pruned, read_job_record
+from cxrlit.sweeps.record import RECORD_VERSION, Point, Pruned, read_job_record
 
 JOURNAL = "study.log"
 STUDY_VERSION = 1
@@ -33,7 +33,7 @@ def hash_study(sweep: SweepConfig, config: TrainConfig) -> str:
     trained["trainer"] = {key: trained["trainer"][key] for key in computing}
     trained["augment"] = list(trained["augment"]["transforms"].values())  # in their order
     searched = sweep.model_dump(mode="json", exclude={"n_trials", "n_parallel"})
-    return hash_value([STUDY_VERSION, searched, trained], digits=8)
+    return hash_value([STUDY_VERSION, RECORD_VERSION, searched, trained], digits=8)
 
 
 def run_trials(sweep: SweepConfig, settings: list[str], folder: Path) -> Iterator[list[Point]]:
@@ -133,9 +133,9 @@ class PruneTrial(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CXRModule)
         assert self.trial is not None
-        epoch = trainer.current_epoch
+        epoch = trainer.current_epoch  # Optuna counts from 0
         if epoch not in self.trial.study.trials[self.number].intermediate_values:  # an epoch that is done again
             self.trial.report(pl_module.monitored, epoch)
         is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
         if not is_last and self.trial.should_prune():
-            raise Pruned(Path(trainer.default_root_dir), epoch)
+            raise Pruned(Path(trainer.default_root_dir), epoch + 1)

@@ -22,7 +22,7 @@ from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
 from cxrlit.core.files import hash_value, hold_lock, write_text
 from cxrlit.sweeps.objective import Objective, check_one_process
-from cxrlit.sweeps.record import Plan, Point, Record, job_record_path, read_job_record, write_job_record
+from cxrlit.sweeps.record import RECORD_VERSION, Plan, Point, Record, job_record_path, read_job_record, write_job_record
 
 
 class Multirun(NamedTuple):
@@ -86,7 +86,7 @@ def run_grid(multirun: Multirun) -> None:
     multirun.check_parts([multirun.check_point(point.overrides) for point in points])
     size = settings.max_batch_size or len(points)
     batches = [points[start : start + size] for start in range(0, len(points), size)]
-    points_id = hash_value([point.overrides for point in points])
+    points_id = hash_value([RECORD_VERSION, [point.overrides for point in points]])
     run_points(multirun, Plan(multirun.folder, len(points), batches, points_id))
 
 

@@ -22,7 +22,7 @@ from cxrlit.core.files import write_json, write_text
 from cxrlit.core.ranks import rank
 from cxrlit.training.loggers import build_logger
 from cxrlit.training.phase_folder import Result
-from cxrlit.training.step_log import StepLog
+from cxrlit.training.step_log import StepLog, count_epochs_from_1
 
 FOLDER = "loggers"
 """Folder of a phase folder that says which runs its loggers have."""
@@ -110,7 +110,7 @@ class SendOnce:
             self._sent_before.clear()  # the rows are others now, as with another callback that logs
             write_text(self.path, "".join(f"{line}\n" for line in self._read()[: self.n_rows]))
         with say_failures(self.name):
-            self._log_metrics(dict(metrics), step)
+            self._log_metrics(count_epochs_from_1(metrics), step)
             self._save()  # or TensorBoard would keep it in memory
         self.n_rows += 1
         with self.path.open("a", encoding="utf-8") as file:

@@ -121,7 +121,7 @@ class PhaseRun:
         self.metadata = self.describe(trained_before, history)
         self.record, resume_point = self.begin_or_resume(pos_weight)
         if resume_point is not None:
-            self.datamodule.skip_to(resume_point.position.epoch, resume_point.position.n_batches)
+            self.datamodule.skip_to(resume_point.position.epoch - 1, resume_point.position.n_batches)
         with use_threads(self.record["threads"]):
             self.adapt_batch_norms(resume_point)
             self.cache_features()
@@ -277,8 +277,8 @@ class PhaseRun:
         assert isinstance(module, CXRModule)
         best = self.keep_best(trainer, module)
         log_result(trainer.loggers, best, trainer.global_step)
-        last_epoch = trainer.current_epoch - 1
-        write_checkpoint(folder / "last.ckpt", self.metadata, last_epoch, module.scores["val"], module.copy_weights())
+        n_epochs = trainer.current_epoch
+        write_checkpoint(folder / "last.ckpt", self.metadata, n_epochs, module.scores["val"], module.copy_weights())
         if self.plan.config.require_improvement:
             self.record["improved"] = best.best_epoch != START_EPOCH
         self.record |= {
@@ -312,6 +312,6 @@ class PhaseRun:
             write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], name_weights(network))
         if read_checkpoint(path).metadata.epoch != epoch:
             raise CheckpointError(
-                f"{path}: it does not hold the weights of epoch {epoch + 1}: remove {path.parent} to train it anew"
+                f"{path}: it does not hold the weights of epoch {epoch}: remove {path.parent} to train it anew"
             )
         return Result(path.parent, epoch, self.config.monitor, score)

@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
     Attributes:
         folder: Where it lives: ``best.ckpt`` and the tables.
-        best_epoch: Epoch of the best weights, from 0; -1: the weights that the phase started from.
+        best_epoch: Epoch of the best weights, from 1; 0: the weights that the phase started from.
         monitor: Name of the metric that chose it.
         best_score: Value of that metric after it.
     """
@@ -39,7 +39,7 @@ class Result(NamedTuple):
     best_score: float
 
     def describe(self) -> str:
-        which = "the starting weights" if self.best_epoch == START_EPOCH else f"best epoch {self.best_epoch + 1}"
+        which = "the starting weights" if self.best_epoch == START_EPOCH else f"best epoch {self.best_epoch}"
         return f"{which}, {describe_monitor(self.monitor)} {self.best_score:.4f}"
 
 

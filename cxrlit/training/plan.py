@@ -25,14 +25,15 @@ from cxrlit.training.hardware import choose_precision
 from cxrlit.training.phase_folder import read_done, read_phase_record, read_versions
 from cxrlit.training.resume import Position, find_resume
 
-TRAINING_VERSION = 6
-"""Part of every phase's id. Rises when the same config would train to another result."""
+TRAINING_VERSION = 7
+"""Part of every phase's id. Rises when the same config would train to another result, or say it in another way."""
 
 COMPUTING = ("torch", "torchvision")
 """Packages whose version is part of every phase's id; those of the classes that the config names come to them."""
 
 DISPLAY_TARGETS = frozenset(
     {
+        "cxrlit.training.callbacks.EpochProgressBar",
         "pytorch_lightning.callbacks.DeviceStatsMonitor",
         "pytorch_lightning.callbacks.LearningRateMonitor",
         "pytorch_lightning.callbacks.RichProgressBar",

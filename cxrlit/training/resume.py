@@ -33,7 +33,7 @@ class Position(BaseModel):
     Attributes:
         format: Version of the file.
         phase_id: Id of the phase.
-        epoch: The epoch that is under way, from 0.
+        epoch: The epoch that is under way, from 1.
         n_batches: Batches of it that are behind; all of them where its validation is what comes next.
         step: Steps behind, of all epochs.
         best_epoch: The best epoch so far, whose weights are in ``best.ckpt``; None: none has ended.
@@ -49,7 +49,7 @@ class Position(BaseModel):
     best_epoch: int | None
 
     def describe(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self.step}"
+        return f"epoch {self.epoch}, step {self.step}"
 
 
 class ResumePoint(NamedTuple):
@@ -195,4 +195,4 @@ def _check_best(path: Path, position: Position) -> None:
     # START_EPOCH is decided on at the phase's end.
     again = metadata.epoch >= position.epoch or metadata.epoch == START_EPOCH
     if metadata.phase_id != position.phase_id or not (again or metadata.epoch == position.best_epoch):
-        raise CheckpointError(f"{path}: it does not hold the weights of epoch {position.best_epoch + 1}")
+        raise CheckpointError(f"{path}: it does not hold the weights of epoch {position.best_epoch}")

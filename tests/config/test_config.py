@@ -81,7 +81,7 @@ def test_seed_0_and_other_zeros_count(compose: Composer) -> None:
 
 
 def test_a_saved_config_reads_back_the_same(compose: Composer) -> None:
-    schedule = "phases.finetune.n_unfreeze_schedule={0:10,1:100}"
+    schedule = "phases.finetune.n_unfreeze_schedule={1:10,2:100}"
     for overrides in (["phase=highres", "lr=1e-6"], [schedule], ["data=nih", "init_from=a.ckpt"], ["logger=none"]):
         config = compose(*overrides)
         assert read_config(config.model_dump(), TrainConfig) == config.model_copy(update={"logger": {}})
@@ -107,11 +107,14 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("schedule", "fault"),
     [
-        ("{0:10,1:50}", "n_unfreeze says 100"),
-        ("{1:100}", "from epoch 0 on"),
-        ("{0:100,2:10}", "the last is 1"),
-        ("{}", "from epoch 0 on"),
-        ("{-1:100,0:10}", "from epoch 0 on"),
+        ("{1:10,2:50}", "n_unfreeze says 100"),
+        ("{2:100}", "from epoch 1 on"),
+        ("{1:100,3:10}", "names epoch 3, the last is 2"),
+        ("{}", "from epoch 1 on"),
+        ("{-1:100,1:10}", "from epoch 1 on"),
+        ("{0:10,1:100}", r"epochs count from 1: write \{1:10,2:100\}"),
+        ("{0:100}", r"epochs count from 1: write \{1:100\}"),
+        ("{-1:10,0:100}", "epochs count from 1"),
     ],
 )
 def test_a_schedule_that_cannot_be(compose: Composer, schedule: str, fault: str) -> None:

@@ -56,14 +56,14 @@ def test_evaluation_gives_the_number_of_the_best_epoch(lab: Lab) -> None:
     facts = json.loads((folder / "phase.json").read_text())
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["val_auroc_macro"].idxmax() != metrics["val_auroc_macro"].idxmin()
-    assert facts["best_epoch"] == metrics["val_auroc_macro"].idxmax()
+    assert facts["best_epoch"] == metrics["epoch"][metrics["val_auroc_macro"].idxmax()]
     summary = pd.read_csv(folder / "eval" / "eval_summary.csv").set_index("split")
     best = metrics["val_auroc_macro"].max()
     assert summary.loc["val", "auroc_macro"] == pytest.approx(best, abs=1e-12)
     aurocs = pd.read_csv(folder / "eval" / "eval_per_label_auroc.csv")
     val = aurocs[aurocs["split"] == "val"].set_index("label")["auroc"]
     for label in LABELS:
-        expected = metrics.loc[facts["best_epoch"], f"val_auroc_{label}"]
+        expected = metrics.set_index("epoch").loc[facts["best_epoch"], f"val_auroc_{label}"]
         assert val[label] == pytest.approx(expected, abs=1e-12)
     # the last checkpoint is another one, and holds its own number
     evaluate(folder / "last.ckpt", folder / "last")

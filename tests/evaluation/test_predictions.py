@@ -100,7 +100,9 @@ def make_point() -> OperatingPoint:
     values[-1] = np.nan
     reasons = {LABELS[-1]: "validation has no positive"}
     return OperatingPoint(
-        Calibration("platt", LABELS, slope, intercept, {LABELS[0]: "none"}), Thresholds(LABELS, values, values, reasons), {}
+        Calibration("platt", LABELS, slope, intercept, {LABELS[0]: "none"}),
+        Thresholds(LABELS, values, values, reasons),
+        {},
     )
 
 

@@ -47,6 +47,12 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: Any)
     assert "\n" not in str(fault.value)
 
 
+def test_an_older_checkpoint_whose_epochs_count_from_0_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    write_whole(tmp_path / "best.ckpt", {"cxrlit": {"format": 5, "epoch": 0}, "state_dict": {}})
+    with pytest.raises(CheckpointError, match=r"its format is 5, and this version of cxrlit reads 6: train it anew"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("inside", ["alone", "as weights", "as facts"])
 def test_a_payload_does_not_run(tmp_path: Path, inside: str) -> None:
     canary, path = tmp_path / "canary", tmp_path / "best.ckpt"

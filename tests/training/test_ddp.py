@@ -28,7 +28,7 @@ SCRATCH = (
     "optimizer._target_=torch.optim.SGD",
 )  # fmt: skip
 SCHEDULE = (
-    "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={0:10,1:50}", "max_epochs=2", "lr=1e-4",
+    "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={1:10,2:50}", "max_epochs=2", "lr=1e-4",
     "batch_size=11", "optimizer._target_=torch.optim.SGD", "metrics.train=true",
 )  # fmt: skip
 """34 training images in batches of 11: the last has one, and one of two devices has none."""

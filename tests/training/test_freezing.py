@@ -132,7 +132,7 @@ def test_where_everything_trains_everything_changes() -> None:
     assert list_changes(before, snapshot(module.network)) == set(before)
 
 
-@pytest.mark.parametrize("schedule", [{0: 10, 1: 50}, {0: 50, 1: 10}, {0: 0, 1: 50, 2: 10}])
+@pytest.mark.parametrize("schedule", [{1: 10, 2: 50}, {1: 50, 2: 10}, {1: 0, 2: 50, 3: 10}])
 @pytest.mark.parametrize("freeze_bn", [True, False])
 def test_a_schedule_changes_what_trains_and_leaves_the_rest_alone(schedule: dict[int, int], freeze_bn: bool) -> None:
     module, states = make_module(lr=1e-3, optimizer=DECAY), Snapshots()
@@ -141,13 +141,13 @@ def test_a_schedule_changes_what_trains_and_leaves_the_rest_alone(schedule: dict
     for epoch, n_unfreeze in schedule.items():
         kinds = nn.Conv2d if freeze_bn else nn.Conv2d | nn.BatchNorm2d
         expected = HEAD | names_of_last(module.network, n_unfreeze, kinds)
-        assert list_changes(before, states.states[epoch]) == expected, epoch
-        before = states.states[epoch]
+        assert list_changes(before, states.states[epoch - 1]) == expected, epoch
+        before = states.states[epoch - 1]
 
 
-def test_a_schedule_starts_at_epoch_0_and_reaches_n_unfreeze() -> None:
-    for schedule in ({1: 50}, {0: 10, 1: 40}):
-        with pytest.raises(ValueError, match="epoch 0"):
+def test_a_schedule_starts_at_epoch_1_and_reaches_n_unfreeze() -> None:
+    for schedule in ({2: 50}, {1: 10, 2: 40}, {0: 10, 1: 50}):
+        with pytest.raises(ValueError, match="epoch 1"):
             UnfreezeSchedule(50, schedule)
 
 

@@ -107,15 +107,15 @@ def test_a_phase_that_ends_below_its_start_hands_on_its_start(lab: Lab, start: P
     facts = json.loads((folder / "phase.json").read_text())
     begun = json.loads((start / "phase.json").read_text())["best_score"]
     assert facts["start_scores"]["auroc_macro"] == facts["best_score"] == begun  # the same size of images
-    assert (facts["improved"], facts["best_epoch"]) == (False, -1)
+    assert (facts["improved"], facts["best_epoch"]) == (False, 0)
     metrics = pd.read_csv(folder / "metrics.csv")
-    assert metrics["epoch"].tolist() == [0, 1]
+    assert metrics["epoch"].tolist() == [1, 2]
     assert metrics["val_auroc_macro"].max() < begun
     assert f"worse than {begun:.4f} at its start: it hands on the weights that it started from" in outcome.out
     before, best, last = (read_checkpoint(path) for path in (start, folder, folder / "last.ckpt"))
     assert same_weights(before.weights, best.weights)
     assert not same_weights(before.weights, last.weights)
-    assert (best.metadata.epoch, best.metadata.phase, best.metadata.history) == (-1, "highres", [start.name])
+    assert (best.metadata.epoch, best.metadata.phase, best.metadata.history) == (0, "highres", [start.name])
     # and what comes next works with it
     done = lab.train(*arguments)
     assert done.code == 0
@@ -139,7 +139,7 @@ def test_a_phase_that_ends_no_lower_hands_on_what_it_trained(lab: Lab, start: Pa
     assert begun < 0.48
     assert facts["start_scores"]["auroc_macro"] == begun
     assert facts["best_score"] == begun  # so small a step puts no two images in another order
-    assert (facts["improved"], facts["best_epoch"]) == (True, 0)
+    assert (facts["improved"], facts["best_epoch"]) == (True, 1)
     assert "it hands on" not in outcome.out
     assert not same_weights(read_checkpoint(turned).weights, read_checkpoint(folder).weights)
 
@@ -148,8 +148,8 @@ def test_a_phase_that_ends_no_lower_hands_on_what_it_trained(lab: Lab, start: Pa
 def test_elsewhere_it_is_off_and_can_be_had(lab: Lab, start: Path) -> None:
     arguments = [f"init_from={start}", "phase=finetune", "lr=10", "n_unfreeze=50"]
     plain = json.loads((lab.train_well(*arguments) / "phase.json").read_text())
-    assert plain["best_epoch"] == 0
+    assert plain["best_epoch"] == 1
     assert "improved" not in plain
     folder = lab.train_well(*arguments, "phases.finetune.require_improvement=true")
-    assert json.loads((folder / "phase.json").read_text())["best_epoch"] == -1
+    assert json.loads((folder / "phase.json").read_text())["best_epoch"] == 0
     assert same_weights(read_checkpoint(start).weights, read_checkpoint(folder).weights)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from cutting import RICH, STEPS_AN_EPOCH, Cut, assert_same, before_call, cut
 from lab import QUICK, Lab
@@ -91,6 +92,10 @@ def test_a_logger_of_the_users_own_gets_each_row_once_and_the_settings(pair: tup
     assert read_rows(killed) == read_rows(whole)
     names = {name for _, row in read_rows(whole) for name in row}
     assert {"train/loss", "lr-AdamW", "val/loss", "val/auroc_macro", "best/val_auroc_macro"} <= names
+    assert {row["epoch"] for _, row in read_rows(whole) if "epoch" in row} == {1, 2}
+    assert set(pd.read_csv(whole / "log" / "metrics.csv")["epoch"]) == {1, 2}
+    best = json.loads((whole / "phase.json").read_text())["best_epoch"]
+    assert read_rows(whole)[-1][1]["best/epoch"] == best
     [settings] = [json.loads(line) for line in (killed / "hyperparameters.jsonl").read_text().splitlines()]
     assert settings["phases"]["frozen"]["lr"] == settings["lr"] == 1e-2
 

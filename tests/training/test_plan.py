@@ -236,10 +236,10 @@ def test_a_freezing_callback_that_cannot_do_its_work_is_one_line(
 
 def test_a_plan_says_whether_what_trains_may_change(plan: Planner) -> None:
     """Several devices need to know: a parameter whose turn has not come has no gradient."""
-    own = "callbacks.phased_unfreezing.schedule={0:10,1:100}"
+    own = "callbacks.phased_unfreezing.schedule={1:10,2:100}"
     for overrides, expected in (
         ([], [False, False]),
-        (["n_unfreeze_schedule={0:10,1:100}"], [False, True]),
+        (["n_unfreeze_schedule={1:10,2:100}"], [False, True]),
         (["+phases.finetune." + own, "+phases.finetune.callbacks.phased_unfreezing.n_unfreeze=100"], [False, True]),
     ):
         assert [phase.freezing.may_change for phase in plan(*overrides)] == expected

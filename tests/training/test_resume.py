@@ -127,7 +127,7 @@ def test_it_is_cut_off_again_and_again(lab: Lab, whole: Path) -> None:
 @pytest.mark.parametrize("batch_norm", ["frozen", "affine", "adapt", "train"])
 def test_a_schedule_of_layers_goes_on_in_the_middle_of_an_epoch(lab: Lab, tmp_path: Path, batch_norm: str) -> None:
     settings = [
-        "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={0:10,1:50}", "max_epochs=3",
+        "phase=finetune", "n_unfreeze=50", "phases.finetune.n_unfreeze_schedule={1:10,2:50}", "max_epochs=3",
         f"batch_norm={batch_norm}", "trainer.checkpoint_every_n_steps=1", "batch_size=9", "lr=1e-3",
     ]  # fmt: skip
     whole = lab.train_well(*settings)
@@ -231,7 +231,7 @@ def test_where_nothing_is_whole_the_phase_starts_over(lab: Lab, begun: Path, who
 
 def test_a_file_that_passes_for_best_weights_is_not_taken_for_them(begun: Path) -> None:
     content = read_archive(begun / "best.ckpt")
-    for changes in ({"epoch": 3}, {"epoch": 0, "phase_id": "12345678"}):
+    for changes in ({"epoch": 4}, {"epoch": 1, "phase_id": "12345678"}):
         write_whole(begun / "best.ckpt", {**content, "cxrlit": {**content["cxrlit"], **changes}})
         found = find_resume(begun, begun.name.partition("-")[2])[0]
         assert (found is None) == ("phase_id" in changes)  # those of epoch 4 will be written again

@@ -23,7 +23,7 @@ from cxrlit.evaluation.measure.tune_thresholds import Stability, fit_operating_p
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
 from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
-from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint, name_epoch
 from cxrlit.training.hardware import choose_precision
 
 HOME, EXTERNAL = "home", "external"
@@ -133,7 +133,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     for number, member in enumerate(checkpoints, start=1):
         phase = member.config.phases[member.metadata.phase]
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
-            f"{name_checkpoint(member)}: epoch {member.metadata.epoch + 1}, "
+            f"{name_checkpoint(member)}: {name_epoch(member.metadata.epoch)}, "
             f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, {phase.img_size} px, "
             f"trained in {member.metadata.precision}"
         )

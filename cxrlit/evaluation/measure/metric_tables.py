@@ -82,8 +82,9 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     """``confusion_template.csv``: decisions of one split at the fixed thresholds, a row for each label.
 
     Returns:
-        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob``, the same threshold of the raw ones, ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``,
-        ``specificity``, ``F1``, ``reason``, why cells are blank; then ``balanced_accuracy``, and the intervals.
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob``, the same threshold of the raw ones,
+        ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``, ``specificity``, ``F1``, ``reason``, why cells are
+        blank; then ``balanced_accuracy``, and the intervals.
     """
     probs, targets = split_arrays(measured.predictions)
     values = point.thresholds.values
@@ -114,9 +115,7 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     )
 
 
-def tabulate_thresholds(
-    point: OperatingPoint, stability: Stability | None, dtype: Any = np.float32
-) -> pd.DataFrame:
+def tabulate_thresholds(point: OperatingPoint, stability: Stability | None, dtype: Any = np.float32) -> pd.DataFrame:
     """``eval_thresholds.csv``: each threshold, the calibration before it, and how far it depends on chance.
 
     Args:
@@ -125,9 +124,10 @@ def tabulate_thresholds(
         dtype: Of the probs.
 
     Returns:
-        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob`` of the raw ones, ``slope`` and ``intercept`` of the calibration, ``f1_val`` at the threshold; then the
-        fields of ``Stability``: ``threshold_low``, ``threshold_high``, ``f1_val_low``, ``f1_val_high``,
-        ``f1_val_elsewhere``; ``reason``, why cells are blank.
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob`` of the raw ones, ``slope`` and
+        ``intercept`` of the calibration, ``f1_val`` at the threshold; then the fields of ``Stability``:
+        ``threshold_low``, ``threshold_high``, ``f1_val_low``, ``f1_val_high``, ``f1_val_elsewhere``; ``reason``, why
+        cells are blank.
     """
     calibration, thresholds = point.calibration, point.thresholds
     blank = np.full(len(point.labels), np.nan)

@@ -1,6 +1,7 @@
 """What a phase does around its batches."""
 
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
+from cxrlit.training.callbacks.epoch_progress_bar import EpochProgressBar
 from cxrlit.training.callbacks.epoch_report import EpochReport
 from cxrlit.training.callbacks.finite_loss import FiniteLoss
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
@@ -10,6 +11,7 @@ from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
 
 __all__ = [
     "BestCheckpoint",
+    "EpochProgressBar",
     "EpochReport",
     "FiniteLoss",
     "FreezeBatchNorm",

@@ -22,7 +22,7 @@ class BestCheckpoint(Checkpoint):
         metadata: Origin of the checkpoint (``write_checkpoint``).
 
     Attributes:
-        epoch: The best epoch so far, from 0; None before the first has ended.
+        epoch: The best epoch so far, from 1; None before the first has ended.
         score: Its monitored value.
     """
 
@@ -49,7 +49,7 @@ class BestCheckpoint(Checkpoint):
         assert isinstance(pl_module, CXRModule)
         score = pl_module.monitored
         if self.epoch is None or pl_module.is_better(score, self.score):
-            self.epoch, self.score = trainer.current_epoch, score
+            self.epoch, self.score = trainer.current_epoch + 1, score
             if trainer.is_global_zero:
                 write_checkpoint(
                     self.folder / "best.ckpt", self.metadata, self.epoch, pl_module.scores["val"], self._validated

@@ -56,7 +56,7 @@ class EpochReport(Callback):
         pl_module.log("train/loss_epoch", train_loss, batch_size=1)
         scores = pl_module.scores["val"]
         row = {
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": self._lr,
             "train_loss": train_loss,
@@ -125,7 +125,7 @@ class EpochReport(Callback):
     def _describe(self, row: dict[str, Any], module: CXRModule, max_epochs: int | None) -> str:
         scores, best, main = module.scores["val"], self._best or {}, _name_main_metric(module)
         text = (
-            f"epoch {row['epoch'] + 1}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
+            f"epoch {row['epoch']}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
             f"lr {row['lr']:.1e}"
         )
         logged = module.monitor.removeprefix("val/")

@@ -14,22 +14,22 @@ class UnfreezeSchedule:
 
     Args:
         n_unfreeze: As Keras counts them, 0 to 427; with a schedule, its largest number.
-        schedule: {epoch: n_unfreeze}, from epoch 0 on; None: ``n_unfreeze`` throughout.
+        schedule: {epoch: n_unfreeze}, from epoch 1 on; None: ``n_unfreeze`` throughout.
 
     Raises:
-        ValueError: The schedule does not start at epoch 0, or its largest number is not ``n_unfreeze``.
+        ValueError: The schedule does not start at epoch 1, or its largest number is not ``n_unfreeze``.
     """
 
     def __init__(self, n_unfreeze: int, schedule: Mapping[int, int] | None = None) -> None:
         self.n_unfreeze = n_unfreeze
-        self.steps = dict(schedule or {0: n_unfreeze})
-        if 0 not in self.steps or max(self.steps.values()) != n_unfreeze:
-            raise ValueError(f"the schedule {self.steps} must start at epoch 0 and reach n_unfreeze={n_unfreeze}")
+        self.steps = dict(schedule or {1: n_unfreeze})
+        if min(self.steps) != 1 or max(self.steps.values()) != n_unfreeze:
+            raise ValueError(f"the schedule {self.steps} must start at epoch 1 and reach n_unfreeze={n_unfreeze}")
 
     def at(self, epoch: int) -> int:
         """Layers that train in an epoch.
 
-        >>> [UnfreezeSchedule(50, {0: 10, 2: 50}).at(epoch) for epoch in range(4)]
+        >>> [UnfreezeSchedule(50, {1: 10, 3: 50}).at(epoch) for epoch in (1, 2, 3, 4)]
         [10, 10, 50, 50]
         """
         return self.steps[max(start for start in self.steps if start <= epoch)]
@@ -44,10 +44,10 @@ class PhasedUnfreezing(Callback):
 
     Args:
         n_unfreeze: Last layers that train, as Keras counts them: 0 to 427. With a schedule, its largest number.
-        schedule: {epoch: n_unfreeze}, from epoch 0 on; None: ``n_unfreeze`` throughout.
+        schedule: {epoch: n_unfreeze}, from epoch 1 on; None: ``n_unfreeze`` throughout.
 
     Raises:
-        ValueError: ``n_unfreeze`` is out of range, or the schedule does not start at epoch 0 and reach it.
+        ValueError: ``n_unfreeze`` is out of range, or the schedule does not start at epoch 1 and reach it.
 
     >>> trainer = Trainer(logger=False, callbacks=[PhasedUnfreezing(n_unfreeze=100), FreezeBatchNorm()])
     """
@@ -63,7 +63,7 @@ class PhasedUnfreezing(Callback):
         self.on_train_epoch_start(trainer, pl_module)  # which is not called where an epoch goes on in its middle
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._unfreeze(trainer, pl_module, self.schedule.at(trainer.current_epoch))
+        self._unfreeze(trainer, pl_module, self.schedule.at(trainer.current_epoch + 1))
 
     def _unfreeze(self, trainer: Trainer, module: LightningModule, n_unfreeze: int) -> None:
         if not isinstance(module, CXRModule):

@@ -78,7 +78,7 @@ class ResumeCheckpoint(Callback):
         checkpoint[RESUME_STATE] = {
             "format": CHECKPOINT_FORMAT,
             "phase_id": self.phase_id,
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             "n_batches": n_batches,
             "step": trainer.global_step,
             "best_epoch": best.epoch,
