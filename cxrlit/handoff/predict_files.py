@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,6 +22,7 @@ import cxrlit
 from cxrlit.core.console import format_path, make_printable, print_table, say
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import NotAFileError, hash_value, hold_lock, open_regular, replace_file, sweep_staged, sync
+from cxrlit.core.notice import RESEARCH_USE
 from cxrlit.handoff.backends import BackendName, Precision
 from cxrlit.handoff.predictor import Prediction, Predictor
 from cxrlit.handoff.read_inputs import Listed, list_files
@@ -256,7 +256,7 @@ def print_summary(rows: list[Row], predictor: Predictor) -> None:
     ):
         if chosen:
             say(f"warning: {len(chosen):,} of {len(rows):,} files {kind}, such as {chosen[0]}", style="yellow")
-    say("Research use only: not a medical device.")
+    say(RESEARCH_USE)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cxrlit.core.notice import make_notice
 from cxrlit.html.section import Section, walk
 from cxrlit.html.text import escape_unprintable
 
@@ -36,20 +37,21 @@ def render_page(folder: Path, stem: str, /, **values: Any) -> str:
     return make_environment(folder).get_template(f"{stem}.html").render(style=style, script=script, **hashes, **values)
 
 
-def render_sections(title: str, lines: Sequence[str], notice: str, sections: Sequence[Section]) -> str:
+def render_sections(title: str, lines: Sequence[str], sections: Sequence[Section], names_patients: bool = False) -> str:
     """A page of sections. The same input gives the same bytes.
 
     Args:
         title: Its name, and its heading.
         lines: Below the heading.
-        notice: What a reader must know before all else.
         sections: What is on it; the heading links to them.
+        names_patients: Whether patients are named on it. Where one of the sections has images, it shows them.
 
     Raises:
         ValueError: An anchor, the name of a picture or the caption of a table is there twice or cannot be one, or a
             table names a column that it lacks.
     """
     _check_names(sections)
+    notice = make_notice(names_patients or any(section.images for section in walk(sections)))
     return render_page(SHARED, "sections", title=title, lines=lines, notice=notice, sections=sections)
 
 

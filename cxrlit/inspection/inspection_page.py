@@ -46,7 +46,6 @@ def render_survey(
         return render_sections(
             f"{survey.data.name}: what is in the data",
             [f"{images} of {patients}; {survey.describe_split()}"],
-            "This page shows images and names of patients: treat it like the data themselves.",
             [
                 *build_table_sections(survey, concerns),
                 build_files_section(survey, sample),
@@ -55,6 +54,7 @@ def render_survey(
                 build_augmented_section(survey, sheet, bool(config.augment.transforms)),
                 _describe_making(config, survey),
             ],
+            names_patients=True,
         )
 
 
@@ -68,7 +68,7 @@ def _describe_making(config: InspectConfig, survey: Survey) -> Section:
         "How it was made",
         "made",
         tables=[make_pairs("Hashes, versions and settings", [*made, *list_versions(PACKAGES), *_flatten(settings)])],
-        notes=["Made by cxrlit inspect. Research use only: not a medical device."],
+        notes=["Made by cxrlit inspect."],
     )
 
 

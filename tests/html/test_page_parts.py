@@ -20,7 +20,7 @@ PIXEL = b"\x89PNG pixel"
 
 def render(*sections: Section) -> Page:
     with drawing():
-        html = render_sections("T <b>", ["a line"], "Research use only: not a medical device.", sections)
+        html = render_sections("T <b>", ["a line"], sections)
     page = Page(html)
     check_page(page, html)
     return page
@@ -61,6 +61,17 @@ def test_shares_colour_cells() -> None:
     assert [cell.shade for [cell] in table.grid.rows] == [0, 1, 10, 0]
     page = render(Section("Tables", "tables", tables=[table]))
     assert [cell.get("class") for cell in page.find("td")] == [None, "shade1", "shade10", None]
+
+
+def test_the_notice_says_where_patients_are_shown() -> None:
+    image = Image(PIXEL, "A radiograph of nobody")
+    below = Section("Deep", "deep", sections=[Section("Deeper", "deeper", images=[image])])
+    treat = "treat it like the data themselves"
+    for sections, shows_patients in (([Section("A", "a")], False), ([Section("A", "a", images=[image])], True),
+                                     ([Section("A", "a"), below], True)):  # fmt: skip
+        [notice] = [text for text in render(*sections).texts if "not a medical device" in text]
+        assert (treat in notice) == shows_patients
+    assert treat in render_sections("T", [], [], names_patients=True)
 
 
 def test_images_keep_the_width_that_they_are_given() -> None:

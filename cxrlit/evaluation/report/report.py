@@ -14,7 +14,7 @@ from cxrlit.evaluation.report.decisions_section import build_decisions_section
 from cxrlit.evaluation.report.discrimination_section import build_discrimination_section
 from cxrlit.evaluation.report.provenance_section import build_data_section, build_provenance_section
 from cxrlit.evaluation.report.reliability_section import build_calibration_section
-from cxrlit.evaluation.report.summary_section import DISCLAIMER, summarise
+from cxrlit.evaluation.report.summary_section import summarise
 from cxrlit.evaluation.report.thresholds_section import build_thresholds_section
 from cxrlit.html.figures import drawing, encode_png
 from cxrlit.html.page import render_sections
@@ -77,7 +77,7 @@ def write_report(
 
 def _render(subject: EvaluatedModel, sections: Sequence[Section]) -> str:
     split = f", {subject.split_name} split {subject.split_hash}" if subject.split_hash else ""
-    return render_sections(f"Evaluation of {subject.name}", [f"{subject.data}{split}"], DISCLAIMER, sections)
+    return render_sections(f"Evaluation of {subject.name}", [f"{subject.data}{split}"], sections)
 
 
 def _drop_images(section: Section) -> Section:

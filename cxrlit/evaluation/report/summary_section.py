@@ -26,8 +26,6 @@ from cxrlit.metrics.operating_point import OperatingPoint
 
 MACROS = tuple((metric, MACRO) for metric in ("auroc", "average_precision", "f1"))
 
-DISCLAIMER = "Research use only: not a medical device."
-
 
 def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headline: str = "") -> Section:
     """What was evaluated, the macros of each part, and a row for each label.

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from cxrlit.core.notice import RESEARCH_USE
 from cxrlit.evaluation.localisation.overlays import color_heatmap, enlarge
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.predictor import Prediction, Predictor, count_digits
 from cxrlit.html.figures import embed
-
-NOTICE = "Research use only: not a medical device."
 
 Prob = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,7 +85,7 @@ def make_answer(predictor: Predictor, prediction: Prediction) -> Answer:
     return Answer(
         model=predictor.bundle.config.name,
         bundle=predictor.bundle.digest,
-        notice=NOTICE,
+        notice=RESEARCH_USE,
         warnings=list(prediction.warnings),
         findings=_make_findings(prediction, predictor),
         image=embed(_encode_gray(prediction.image)) if with_pictures and prediction.image is not None else None,

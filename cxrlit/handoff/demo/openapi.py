@@ -5,7 +5,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 import cxrlit
-from cxrlit.handoff.demo.answers import NOTICE, Answer, Health, Refusal
+from cxrlit.core.notice import RESEARCH_USE
+from cxrlit.handoff.demo.answers import Answer, Health, Refusal
 from cxrlit.handoff.demo.intake import CONTENT_TYPES
 
 REFUSALS = {
@@ -35,7 +36,7 @@ def describe_service() -> dict[str, Any]:
     file = {"schema": {"type": "string", "format": "binary"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "cxrlit", "version": cxrlit.__version__, "description": NOTICE},
+        "info": {"title": "cxrlit", "version": cxrlit.__version__, "description": RESEARCH_USE},
         "paths": {
             "/predict": {
                 "post": {

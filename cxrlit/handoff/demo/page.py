@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from cxrlit.core.notice import make_notice
 from cxrlit.handoff.card_text import read_sections
-from cxrlit.handoff.demo.answers import NOTICE
 from cxrlit.handoff.demo.examples import draw_examples
 from cxrlit.handoff.demo.intake import MIB
 from cxrlit.handoff.predictor import Predictor
@@ -27,7 +27,7 @@ def make_page(predictor: Predictor, file_bytes: int) -> str:
         Path(__file__).parent,
         "page",
         title="Try the model on a chest radiograph",
-        notice=NOTICE,
+        notice=make_notice(shows_patients=True),
         file_bytes=file_bytes,
         file_mib=file_bytes // MIB,
         labels=predictor.labels,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
+from cxrlit.core.notice import RESEARCH_USE
 from cxrlit.handoff.backends import BackendName
 from cxrlit.handoff.predictor import Predictor
 
@@ -60,7 +61,7 @@ def serve_demo(options: DemoOptions) -> None:
             say(f"{predictor.bundle.config.name}: {predictor.backend.description}")
             say(f"The page is at {address}, for this machine alone; Ctrl-C ends it.")
             say(f"Programs post files to {address}/predict; {address}/openapi.json describes it.")
-            say("Research use only: not a medical device.")
+            say(RESEARCH_USE)
             make_server(app).run(sockets=[door])
     except KeyboardInterrupt:
         return

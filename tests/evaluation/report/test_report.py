@@ -117,7 +117,8 @@ def expect_tables(files: Csv) -> dict[str, list[tuple[str, list[list[str]]]]]:
         ]
         + [("macro", [span(final, f"{name}_macro") for name in errors] + [[] for _ in fitted[0]])],
         f"Decisions of each label, {last}": [
-            (row["label"], [cell(row[name]) for name in ("threshold", "TP", "FP", "TN", "FN")]) for row in confusion
+            (row["label"], [cell(row[name]) for name in ("threshold", "threshold_prob", "TP", "FP", "TN", "FN")])
+            for row in confusion
         ],
         f"Metrics at the thresholds, {last}": [
             (row["label"], [span(row, name) for name in at_threshold]) for row in confusion
