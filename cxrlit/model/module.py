@@ -160,10 +160,19 @@ class CXRModule(LightningModule):
         logits = self._compute_logits(batch)
         total, n_known = mask_loss(self.loss, logits, batch["target"])
         step = share_loss(total, n_known, len(logits))
+        step["loss"] = step["loss"] * self._weigh_in_step(batch_idx)
         self.log("train/loss", step["mean_loss"], on_step=True, on_epoch=False, batch_size=1)
         if self.train_metrics:
             self._buffers_by_part["train"].add(batch["row"], logits, batch["target"])
         return step
+
+    def _weigh_in_step(self, batch_idx: int) -> float:
+        """Makes a step's gradient the mean of its batches'.
+
+        Lightning divides by ``accumulate_grad_batches`` also where an epoch ends with fewer batches.
+        """
+        wanted, n_batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        return wanted / min(wanted, n_batches - batch_idx // wanted * wanted)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate_batch("val", batch)

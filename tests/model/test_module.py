@@ -108,6 +108,32 @@ def test_the_optimizer_holds_what_trains_and_nothing_else() -> None:
     assert sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]) == 163_840 + 8_200
 
 
+class StepGradients(Callback):
+    """The gradient of the head's bias at every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        assert isinstance(pl_module, CXRModule)
+        grad = pl_module.network.head.bias.grad
+        assert grad is not None
+        self.seen.append(grad.clone())
+
+
+def test_a_step_is_of_the_mean_gradient_of_its_batches_also_at_an_epochs_end() -> None:
+    found = []
+    for n_batches in (1, 3):
+        gradients = StepGradients()
+        fit(
+            make_module(lr=1e-12), [*freeze_all(), gradients], train=make_loader(n_images=20),
+            accumulate_grad_batches=n_batches,
+        )  # fmt: skip
+        found.append(torch.stack(gradients.seen))
+    alone, together = found  # the weights hardly change
+    torch.testing.assert_close(together, torch.stack([alone[:3].mean(dim=0), alone[3:].mean(dim=0)]))
+
+
 def test_train_auroc_is_that_of_the_epoch_that_is_reported(tmp_path: Any) -> None:
     module = make_module(lr=1e-2, train_metrics=True)
     logits: dict[int, list[Tensor]] = defaultdict(list)
