@@ -2,20 +2,14 @@
 
 import importlib
 import inspect
-import sys
-from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import packages_distributions, version
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_class, instantiate
 from pydantic import ValidationError
 
 from cxrlit.config.types import Instantiable
 from cxrlit.core.errors import ConfigError, first_line
-from cxrlit.core.files import hash_file
 
 
 def build_target(key: str, spec: Instantiable, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +55,7 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
     try:
         found = get_class(name)
     except Exception as error:  # importing a user's own module may raise anything
-        raise ConfigError(f"{key}._target_={name}: {_say_import_fault(name, error)}") from None
+        raise ConfigError(f"{key}._target_={name}: {say_import_fault(name, error)}") from None
     try:
         parameters = list(inspect.signature(found).parameters.values())[positional:]
     except ValueError:  # a class of C may not tell what it takes
@@ -105,60 +99,11 @@ def _shorten(message: str) -> str:
     return f"{message[:1].lower()}{message[1:]}"
 
 
-def _say_import_fault(name: str, error: Exception) -> str:
+def say_import_fault(name: str, error: Exception) -> str:
+    """Why a dotted name is none of a class: the end of a message."""
     module, _, attribute = name.rpartition(".")
     try:
         found = importlib.import_module(module)
     except Exception as fault:
         return first_line(fault)
     return f"{module} has no {attribute}" if not hasattr(found, attribute) else f"{attribute} is not a class"
-
-
-def find_origin(spec: Any, key: str = "") -> dict[str, str]:
-    """What computes where a config names classes: for each ``_target_`` in it, its package's version or its own source.
-
-    Args:
-        spec: A dict with ``_target_``, or any nesting of such dicts.
-        key: Its name in the config.
-
-    Returns:
-        By name of a package, its version; by name of a module that is in no package, the SHA-256 of its file. Nothing
-        for classes of cxrlit.
-
-    Raises:
-        ConfigError: A module cannot be imported.
-
-    >>> list(find_origin([{"_target_": "torch.optim.SGD"}, {"_target_": "cxrlit.model.losses.FocalLoss"}]))
-    ['torch']
-    """
-    if isinstance(spec, list):
-        spec = dict(enumerate(spec))
-    if not isinstance(spec, dict):
-        return {}
-    found: dict[str, str] = {}
-    for name, item in spec.items():
-        found |= find_origin(item, f"{key}.{name}" if key else str(name))
-    if isinstance(spec.get("_target_"), str):
-        found |= _find_module(spec["_target_"], f"{key}._target_" if key else "_target_")
-    return found
-
-
-def _find_module(name: str, key: str) -> dict[str, str]:
-    try:
-        target = get_object(name)
-    except Exception as error:  # importing a user's own module may raise anything
-        raise ConfigError(f"{key}={name}: {_say_import_fault(name, error)}") from None
-    module = getattr(target, "__module__", None) or name.rpartition(".")[0]
-    top = module.partition(".")[0]
-    if top in ("cxrlit", "builtins"):
-        return {}
-    packages = _list_packages().get(top)
-    if packages:
-        return {package: version(package) for package in packages}
-    path = getattr(sys.modules.get(module), "__file__", None)
-    return {module: hash_file(Path(path)) if path else "unknown"}
-
-
-@cache
-def _list_packages() -> Mapping[str, list[str]]:
-    return packages_distributions()

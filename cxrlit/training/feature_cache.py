@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig
-from cxrlit.config.build import find_origin
+from cxrlit.config.origin import find_origin
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged

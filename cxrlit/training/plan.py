@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig, Precision, TrainConfig
-from cxrlit.config.build import find_origin
+from cxrlit.config.origin import find_origin
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import CheckpointError, format_count
 from cxrlit.core.files import hash_file, hash_value
@@ -133,7 +133,7 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
 
 
 def find_computing(config: TrainConfig, phase: PhaseConfig, callbacks: Mapping[str, Instantiable]) -> dict[str, str]:
-    """Versions of the packages that compute a phase, and hashes of the user's own files with classes."""
+    """Versions of the packages that compute a phase, and hashes of the user's own source files."""
     versions = {name: number for name, number in read_versions().items() if name in COMPUTING}
     parts = config.model_dump(include={"loss", "optimizer", "metrics", "augment"})
     return versions | find_origin({**parts, "callbacks": callbacks, "scheduler": phase.scheduler})

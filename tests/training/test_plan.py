@@ -193,7 +193,7 @@ def test_the_version_of_a_package_that_computes_is_part_of_every_id(
 ) -> None:
     before = read_ids(plan())
     versions = {"torch": "1.0", "albumentations": "9.9"}
-    monkeypatch.setattr("cxrlit.config.build.version", lambda name: versions.get(name, "1"))
+    monkeypatch.setattr("cxrlit.config.origin.version", lambda name: versions.get(name, "1"))
     assert not set(before.values()) & set(read_ids(plan()).values())
 
 
