@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
 
+from cxrlit.core.cores import open_pool
 from cxrlit.data.image_io.memory_budget import keep_freed
 from cxrlit.data.index import read_targets
 from cxrlit.inspection.image_check import LEVELS, ImageFacts, ReadImage, read_image
@@ -181,16 +181,12 @@ def _read_all(rows: pd.DataFrame, wanted: Sequence[int], shown: set[int], worker
     """Read images in the given order; not more than ``CHUNK`` of them wait for being counted."""
     images, paths = rows["image"].tolist(), rows["path"].tolist()
     n_threads = workers or os.cpu_count() or 1
-    pool = ThreadPoolExecutor(n_threads)
-    try:
-        with keep_freed(n_threads):
-            for start in range(0, len(wanted), CHUNK):
-                yield from pool.map(
-                    lambda row: read_image(row, images[row], Path(paths[row]), row in shown),
-                    wanted[start : start + CHUNK],
-                )
-    finally:
-        pool.shutdown(cancel_futures=True)  # also where the user interrupts, or a file stops it
+    with open_pool(n_threads) as pool, keep_freed(n_threads):
+        for start in range(0, len(wanted), CHUNK):
+            yield from pool.map(
+                lambda row: read_image(row, images[row], Path(paths[row]), row in shown),
+                wanted[start : start + CHUNK],
+            )
 
 
 def _mean(values: Sequence[float]) -> float:

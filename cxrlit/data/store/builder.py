@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from cxrlit.core.console import format_path, say
+from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import hold_lock, replace_file, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
@@ -93,7 +93,7 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
         SizeBuild(folder / str(size), size, files, keys, list_earlier_shards(folder, size, source, resize, files))
         for size in sizes
     ]
-    with keep_freed(workers), _open_pool(workers) as pool:
+    with keep_freed(workers), open_pool(workers) as pool:
         digests = _hash_touched(builds, files, source, pool)
         for build in builds:
             build.take_over(digests)
@@ -225,16 +225,6 @@ def _to_line(error: ValueError) -> str:
     """A reason as it stands in a table: one line, and never empty."""
     text = "".join(character if character.isprintable() else " " for character in str(error))
     return " ".join(text.split()) or type(error).__name__
-
-
-@contextmanager
-def _open_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that stop at the first fault, and not when all is done."""
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _explain(folder: Path, error: OSError) -> str:

@@ -112,10 +112,10 @@ class Chest:
         return as_field(ramp(as_field(-self.across), as_field(-border), 0.022) * ramp(self.fraction, 0.1, 0.1))
 
 
-# What one patient's images have in common is drawn once: they come one after the other.
+# What one patient's images have in common is drawn once: a thread draws them one after the other.
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _draw_body(anatomy: Anatomy, px: int) -> Field:
     """Soft tissue of chest, shoulders and arms, as thick as the ray's way through it."""
     line = (np.arange(px, dtype=np.float32) + 0.5) / px
@@ -133,7 +133,7 @@ def _draw_body(anatomy: Anatomy, px: int) -> Field:
     return as_field(body + 0.03 * anatomy.lung_grain * noise(anatomy.seed + 1, 40, px) * (body > 0.3))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _draw_vessels(anatomy: Anatomy, px: int) -> Field:
     """In [0, 1]: a tree from each hilum, thick and bright at its root."""
     rng = np.random.default_rng(anatomy.seed)
@@ -155,7 +155,7 @@ def _draw_vessels(anatomy: Anatomy, px: int) -> Field:
     return blur(draw_lines(paths, px), 0.0025)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def draw_skeleton(anatomy: Anatomy, px: int, shoulder_blades: bool) -> Field:
     """What the bones attenuate: spine, ribs, clavicles. Cached, so not to be changed in place.
 

@@ -1,6 +1,5 @@
 """Boxes follow their images into the store."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,8 +111,7 @@ def test_boxes_of_one_of_several_sources(make_nih_tree: Callable[..., Path], tmp
     assert [row[side] for side in SIDES] == [16, 8, 24, 24]
 
 
-def test_the_synthetic_set_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # drawn in this process: others take seconds to start
+def test_the_synthetic_set_has_its_own(tmp_path: Path) -> None:
     config = read_data_config("data=synthetic", "data.n_patients=30", "data.image_px=32")
     datamodule = prepare(config, tmp_path)
     boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
