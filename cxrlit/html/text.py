@@ -75,6 +75,16 @@ def format_spread(values: ArrayLike, digits: int = 0) -> str:
     return f"{low} to {high}, median {middle}"
 
 
+def list_names(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> list_names(["Mass"]), list_names(["Mass", "Nodule", "Hernia"])
+    ('Mass', 'Mass, Nodule and Hernia')
+    """
+    *first, last = names or [NOTHING]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def format_p(p: float) -> str:
     """A p-value.
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.evaluation.report.wording import MACRO, format_metric, group_by_reason, list_names, name_part, tabulate
+from cxrlit.evaluation.report.wording import MACRO, format_metric, group_by_reason, name_part, tabulate
 from cxrlit.html.figures import BLUE, FAINT, ORANGE, X_LABEL, make_tile
 from cxrlit.html.section import Picture, Section
 from cxrlit.html.tables import Column, Table, span
-from cxrlit.html.text import name_files
+from cxrlit.html.text import list_names, name_files
 from cxrlit.metrics.calibration import Calibration
 from cxrlit.metrics.calibration_error import N_BINS, Reliability, make_reliability
 

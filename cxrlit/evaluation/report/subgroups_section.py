@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import format_count
-from cxrlit.evaluation.report.wording import MACRO, format_span, list_names, tabulate
+from cxrlit.evaluation.report.wording import MACRO, format_span, tabulate
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.groups import UNKNOWN
 from cxrlit.evaluation.subgroups.subgroup_metrics import Subgroups
@@ -14,6 +14,7 @@ from cxrlit.html.figures import BLUE, FAINT, GREEN, ORANGE, RED, drawing
 from cxrlit.html.forest_plot import Series, draw_forest
 from cxrlit.html.section import Picture, Section
 from cxrlit.html.tables import Column, Table, span
+from cxrlit.html.text import list_names
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
 

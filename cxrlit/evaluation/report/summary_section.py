@@ -14,14 +14,13 @@ from cxrlit.evaluation.report.wording import (
     find_row,
     format_metric,
     group_by_reason,
-    list_names,
     name_part,
     say_precision_change,
     tabulate,
 )
 from cxrlit.html.section import Section
 from cxrlit.html.tables import Column, Table, make_pairs, span
-from cxrlit.html.text import format_number
+from cxrlit.html.text import format_number, list_names
 from cxrlit.metrics.operating_point import OperatingPoint
 
 MACROS = tuple((metric, MACRO) for metric in ("auroc", "average_precision", "f1"))

@@ -9,7 +9,7 @@ from cxrlit.evaluation.measure.assessment import Assessment
 from cxrlit.evaluation.measure.measure import RAW, Measured
 from cxrlit.evaluation.measure.metric_tables import widen
 from cxrlit.html.tables import count_decimals, format_value
-from cxrlit.html.text import NOTHING
+from cxrlit.html.text import list_names
 
 MACRO = "macro"
 
@@ -115,16 +115,6 @@ def tabulate(metrics: pd.DataFrame, names: Sequence[str], labels: Sequence[str])
     reasons = {f"{name}_reason": of.set_index("label")["reason"] for name, of in rows.groupby("metric")}
     wide = pd.concat([widen(rows, names), pd.DataFrame(reasons)], axis=1).reindex(list(labels))
     return wide.rename_axis("label").reset_index()
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    >>> list_names(["Mass"]), list_names(["Mass", "Nodule", "Hernia"])
-    ('Mass', 'Mass, Nodule and Hernia')
-    """
-    *first, last = names or [NOTHING]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def group_by_reason(reasons: Sequence[tuple[str, str]]) -> list[str]:
