@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
@@ -16,38 +17,10 @@ Metric = Literal["auroc", "f1"]
 NAMES: dict[Metric, str] = {"auroc": "AUROC", "f1": "F1"}
 
 
-@dataclass(frozen=True)
-class Change:
-    """A metric of one label, or its macro, before and after.
-
-    Attributes:
-        label: The label, or ``macro``.
-        baseline, candidate: The metric of each; NaN undefined. Of ``macro``: over the labels defined in both.
-        change: ``candidate - baseline``.
-        low, high: 95 % paired patient-bootstrap interval of the change; NaN with a reason.
-        p: Two-sided, of no change, from the same resamples: at most 0.05 where that interval excludes 0.
-        p_holm: ``p`` for a look at all labels at once; that of ``macro``, a single one, is ``p``.
-        low_holm, high_holm: The interval that goes with ``p_holm``: wider, excludes 0 where ``p_holm`` <= 0.05.
-        p_delong: DeLong's paired test, as publications print it: as if images were independent. NaN but for AUROC.
-        p_delong_holm: The same for a look at all labels at once.
-        n_defined: Resamples behind the interval.
-        reason: Why there is no interval, else empty.
-    """
-
-    label: str
-    baseline: float
-    candidate: float
-    change: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    low_holm: float
-    high_holm: float
-    p_delong: float
-    p_delong_holm: float
-    n_defined: int
-    reason: str
+COLUMNS = (
+    *("metric", "label", "baseline", "candidate", "change", "low", "high", "p", "p_holm", "low_holm", "high_holm"),
+    *("p_delong", "p_delong_holm", "n_defined", "reason", "n_labels"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,16 +29,18 @@ class Comparison:
 
     Attributes:
         metric: Which.
-        labels: A row a label.
-        macro: The mean over the labels that are defined in both.
-        n_labels: How many those are.
+        table: ``COLUMNS``, a row for each ``label``, and for ``macro``, the mean over the ``n_labels`` labels that are
+            defined in both. ``baseline`` and ``candidate`` are the metric of each, NaN undefined, ``change`` is the
+            second less the first; ``low`` and ``high`` its 95 % paired patient-bootstrap interval; ``p`` two-sided, of
+            no change, from the same resamples: at most 0.05 where that interval excludes 0. ``p_holm`` is for a look at
+            all labels at once (that of ``macro``, a single one, is ``p``), ``low_holm`` and ``high_holm`` go with it.
+            ``p_delong`` is DeLong's paired test, as publications print it: as if images were independent; NaN but for
+            AUROC. ``n_defined`` counts the resamples behind the interval, ``reason`` says why there is none.
         replicates: The changes of the labels, for further questions.
     """
 
     metric: Metric
-    labels: tuple[Change, ...]
-    macro: Change
-    n_labels: int
+    table: pd.DataFrame
     replicates: Replicates
 
 
@@ -110,42 +85,37 @@ def compare_replicates(
 ) -> Comparison:
     """The change between replicates from the same resamples; ``p_delong`` (L,) are those of DeLong's test."""
     both = np.flatnonzero(~np.isnan(before.estimate + after.estimate))
-    changes = after.minus(before)
-    of_macro = before.only(both).macro(), after.only(both).macro()
-    return Comparison(
-        metric,
-        _make_changes(labels, before, after, changes, p_delong),
-        _make_changes(["macro"], *of_macro, of_macro[1].minus(of_macro[0]), np.full(1, np.nan))[0],
-        len(both),
-        changes,
+    of_macro = _tabulate(["macro"], before.only(both).macro(), after.only(both).macro(), np.full(1, np.nan))
+    table = pd.concat(
+        [_tabulate(labels, before, after, p_delong), of_macro.assign(n_labels=len(both))], ignore_index=True
     )
+    table = table.assign(metric=metric)[list(COLUMNS)].astype({"n_labels": "Int64"})
+    return Comparison(metric, table, after.minus(before))
 
 
-def _make_changes(
-    labels: Sequence[str], before: Replicates, after: Replicates, changes: Replicates, p_delong: NDArray[np.float64]
-) -> tuple[Change, ...]:
+def _tabulate(
+    labels: Sequence[str], before: Replicates, after: Replicates, p_delong: NDArray[np.float64]
+) -> pd.DataFrame:
+    changes = after.minus(before)
     p = p_of_change(changes)
     alone, together = interval_of_change(changes), interval_of_change(changes, find_holm_levels(p))
-    reasons = [_say_reason(*sides) for sides in zip(find_reasons(before), find_reasons(after), strict=True)]
-    p_holm, delong_holm = adjust_holm(p), adjust_holm(p_delong)
-    return tuple(
-        Change(
-            label=label,
-            baseline=float(before.estimate[column]),
-            candidate=float(after.estimate[column]),
-            change=float(changes.estimate[column]),
-            low=float(alone.low[column]),
-            high=float(alone.high[column]),
-            p=float(p[column]),
-            p_holm=float(p_holm[column]),
-            low_holm=float(together.low[column]),
-            high_holm=float(together.high[column]),
-            p_delong=float(p_delong[column]),
-            p_delong_holm=float(delong_holm[column]),
-            n_defined=int(alone.n_defined[column]),
-            reason=reasons[column],
-        )
-        for column, label in enumerate(labels)
+    return pd.DataFrame(
+        {
+            "label": labels,
+            "baseline": before.estimate,
+            "candidate": after.estimate,
+            "change": changes.estimate,
+            "low": alone.low,
+            "high": alone.high,
+            "p": p,
+            "p_holm": adjust_holm(p),
+            "low_holm": together.low,
+            "high_holm": together.high,
+            "p_delong": p_delong,
+            "p_delong_holm": adjust_holm(p_delong),
+            "n_defined": alone.n_defined,
+            "reason": [_say_reason(*sides) for sides in zip(find_reasons(before), find_reasons(after), strict=True)],
+        }
     )
 
 

@@ -1,8 +1,5 @@
 """The change of each label from one model to another, as a forest plot."""
 
-from dataclasses import asdict
-
-import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlit.evaluation.compare.changes import NAMES, Comparison
@@ -18,9 +15,11 @@ def draw_changes(comparison: Comparison, question: Question | None) -> Figure:
         comparison: Of one metric.
         question: What was asked of it.
     """
-    rows = pd.DataFrame([asdict(row) for row in (*comparison.labels, comparison.macro)])
-    alone = rows[["change", "low", "high"]].set_axis(["value", "low", "high"], axis=1)
-    together = rows[["change", "low_holm", "high_holm"]].set_axis(["value", "low", "high"], axis=1)
+    rows = comparison.table
+    alone, together = (
+        rows[["change", f"low{ending}", f"high{ending}"]].set_axis(["value", "low", "high"], axis=1)
+        for ending in ("", "_holm")
+    )
     must = question.must_improve if question else ()
     return draw_forest(
         [f"{label} *" if label in must else label for label in rows["label"]],

@@ -11,7 +11,7 @@ from cxrlit.config import CompareConfig
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.core.files import write_bytes, write_csv, write_json
-from cxrlit.evaluation.compare.changes import NAMES, Change, Comparison
+from cxrlit.evaluation.compare.changes import NAMES, Comparison
 from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.inputs import ModelPredictions, find_concerns, read_history, read_model_predictions
 from cxrlit.evaluation.compare.models import ComparisonResult, compare_predictions
@@ -141,29 +141,28 @@ def print_result(
 def print_changes(name: str, comparison: Comparison) -> None:
     """A row a label; in brackets the 95 % interval."""
     table = Table()
-    tested = any(not np.isnan(row.p_delong) for row in comparison.labels)
+    *labels, macro = comparison.table.to_dict("records")
+    tested = comparison.table["p_delong"].notna().any()
     for column in (name, "baseline", "candidate", "change", "p (Holm)", *(["p, DeLong (Holm)"] if tested else [])):
         table.add_column(column, justify="left" if column == name else "right", no_wrap=True)
-    for row in (*comparison.labels, comparison.macro):
-        style = "bold" if row is comparison.macro else None
-        if row is comparison.macro:
+    for row in (*labels, macro):
+        if row is macro:
             table.add_section()
-        cells = [row.label, _say(row.baseline), _say(row.candidate), _say_change(row), _say_p(row.p_holm)]
-        table.add_row(*cells, *([_say_p(row.p_delong_holm)] if tested else []), style=style)
+        change = _say(row["change"], "+.4f")
+        if not np.isnan(row["low"]):
+            change += f" [{row['low']:+.4f}, {row['high']:+.4f}]"
+        cells = [row["label"], _say(row["baseline"]), _say(row["candidate"]), change, _say_p(row["p_holm"])]
+        if tested:
+            cells.append(_say_p(row["p_delong_holm"]))
+        table.add_row(*cells, style="bold" if row is macro else None)
     print_table(table)
-    for row in (*comparison.labels, comparison.macro):
-        if row.reason:
-            say(f"{name} of {row.label} has no interval: {row.reason}")
+    for row in (*labels, macro):
+        if row["reason"]:
+            say(f"{name} of {row['label']} has no interval: {row['reason']}")
 
 
-def _say(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.4f}"
-
-
-def _say_change(row: Change) -> str:
-    if np.isnan(row.change):
-        return ""
-    return f"{row.change:+.4f}" + ("" if np.isnan(row.low) else f" [{row.low:+.4f}, {row.high:+.4f}]")
+def _say(value: float, form: str = ".4f") -> str:
+    return "" if np.isnan(value) else f"{value:{form}}"
 
 
 def _say_p(p: float) -> str:

@@ -1,13 +1,13 @@
 """Two models on the same images: every change, and the answer to what was asked of the candidate."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import ConfigError, name_some
-from cxrlit.evaluation.compare.changes import Change, Comparison, Metric, compare_metric
+from cxrlit.evaluation.compare.changes import Comparison, Metric, compare_metric
 from cxrlit.evaluation.compare.inputs import pair_rows
 from cxrlit.evaluation.compare.noninferiority import Answer, Question, answer
 from cxrlit.evaluation.predictions import list_labels, split_arrays
@@ -15,8 +15,6 @@ from cxrlit.metrics.bootstrap import N_REPLICATES
 from cxrlit.metrics.intervals import UNDEFINED
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
-
-COLUMNS = ("metric", *Change.__annotations__, "n_labels")
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,8 @@ class ComparisonResult:
         return self.answer.question if self.answer and metric == self.metric else None
 
     def tabulate(self) -> pd.DataFrame:
-        """A row for each metric and label, and for ``macro``: ``metric``, the fields of ``Change``, ``n_labels``."""
-        rows = [
-            {"metric": metric, **asdict(row), "n_labels": comparison.n_labels if row is comparison.macro else None}
-            for metric, comparison in self.comparisons.items()
-            for row in (*comparison.labels, comparison.macro)
-        ]
-        return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_labels": "Int64"})
+        """The table of each comparison, one below the other."""
+        return pd.concat([comparison.table for comparison in self.comparisons.values()], ignore_index=True)
 
 
 def compare_predictions(
@@ -98,7 +91,8 @@ def compare_predictions(
         raise ConfigError(f"metric={metric}: {excluded[metric]}; give thresholds, or ask about metric=auroc")
     areas = compare_metric("auroc", before, after, targets, patients, labels, n_replicates=n_replicates, seed=seed)
     missing = _say_missing(targets, labels)
-    comparisons: dict[Metric, Comparison] = {"auroc": _explain(areas, missing)}
+    comparisons: dict[Metric, Comparison] = {"auroc": areas}
+    _explain(areas.table, missing)
     first, second = (point.only(labels) if isinstance(point, OperatingPoint) else None for point in points)
     if first and second and "f1" not in excluded:
         scores = compare_metric(
@@ -114,7 +108,8 @@ def compare_predictions(
         )
         for point, name in ((second, names[1]), (first, names[0])):
             missing |= {label: f"{name}: no threshold: {why}" for label, why in point.thresholds.reasons.items()}
-        comparisons["f1"] = _explain(scores, missing)
+        comparisons["f1"] = scores
+        _explain(scores.table, missing)
     return ComparisonResult(
         names,
         comparisons,
@@ -151,10 +146,7 @@ def _say_missing(targets: Floats, labels: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _explain(comparison: Comparison, reasons: dict[str, str]) -> Comparison:
+def _explain(table: pd.DataFrame, reasons: dict[str, str]) -> None:
     """What is undefined says why."""
-    rows = tuple(
-        replace(row, reason=reasons.get(row.label, row.reason)) if row.reason == UNDEFINED else row
-        for row in comparison.labels
-    )
-    return replace(comparison, labels=rows)
+    undefined = table["reason"] == UNDEFINED
+    table.loc[undefined, "reason"] = table.loc[undefined, "label"].map(reasons).fillna(UNDEFINED)

@@ -1,13 +1,16 @@
 """Whether what changed between two models is what was asked for: yes, no, or not decided by these data."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from cxrlit.evaluation.compare.changes import Change, Comparison, find_holm_levels
+from cxrlit.evaluation.compare.changes import Comparison, find_holm_levels
+from cxrlit.html.text import list_names
 from cxrlit.metrics.intervals import interval_of_change, p_of_change
 
 Verdict = Literal["yes", "no", "undecided"]
+Row = Mapping[Hashable, Any]
+"""Of ``Comparison.table``."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,24 @@ def answer(comparison: Comparison, question: Question) -> Answer:
         (intersection-union); Piaggio et al., "Reporting of noninferiority and equivalence randomized trials", JAMA 2012
         (yes, no and undecided from the interval and the margin).
     """
-    missing = [label for label in question.must_improve if label not in {row.label for row in comparison.labels}]
+    *labels, macro = comparison.table.to_dict("records")
+    missing = [label for label in question.must_improve if label not in {row["label"] for row in labels}]
     if missing:
         raise ValueError(f"{missing[0]} must improve and is not among the labels compared")
     if question.margin < 0:
         raise ValueError(f"a margin of {question.margin} is negative")
-    others = [column for column, row in enumerate(comparison.labels) if row.label not in question.must_improve]
+    others = [column for column, row in enumerate(labels) if row["label"] not in question.must_improve]
     guarded = comparison.replicates.only(others)
     levels = find_holm_levels(p_of_change(guarded, -question.margin))
     highest = dict(zip(others, interval_of_change(guarded, levels).high.tolist(), strict=True))
     criteria = [
         _judge_harm(row, highest[column], question.margin)
         if column in highest
-        else _judge_rise(row, "improved", row.low_holm, row.high_holm)
-        for column, row in enumerate(comparison.labels)
+        else _judge_rise(row, "improved", "low_holm", "high_holm")
+        for column, row in enumerate(labels)
     ]
     if question.macro_must_rise:
-        criteria.append(_judge_rise(comparison.macro, "rose", comparison.macro.low, comparison.macro.high))
+        criteria.append(_judge_rise(macro, "rose"))
     verdicts = {criterion.verdict for criterion in criteria}
     verdict: Verdict = "no" if "no" in verdicts else "undecided" if "undecided" in verdicts else "yes"
     return Answer(verdict, question, tuple(criteria))
@@ -109,11 +113,11 @@ def describe_question(question: Question, metric: str) -> str:
     'By AUROC: did Nodule and Mass improve and was no other label harmed (a fall by more than 0.01)?'
     """
     parts = [
-        f"did {_list(question.must_improve)} improve" if question.must_improve else "",
+        f"did {list_names(question.must_improve)} improve" if question.must_improve else "",
         f"was no {'other ' if question.must_improve else ''}label harmed (a fall by more than {question.margin:g})",
         "did the macro rise" if question.macro_must_rise else "",
     ]
-    return f"By {metric}: {_list([part for part in parts if part])}?"
+    return f"By {metric}: {list_names([part for part in parts if part])}?"
 
 
 def describe_answer(answer: Answer) -> str:
@@ -129,36 +133,33 @@ def describe_answer(answer: Answer) -> str:
         for asks in ("improved", "not harmed", "rose")
     )
     were, other = "were" if len(harmed) > 1 else "was", "other " if improved else ""
+    up, down = list_names(improved), list_names(harmed)
     start, *sentences = {
-        "yes": ("yes", f"{_list(improved)} improved", f"no {other}label was harmed", "the macro rose"),
-        "no": ("no", f"{_list(improved)} did not improve", f"{_list(harmed)} {were} harmed", "the macro did not rise"),
+        "yes": ("yes", f"{up} improved", f"no {other}label was harmed", "the macro rose"),
+        "no": ("no", f"{up} did not improve", f"{down} {were} harmed", "the macro did not rise"),
         "undecided": (
             "not decided by these data",
-            f"whether {_list(improved)} improved",
-            f"whether {_list(harmed)} {were} harmed",
+            f"whether {up} improved",
+            f"whether {down} {were} harmed",
             "whether the macro rose",
         ),
     }[answer.verdict]
     said = [text for text, about in zip(sentences, (improved, harmed, rose), strict=True) if about]
-    return f"{start}: {_list(said)}"
+    return f"{start}: {list_names(said)}"
 
 
-def _list(words: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+def _judge_rise(row: Row, asks: str, low: str = "low", high: str = "high") -> Criterion:
+    if row["reason"]:
+        return Criterion(row["label"], asks, "undecided", f"no interval: {row['reason']}")
+    verdict: Verdict = "yes" if row[low] > 0 else "no" if row[high] <= 0 else "undecided"
+    over = "" if row["label"] == "macro" else " for all labels at once"
+    why = f"changed by {row['change']:+.4f}, [{row[low]:+.4f}, {row[high]:+.4f}]{over}"
+    return Criterion(row["label"], asks, verdict, why)
 
 
-def _judge_rise(row: Change, asks: str, low: float, high: float) -> Criterion:
-    if row.reason:
-        return Criterion(row.label, asks, "undecided", f"no interval: {row.reason}")
-    verdict: Verdict = "yes" if low > 0 else "no" if high <= 0 else "undecided"
-    over = "" if row.label == "macro" else " for all labels at once"
-    return Criterion(row.label, asks, verdict, f"changed by {row.change:+.4f}, [{low:+.4f}, {high:+.4f}]{over}")
-
-
-def _judge_harm(row: Change, highest: float, margin: float) -> Criterion:
-    if row.reason:
-        return Criterion(row.label, "not harmed", "undecided", f"no interval: {row.reason}")
-    verdict: Verdict = "yes" if row.low > -margin else "no" if highest < -margin else "undecided"
-    why = f"changed by {row.change:+.4f}, [{row.low:+.4f}, {row.high:+.4f}]; {-margin:+.4f} is tolerated"
-    return Criterion(row.label, "not harmed", verdict, why)
+def _judge_harm(row: Row, highest: float, margin: float) -> Criterion:
+    if row["reason"]:
+        return Criterion(row["label"], "not harmed", "undecided", f"no interval: {row['reason']}")
+    verdict: Verdict = "yes" if row["low"] > -margin else "no" if highest < -margin else "undecided"
+    why = f"changed by {row['change']:+.4f}, [{row['low']:+.4f}, {row['high']:+.4f}]; {-margin:+.4f} is tolerated"
+    return Criterion(row["label"], "not harmed", verdict, why)

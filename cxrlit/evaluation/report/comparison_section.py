@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from cxrlit.core.errors import format_count
-from cxrlit.evaluation.compare.changes import NAMES, Metric
+from cxrlit.evaluation.compare.changes import NAMES, Comparison, Metric
 from cxrlit.evaluation.compare.changes_plot import draw_changes
 from cxrlit.evaluation.compare.models import ComparisonResult
 from cxrlit.evaluation.compare.noninferiority import describe_answer, describe_question
@@ -23,7 +23,6 @@ def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] =
         result: The baseline is the first of its names.
         concerns: What a reader must know of the two.
     """
-    changes = result.tabulate()
     return Section(
         f"Change from {result.names[0]}",
         "comparison",
@@ -39,7 +38,7 @@ def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] =
         concerns=concerns,
         tables=[
             *([_tabulate_criteria(result)] if result.answer else []),
-            *(_tabulate(changes[changes["metric"] == metric], metric) for metric in result.comparisons),
+            *(_tabulate(comparison) for comparison in result.comparisons.values()),
         ],
         pictures=[_draw(result, metric) for metric in result.comparisons],
         notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.excluded.items()],
@@ -50,26 +49,26 @@ def _draw(result: ComparisonResult, metric: Metric) -> Picture:
     comparison, name = result.comparisons[metric], NAMES[metric]
     with drawing():
         figure = draw_changes(comparison, result.question_about(metric))
-    macro = comparison.macro
-    clear = [row.label for row in comparison.labels if row.p_holm <= 0.05]
+    labels, macro = comparison.table[:-1], comparison.table.iloc[-1]
+    clear = labels.loc[labels["p_holm"] <= 0.05, "label"].tolist()
     found = f"more than chance for {', '.join(clear)}" if clear else "more than chance for no label"
     return Picture(
         figure,
         f"comparison-{metric}",
-        f"Change of {name} of each label: macro {format_span(macro.change, macro.low, macro.high)}, {found}",
+        f"Change of {name} of each label: macro {format_span(macro['change'], macro['low'], macro['high'])}, {found}",
         f"Change of {name}, with 95 % intervals"
         + ("; dotted: the fall that is tolerated." if result.question_about(metric) else "."),
     )
 
 
-def _tabulate(changes: pd.DataFrame, metric: Metric) -> Table:
+def _tabulate(comparison: Comparison) -> Table:
     columns = [
         Column("label"), Column("baseline"), Column("candidate"), Column("change", low="low", high="high", signed=True),
         Column("p_holm", "p (Holm)", is_p=True),
     ]  # fmt: skip
-    if metric == "auroc":
+    if comparison.metric == "auroc":
         columns.append(Column("p_delong_holm", "p, DeLong (Holm)", is_p=True))
-    return Table(f"Change of {NAMES[metric]}", changes.reset_index(drop=True), columns, n_totals=1)
+    return Table(f"Change of {NAMES[comparison.metric]}", comparison.table, columns, n_totals=1)
 
 
 def _tabulate_criteria(result: ComparisonResult) -> Table:

@@ -1,16 +1,15 @@
 """Two models on the same images: corrections, and intervals that agree with their tests."""
 
-import json
-from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.compare.changes import adjust_holm, compare_metric, find_holm_levels
+from cxrlit.evaluation.compare.changes import COLUMNS, adjust_holm, compare_metric, find_holm_levels
 from cxrlit.evaluation.compare.noninferiority import Question, answer
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.confusion import count_decisions, f1_score
@@ -67,51 +66,53 @@ def test_changes_are_those_of_the_metric_and_their_tests_agree() -> None:
     first, second, targets, patients = draw_models(0)
     found = compare_metric("auroc", first, second, targets, patients, LABELS, n_replicates=300)
     wanted = per_label(auroc, second, targets) - per_label(auroc, first, targets)
-    np.testing.assert_allclose([row.change for row in found.labels], wanted, atol=1e-12)
-    assert found.macro.change == pytest.approx(wanted.mean(), abs=1e-12)
-    assert (found.metric, found.n_labels, found.macro.label) == ("auroc", 3, "macro")
-    same, better, worse = found.labels
-    assert same.low < 0 < same.high
-    assert better.low_holm > 0
-    assert worse.high_holm < 0
-    for column, row in enumerate(found.labels):
-        pair = np.stack([first[:, column], second[:, column]], axis=1)
-        assert row.p_delong == p_of_areas(estimate_areas(pair, targets[:, column]))
-        assert row.low_holm <= row.low < row.change < row.high <= row.high_holm
-        assert (row.p <= 0.05) == (not row.low <= 0 <= row.high)
-        assert (row.p_holm <= 0.05) == (not row.low_holm <= 0 <= row.high_holm)
-        assert row.p <= row.p_holm
-        assert row.p_delong <= row.p_delong_holm
-        assert row.n_defined == 300
-    assert same.p_delong > 0.05
-    assert same.p_delong == pytest.approx(same.p, abs=0.3)
-    assert worse.p_delong < 1e-6
-    assert found.macro.p_holm == found.macro.p
-    assert np.isnan(found.macro.p_delong)
-    json.dumps({"rows": [asdict(row) for row in found.labels]})
+    rows, macro = found.table[:-1], found.table.iloc[-1]
+    assert found.table.columns.tolist() == list(COLUMNS)
+    assert found.table["label"].tolist() == [*LABELS, "macro"]
+    assert found.table["metric"].eq("auroc").all()
+    assert found.table["n_labels"].tolist() == [pd.NA] * 3 + [3]
+    np.testing.assert_allclose(rows["change"], wanted, atol=1e-12)
+    assert macro["change"] == pytest.approx(wanted.mean(), abs=1e-12)
+    same, better, worse = rows.to_dict("records")
+    assert same["low"] < 0 < same["high"]
+    assert better["low_holm"] > 0
+    assert worse["high_holm"] < 0
+    pairs = [np.stack([first[:, column], second[:, column]], axis=1) for column in range(3)]
+    areas = [estimate_areas(pair, targets[:, column]) for column, pair in enumerate(pairs)]
+    assert rows["p_delong"].tolist() == list(map(p_of_areas, areas))
+    assert (np.diff(rows[["low_holm", "low", "change", "high", "high_holm"]]) >= 0).all()
+    for end in ("", "_holm"):
+        outside = (rows[f"low{end}"] > 0) | (rows[f"high{end}"] < 0)
+        assert ((rows[f"p{end}"] <= 0.05) == outside).all()
+    assert (rows[["p", "p_delong"]].to_numpy() <= rows[["p_holm", "p_delong_holm"]].to_numpy()).all()
+    assert (rows["n_defined"] == 300).all()
+    assert same["p_delong"] > 0.05
+    assert same["p_delong"] == pytest.approx(same["p"], abs=0.3)
+    assert worse["p_delong"] < 1e-6
+    assert macro["p_holm"] == macro["p"]
+    assert np.isnan(macro["p_delong"])
 
 
 def test_f1_is_at_each_models_own_thresholds_and_the_macro_over_labels_that_both_have() -> None:
     first, second, targets, patients = draw_models(1)
     thresholds = np.array([0.5, 0.6, np.nan]), np.array([0.7, 0.8, 0.5])
-    found = compare_metric("f1", first, second, targets, patients, LABELS, thresholds, n_replicates=100)
+    table = compare_metric("f1", first, second, targets, patients, LABELS, thresholds, n_replicates=100).table
     before, after = (
         f1_score(count_decisions(part, targets, np.nan_to_num(fixed)))
         for part, fixed in zip((first, second), thresholds, strict=True)
     )
-    np.testing.assert_allclose([row.change for row in found.labels[:2]], (after - before)[:2], atol=1e-12)
-    assert found.labels[2].reason == "undefined"
-    assert np.isnan([found.labels[2].change, found.labels[2].low, found.labels[2].p_holm]).all()
-    assert found.n_labels == 2
-    assert found.macro.change == pytest.approx((after - before)[:2].mean(), abs=1e-12)
-    assert found.macro.baseline == pytest.approx(before[:2].mean(), abs=1e-12)
+    np.testing.assert_allclose(table["change"][:2], (after - before)[:2], atol=1e-12)
+    assert table["reason"].tolist() == ["", "", "undefined", ""]
+    assert table.loc[2, ["change", "low", "p_holm"]].isna().all()
+    assert table["n_labels"].iloc[-1] == 2
+    assert table["change"].iloc[-1] == pytest.approx((after - before)[:2].mean(), abs=1e-12)
+    assert table["baseline"].iloc[-1] == pytest.approx(before[:2].mean(), abs=1e-12)
 
 
 def test_a_model_against_itself_changes_nothing() -> None:
     first, _, targets, patients = draw_models(2)
     found = compare_metric("auroc", first, first, targets, patients, LABELS, n_replicates=50)
-    for row in (*found.labels, found.macro):
-        assert (row.change, row.low, row.high, row.p, row.reason) == (0, 0, 0, 1, "")
+    assert found.table[["change", "low", "high", "p", "reason"]].to_numpy().tolist() == [[0, 0, 0, 1, ""]] * 4
     said = answer(found, ASK)
     assert said.verdict == "no"
     assert [part.verdict for part in said.criteria] == ["yes", "no", "yes", "no"]
@@ -128,20 +129,20 @@ def test_one_side_that_never_varies_is_named() -> None:
         for pair in ((first, second), (second, first))
     )
     wanted = "the {} has the same value in every resample, so that how far off it may be cannot be told"
-    assert [row.reason for row in found.labels] == [wanted.format("baseline"), NO_VARIATION, ""]
-    assert back.labels[0].reason == wanted.format("candidate")
-    assert np.isnan(found.labels[0].low)
+    assert found.table["reason"].tolist()[:3] == [wanted.format("baseline"), NO_VARIATION, ""]
+    assert back.table["reason"][0] == wanted.format("candidate")
+    assert np.isnan(found.table["low"][0])
 
 
 def test_labels_of_one_class_leave_it_undecided() -> None:
     first, second, targets, patients = draw_models(3)
     targets[:, 0] = 0
     found = compare_metric("auroc", first, second, targets, patients, LABELS, n_replicates=50)
-    assert found.n_labels == 2
+    assert found.table["n_labels"].iloc[-1] == 2
     said = answer(found, Question(("Nodule",), margin=1.0, macro_must_rise=False))
     assert said.verdict == "undecided"
     assert said.criteria[0].why == "no interval: undefined"
     targets[:] = 0
     nothing = compare_metric("auroc", first, second, targets, patients, LABELS, n_replicates=5)
-    assert nothing.n_labels == 0
+    assert nothing.table["n_labels"].iloc[-1] == 0
     assert answer(nothing, ASK).verdict == "undecided"

@@ -80,4 +80,4 @@ def test_an_assessment_beside_a_baseline(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="models are compared on one split"):
         compare_with_baseline(make_assessment(split_hash="ff"), tmp_path / "out", tmp_path / "old-1", 60, 0)
     assert isinstance(build_comparison_section(result, concerns), Section)
-    assert [row.label for row in result.comparisons["f1"].labels] == list(LABELS)
+    assert result.comparisons["f1"].table["label"].tolist() == [*LABELS, "macro"]
