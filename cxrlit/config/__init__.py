@@ -32,6 +32,7 @@ from cxrlit.config.train import (
     PhaseConfig,
     SamplerConfig,
     TrainConfig,
+    TrainerConfig,
 )
 from cxrlit.config.types import (
     BATCH_NORM_MODES,
@@ -84,6 +85,7 @@ __all__ = [
     "TableConfig",
     "TableData",
     "TrainConfig",
+    "TrainerConfig",
     "Uncertain",
     "Value",
     "VinDrConfig",

@@ -83,7 +83,8 @@ class PhaseConfig(ConfigSection):
     max_epochs: Epochs
     scheduler: Instantiable | None
     require_improvement: bool = Field(
-        description="hand on the starting weights where the monitored value ends below theirs"
+        description="hand on the checkpoint of the phase before, at its own img_size, where no epoch has a better "
+        "monitored value than that has"
     )
     callbacks: dict[str, Instantiable] = Field(description="callbacks of this phase over those of all phases")
 

@@ -52,7 +52,7 @@ from cxrlit.evaluation.validation.internal import load_internal, move_data
 from cxrlit.html.section import Section
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
-from cxrlit.training.checks import warn_unfinished
+from cxrlit.training.checks import warn_of_folder
 from cxrlit.training.hardware import choose_device
 from cxrlit.training.trainer import quiet_lightning
 
@@ -74,7 +74,7 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:
-        warn_unfinished(checkpoint)
+        warn_of_folder(checkpoint)
     if config.is_external:
         return evaluate_external(checkpoints, config)
     return evaluate_internal(checkpoints, config)

@@ -43,7 +43,7 @@ from cxrlit.handoff.ood_check import MAX_IMAGES, make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
-from cxrlit.training.checks import warn_unfinished
+from cxrlit.training.checks import warn_of_folder
 from cxrlit.training.trainer import quiet_lightning
 
 PACKAGES = ("cxrlit", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
@@ -64,7 +64,7 @@ def export_bundle(config: ExportConfig) -> Path:
     if out.exists():
         raise BundleError(f"{out}: it exists: name another folder with --out, or remove it")
     checkpoint = read_checkpoint(Path(config.ckpt))
-    warn_unfinished(checkpoint)
+    warn_of_folder(checkpoint)
     with progress_steps(4) as step:
         step("evaluation")
         settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}

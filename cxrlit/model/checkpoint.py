@@ -1,6 +1,7 @@
 """Checkpoints as whole files of plain types, and what each says of its origin."""
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,6 @@ from cxrlit.model.weights import check_finite
 CHECKPOINT_FORMAT = 6
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
-START_EPOCH = 0
-"""Stands for the weights that a phase started from."""
 
 
 class CheckpointMetadata(BaseModel):
@@ -44,10 +43,10 @@ class CheckpointMetadata(BaseModel):
         rows: Hash of each row of the index, in the order of the split.
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
         history: Phases before it, ``name-id``, first to last.
-        epoch: Epoch of the weights, from 1; 0: those that the phase started from, since no epoch was better.
+        epoch: Epoch of the weights, from 1.
         monitor: Name of the metric that the epoch was chosen by.
         score: Its value after that epoch, at the phase's own image size.
-        val_auroc_macro: Validation macro AUROC then; None where it was not measured.
+        scores: All validation metrics then, by name, but for those that are undefined.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -66,7 +65,12 @@ class CheckpointMetadata(BaseModel):
     epoch: int
     monitor: str
     score: float
-    val_auroc_macro: float | None
+    scores: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """Phase and id, as its folder is called."""
+        return f"{self.phase}-{self.phase_id}"
 
     def read_split(self) -> pd.DataFrame:
         """The split as a table, with the names of ``split.csv``; ``Checkpoint.split`` is checked."""
@@ -150,18 +154,9 @@ def write_checkpoint(
     said = {
         "epoch": epoch,
         "score": read_monitored(scores, metadata["monitor"]),
-        "val_auroc_macro": scores.get("auroc_macro"),
+        "scores": {name: value for name, value in scores.items() if not math.isnan(value)},
     }
     write_archive(path, {"cxrlit": {**metadata, **said}, "state_dict": weights})
-
-
-def name_epoch(epoch: int) -> str:
-    """The epoch of a checkpoint in words.
-
-    >>> name_epoch(3), name_epoch(START_EPOCH)
-    ('epoch 3', 'the weights that it started from')
-    """
-    return "the weights that it started from" if epoch == START_EPOCH else f"epoch {epoch}"
 
 
 def name_weights(network: CXRNet) -> dict[str, Tensor]:
@@ -259,4 +254,4 @@ def start_network(config: TrainConfig, previous: Path | None) -> tuple[CXRNet, s
     checkpoint = read_checkpoint(previous)
     network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
     metadata = checkpoint.metadata
-    return network, set(metadata.trained_patients), [*metadata.history, f"{metadata.phase}-{metadata.phase_id}"]
+    return network, set(metadata.trained_patients), [*metadata.history, metadata.name]

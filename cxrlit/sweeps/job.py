@@ -14,7 +14,6 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import first_line
 from cxrlit.core.files import hold_lock
 from cxrlit.core.signals import Interrupted
-from cxrlit.model.checkpoint import START_EPOCH
 from cxrlit.sweeps.objective import name_failure, read_job
 from cxrlit.sweeps.ranking import update_ranking
 from cxrlit.sweeps.record import Point, Pruned, Record, job_record_path, write_job_record
@@ -75,10 +74,8 @@ class Job:
             best = 1 + scores.index(score)
             status, reason = "pruned", str(pruned)
         else:
-            folder, best, _, score = result
-            status, reason = "done", ""
-            if best == START_EPOCH:
-                reason = "no epoch was better than the weights that it started from"
+            folder, best, score = result.folder, result.best_epoch, result.best_score
+            status, reason = "done", f"rejected for {result.rejected_for}" if result.rejected_for else ""
         return Record(
             job=point.job,
             values=point.values,
@@ -102,9 +99,9 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def read_aurocs(folder: Path, epoch: int) -> dict[str, float | None]:
-    """Validation AUROC of each label after an epoch; None where it is undefined, and where there was no such epoch."""
+    """Validation AUROC of each label after an epoch; None where it is undefined."""
     prefix = "val_auroc_"
     rows = read_metrics(folder)
     names = [name for name in rows[0] if name.startswith(prefix) and name != "val_auroc_macro"]
-    row = {} if epoch == START_EPOCH else rows[epoch - 1]
+    row = rows[epoch - 1]
     return {name.removeprefix(prefix): float(row[name]) if row.get(name) else None for name in names}

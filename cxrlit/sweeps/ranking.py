@@ -86,8 +86,10 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
         table.add_column(column, justify="left" if column == "folder" else "right", overflow="fold")
     for _, row in ranking.head(N_SHOWN).iterrows():
         score = "" if pd.isna(row["auroc_macro"]) else f"{row['auroc_macro']:.4f}"
-        epoch = "" if pd.isna(row["best_epoch"]) else "start" if not row["best_epoch"] else str(row["best_epoch"])
+        epoch = "" if pd.isna(row["best_epoch"]) else str(row["best_epoch"])
         where = f"{row['status']}: {row['reason']}" if row["status"] != "done" else row["folder"]
+        if row["status"] == "done" and row["reason"]:
+            where += f" ({row['reason']})"
         rank = "" if pd.isna(row["rank"]) else str(row["rank"])
         table.add_row(rank, str(row["job"]), *(row[key] or "" for key in keys), score, epoch, where)
     print_table(table)

@@ -74,10 +74,10 @@ class Record(BaseModel):
         job: Its number.
         values: As in ``Point``.
         status: Pruned: stopped early, since it was worse than the others.
-        reason: Why it is not done, or why its labels have no AUROC; empty otherwise.
+        reason: Why it is not done, or what it is rejected for; empty otherwise.
         auroc_macro: Validation macro AUROC at ``best_epoch``.
         aurocs: Validation AUROC of each label at ``best_epoch``; None where it is undefined.
-        best_epoch: From 1; 0: the weights that the phase started from. Of a pruned job: the best so far.
+        best_epoch: The best of its own epochs, from 1. Of a pruned job: the best so far.
         folder: Phase folder, relative to the folder above ``runs_dir``.
     """
 

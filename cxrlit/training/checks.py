@@ -16,7 +16,7 @@ from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.model.checkpoint import Checkpoint, is_unfinished
-from cxrlit.training.phase_folder import read_phase_record
+from cxrlit.training.phase_folder import describe_rejection, read_phase_record
 from cxrlit.training.plan import PlannedPhase
 
 TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that the checkpoint was trained on are")
@@ -75,8 +75,11 @@ def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> N
         )
 
 
-def warn_unfinished(checkpoint: Checkpoint) -> None:
-    """Say where a later epoch may be better."""
+def warn_of_folder(checkpoint: Checkpoint) -> None:
+    """Say where a later epoch may be better, and where the folder is that of a phase that was rejected."""
+    if rejection := describe_rejection(checkpoint.path):
+        phase = checkpoint.config.phases[checkpoint.metadata.phase]
+        say(f"warning: {rejection}: {checkpoint.metadata.name} at {phase.img_size} px", style="yellow")
     if is_unfinished(checkpoint.path):
         say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
 

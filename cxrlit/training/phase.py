@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ProgressBar
 from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.console import format_path, say
-from cxrlit.core.distributed import device_options
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import hash_file, hold_lock
 from cxrlit.core.ranks import n_ranks, on_rank_0, rank, rank_0_first
@@ -26,13 +24,10 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
-from cxrlit.metrics.epoch_metrics import build_metrics, describe_monitor, read_monitored
+from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.adapt_batch_norm import adapt_batch_norms
 from cxrlit.model.checkpoint import (
     CHECKPOINT_FORMAT,
-    START_EPOCH,
-    DurableCheckpointIO,
-    name_weights,
     read_checkpoint,
     start_network,
     write_checkpoint,
@@ -52,11 +47,12 @@ from cxrlit.training.checks import check_trainable
 from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.feature_cache import open_features
 from cxrlit.training.hardware import check_compiler, compare_versions, computing_on, use_threads
+from cxrlit.training.improvement import Baseline, find_baseline, judge
 from cxrlit.training.logger_runs import finishing_runs, log_result, open_loggers
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
 from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, load_state, seed_all
-from cxrlit.training.trainer import LIGHTNING_PRECISION, validate
+from cxrlit.training.trainer import build_trainer, validate
 
 
 @dataclass
@@ -78,6 +74,7 @@ class PhaseRun:
         loss: With the weights of its positives.
         metadata: What its checkpoints say of their origin.
         record: What ``phase.json`` says.
+        baseline: What it is to be better than.
     """
 
     plan: PlannedPhase
@@ -92,6 +89,7 @@ class PhaseRun:
     loss: torch.nn.Module = field(init=False)
     metadata: dict[str, Any] = field(init=False)
     record: dict[str, Any] = field(init=False)
+    baseline: Baseline | None = None
 
     def complete(self) -> Result:
         """Train the phase unless it is finished, or another process finishes it meanwhile.
@@ -123,11 +121,13 @@ class PhaseRun:
         if resume_point is not None:
             self.datamodule.skip_to(resume_point.position.epoch - 1, resume_point.position.n_batches)
         with use_threads(self.record["threads"]):
+            self.find_baseline()
             self.adapt_batch_norms(resume_point)
             self.cache_features()
-            self.validate_start()
             module = self.build_module()
-            trainer = self.build_trainer([*self.build_callbacks(module), *self.watching])
+            loggers = open_loggers(self.config, plan.name, plan.folder)
+            callbacks = [*self.build_callbacks(module), *self.watching]
+            trainer = build_trainer(plan, self.config.trainer, self.precision, callbacks, loggers)
             with finishing_runs(trainer.loggers):
                 with hold_signals():
                     trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
@@ -181,6 +181,25 @@ class PhaseRun:
         compare_versions(record)
         return record, point
 
+    def find_baseline(self) -> None:
+        """Find what the phase is to be better than."""
+        settings = self.plan.config
+        if self.previous is None:
+            if settings.require_improvement:
+                say(f"Nothing comes before {self.plan.name}: there is nothing that it has to be better than")
+            return
+        if "baseline" not in self.record:
+            found = find_baseline(self.previous, self.metadata, self.config)
+            if found is None and settings.require_improvement:
+                scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
+                known = {name: value for name, value in scores.items() if not math.isnan(value)}
+                found = Baseline(name="the starting weights", img_size=settings.img_size, scores=known)
+            self.record["baseline"] = found and found.model_dump()
+            write_phase_record(self.plan.folder, self.record)
+        self.baseline = self.record["baseline"] and Baseline.model_validate(self.record["baseline"])
+        if self.baseline is not None:
+            say(f"It starts from {self.baseline.describe(self.config.monitor)}")
+
     def adapt_batch_norms(self, resume_point: ResumePoint | None) -> None:
         """Estimate the BatchNorm statistics anew at this size, where the phase asks for it."""
         if not self.plan.freezing.adapts:
@@ -197,17 +216,6 @@ class PhaseRun:
             self.datamodule.features = open_features(
                 self.network, self.plan, self.later, self.config, self.precision, self.datamodule
             )
-
-    def validate_start(self) -> None:
-        """Validate the starting weights, so that ``require_improvement`` can reject a worse phase."""
-        if not self.plan.config.require_improvement:
-            return
-        if "start_scores" not in self.record:
-            scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
-            self.record["start_scores"] = {name: value for name, value in scores.items() if not math.isnan(value)}
-            write_phase_record(self.plan.folder, self.record)
-        start = read_monitored(self.record["start_scores"], self.config.monitor)
-        say(f"It starts from {describe_monitor(self.config.monitor)} {start:.4f}")
 
     def build_module(self) -> CXRModule:
         """The LightningModule around the network, ready to train."""
@@ -249,69 +257,39 @@ class PhaseRun:
             BestCheckpoint(folder, self.metadata),
         ]
 
-    def build_trainer(self, callbacks: list[Callback]) -> Trainer:
-        """Lightning's trainer: deterministic, its files in the phase folder."""
-        settings, options, folder = self.plan.config, self.config.trainer, str(self.plan.folder)
-        return Trainer(
-            **device_options(options, find_unused_parameters=self.plan.freezing.may_change),
-            precision=LIGHTNING_PRECISION[self.precision],
-            max_epochs=settings.max_epochs,
-            accumulate_grad_batches=options.accumulate_grad_batches,
-            gradient_clip_val=options.gradient_clip_norm,
-            callbacks=callbacks,
-            logger=open_loggers(self.config, self.plan.name, self.plan.folder),
-            enable_autolog_hparams=False,  # the whole config is logged, once
-            plugins=[DurableCheckpointIO()],
-            deterministic=True,
-            num_sanity_val_steps=0,
-            log_every_n_steps=10,
-            enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            default_root_dir=folder,
-        )
-
     @on_rank_0
     def finish(self, trainer: Trainer) -> Result:
         """Write what the phase hands on: its best weights, its last ones, and in ``phase.json`` that it is done."""
         module, folder = trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
-        best = self.keep_best(trainer, module)
+        best = self.read_best(trainer)
+        if self.baseline is not None and self.previous is not None:
+            best = judge(self.plan.name, self.plan.config, best, self.baseline, self.previous, module)
         log_result(trainer.loggers, best, trainer.global_step)
         n_epochs = trainer.current_epoch
         write_checkpoint(folder / "last.ckpt", self.metadata, n_epochs, module.scores["val"], module.copy_weights())
-        if self.plan.config.require_improvement:
-            self.record["improved"] = best.best_epoch != START_EPOCH
         self.record |= {
             "best_epoch": best.best_epoch,
             "monitor": best.monitor,
             "best_score": best.best_score,
+            "rejected_for": best.rejected_for,
             "best_sha256": hash_file(folder / "best.ckpt"),
             "status": "done",
         }
         write_phase_record(folder, self.record)
         return best
 
-    def keep_best(self, trainer: Trainer, module: CXRModule) -> Result:
-        """Make ``best.ckpt`` hold what the phase hands on: its best epoch, or the weights that it started from.
+    def read_best(self, trainer: Trainer) -> Result:
+        """The best of its epochs.
 
         Raises:
-            CheckpointError: It holds something else.
+            CheckpointError: Its checkpoint holds something else.
         """
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
-        epoch, score, path = best.epoch, best.score, self.plan.folder / "best.ckpt"
-        assert epoch is not None
-        start = read_monitored(self.record.get("start_scores", {}), self.config.monitor)
-        if self.plan.config.require_improvement and module.is_better(start, score):
-            say(
-                f"warning: {self.plan.name} ends at {describe_monitor(self.config.monitor)} {score:.4f}, worse than "
-                f"{start:.4f} at its start: it hands on the weights that it started from",
-                style="yellow",
-            )
-            epoch, score = START_EPOCH, start
-            network, _, _ = start_network(self.config, self.previous)
-            write_checkpoint(path, self.metadata, epoch, self.record["start_scores"], name_weights(network))
-        if read_checkpoint(path).metadata.epoch != epoch:
+        path = self.plan.folder / "best.ckpt"
+        assert best.epoch is not None
+        if read_checkpoint(path).metadata.epoch != best.epoch:
             raise CheckpointError(
-                f"{path}: it does not hold the weights of epoch {epoch}: remove {path.parent} to train it anew"
+                f"{path}: it does not hold the weights of epoch {best.epoch}: remove {path.parent} to train it anew"
             )
-        return Result(path.parent, epoch, self.config.monitor, score)
+        return Result(path.parent, best.epoch, self.config.monitor, best.score)

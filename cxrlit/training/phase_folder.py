@@ -17,9 +17,10 @@ from cxrlit.core.files import hash_file, write_csv, write_json, write_text
 from cxrlit.core.ranks import on_rank_0
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.metrics.epoch_metrics import describe_monitor
-from cxrlit.model.checkpoint import START_EPOCH
 
 RECORD = "phase.json"
+REJECTED = "rejected.ckpt"
+"""The best epoch of a phase that hands on something else."""
 PACKAGES = ("cxrlit", "torch", "torchvision", "pytorch-lightning")
 
 
@@ -28,19 +29,21 @@ class Result(NamedTuple):
 
     Attributes:
         folder: Where it lives: ``best.ckpt`` and the tables.
-        best_epoch: Epoch of the best weights, from 1; 0: the weights that the phase started from.
+        best_epoch: The best of its epochs, from 1.
         monitor: Name of the metric that chose it.
         best_score: Value of that metric after it.
+        rejected_for: What is handed on in place of that epoch, which is no better; empty where the epoch is.
     """
 
     folder: Path
     best_epoch: int
     monitor: str
     best_score: float
+    rejected_for: str = ""
 
     def describe(self) -> str:
-        which = "the starting weights" if self.best_epoch == START_EPOCH else f"best epoch {self.best_epoch}"
-        return f"{which}, {describe_monitor(self.monitor)} {self.best_score:.4f}"
+        rejected = f", rejected for {self.rejected_for}" if self.rejected_for else ""
+        return f"best epoch {self.best_epoch}, {describe_monitor(self.monitor)} {self.best_score:.4f}{rejected}"
 
 
 def read_phase_record(folder: Path) -> dict[str, Any] | None:
@@ -68,7 +71,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     record = read_phase_record(folder)
     if record is None or record.get("status") != "done":
         return None
-    kinds = {"best_epoch": int, "monitor": str, "best_score": float}
+    kinds = {"best_epoch": int, "monitor": str, "best_score": float, "rejected_for": str}
     if any(type(record.get(key)) is not kind for key, kind in kinds.items()):
         raise CheckpointError(f"{folder / RECORD}: it is damaged: remove {folder}, the phase is trained anew")
     best = folder / "best.ckpt"
@@ -77,13 +80,26 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     return record
 
 
+def find_own_best(folder: Path) -> Path:
+    """The best epoch of a phase, whatever it hands on."""
+    return folder / (REJECTED if (folder / REJECTED).is_file() else "best.ckpt")
+
+
+def describe_rejection(path: Path) -> str:
+    """What stands in ``best.ckpt`` of a phase that was rejected; empty for any other checkpoint."""
+    record = read_phase_record(path.parent) if path.name == "best.ckpt" else None
+    if not (record and record.get("rejected_for")):
+        return ""
+    return f"{path.parent.name} was rejected, and its best.ckpt is the one before it"
+
+
 @on_rank_0
 def read_result(folder: Path) -> Result | None:
     """What a finished phase ended with; None where it is not finished."""
     record = read_done(folder)
     if record is None:
         return None
-    return Result(folder, record["best_epoch"], record["monitor"], record["best_score"])
+    return Result(folder, record["best_epoch"], record["monitor"], record["best_score"], record["rejected_for"])
 
 
 @on_rank_0

@@ -22,7 +22,7 @@ from cxrlit.data.split import SPLITS
 from cxrlit.model.weights import IMAGENET_FILE
 from cxrlit.training.freezing import Freezing, try_freezing
 from cxrlit.training.hardware import choose_precision
-from cxrlit.training.phase_folder import read_done, read_phase_record, read_versions
+from cxrlit.training.phase_folder import describe_rejection, read_done, read_phase_record, read_versions
 from cxrlit.training.resume import Position, find_resume
 
 TRAINING_VERSION = 7
@@ -191,6 +191,12 @@ def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:
     return ("start over", None) if point is None else ("resume", point.position)
 
 
+def _describe_status(phase: PlannedPhase) -> str:
+    if phase.position is not None:
+        return f"{phase.status} at {phase.position.describe()}"
+    return "done, rejected" if describe_rejection(phase.folder / "best.ckpt") else phase.status
+
+
 HIGHRES_LAYERS = 50
 
 
@@ -229,7 +235,7 @@ def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
             f"weights, BatchNorm {phase.freezing.describe_batch_norm()}, lr {config.lr:g}, "
             f"{format_count(config.max_epochs, 'epoch')}",
             format_path(phase.folder),
-            phase.status if phase.position is None else f"{phase.status} at {phase.position.describe()}",
+            _describe_status(phase),
         )
     print_table(table)
     trained_all = any(

@@ -12,9 +12,9 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import sweep_staged
 from cxrlit.model.archive import read_archive
-from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, START_EPOCH, read_checkpoint
+from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE, read_checkpoint
 from cxrlit.model.densenet import CXRNet
-from cxrlit.training.phase_folder import read_phase_record
+from cxrlit.training.phase_folder import REJECTED, find_own_best, read_phase_record
 
 KEPT = 2
 """States of a phase that are kept: the newest, and one to fall back to."""
@@ -89,7 +89,7 @@ def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[s
     for path in list_states(folder):
         try:
             point = ResumePoint(path, read_position(path, phase_id))
-            _check_best(folder / "best.ckpt", point.position)
+            _check_best(find_own_best(folder), point.position)
         except CheckpointError as error:
             faults.append(str(error))
             continue
@@ -120,6 +120,8 @@ def choose_resume(folder: Path, name: str, phase_id: str, files_sha256: str) -> 
         return None
     for path in list_states(folder)[: len(faults)]:
         path.unlink()  # or it would be the newest again
+    if (folder / REJECTED).is_file():
+        (folder / REJECTED).replace(folder / "best.ckpt")  # it is judged anew
     sweep_staged(folder)
     say(f"Going on from {point.position.describe()}")
     return point
@@ -192,7 +194,6 @@ def _check_best(path: Path, position: Position) -> None:
     if position.best_epoch is None:
         return
     metadata = read_checkpoint(path).metadata
-    # START_EPOCH is decided on at the phase's end.
-    again = metadata.epoch >= position.epoch or metadata.epoch == START_EPOCH
+    again = metadata.epoch >= position.epoch
     if metadata.phase_id != position.phase_id or not (again or metadata.epoch == position.best_epoch):
         raise CheckpointError(f"{path}: it does not hold the weights of epoch {position.best_epoch}")

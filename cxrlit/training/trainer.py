@@ -5,14 +5,18 @@ import warnings
 from typing import Literal
 
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.loggers import Logger
 
-from cxrlit.config import Precision, TrainConfig
+from cxrlit.config import Precision, TrainConfig, TrainerConfig
 from cxrlit.core.distributed import device_options
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.metrics.epoch_metrics import build_metrics
+from cxrlit.model.checkpoint import DurableCheckpointIO
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
+from cxrlit.training.plan import PlannedPhase
 
 LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
@@ -40,6 +44,29 @@ def validate(
     )
     trainer.validate(module, datamodule=datamodule, verbose=False)
     return module.scores["val"]
+
+
+def build_trainer(
+    plan: PlannedPhase, options: TrainerConfig, precision: Precision, callbacks: list[Callback], loggers: list[Logger]
+) -> Trainer:
+    """The trainer of a phase: deterministic, its files in the phase folder."""
+    return Trainer(
+        **device_options(options, find_unused_parameters=plan.freezing.may_change),
+        precision=LIGHTNING_PRECISION[precision],
+        max_epochs=plan.config.max_epochs,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        gradient_clip_val=options.gradient_clip_norm,
+        callbacks=callbacks,
+        logger=loggers,
+        enable_autolog_hparams=False,  # the whole config is logged, once
+        plugins=[DurableCheckpointIO()],
+        deterministic=True,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        default_root_dir=str(plan.folder),
+    )
 
 
 def quiet_lightning() -> None:

@@ -1,4 +1,4 @@
-"""Epochs count from 1 wherever a user meets one; 0 stands for the weights that a phase started from."""
+"""Epochs count from 1 wherever a user meets one."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pytorch_lightning import Trainer
 
-from cxrlit.model.checkpoint import name_epoch, read_checkpoint
+from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.sweeps.job import read_aurocs
 from cxrlit.sweeps.ranking import rank_records
 from cxrlit.sweeps.record import Pruned, Record
@@ -28,14 +28,8 @@ def test_the_files_of_a_phase_count_from_1(frozen: Path) -> None:
     assert {f"val_auroc_{label}": value for label, value in aurocs.items()}.items() <= best.to_dict().items()
 
 
-def test_0_is_the_weights_that_a_phase_started_from(frozen: Path) -> None:
-    assert set(read_aurocs(frozen, 0).values()) == {None}
-    assert name_epoch(0) == "the weights that it started from"
-    assert Result(frozen, 0, "val/auroc_macro", 0.7).describe().startswith("the starting weights")
-    assert Result(frozen, 1, "val/auroc_macro", 0.7).describe().startswith("best epoch 1")
-
-
 def test_what_is_said_of_an_epoch_is_its_number() -> None:
+    assert Result(Path(), 1, "val/auroc_macro", 0.7).describe() == "best epoch 1, validation macro AUROC 0.7000"
     assert str(Pruned(Path(), 1)).endswith("at epoch 1")
     assert (
         Position(format=1, phase_id="a", epoch=1, n_batches=0, step=0, best_epoch=None).describe().startswith("epoch 1")

@@ -23,7 +23,7 @@ from cxrlit.evaluation.measure.tune_thresholds import Stability, fit_operating_p
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
 from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
-from cxrlit.model.checkpoint import Checkpoint, name_epoch
+from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.hardware import choose_precision
 
 HOME, EXTERNAL = "home", "external"
@@ -65,7 +65,7 @@ class EvaluatedModel:
 
 def name_checkpoint(checkpoint: Checkpoint) -> str:
     """Phase, id and file of a checkpoint: the same wherever its folder lies."""
-    return f"{checkpoint.metadata.phase}-{checkpoint.metadata.phase_id}/{checkpoint.path.name}"
+    return f"{checkpoint.metadata.name}/{checkpoint.path.name}"
 
 
 def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
@@ -133,21 +133,19 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     for number, member in enumerate(checkpoints, start=1):
         phase = member.config.phases[member.metadata.phase]
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
-            f"{name_checkpoint(member)}: {name_epoch(member.metadata.epoch)}, "
+            f"{name_checkpoint(member)}: epoch {member.metadata.epoch}, "
             f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, {phase.img_size} px, "
             f"trained in {member.metadata.precision}"
         )
         if member.metadata.history:
-            facts[f"phases before {member.metadata.phase}-{member.metadata.phase_id}"] = ", ".join(
-                member.metadata.history
-            )
+            facts[f"phases before {member.metadata.name}"] = ", ".join(member.metadata.history)
     if config.tta == "flip":
         facts["test-time augmentation"] = "each image and its mirror image"
     if len(checkpoints) > 1 or config.tta != "none":
         facts["mean of"] = config.average
     precision = choose_evaluation_precision(config)
     facts["precision of the predictions"] = precision
-    epoch_auroc = first.metadata.val_auroc_macro
+    epoch_auroc = first.metadata.scores.get("auroc_macro")
     as_trained = len(checkpoints) == 1 and config.tta == "none"
     return EvaluatedModel(
         name=" + ".join(name_checkpoint(member) for member in checkpoints),

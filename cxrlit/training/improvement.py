@@ -1,0 +1,157 @@
+"""Whether a phase is better than what it started from, and what it hands on where it is not."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cxrlit.config import CompareConfig, PhaseConfig, TrainConfig
+from cxrlit.config.compose import compose_defaults
+from cxrlit.core.command_line import format_command
+from cxrlit.core.console import format_path, say
+from cxrlit.core.errors import name_some
+from cxrlit.core.files import replace_file
+from cxrlit.metrics.epoch_metrics import describe_monitor, read_monitored
+from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
+from cxrlit.model.module import CXRModule
+from cxrlit.training.phase_folder import REJECTED, Result, find_own_best
+
+COMPARED = ("labels", "split", "rows", "monitor")
+"""What two checkpoints share if their validation metrics are of the same images, targets and kind."""
+
+
+class Baseline(BaseModel):
+    """What a phase is to be better than.
+
+    Attributes:
+        name: ``finetune-1a2b3c4d``, or the starting weights.
+        img_size: Side of the images that it was validated on, pixels.
+        scores: Its validation metrics, by name.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    img_size: int
+    scores: dict[str, float]
+
+    def describe(self, monitor: str) -> str:
+        """Name, monitored value and size.
+
+        >>> Baseline(name="finetune-1a2b3c4d", img_size=224, scores={"loss": 0.5}).describe("val/loss")
+        'finetune-1a2b3c4d (val/loss 0.5000 at 224 px)'
+        """
+        value = read_monitored(self.scores, monitor)
+        return f"{self.name} ({describe_monitor(monitor)} {value:.4f} at {self.img_size} px)"
+
+
+def find_baseline(previous: Path, metadata: Mapping[str, Any], config: TrainConfig) -> Baseline | None:
+    """What the checkpoint that a phase starts from reached at its own image size.
+
+    Args:
+        previous: That checkpoint, or its phase folder.
+        metadata: What the checkpoints of the phase say of their origin.
+        config: The resolved config of the chain.
+
+    Returns:
+        None where it was validated by another metric, or on other labels, images or targets.
+    """
+    checkpoint = read_checkpoint(previous)
+    before, theirs = checkpoint.metadata, checkpoint.config
+    same = all(getattr(before, key) == metadata[key] for key in COMPARED) and theirs.metrics == config.metrics
+    if not same or (config.monitor == "val/loss" and theirs.loss != config.loss):
+        return None
+    return Baseline(name=before.name, img_size=theirs.phases[before.phase].img_size, scores=before.scores)
+
+
+def judge(
+    name: str, settings: PhaseConfig, best: Result, baseline: Baseline, previous: Path, module: CXRModule
+) -> Result:
+    """Compare the best epoch with the baseline, and hand that on where the phase requires an improvement.
+
+    Args:
+        name: Of the phase.
+        settings: Of the phase.
+        best: Its best epoch.
+        baseline: What it is to be better than.
+        previous: The checkpoint or phase folder of that.
+        module: Knows what is better.
+
+    Returns:
+        The best epoch, and what it is rejected for.
+    """
+    before, at_its_size = baseline.describe(best.monitor), read_monitored(baseline.scores, best.monitor)
+    reached = f"{describe_monitor(best.monitor)} {best.best_score:.4f} at {settings.img_size} px"
+    if not settings.require_improvement:
+        if module.is_better(at_its_size, best.best_score):
+            say(
+                f"warning: {name} ends at {reached}, worse than {before}: "
+                f"phases.{name}.require_improvement=true would hand that on",
+                style="yellow",
+            )
+        return best
+    scores = read_checkpoint(best.folder).metadata.scores
+    if change := describe_change(baseline.scores, scores, module.labels):
+        say(f"{name} against {baseline.name} at {baseline.img_size} px: {change}")
+    if module.is_better(best.best_score, at_its_size):
+        say_how_to_compare(previous, best.folder)
+        return best
+    hand_on(best.folder, previous)
+    say(
+        f"warning: {name} is rejected: {reached} is not better than {before}, whose checkpoint is its best.ckpt now; "
+        f"its own best epoch is {REJECTED}",
+        style="yellow",
+    )
+    say_how_to_compare(previous, best.folder / REJECTED)
+    return best._replace(rejected_for=before)
+
+
+def hand_on(folder: Path, previous: Path) -> None:
+    """Let the ``best.ckpt`` of a phase be the checkpoint that it started from; its own best epoch has another name."""
+    best = folder / "best.ckpt"
+    find_own_best(folder).replace(folder / REJECTED)
+    with replace_file(best) as staged:
+        shutil.copyfile(find_checkpoint(previous), staged)
+
+
+def describe_change(before: Mapping[str, float], after: Mapping[str, float], labels: Sequence[str]) -> str:
+    """The answer of validation to the question that ``cxrlit compare`` asks of test: improved, not harmed, rose?
+
+    Args:
+        before: Validation metrics by name, of the baseline.
+        after: The same of the phase's best epoch.
+        labels: The findings, in order.
+
+    Returns:
+        A sentence; empty where the macro AUROC of either is not known.
+    """
+    question = compose_defaults("compare", CompareConfig, {"baseline": "before", "candidate": "after"})
+    changes = {name: after.get(f"auroc_{name}", math.nan) - before.get(f"auroc_{name}", math.nan)
+               for name in ("macro", *labels)}  # fmt: skip
+    if math.isnan(changes["macro"]):
+        return ""
+    asked = [label for label in question.must_improve if not math.isnan(changes.get(label, math.nan))]
+    harmed = [label for label in labels if label not in asked and changes[label] < -question.margin]
+    shown = [f"macro AUROC {after['auroc_macro']:.4f} ({changes['macro']:+.4f})"]
+    shown += [f"{label} {after[f'auroc_{label}']:.3f} ({changes[label]:+.3f})" for label in [*asked, *harmed]]
+    improved = all(changes[label] > 0 for label in asked)
+    parts = [
+        *([f"{name_some(asked)} improved: {'yes' if improved else 'no'}"] if asked else []),
+        f"no other fell by more than {question.margin:g}: {'no' if harmed else 'yes'}",
+        f"the macro rose: {'yes' if changes['macro'] > 0 else 'no'}",
+    ]
+    return f"{', '.join(shown)}; {'; '.join(parts)} (validation, without intervals)"
+
+
+def say_how_to_compare(before: Path, after: Path) -> None:
+    """Say by which commands the same is asked of the test part."""
+    checkpoints = [find_checkpoint(path) for path in (before, after)]
+    folders = [path.parent / ("eval" if path.stem == "best" else f"eval-{path.stem}") for path in checkpoints]
+    commands = [f"evaluate ckpt={format_path(path)}" for path in checkpoints]
+    commands.append(f"compare {' '.join(map(format_path, folders))}")
+    say("The same on test, with intervals:")
+    for command in commands:
+        say(f"  {format_command(command)}")
