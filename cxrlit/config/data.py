@@ -19,6 +19,7 @@ class SourceConfig(ConfigSection):
 
     root: Folder | None = Field(description="folder of the tables and the images")
     store: str | None = Field(description="address of prepared images to read in place of the files: a folder or a URL")
+    follow_links: bool = Field(description="read files that are links out of root, as into a cache beside it")
     views: list[View] | None = Field(description="views that count, of PA, AP and LATERAL; null: every image")
 
     @model_validator(mode="after")
@@ -69,6 +70,7 @@ class SyntheticConfig(SourceConfig):
     source: Literal["synthetic"]
     root: None = None
     store: None = None
+    follow_links: Literal[False]
     n_patients: int = Field(ge=20, le=100_000)
     image_px: int = Field(ge=32, le=1024, description="side of the drawn images, pixels")
     seed: Seed = Field(description="seed of the drawings")

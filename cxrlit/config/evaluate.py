@@ -27,6 +27,7 @@ class InternalData(ConfigSection):
     root: Folder | None = Field(description="where the images are now, if they have moved since training")
     roots: dict[str, Folder] | None = Field(description="the same for several data sets, by source")
     store: str | None = Field(description="address of prepared images to read in place of the files")
+    follow_links: bool | None = Field(description="read files that are links out of root; null: as during training")
 
 
 class PredictionColumnsConfig(ConfigSection):

@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from cxrlit.config import DataConfig, SplitConfig
 from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.data.image_files import NOT_ON_DISK
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
+from cxrlit.data.near_files import describe_tried
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
 from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import clip
+
+MAX_ADVISED = 0.5
+"""No message advises to leave out a larger share of the images."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +146,16 @@ def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> N
     total = len(dropped) + n_usable
     if not total or len(dropped) / total <= max_dropped:
         return
-    needed = math.ceil(100 * len(dropped) / total) / 100
+    share = len(dropped) / total
+    needed = math.ceil(100 * share) / 100
+    remedy = f", or set data.max_dropped={needed:g}" if share <= MAX_ADVISED else ""
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["reason"].value_counts().head(3).items())
     example = clip(dropped["image"].iloc[0])
+    if dropped["reason"].iloc[0] == NOT_ON_DISK:
+        example = ": ".join(filter(None, [example, describe_tried(dropped["path"].iloc[0])]))
     raise DataError(
         f"{len(dropped)} of {total} images cannot be used ({reasons}; such as {example}), more than "
-        f"data.max_dropped={max_dropped:g} allows: complete the folder, or set data.max_dropped={needed:g}"
+        f"data.max_dropped={max_dropped:g} allows: complete the folder{remedy}"
     )
 
 

@@ -487,7 +487,7 @@ def leak(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
-        (remove_images, "there are no PNG images"),
+        (remove_images, "none of the table's 50 images, such as 0000.png, is in"),
         (remove_table, "there is no label table"),
         (damage_table, "Data_Entry_2017_v2020.csv"),
         (remove_half, "25 of 50 images cannot be used (25 not on disk"),

@@ -230,6 +230,9 @@ class EveryFile:
     def list_folder(self, folder: str) -> list[str]:
         return []
 
+    def locate(self, file: str) -> str:
+        return f"/every/{file}"
+
 
 def find_real_table(name: str) -> Path:
     """A table of the package torchxrayvision; skips the test where that is not installed."""

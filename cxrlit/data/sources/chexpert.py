@@ -2,6 +2,7 @@
 
 One folder (``CheXpert-v1.0`` or ``CheXpert-v1.0-small``) with ``train.csv``, ``valid.csv`` and, where one has it, the
 test set (``test.csv`` or ``test_labels.csv``); the images in ``train/patientNNNNN/studyN/viewN_frontal.jpg`` and so on.
+Copies have the images as ``.png``, too.
 The paths in the tables begin with the name of the release, which says nothing about where the folder is now.
 
 Labels of ``train.csv`` were mined from reports: 1, 0, -1 (uncertain) or blank (not mentioned). Those of the other two
@@ -24,8 +25,9 @@ from cxrlit.config import CheXpertConfig
 from cxrlit.config.data import MinedConfig
 from cxrlit.core.errors import DataError
 from cxrlit.core.labels import match_findings
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_endings
 from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.text_table import TextTable, clip, find_table
@@ -72,10 +74,11 @@ def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[st
         if any((root / f"{name}{end}").is_file() for name in names for end in ("", ".gz")):
             tables[part] = read_labels(find_table(root, names), labels, config)
     table = pd.concat(tables.values(), ignore_index=True)
-    index, dropped = attach_files(table, ([file] for file in table["image_path"].tolist()), files)
+    index, dropped = attach_files(table, map(vary_ending, table["image_path"].tolist()), files)
     if index.empty:
-        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+        raise refuse_all(f"data.root={root}", len(table), dropped)
     index = check_index(index, labels, "chexpert", str(root))
+    say_endings(index, "chexpert")
     official = None
     if len(tables) > 1:
         images = np.repeat(list(tables), [len(rows) for rows in tables.values()])

@@ -2,7 +2,8 @@
 
 One folder with ``mimic-cxr-2.0.0-metadata.csv``, ``mimic-cxr-2.0.0-chexpert.csv`` (or ``-negbio.csv``: another
 labeler, the same findings), for the official split ``mimic-cxr-2.0.0-split.csv``, each also as ``.csv.gz``, and the
-images in ``files/p10/p10000032/s50414267/<dicom_id>.jpg``. Age and sex of the patients are in MIMIC-IV, not here.
+images in ``files/p10/p10000032/s50414267/<dicom_id>.jpg``; MIMIC-CXR's own ``.dcm``, and ``.png``, are found too. Age
+and sex of the patients are in MIMIC-IV, not here.
 
 Source: Johnson et al., "MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs", arXiv
 1901.07042, 2019.
@@ -16,8 +17,9 @@ import pandas as pd
 
 from cxrlit.config import MIMICConfig
 from cxrlit.core.errors import DataError
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_endings
 from cxrlit.data.index import check_index
+from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import find_label_columns, read_mentions
 from cxrlit.data.tables.open_table import read_table
@@ -61,11 +63,12 @@ def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) ->
     usable = table[table["reason"] == ""].drop(columns="reason")
     unusable = table.loc[table["reason"] != "", ["image", "reason"]].assign(path="")[["image", "path", "reason"]]
 
-    index, absent = attach_files(usable, ([file] for file in usable["image_path"].tolist()), files)
+    index, absent = attach_files(usable, map(vary_ending, usable["image_path"].tolist()), files)
     dropped = pd.concat([unusable, absent], ignore_index=True)
     if index.empty:
-        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[-1]}")
+        raise refuse_all(f"data.root={root}", len(table), dropped)
     index = check_index(index, labels, "mimic", str(root))
+    say_endings(index, "mimic")
     official = None
     if has_split:
         parts = dict(zip(table["image"].tolist(), table["part"].tolist(), strict=True))

@@ -1,30 +1,30 @@
 """NIH ChestX-ray14 as its users have it on disk.
 
-One folder with the label table (``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv``), the images in
-``images_001/images`` to ``images_012/images``, in ``images_001`` ... or in one ``images``, and, for the official
-split, ``train_val_list.txt`` and ``test_list.txt``. ``BBox_List_2017.csv`` has boxes for some of the test images.
+One folder with the label table (``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv``; ``sample_labels.csv`` of
+Kaggle's sample), the images in ``images_001/images`` to ``images_012/images``, in ``images_001`` ... or in one
+``images``, and, for the official split, ``train_val_list.txt`` and ``test_list.txt``; ``nih_files.py`` says what copies
+have in place of these. ``BBox_List_2017.csv`` has boxes for some of the test images.
 
 Source: Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxrlit.core.errors import DataError, format_count, name_some
+from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.labels import NO_FINDING, match_findings
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_endings
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.nih_files import TEST_LIST, TRAIN_VAL_LIST, locate_images, match_lists, read_official_lists
 from cxrlit.data.tables.open_table import read_table
-from cxrlit.data.tables.text_table import find_table
+from cxrlit.data.tables.text_table import clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
-TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
+TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
 BOX_LIST = "BBox_List_2017.csv"
 NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 OPTIONAL = ("Patient Age", "Patient Gender", "View Position")
@@ -55,19 +55,23 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
     """
     path = find_table(root, TABLES)
     table = read_labels(path, labels)
-    places = locate_images(files)
-    if not places:
-        raise DataError(f"data.root={root}: there are no PNG images in images_001/images ... or images/")
-    candidates = ([place] if place else [] for place in map(places.get, table["image"].tolist()))
-    index, dropped = attach_files(table, candidates, files)
+    places = locate_images(files, table["image"].tolist())
+    if not any(places):
+        image = clip(table["image"].iloc[0])
+        raise DataError(
+            f"data.root={root}: none of the table's {len(table)} images, such as {image}, is in images_001/images ..., "
+            "images/ or another folder there"
+        )
+    index, dropped = attach_files(table, ([place] if place else [] for place in places), files)
     if index.empty:
-        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+        raise refuse_all(str(path), len(table), dropped)
     index = check_index(index, labels, name, str(path))
+    say_endings(index, name)
 
     lists = read_official_lists(root)
     official = None
     if lists is not None:
-        listed = index["image"].map(lists)
+        listed = match_lists(index["image"], lists, root)
         unlisted = index.loc[listed.isna(), ["image", "path"]]
         dropped = pd.concat([dropped, unlisted.assign(reason=f"neither in {TRAIN_VAL_LIST} nor in {TEST_LIST}")])
         index = index[listed.notna()].reset_index(drop=True)
@@ -114,53 +118,6 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
             "view": optional["View Position"].where(optional["View Position"].isin(["PA", "AP"])),
         }
     )
-
-
-def locate_images(files: ImageFiles) -> dict[str, str]:
-    """Path below the root of every PNG in the folders where NIH's archives put them, by file name.
-
-    Raises:
-        DataError: Two folders hold a file of the same name.
-    """
-    top = [name for name in files.list_folder(".") if name == "images" or re.fullmatch(r"images_\d{3}", name)]
-    places: dict[str, str] = {}
-    for folder in top:
-        for inner in (folder, f"{folder}/images"):
-            for name in files.list_folder(inner):
-                if name[-4:].lower() != ".png":
-                    continue
-                if name in places:
-                    raise DataError(f"{inner}/{name} and {places[name]} have the same name: keep one of them")
-                places[name] = f"{inner}/{name}"
-    return places
-
-
-def read_official_lists(root: Path) -> dict[str, str] | None:
-    """``train_val`` or ``test`` by image name; None where neither list is there.
-
-    Raises:
-        DataError: Only one of the two lists is there, one cannot be read, or an image stands in both.
-    """
-    paths = {"train_val": root / TRAIN_VAL_LIST, "test": root / TEST_LIST}
-    there = [path.name for path in paths.values() if path.is_file()]
-    if not there:
-        return None
-    if len(there) == 1:
-        other = TEST_LIST if there[0] == TRAIN_VAL_LIST else TRAIN_VAL_LIST
-        raise DataError(
-            f"{root}: {there[0]} is there and {other} is not: add it, or remove both for a split of our own"
-        )
-    try:
-        names = {part: path.read_text(encoding="utf-8-sig").split() for part, path in paths.items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{root}: an official list cannot be read as text: {error}") from None
-    both = sorted(set(names["train_val"]) & set(names["test"]))
-    if both:
-        raise DataError(
-            f"{root}: {format_count(len(both), 'image stands', 'images stand')} in both official lists: "
-            f"{name_some(both)}"
-        )
-    return {image: part for part, images in names.items() for image in images}
 
 
 def read_boxes(path: Path) -> pd.DataFrame:

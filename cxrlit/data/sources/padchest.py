@@ -1,7 +1,7 @@
 """PadChest as its users have it on disk.
 
 One folder with ``PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`` (or ``.csv.gz``) and the PNG files: in the
-folders ``0/`` to ``54/`` of the archives, all in ``images/``, or all beside the table.
+folders ``0/`` to ``54/`` of the archives, all in ``images/``, or all beside the table; copies as JPEG are found too.
 
 Labels are terms of a hierarchy, of which reports got the most specific ones: a label of ours is present where its term
 or a descendant of it is. A label that ``MEANINGS`` does not list means the term of the same name.
@@ -12,6 +12,7 @@ Analysis 66, 2020; the hierarchy is its appendix.
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ import pandas as pd
 from cxrlit.config import PadChestConfig
 from cxrlit.core.errors import DataError
 from cxrlit.core.labels import match_findings, simplify_name
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_endings
 from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.patient_ids import refuse_spellings
@@ -101,13 +103,14 @@ def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[st
         [f"{folder}/{image}", f"images/{image}", image] if folder else [f"images/{image}", image]
         for folder, image in zip(usable["folder"].tolist(), usable["image"].tolist(), strict=True)
     ]
-    index, absent = attach_files(usable, places, files)
+    candidates = (chain.from_iterable(map(vary_ending, names)) for names in places)
+    index, absent = attach_files(usable, candidates, files)
     dropped = pd.concat([unusable[["image", "path", "reason"]], absent], ignore_index=True)
     if index.empty:
-        raise DataError(f"{path}: none of its {len(table)} images can be used: {dropped['reason'].iloc[-1]}")
-    return Source(
-        name="padchest", index=check_index(index, labels, "padchest", str(path)), dropped=dropped, official=None
-    )
+        raise refuse_all(str(path), len(table), dropped)
+    index = check_index(index, labels, "padchest", str(path))
+    say_endings(index, "padchest")
+    return Source(name="padchest", index=index, dropped=dropped, official=None)
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:

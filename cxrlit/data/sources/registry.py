@@ -23,6 +23,7 @@ from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.files import hash_value, hold_lock
 from cxrlit.data.image_files import DiskFiles, ImageFiles
 from cxrlit.data.index import KEY
+from cxrlit.data.near_files import check_folder
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import read_chexpert
 from cxrlit.data.sources.mimic import read_mimic
@@ -54,6 +55,8 @@ def find_root(config: AnySource, cache_dir: Path) -> Path:
         return _draw_synthetic(config, cache_dir)
     if isinstance(config, TableConfig) and config.root is None and config.table is not None:
         return Path(config.table).parent
+    if isinstance(config, TableConfig) and config.table is None:
+        raise ConfigError("data=table needs data.table=PATH, your CSV or Parquet file")
     if config.root is None:
         raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
     return Path(config.root)
@@ -65,7 +68,12 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
     if isinstance(config, SyntheticConfig):
         return read_nih(root, DiskFiles(root), labels, name="synthetic")
     config = config.model_copy(update={"root": str(root)})
-    files: ImageFiles = DiskFiles(root) if config.store is None else read_stored_files(config.store, cache_dir)
+    files: ImageFiles
+    if config.store is None:
+        check_folder(root)
+        files = DiskFiles(root, config.follow_links)
+    else:
+        files = read_stored_files(config.store, cache_dir)
     match config:
         case NIHConfig():
             return read_nih(root, files, labels)

@@ -4,6 +4,7 @@ An image is called by its file name where no two images share one; else every im
 root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from cxrlit.config import TableConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.core.labels import match_findings, simplify_name
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import OpenTable, open_table
@@ -53,7 +54,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
             the line.
     """
     if config.table is None:
-        raise ConfigError("data=table needs data.table=PATH, the table of images and labels")
+        raise ConfigError("data=table needs data.table=PATH, your CSV or Parquet file")
     path = Path(config.table)
     if not path.name.lower().endswith(ENDS):
         raise ConfigError(f"data.table={path}: a table's name ends with one of {', '.join(ENDS)}")
@@ -88,7 +89,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
 
     index, dropped = attach_files(index, ([file] for file in index["image_path"].tolist()), files)
     if index.empty:
-        raise DataError(f"{path}: none of its {len(cells)} images can be used: {dropped['reason'].iloc[0]}")
+        raise refuse_all(str(path), len(cells), dropped)
     index = check_index(index, labels, config.name, str(path))
     official = None
     if columns.split is not None:
@@ -170,14 +171,14 @@ def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
     Raises:
         DataError: One is blank, leads out of the root, or is written with backslashes; the message names the line.
     """
-    prefix = f"{root}/"
+    prefix = f"{str(root).rstrip('/')}/"
     paths = cells.str.removeprefix(prefix) if cells.str.startswith(prefix).any() else cells
     # "./" at the beginning and "//" say nothing.
     paths = paths.str.replace(r"/(\.?/)+", "/", regex=True).str.replace(r"^(\./)+", "", regex=True)
     elsewhere = paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?")
     faults = {
         "is blank": paths == "",
-        "is not in data.root: paths are relative to it, without ..": elsewhere,
+        f"is not in data.root: {_advise_root(cells)}": elsewhere,
         "is no path of a file: write folders with /": paths.str.contains("\\", regex=False)
         | paths.str.endswith(("/", "/.")) | (paths == "."),
     }  # fmt: skip
@@ -185,6 +186,14 @@ def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
         refuse_cells(odd, cells, fault, table)
     refuse_unseen(cells, table)
     return paths
+
+
+def _advise_root(cells: pd.Series) -> str:
+    """What to do about paths that are not below the root."""
+    if not cells.str.startswith("/").all():
+        return "paths are relative to it, without .."
+    home = os.path.commonpath([os.path.dirname(path) for path in cells])
+    return f"the paths are absolute: say data.root={home}, which all of them lie in"
 
 
 def name_images_by_path(paths: pd.Series) -> pd.Series:

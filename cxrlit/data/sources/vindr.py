@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from cxrlit.config import VinDrConfig
 from cxrlit.core.errors import DataError
 from cxrlit.core.labels import match_findings
-from cxrlit.data.image_files import ImageFiles, attach_files
+from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.tables.open_table import open_table, read_table
@@ -84,7 +84,7 @@ def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) ->
     stems = (table["part"] + "/" + table["patient"]).tolist()
     index, dropped = attach_files(table, ([f"{stem}{suffix}" for suffix in SUFFIXES] for stem in stems), files)
     if index.empty:
-        raise DataError(f"data.root={root}: none of the {len(table)} images can be used: {dropped['reason'].iloc[0]}")
+        raise refuse_all(f"data.root={root}", len(table), dropped)
     index["image"] = index["file"].str.rpartition("/")[2]
     parts = dict(zip(index["image"].tolist(), index["part"].tolist(), strict=True))
     index = check_index(index.assign(view="PA"), labels, "vindr", str(root))

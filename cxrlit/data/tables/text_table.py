@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlit.core.errors import DataError
+from cxrlit.data.near_files import check_folder
 
 MAX_ROWS = 10**7
 """Rows of a table at most, or lines of its text: a few bytes of Parquet or gzip may stand for a billion equal ones."""
@@ -59,13 +60,14 @@ def find_table(root: Path, names: Sequence[str]) -> Path:
     Raises:
         DataError: There is no such folder, or none of the names is in it.
     """
-    if not root.is_dir():
-        raise DataError(f"data.root={root}: there is no such folder")
+    check_folder(root)
     for name in names:
         for path in (root / name, root / f"{name}.gz"):
             if path.is_file():
                 return path
-    raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(names)})")
+    below = [path for name in names for path in sorted(root.glob(f"*/{name}"))]
+    hint = f"; {below[0]} is one: say data.root={below[0].parent}" if below else ""
+    raise DataError(f"data.root={root}: there is no label table in it ({' or '.join(names)}){hint}")
 
 
 def clip(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def check_members(checkpoints: Sequence[Checkpoint]) -> None:
 def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> TrainConfig:
     """The config of the training with the folders of this machine."""
     data, roots = config.data, moved.roots or {}
+    links = {} if moved.follow_links is None else {"follow_links": moved.follow_links}
     places = {key: value for key in ("root", "store") if (value := getattr(moved, key)) is not None}
     if isinstance(data, SeveralData):
         unknown = [*places, *(f"roots.{name}" for name in roots if name not in data.sources)]
@@ -53,12 +55,16 @@ def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> Train
             raise ConfigError(
                 f"data.{unknown[0]}: the checkpoint was trained on {', '.join(data.sources)}: set data.roots"
             )
-        sections = {name: getattr(data, name).model_copy(update={"root": root}) for name, root in roots.items()}
+        sections: dict[str, Any] = {
+            name: getattr(data, name).model_copy(update={**links, **({"root": roots[name]} if name in roots else {})})
+            for name in data.sources
+        }
         data = data.model_copy(update=sections)
-    elif roots or (places and isinstance(data, SyntheticData)):
-        raise ConfigError(f"data.{next(iter(places), 'roots')}: the checkpoint was trained on {data.source} data alone")
+    elif roots or ((places or links) and isinstance(data, SyntheticData)):
+        key = next(iter([*places, *links]), "roots")
+        raise ConfigError(f"data.{key}: the checkpoint was trained on {data.source} data alone")
     else:
-        data = data.model_copy(update=places)
+        data = data.model_copy(update=places | links)
     return config.model_copy(update={"data": data, "cache_dir": cache_dir})
 
 

@@ -208,13 +208,13 @@ def test_absent_files_are_dropped_and_none_is_an_error(tmp_path: Path) -> None:
     source = read(tmp_path)
     assert source.dropped.to_dict("list") == {
         "image": ["patient00003_study1_view1_frontal.jpg"],
-        "path": [""],
+        "path": [str(tmp_path / gone)],
         "reason": ["not on disk"],
     }
     assert len(source.index) == len(whole.index) - 1
     assert source.official is not None
     assert len(source.official) == len(source.index)
-    with pytest.raises(DataError, match=r"none of the \d+ images can be used: not on disk"):
+    with pytest.raises(DataError, match=r"none of its \d+ images can be used: not on disk"):
         read(tmp_path, DiskFiles(tmp_path / "elsewhere"))
 
 
@@ -260,3 +260,18 @@ def test_a_grouped_split_of_the_real_table_is_balanced(real: Source) -> None:
     for part, share in (("val", 0.1), ("test", 0.2)):
         assert (parts == part).mean() == pytest.approx(share, abs=0.001)
         assert (real.index.loc[parts == part, known].mean() / whole - 1).abs().max() < 0.05, part
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpeg", ".JPG"])
+def test_copies_with_another_ending_are_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    write_chexpert_tree(tmp_path)
+    whole = read(tmp_path)
+    for path in list(tmp_path.rglob("*.jpg")):
+        path.rename(path.with_suffix(ending))
+    found = read(tmp_path)
+    assert found.dropped.empty
+    assert found.index["image"].tolist() == whole.index["image"].tolist()
+    assert found.index["file"].str.endswith(ending).all()
+    assert "another ending" in capsys.readouterr().out

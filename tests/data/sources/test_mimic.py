@@ -158,8 +158,8 @@ def test_absent_files_are_dropped_and_none_is_an_error(tmp_path: Path) -> None:
     path = next(tmp_path.rglob("*.jpg"))
     path.unlink()
     source = read(tmp_path, DiskFiles(tmp_path))
-    assert source.dropped.to_dict("list") == {"image": [path.name], "path": [""], "reason": ["not on disk"]}
-    with pytest.raises(DataError, match=r"none of the \d+ images can be used: not on disk"):
+    assert source.dropped.to_dict("list") == {"image": [path.name], "path": [str(path)], "reason": ["not on disk"]}
+    with pytest.raises(DataError, match=r"none of its \d+ images can be used: not on disk"):
         read(tmp_path, DiskFiles(tmp_path / "elsewhere"))
 
 
@@ -173,3 +173,19 @@ def test_the_package_of_tables_may_be_gzipped_in_part(tmp_path: Path, tables: di
     assert plain.official is not None
     assert source.official.tolist() == plain.official.tolist()
     assert len(source.index) == len(tables["metadata"])
+
+
+@pytest.mark.parametrize("ending", [".png", ".dcm"])
+def test_copies_as_png_and_the_dicom_files_are_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    write_mimic_tree(tmp_path)
+    whole = read(tmp_path, DiskFiles(tmp_path))
+    paths = sorted(tmp_path.rglob("*.jpg"))
+    paths[0].unlink()  # not every one has to be there
+    for path in paths[1:]:
+        path.rename(path.with_suffix(ending))
+    found = read(tmp_path, DiskFiles(tmp_path))
+    assert found.dropped["path"].tolist() == [str(paths[0])]
+    assert found.index["image"].tolist() == [image for image in whole.index["image"] if image != paths[0].name]
+    assert f"{len(paths) - 1} images have another ending than in the table" in capsys.readouterr().out

@@ -14,7 +14,8 @@ from cxrlit.core.labels import FIXED_COLUMNS, LABELS, NO_FINDING
 from cxrlit.data.image_files import DiskFiles
 from cxrlit.data.index import hash_index, read_targets
 from cxrlit.data.sources import Source, nih
-from cxrlit.data.sources.nih import FINDINGS, locate_images, read_boxes, read_official_lists
+from cxrlit.data.sources.nih import FINDINGS, read_boxes
+from cxrlit.data.sources.nih_files import read_official_lists
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -265,48 +266,6 @@ def test_other_files_among_the_images_do_no_harm(nih_tree: Path) -> None:
     assert len(read_nih(nih_tree).index) == len(read_rows(nih_tree))
 
 
-def test_a_name_in_two_folders_is_refused(nih_tree: Path) -> None:
-    path = next(nih_tree.rglob("00000001_000.png"))
-    (nih_tree / "images").mkdir()
-    shutil.copy(path, nih_tree / "images" / path.name)
-    with pytest.raises(DataError, match=r"images/00000001_000\.png.* have the same name"):
-        locate_images(DiskFiles(nih_tree))
-
-
-def test_official_lists_say_who_tests(nih_tree: Path) -> None:
-    source = read_nih(nih_tree)
-    assert not (nih_tree / "test_list.txt").read_text().endswith("\n")
-    wanted = ["test" if int(patient) % 5 == 0 else "train_val" for patient in source.index["patient"]]
-    assert source.official is not None
-    assert source.official.tolist() == wanted
-
-
-def test_without_lists_there_is_no_official_split(make_nih_tree: Any) -> None:
-    source = read_nih(make_nih_tree(lists=False))
-    assert source.official is None
-    assert source.dropped.empty
-
-
-@pytest.mark.parametrize("gone", ["train_val_list.txt", "test_list.txt"])
-def test_one_list_alone_is_refused(nih_tree: Path, gone: str) -> None:
-    (nih_tree / gone).unlink()
-    with pytest.raises(DataError, match=rf"{gone} is not: add it, or remove both"):
-        read_nih(nih_tree)
-
-
-def test_an_image_in_both_lists_is_named(nih_tree: Path) -> None:
-    with (nih_tree / "train_val_list.txt").open("a") as file:
-        file.write("\n00000005_000.png")
-    with pytest.raises(DataError, match=r"1 image stands in both official lists: 00000005_000\.png"):
-        read_official_lists(nih_tree)
-
-
-def test_a_list_that_is_no_text_is_refused(nih_tree: Path) -> None:
-    (nih_tree / "test_list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="list cannot be read as text"):
-        read_official_lists(nih_tree)
-
-
 def test_images_in_neither_list_are_dropped(nih_tree: Path) -> None:
     path = nih_tree / "train_val_list.txt"
     path.write_text(path.read_text().replace("00000002_000.png\n", ""))
@@ -327,14 +286,14 @@ def test_no_folder_no_table_no_images_are_three_messages(tmp_path: Path, nih_tre
         read_nih(tmp_path / "empty")
     for folder in nih_tree.glob("images_*"):
         shutil.rmtree(folder)
-    with pytest.raises(DataError, match="there are no PNG images"):
+    with pytest.raises(DataError, match=r"none of the table's \d+ images, such as 00000001_000\.png, is in"):
         read_nih(nih_tree)
 
 
 def test_a_table_of_other_images_is_refused(nih_tree: Path) -> None:
     for path in list(nih_tree.rglob("*.png")):
         path.rename(path.with_name(f"other-{path.name}"))
-    with pytest.raises(DataError, match=r"none of its"):
+    with pytest.raises(DataError, match=r"none of the table's"):
         read_nih(nih_tree)
 
 

@@ -181,9 +181,10 @@ def test_a_folder_that_is_none_of_padchests_is_not_entered(tmp_path: Path) -> No
 
 def test_absent_files_and_double_rows(tmp_path: Path) -> None:
     table = write_padchest_tree(tmp_path)
-    next(tmp_path.rglob(table["ImageID"][3])).unlink()
+    gone = next(tmp_path.rglob(table["ImageID"][3]))
+    gone.unlink()
     source = read(tmp_path, DiskFiles(tmp_path))
-    assert source.dropped.to_dict("list") == {"image": [table["ImageID"][3]], "path": [""], "reason": ["not on disk"]}
+    assert source.dropped.to_dict("list") == {"image": [gone.name], "path": [str(gone)], "reason": ["not on disk"]}
     with pytest.raises(DataError, match=r"none of its 24 images can be used: not on disk"):
         read(tmp_path, DiskFiles(tmp_path / "elsewhere"))
     edit(tmp_path, "ImageID", table["ImageID"][1])
@@ -260,3 +261,18 @@ def test_every_term_that_means_a_label_is_one_of_the_real_table(real_terms: pd.S
     terms = set(real_terms)
     # One is a term of the hierarchy that no report got.
     assert {term for findings in MEANINGS.values() for term in findings} - terms == {"hemothorax"}
+
+
+@pytest.mark.parametrize("folder", [None, "images", "."])
+def test_copies_as_jpeg_are_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str | None
+) -> None:
+    write_padchest_tree(tmp_path, folder=folder)
+    whole = read(tmp_path, DiskFiles(tmp_path)).index
+    for path in list(tmp_path.rglob("*.png")):
+        path.rename(path.with_suffix(".jpg"))
+    found = read(tmp_path, DiskFiles(tmp_path))
+    assert found.dropped.empty
+    assert found.index["image"].tolist() == whole["image"].tolist()
+    assert found.index["file"].str.endswith(".jpg").all()
+    assert "another ending" in capsys.readouterr().out

@@ -8,12 +8,13 @@ import pytest
 from trees import EveryFile, find_real_table, make_config, save_noise
 
 from cxrlit.config import TableConfig
-from cxrlit.core.errors import CXRLitError, DataError
+from cxrlit.core.errors import ConfigError, CXRLitError, DataError
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS
 from cxrlit.data.image_files import DiskFiles, ImageFiles
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.nih import read_labels
+from cxrlit.data.sources.registry import read_source
 from cxrlit.data.sources.table import read_any_table
 
 ROWS = (
@@ -439,3 +440,22 @@ def test_the_real_table_of_nih_read_as_any_table(tmp_path: Path) -> None:
             assert index[column].tolist() == wanted[column].tolist()
         np.testing.assert_allclose(index["age"], wanted["age"])
         np.testing.assert_array_equal(read_targets(index, LABELS), read_targets(wanted, LABELS))
+
+
+def test_absolute_paths_need_the_folder_that_holds_them_all_and_the_advice_works(plain: Path, tmp_path: Path) -> None:
+    for seed, row in enumerate(ROWS):
+        save_noise(tmp_path / "elsewhere" / "img" / row[0], seed)
+    rows = [",".join((f"{tmp_path}/elsewhere/img/{row[0]}", *row[1:])) for row in ROWS]
+    table = write(tmp_path / "labels", HEADER, *rows)
+    advice = refuse(table).rpartition("say data.root=")[2].partition(",")[0]
+    for root in (Path(advice), Path("/")):
+        source = read(table, DiskFiles(root), root=root)
+        assert source.dropped.empty
+        assert source.index["image"].tolist() == ["a.png", "b.png", "c.png"]
+
+
+def test_no_table_at_all_is_asked_for(tmp_path: Path) -> None:
+    for root in (None, str(tmp_path)):
+        config = make_config(TableConfig, tmp_path).model_copy(update={"root": root})
+        with pytest.raises(ConfigError, match=r"^data=table needs data\.table=PATH, your CSV or Parquet file$"):
+            read_source(config, LABELS, tmp_path)

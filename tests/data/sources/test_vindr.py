@@ -159,12 +159,14 @@ def test_absent_files_are_dropped_and_none_is_an_error(tmp_path: Path) -> None:
     path = min((tmp_path / "train").iterdir())
     path.unlink()
     source = read(tmp_path, DiskFiles(tmp_path))
-    assert source.dropped.to_dict("list") == {"image": [f"{path.stem}.dicom"], "path": [""], "reason": ["not on disk"]}
+    looked_for = path.with_suffix(".dicom")
+    wanted = {"image": [looked_for.name], "path": [str(looked_for)], "reason": ["not on disk"]}
+    assert source.dropped.to_dict("list") == wanted
     assert source.official is not None
     assert len(source.official) == len(source.index) == 15
     shutil.rmtree(tmp_path / "train")
     shutil.rmtree(tmp_path / "test")
-    with pytest.raises(DataError, match="none of the 16 images can be used: not on disk"):
+    with pytest.raises(DataError, match="none of its 16 images can be used: not on disk"):
         read(tmp_path, DiskFiles(tmp_path))
 
 
