@@ -4,12 +4,15 @@ What a command needs is imported when it is the one that runs: a prediction need
 """
 
 import argparse
+import difflib
 import importlib
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import cxrlit
+from cxrlit.core.errors import ConfigError
 from cxrlit.core.exit_on_error import FAULT_EXIT_CODE, name_fault, stop
 
 
@@ -85,16 +88,36 @@ def _run(arguments: Sequence[str]) -> Any:
         raise SystemExit(130) from None
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all faults are said."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(ConfigError(f"{message.removeprefix('argument ')}; {self.prog} --help shows what there is"))
+        raise AssertionError  # stop leaves
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="cxrlit", description=__doc__.partition("\n")[0])
+    parser = _Parser(prog="cxrlit", description=__doc__.partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"cxrlit {cxrlit.__version__}")
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
+        stop(ConfigError(f"{arguments[0]}: there is no such command; {meant}"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name in arguments[:1]:
             _import(name).add_arguments(command, name)
     options, rest = parser.parse_known_args(list(arguments))
-    if rest and (not hasattr(options, "settings") or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    odd = [text for text in rest if text.startswith("-") or not hasattr(options, "settings")]
+    if odd:
+        name = odd[0].lstrip("-")
+        what = "there is no such option" if odd[0].startswith("-") else "one argument too many"
+        if not hasattr(options, "settings"):
+            what = f"options have two dashes: --{name}" if "=" in name else what
+        elif "=" in name:
+            what = f"settings have no dash: {name}"
+        stop(ConfigError(f"{odd[0]}: {what}; cxrlit {options.command} --help shows what there is"))
     if rest:  # settings that come after an option, which argparse leaves over
         options.settings += rest
     return options

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectConfig, PrepareConfig, read_config
 from cxrlit.config.compose import compose_config, refuse_sweep
 from cxrlit.config.folders import initialize_conf, own_configs
-from cxrlit.core.errors import format_count
+from cxrlit.config.overrides import expand_home
+from cxrlit.core.errors import ConfigError, format_count
 
 SCHEMAS: dict[str, type[ConfigSection]] = {
     "prepare": PrepareConfig,
@@ -47,9 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace) -> Any:
     """Compose and check the config, then do it; returns what the command returns."""
+    if options.cfg and options.settings[:1] in (["job"], ["hydra"], ["all"]):
+        raise ConfigError(f"--cfg {options.settings[0]}: cxrlit {options.command} --cfg takes no word after it")
+    for name in PATHS.get(options.command, {}):
+        given = getattr(options, name)
+        if given.startswith(f"{name}=") and not Path(given).exists():
+            raise ConfigError(f"{given}: {name} is given without its key: {given.partition('=')[2]}")
     with own_configs(options.config_dir), initialize_conf():
-        refuse_sweep(options.settings)
-        return _run_composed(options, compose_config(options.command, options.settings))
+        settings = [expand_home(text) for text in options.settings]
+        refuse_sweep(settings, options.command)
+        return _run_composed(options, compose_config(options.command, settings))
 
 
 def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:

@@ -21,8 +21,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from cxrlit.config import ConfigSection, EvaluateConfig, SectionT, TrainConfig, read_config
-from cxrlit.config.compose import compose_config, list_swept, name_key, refuse_sweep, say_hydra_faults
+from cxrlit.config.compose import compose_config, list_swept, refuse_sweep, say_hydra_faults
 from cxrlit.config.folders import find_conf, find_own_modules, initialize_conf, own_configs
+from cxrlit.config.overrides import expand_home, explain_space, name_key
 from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.exit_on_error import name_fault, stop
@@ -95,7 +96,7 @@ def run_hydra(
             list_swept(asked.overrides)  # says what cannot be parsed
             started.multirun(config_name, Objective(task), [*asked.overrides, "hydra.mode=MULTIRUN"])
             return
-        refuse_sweep(asked.overrides)
+        refuse_sweep(asked.overrides, config_name)
         if asked.cfg:
             started.show_cfg(config_name, asked.overrides, asked.cfg, asked.package, asked.resolve)
         else:
@@ -142,9 +143,13 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
     Raises:
         ConfigError: The first option that is not there, or argument that is no setting.
     """
-    for text in arguments:
+    for place, text in enumerate(arguments):
+        name = text.lstrip("-")
         if re.match(r"-[^-=]{3,}=", text):  # argparse reads -phase=highres as -p hase=highres
-            raise ConfigError(f"{text}: settings have no dash: {text[1:]}")
+            raise ConfigError(f"{text}: settings have no dash: {name}")
+        if re.fullmatch(r"-[a-z]\w{2,}|--run", text):  # and --run is an option of Hydra's that does nothing
+            value = "".join(other for other in arguments[place + 1 : place + 2] if "=" not in other) or "VALUE"
+            raise ConfigError(f"{text}: settings have no dash: {name}={value}")
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
@@ -158,6 +163,9 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
     if options and "=" in options[0]:
         raise ConfigError(f"{options[0]}: settings have no dash: {options[0].lstrip('-')}")
     if options:
+        name, after = options[0].lstrip("-"), "".join(known.overrides[:1])
+        if name in schema.model_fields and after and "=" not in after:
+            raise ConfigError(f"{options[0]} {after}: settings have no dash: {name}={after}")
         raise ConfigError(f"{options[0]}: there is no such option; settings are given as KEY=VALUE")
     if known.shell_completion and format_command("train") == "cxrlit train":
         raise ConfigError("--shell-completion: it completes python train.py and python evaluate.py, not cxrlit")
@@ -170,7 +178,8 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
         raise ConfigError("-m: only train.py sweeps")
     if known.multirun and known.cfg:
         raise ConfigError("--cfg shows one config: drop -m")
-    for override in known.overrides:
+    known.overrides = [expand_home(text) for text in known.overrides]
+    for place, override in enumerate(known.overrides):
         key = name_key(override)
         if schema is TrainConfig and re.match(r"sweep\b", key):
             now = override.replace("sweep", "hydra/sweeper" if key == "sweep" else "hydra.sweeper", 1)
@@ -180,7 +189,14 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
             raise ConfigError(f"{override}: it goes with a sweep: {command}")
         if key == "hydra.mode":
             raise ConfigError("hydra.mode: -m asks for a sweep: drop this")
+        space = "" if "=" in override else explain_space(known.overrides, place)
+        if space:
+            raise ConfigError(space)
         if schema is EvaluateConfig and "=" not in override and not override.startswith("~"):
+            if override in schema.model_fields:
+                raise ConfigError(f"{override}: settings are given as KEY=VALUE")
             kind = "predictions" if override.endswith((".csv", ".csv.gz", ".tsv", ".parquet")) else "ckpt"
-            raise ConfigError(f"{override}: write {kind}={override}")
+            paths = [text for text in known.overrides if "=" not in text and not text.startswith("~")]
+            written = override if len(paths) == 1 or kind != "ckpt" else f"[{','.join(paths)}]"
+            raise ConfigError(f"{override}: write {kind}={written}")
     return known

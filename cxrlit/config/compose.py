@@ -17,12 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cxrlit.config.folders import find_own_modules, initialize_conf
-from cxrlit.config.read_config import SectionT, list_keys, read_config, suggest_key
-from cxrlit.core.command_line import format_command
+from cxrlit.config.overrides import SEVERAL, explain_several, explain_syntax, name_key, write_anew
+from cxrlit.config.read_config import SectionT, list_keys, list_siblings, read_config, suggest_key
 from cxrlit.core.errors import ConfigError, first_line
-
-SEVERAL = ("logger", "callbacks")
-"""Groups whose choices hold named entries, of which several choices can be taken at once."""
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -105,44 +102,35 @@ def list_swept(overrides: Sequence[str]) -> list[str]:
     return [override.input_line or "" for override in _parse(overrides) if override.is_sweep_override()]
 
 
-def refuse_sweep(overrides: Sequence[str]) -> None:
+def refuse_sweep(overrides: Sequence[str], command: str) -> None:
     """Check the overrides of a command that runs once.
 
     Raises:
         ConfigError: An override cannot be parsed, or has several values.
     """
     for text in list_swept(overrides):
-        raise ConfigError(f"{text}: several values are a sweep: {format_command('train -m ...')}")
-
-
-def name_key(override: str) -> str:
-    """The key that an override sets.
-
-    >>> name_key("+callbacks.mine._target_=my.Class")
-    'callbacks.mine._target_'
-    """
-    return override.lstrip("+~").partition("=")[0]
+        raise ConfigError(explain_several(text, command))
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     hydra = GlobalHydra.instance()
     parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
-    return [_parse_one(text, parser) for text in overrides]
+    return [_parse_one(overrides, place, parser) for place in range(len(overrides))]
 
 
-def _parse_one(text: str, parser: OverridesParser) -> Override:
+def _parse_one(overrides: Sequence[str], place: int, parser: OverridesParser) -> Override:
+    text = overrides[place]
     try:
         [override] = parser.parse_overrides([text])
     except (HydraException, OmegaConfBaseException):
-        raise ConfigError(
-            f"{text}: it cannot be understood; settings are given as KEY=VALUE, and a value with =, ~ or a space in it "
-            "as \"KEY='VALUE'\""
-        ) from None
+        raise ConfigError(explain_syntax(overrides, place)) from None
     loader = parser.config_loader
     choices = loader.get_group_options(override.key_or_group) if loader and override.key_or_group else []
     if not override.key_or_group or (choices and override.value() is None and not override.is_delete()):
         what = f"it may be {', '.join(choices)}" if choices else "settings are given as KEY=VALUE"
         raise ConfigError(f"{text}: {what}")
+    if not choices and override.value() == "None":
+        raise ConfigError(f"{text}: nothing is written null: {text.partition('=')[0]}=null")
     if choices and isinstance(override.value(), list):
         _check_choices(text, override, choices)
     return override
@@ -156,8 +144,9 @@ def _check_choices(text: str, override: Override, choices: Sequence[str]) -> Non
     """
     group, chosen = override.key_or_group, list(map(str, override.value()))  # type: ignore[arg-type]
     if group not in SEVERAL:
-        remedy = f": data=several data.sources={text.partition('=')[2]}" if group == "data" else ""
-        raise ConfigError(f"{text}: this group takes one choice{remedy}")
+        given = text.partition("=")[2]
+        remedies = {"data": f": data=several data.sources={given}", "phases": f": chain={given} names the phases"}
+        raise ConfigError(f"{text}: this group takes one choice{remedies.get(str(group), '')}")
     for name in chosen:
         if name not in choices:
             raise ConfigError(f"{group}={name}: there is no such choice; it may be {', '.join(choices)}")
@@ -192,6 +181,9 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         where = getattr(error.__cause__, "full_key", None) or ""
         if where.startswith(f"{name}."):
             new = where.removeprefix(f"{name}.")
+            given = next((text for text in overrides if name_key(text) == name and "_target_" in text), "")
+            if given:
+                return f"{name}: {new} is not among the keys that are there; drop those first: {write_anew(given)}"
             return f"{name}: the key is there; what is new is {new}: +{where}=VALUE adds it"
         loader = GlobalHydra.instance().config_loader()
         choices = [
@@ -208,13 +200,17 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         except HydraException:  # another of them is at fault, too
             composed = compose(config_name, return_hydra_config=is_of_hydra)
         known = [other for other in list_keys(OmegaConf.to_container(composed)) if other != name]
+        parent, _, last = name.rpartition(".")
+        if parent and last in loader.get_group_options(parent.replace(".", "/")):
+            return f"{name}: there is no such key; {parent}={last} is a choice; {list_siblings(name, known)}"
         return f"{name}: there is no such key; {suggest_key(name, known, config_name)}"
     choice = re.search(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\n\t\S+)+)", text)
     if choice:
         group, _, name = choice[1].rpartition("/")
         if choice[1] in ("hydra/launcher/submitit_local", "hydra/launcher/submitit_slurm"):
             return f"{group}={name} needs submitit: pip install 'cxrlit[slurm]'"
-        return f"{group}={name}: there is no such choice; it may be {', '.join(choice[2].split())}"
+        own = f"; {group}._target_={name} takes a class" if "." in name else ""
+        return f"{group}={name}: there is no such choice; it may be {', '.join(choice[2].split())}{own}"
     appended = re.search(r"Could not append to config. An item is already at '([^']+)'", text)
     if appended:
         return f"+{appended[1]}: the key is there already: drop the +"

@@ -1,6 +1,7 @@
 """Where configs and a user's own classes are looked for."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def own_configs(folder: str | None) -> Iterator[None]:
     Raises:
         ConfigError: It is no folder.
     """
+    folder = os.path.expanduser(folder) if folder else folder
     if folder is not None and not (folder and Path(folder).is_dir()):
         raise ConfigError(f"--config-dir {folder}: there is no such folder")
     Plugins.instance().register(OwnConfigs)

@@ -1,6 +1,7 @@
 """From what Hydra composed to a checked config, or to one line that names the key."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -10,9 +11,10 @@ from pydantic import ValidationError
 
 from cxrlit.config.sweep import SweepCommand, SweeperT
 from cxrlit.config.train import FLAT_KEYS, TrainConfig
-from cxrlit.config.types import ConfigSection
+from cxrlit.config.types import N_LAYERS, PHASE_PATTERN, ConfigSection
 from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.core.labels import NAME_PATTERN
 
 SHOW_KEYS = {
     "train": "train --cfg job",
@@ -26,7 +28,7 @@ SHOW_KEYS = {
 """What shows all keys of a command."""
 
 RENAMED = {
-    "evaluate": {"labels": "targets", "wanted": "min_rate"},
+    "evaluate": {"labels": "targets", "wanted": "min_rate", "device": "trainer.accelerator"},
     "train": {
         "freeze_bn": "batch_norm (frozen | train)",
         "loss.name": "loss._target_, or a choice: loss=bce",
@@ -34,9 +36,22 @@ RENAMED = {
         "augment.rotate": "augment.transforms.affine.rotate=[-7,7]",
         "augment.zoom": "augment.transforms.affine.scale=[0.9,1.1]",
         "augment.contrast": "augment.transforms.contrast.contrast_limit=[-0.15,0.15]",
+        "learning_rate": "lr",
+        "device": "trainer.accelerator",
+        "gpus": "trainer.devices",
+        "data.path": "data.root",
+        "data.dir": "data.root",
     },
 }
-"""What keys of a command that are gone are called now."""
+"""What keys are called here that are gone from a command, or that other programs have."""
+
+PATTERNS = {
+    NAME_PATTERN: "the name of a label begins with a letter, and has letters, digits, spaces and _ ( ) . + - /",
+    PHASE_PATTERN: "the name of a phase has small letters, digits and _",
+}
+"""What a text may be that must match a pattern."""
+
+MAX_SIBLINGS = 15
 
 SectionT = TypeVar("SectionT", bound=ConfigSection)
 
@@ -83,8 +98,22 @@ def suggest_key(key: str, known: list[str], command: str) -> str:
     last = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == last]
     close = difflib.get_close_matches(key, same, n=1, cutoff=0.7) or [other for other in same if other == last]
-    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    return f"did you mean {close[0]}?" if close else f"the keys are: {format_command(SHOW_KEYS[command])}"
+    close = close or (same if len(same) == 1 else difflib.get_close_matches(key, known, n=1, cutoff=0.7))
+    if close:
+        return f"did you mean {close[0]}?"
+    return list_siblings(key, known) or f"the keys are: {format_command(SHOW_KEYS[command])}"
+
+
+def list_siblings(key: str, known: list[str]) -> str:
+    """The keys that stand beside a dotted one: the end of a message; empty where there are none, or too many.
+
+    >>> list_siblings("loss.gama", ["lr", "loss._target_", "loss.gamma.neg"])
+    'loss has the keys _target_, gamma'
+    """
+    parent = key.rpartition(".")[0]
+    names = [other.removeprefix(f"{parent}.").partition(".")[0] for other in known if other.startswith(f"{parent}.")]
+    there = list(dict.fromkeys(names))
+    return f"{parent} has the keys {', '.join(there)}" if parent and 0 < len(there) <= MAX_SIBLINGS else ""
 
 
 def list_keys(values: Any, prefix: str = "") -> list[str]:
@@ -102,7 +131,9 @@ def _resolve(node: Any) -> Any:
         missing = sorted(str(key) for key in OmegaConf.missing_keys(node))
         values = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
+        variable = re.match(r"Interpolation key '([A-Z_]+)' not found", str(error))
+        remedy = f": an environment variable is ${{oc.env:{variable[1]}}}" if variable else ""
+        raise ConfigError(f"{error.full_key}: {first_line(error)}{remedy}") from None
     if missing:
         raise ConfigError(f"{missing[0]} has no value: say {missing[0]}=VALUE")
     return values
@@ -147,7 +178,8 @@ def _merge_callbacks(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, A
         base, change = shared.get(name), own.get(name, {})
         if change is None or (base is None and not change):
             continue
-        merged[name] = {**(base or {}), **change} if isinstance(change, dict) else change
+        both = isinstance(change, dict) and isinstance(base or {}, dict)  # else validation says what is wrong
+        merged[name] = {**(base or {}), **change} if both else change or base
     return merged
 
 
@@ -155,7 +187,7 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
     faults = error.errors(include_url=False)
     # A flat key is checked under its own name and in the phase that it went to: the shorter name is the user's.
     fault = min(faults, key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"])))
-    parts = [str(part) for part in fault["loc"]]
+    parts = [str(part) for part in fault["loc"] if not re.match(r"(literal|dict|list)\[", str(part))]
     if parts[:1] == ["data"] and len(parts) > 2:
         del parts[1]  # the name of the union's member
     if parts[:3] == ["hydra", "sweeper", "space"] and len(parts) > 4:
@@ -168,9 +200,30 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
         return f"{key}: the key is missing"
     if kind == "union_tag_invalid":
         return f"{key}.source={fault['ctx']['tag']}: it may be {fault['ctx']['expected_tags']}"
+    if kind == "none_required":
+        return f"{key}={fault['input']}: the chosen data set takes none: add data=nih, or which it is"
     if kind == "list_type" and isinstance(fault["input"], (str, int)):
         return f"{key} is a list: {key}=[{fault['input']}]"
     message = fault["msg"].removeprefix("Value error, ")
     if not key or kind == "value_error":
         return message
-    return f"{key}={fault['input']}: {message[0].lower()}{message[1:]}"
+    said = PATTERNS.get(fault.get("ctx", {}).get("pattern", ""), f"{message[0].lower()}{message[1:]}")
+    return f"{key}={fault['input']}: {said}{_write_right(key, kind, fault['input'])}"
+
+
+def _write_right(key: str, kind: str, value: Any) -> str:
+    """How a value of another type than a key has is written, where it plainly can be; else nothing."""
+    if kind == "string_type" and type(value) in (int, float, bool):
+        is_entry = key.rpartition(".")[2].isdigit()
+        return f": a text is written '\"{value}\"'" if is_entry else f": a text is written {key}='\"{value}\"'"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f": {key}={int(value)}"
+    if kind in ("int_type", "float_type") and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", value):
+        return f": a number has no quotes: {key}={value}"
+    if key.endswith("n_unfreeze") and value == "all":
+        return f": {key}={N_LAYERS} are all"
+    if kind == "bool_type" and str(value).lower() in ("yes", "no", "on", "off", "0", "1"):
+        return f": {key}={'true' if str(value).lower() in ('yes', 'on', '1') else 'false'}"
+    if isinstance(value, list) and kind in ("string_type", "int_type", "float_type") and len(value) == 1:
+        return f": it is no list: {key}={value[0]}"
+    return ""

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cxrlit.core.labels import FIXED_COLUMNS, NAME_LENGTH, NAME_PATTERN
 
-PhaseName = Annotated[str, Field(pattern=r"^[a-z]\w*$", max_length=40, description="name of a phase")]
+PHASE_PATTERN = r"^[a-z]\w*$"
+PhaseName = Annotated[str, Field(pattern=PHASE_PATTERN, max_length=40, description="name of a phase")]
 BatchNormMode = Literal["frozen", "affine", "adapt", "train"]
 BATCH_NORM_MODES: tuple[BatchNormMode, ...] = get_args(BatchNormMode)
 Precision = Literal["bf16", "fp32"]

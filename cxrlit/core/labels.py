@@ -19,7 +19,7 @@ keep the order of the labels in use."""
 NO_FINDING = "No Finding"
 """What NIH's label table says of an image without a finding."""
 
-NAME_PATTERN, NAME_LENGTH = r"^\w[\w ().+-]*$", 60
+NAME_PATTERN, NAME_LENGTH = r"^\w[\w ().+/-]*$", 60
 """What the name of a label may be, and how long: it is a part of columns, files and pages."""
 
 FIXED_COLUMNS: tuple[str, ...] = (

@@ -177,7 +177,12 @@ def read_bundle(folder: Path) -> Bundle:
     """
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise BundleError(f"{folder}: there is no such bundle: name the folder that cxrlit export wrote")
+        what = "a file, not a bundle" if folder.exists() else "there is no such bundle"
+        raise BundleError(f"{folder}: {what}: name the folder that cxrlit export wrote")
+    if not (folder / SUMS).exists() and (folder / "phase.json").exists():
+        raise BundleError(f"{folder}: a phase folder, not a bundle: cxrlit export {folder} --out DIR makes one")
+    if not (folder / SUMS).exists() and not (folder / CONFIG).exists():
+        raise BundleError(f"{folder}: no bundle: it has no {SUMS}; name the folder that cxrlit export wrote")
     sums = _read_sums(folder)
     contents = {name: _read_file(folder / name, limit) for name, limit in SIZES.items()}
     for name, content in contents.items():

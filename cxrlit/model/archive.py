@@ -87,6 +87,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             for member in members:
+                if member.filename.endswith("/data.pkl") and not MEMBERS.fullmatch(member.filename):
+                    raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
                 if not MEMBERS.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
                     name = repr(member.filename[:80])
                     raise CheckpointError(f"{path}: refused: it holds {name}, which no checkpoint does")
@@ -96,7 +98,9 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
     except (CheckpointError, OSError):
         raise
     except Exception:  # bytes that are no archive make its reader raise anything
-        raise CheckpointError(f"{path}: refused: it is damaged, or no checkpoint of cxrlit") from None
+        raise CheckpointError(
+            f"{path}: refused: it is damaged, or no checkpoint of cxrlit; plain weights go in model.weights="
+        ) from None
 
 
 def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
@@ -107,5 +111,5 @@ def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
     except Exception as error:  # a pickle can say anything
         raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error)[:160]}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
+        raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
     return content

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,11 +174,27 @@ def find_checkpoint(path: Path) -> Path:
     path = path.expanduser()
     if path.is_dir():
         if not (path / "best.ckpt").is_file():
-            raise CheckpointError(f"{path}: there is no best.ckpt in it: name a phase folder or a checkpoint")
+            found = sorted(map(str, path.glob("*/best.ckpt"))) or sorted(map(str, path.glob("*/*/best.ckpt")))
+            there = f"; in it are {name_some([os.path.dirname(name) for name in found])}" if found else ""
+            raise CheckpointError(f"{path}: there is no best.ckpt in it: name a phase folder or a checkpoint{there}")
         return path / "best.ckpt"
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint")
+        raise CheckpointError(f"{path}: there is no such checkpoint{_list_alike(path)}")
     return path
+
+
+def _list_alike(path: Path) -> str:
+    """Phase folders and checkpoints whose names begin as one that is not there: the end of a message."""
+    try:
+        beside = [
+            other for other in path.parent.iterdir() if (other / "best.ckpt").is_file() or other.suffix == ".ckpt"
+        ]
+    except OSError:
+        return ""
+    alike = sorted(str(other) for other in beside if other.name.startswith(path.name))
+    if alike:
+        return f"; {name_some(alike)} {'begins' if len(alike) == 1 else 'begin'} so"
+    return f"; beside it {'is' if len(beside) == 1 else 'are'} {name_some(sorted(map(str, beside)))}" if beside else ""
 
 
 def is_unfinished(path: Path) -> bool:
@@ -200,7 +217,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if RESUME_STATE in content:
         raise CheckpointError(f"{path}: a phase resumes from it; its weights so far are in best.ckpt beside it")
     if not isinstance(content.get("cxrlit"), dict):
-        raise CheckpointError(f"{path}: not a checkpoint of cxrlit")
+        raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
     strange = sorted(map(str, content.keys() - {"cxrlit", "state_dict"}))
     if strange:
         raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint of cxrlit does")

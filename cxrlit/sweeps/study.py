@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.config import SearchInterval, SweepConfig, TrainConfig, Value, write_override
-from cxrlit.config.compose import name_key
+from cxrlit.config.overrides import name_key
 from cxrlit.core.console import format_path, say
 from cxrlit.core.files import hash_value, write_bytes
 from cxrlit.model.module import CXRModule

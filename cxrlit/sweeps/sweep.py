@@ -15,8 +15,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from cxrlit.config import GridConfig, SweepConfig, TrainConfig, quote, read_config, read_sweeper
-from cxrlit.config.compose import compose_config, expand_sweep, list_swept, name_key
+from cxrlit.config.compose import compose_config, expand_sweep, list_swept
 from cxrlit.config.folders import list_own_options
+from cxrlit.config.overrides import name_key
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line

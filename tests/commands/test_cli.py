@@ -62,6 +62,50 @@ def test_a_fault_is_the_same_line() -> None:
         assert outcome == run_command(f"{name}.py", *line.split())
 
 
+MISTAKES = [
+    ("prepare -sizes=[32]", "-sizes=[32]: settings have no dash: sizes=[32]"),
+    ("prepare --sizes=[32]", "--sizes=[32]: settings have no dash: sizes=[32]"),
+    ("inspect -img_size=320", "-img_size=320: settings have no dash: img_size=320"),
+    ("compare a b -metric=f1", "-metric=f1: settings have no dash: metric=f1"),
+    ("export a --out b -run=x", "-run=x: settings have no dash: run=x"),
+    ("predict a b --out c -threads=3", "-threads=3: options have two dashes: --threads=3"),
+    ("predict a b --out c --batchsize=3", "--batchsize=3: options have two dashes"),
+    ("demo x y", "y: one argument too many"),
+    ("demo x --port 80000", "--port: it is a number from 0 to 65535, not '80000'"),
+    ("demo", "the following arguments are required: BUNDLE"),
+    ("", "the following arguments are required: COMMAND"),
+    ("trian", "trian: there is no such command; did you mean train?"),
+    ("help", "help: there is no such command; there are train, evaluate, prepare"),
+    ("prepare -m sizes=[32]", "-m: there is no such option"),
+    ("prepare data nih", "data nih: settings are given as KEY=VALUE: data=nih"),
+    ("prepare sizes=224,320", "sizes is a list: sizes=[224,320]"),
+    ("prepare sizes=[224, 320]", "write 'sizes=[224, 320]'"),
+    ("prepare --cfg job", "--cfg job: cxrlit prepare --cfg takes no word after it"),
+    ("inspect seed=1,2", "seed=1,2: it takes one value"),
+    ("inspect data=nih data.root=/x,y", "a comma separates values: a text with a comma is written data.root='"),
+    ("inspect data=nih data.root=/é", "a value with é needs quotes: data.root='\"/é\"'"),
+    ("inspect data=nih data.root=~/nowhere-at-all", "/nowhere-at-all: there is no such folder"),
+    ("compare a", "the following arguments are required: CANDIDATE"),
+    ("compare baseline=a candidate=b", "baseline=a: baseline is given without its key: a"),
+    ("export ckpt=a --out b", "ckpt=a: ckpt is given without its key: a"),
+    ("export a", "the following arguments are required: --out"),
+    ("demo /", "/: no bundle: it has no SHA256SUMS; name the folder that cxrlit export wrote"),
+    ("train -phase=highres", "-phase=highres: settings have no dash: phase=highres"),
+    ("evaluate x.ckpt", "x.ckpt: write ckpt=x.ckpt"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), MISTAKES, ids=[line or "nothing" for line, _ in MISTAKES])
+def test_a_mistake_of_any_command_is_one_line(line: str, part: str) -> None:
+    outcome = run_cxrlit(*line.split())
+    assert_one_line(outcome, part)
+    assert "-m " not in outcome.err.removeprefix("error: -m: ")
+
+
+def test_the_version_is_shown() -> None:
+    assert run_cxrlit("--version").out.startswith("cxrlit 0.")
+
+
 def test_completion_of_a_command_of_cxrlit_is_refused() -> None:
     assert_one_line(run_cxrlit("train", "-sc", "install=bash"), "it completes python train.py and python evaluate.py")
 

@@ -57,7 +57,8 @@ TRAIN = [
     ("+phase=finetune", "+phase: the key is there already: drop the +"),
     (
         "phases.finetune.scheduler={_target_:torch.optim.lr_scheduler.CosineAnnealingLR,T_max:10}",
-        "phases.finetune.scheduler: the key is there; what is new is T_max: +phases.finetune.scheduler.T_max=VALUE",
+        "phases.finetune.scheduler: T_max is not among the keys that are there; drop those first: "
+        "~phases.finetune.scheduler '+phases.finetune.scheduler={_target_:torch.optim.lr_scheduler.CosineAnnealingLR,",
     ),
     ("optimizer={x:{y:1}}", "optimizer: the key is there; what is new is x: +optimizer.x=VALUE adds it"),
     # choices that are not there
@@ -92,7 +93,8 @@ TRAIN = [
     ("data=nih data.store='simplecache::http://me:secret@host/nih'", "data.store takes no password"),
     ("labels=[Mass,mass]", "labels names each label once"),
     ("labels=[Mass,image]", "labels: image is the name of another column"),
-    ("labels=[Mass,a/b]", "labels.1=a/b: string should match"),
+    ("labels=[Mass,/b]", "labels.1=/b: the name of a label begins with a letter"),
+    ("labels=[Mass,a|b]", "labels.1=a|b: the name of a label begins with a letter, and has letters, digits, spaces"),
     ("labels=Effusion", "labels is a list: labels=[Effusion]"),
     ("data=several data.sources=nih", "data.sources is a list: data.sources=[nih]"),
     ("sampler.labels=[Mass]", "go with sampler=oversample"),
@@ -180,6 +182,51 @@ TRAIN = [
     ("lr={", "lr={: it cannot be understood"),
     ("lr='", "lr=': it cannot be understood"),
     ("init_from=epoch=3.ckpt", "init_from=epoch=3.ckpt: it cannot be understood"),
+    # what is typed otherwise
+    ("--run x", "--run: settings have no dash: run=x"),
+    ("-run x", "-run: settings have no dash: run=x"),
+    ("-phase highres", "-phase: settings have no dash: phase=highres"),
+    ("--lr 3", "--lr 3: settings have no dash: lr=3"),
+    ("phase highres", "phase highres: settings are given as KEY=VALUE: phase=highres"),
+    ("phase:highres", "phase:highres: settings are given as KEY=VALUE: phase=highres"),
+    ("data=nih data.root:/x", "data.root:/x: settings are given as KEY=VALUE: data.root=/x"),
+    ("data.root = /x", "data.root: no space stands around =: data.root=/x"),
+    ("lr =3", "lr: no space stands around =: lr=3"),
+    ("data=nih data.root=/my dir", "dir: a space ends a setting: write data.root='\"/my dir\"'"),
+    ("model.weights=my weights.pth", "write model.weights='\"my weights.pth\"'"),
+    ("data.columns.findings=Finding Labels", "write data.columns.findings='\"Finding Labels\"'"),
+    ("labels=[Mass, Nodule]", "labels=[Mass,: a space ends a setting: write 'labels=[Mass, Nodule]'"),
+    ("labels=Mass,Nodule", "labels=Mass,Nodule: labels is a list: labels=[Mass,Nodule]"),
+    ("labels=[Épanchement,Mass]", "a value with É needs quotes: labels='[\"Épanchement\",Mass]'"),
+    ("labels=[1]", "labels.0=1: input should be a valid string: a text is written '\"1\"'"),
+    ("chain=frozen,finetune", "chain is a list: chain=[frozen,finetune]"),
+    ("phases=[frozen,finetune]", "this group takes one choice: chain=[frozen,finetune] names the phases"),
+    ("data=nih,chexpert", "both together are data=several data.sources=[nih,chexpert]"),
+    ("logger=csv,wandb", "logger is a list: logger=[csv,wandb]"),
+    ("lr=0,001", "lr=0,001: several values are a sweep: python train.py -m ...; a number has a point: lr=0.001"),
+    ("lr=1e−4", "lr=1e−4: − is another character than on the keyboard: lr=1e-4"),
+    ("lr=“1e-4”", "lr=1e-4"),
+    ("lr=1e-4,", "no , stands at its end: lr=1e-4"),
+    ("lr==3", "lr==3: one = is enough: lr=3"),
+    ("é=3", "é=3: é is in no key; settings are given as KEY=VALUE"),
+    ("run=2026", "run=2026: input should be a valid string: a text is written run='\"2026\"'"),
+    ("img_size=[320]", "img_size=[320]: input should be a valid integer: it is no list: img_size=320"),
+    ("img_size='320'", "a number has no quotes: img_size=320"),
+    ("evaluate=yes", "evaluate=yes: input should be a valid boolean: evaluate=true"),
+    ("seed=None", "seed=None: nothing is written null: seed=null"),
+    ("init_from=None", "init_from=None: nothing is written null: init_from=null"),
+    ("n_unfreeze=all", "n_unfreeze=427 are all"),
+    ("phase=Highres", "phase=Highres: the name of a phase has small letters, digits and _"),
+    ("learning_rate=1", "learning_rate: there is no such key; it is called lr now"),
+    ("data=nih root=/x", "root: there is no such key; did you mean data.root?"),
+    ("data=nih data.path=/x", "data.path: there is no such key; it is called data.root now"),
+    ("augment.crop=1", "augment.crop: there is no such key; augment=crop is a choice; augment has the keys transforms"),
+    ("+callbacks.ema=true", "callbacks.ema=True: input should be a valid dictionary"),
+    ("loss=torch.nn.BCEWithLogitsLoss", "loss._target_=torch.nn.BCEWithLogitsLoss takes a class"),
+    ("data.root=/x", "data.root=/x: the chosen data set takes none: add data=nih, or which it is"),
+    ("data=nih data.root=${HOME}/x", "an environment variable is ${oc.env:HOME}"),
+    ("data=chexpert data.uncertain=ones", "data.uncertain=ones: input should be 'ignore', 'zero' or 'one'"),
+    ("-m lr=intervall(1,2)", "intervall(...) is read as a function; there are choice, range, interval and glob"),
     # sweeps, whole before anything runs
     ("lr=1,2", "lr=1,2: several values are a sweep: python train.py -m ..."),
     ("experiment=glob(*)", "experiment=glob(*): several values are a sweep"),
@@ -293,6 +340,16 @@ EVALUATE = [
     ("predictions=a ++labels=b", "labels: there is no such key; it is called targets now"),
     # no settings at all
     ("runs/default/finetune-1", "runs/default/finetune-1: write ckpt=runs/default/finetune-1"),
+    ("a.ckpt b.ckpt", "a.ckpt: write ckpt=[a.ckpt,b.ckpt]"),
+    ("--ckpt a", "--ckpt a: settings have no dash: ckpt=a"),
+    ("-ckpt=a", "-ckpt=a: settings have no dash: ckpt=a"),
+    ("ckpt = a", "ckpt: no space stands around =: ckpt=a"),
+    ("ckpt", "ckpt: settings are given as KEY=VALUE"),
+    ("ckpt=/my dir", "dir: a space ends a setting: write ckpt='\"/my dir\"'"),
+    ("ckpt=a age_bands=40,60", "age_bands is a list: age_bands=[40,60]"),
+    ("ckpt=a threshold_rule=youden,f1_grid", "threshold_rule=youden,f1_grid: it takes one value"),
+    ("ckpt=a n_replicates=1e3", "n_replicates=1000.0: input should be a valid integer: n_replicates=1000"),
+    ("ckpt=a device=cuda", "device: there is no such key; it is called trainer.accelerator now"),
     ("predicted.csv n_replicates=100", "predicted.csv: write predictions=predicted.csv"),
     ("ckpt=a age_bands=[60,40]", "age_bands rises from band to band"),
     ("ckpt=a subgroups=[sex,sex]", "subgroups names each attribute once"),
@@ -303,7 +360,7 @@ EVALUATE = [
     ("ckpt=a trainer=ddp", "trainer: there is no such key"),
     ("ckpt=a +x=1", "x: there is no such key; the keys are: python evaluate.py --cfg job"),
     ("ckpt=a zzz=1", "zzz: there is no such key; the keys are: python evaluate.py --cfg job"),
-    ("ckpt=a,b", "ckpt=a,b: several values are a sweep"),
+    ("ckpt=a,b", "ckpt=a,b: ckpt is a list: ckpt=[a,b]"),
     ("-m ckpt=a,b", "-m: only train.py sweeps"),
     ("ckpt=a trainer.num_workers=x", "trainer.num_workers=x: input should be a valid integer"),
 ]
@@ -322,6 +379,13 @@ def test_a_fault_is_one_line_that_names_it(
     assert_one_line(outcome, expected)
     assert not checked
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["ckpt=a seed=1,2", "ckpt=/x,y", "ckpt=a data=nih data.root=/x,y"])
+def test_a_comma_never_advises_a_sweep_to_a_command_that_has_none(line: str) -> None:
+    outcome = launch_line(line.split(), "evaluate")[1]
+    assert_one_line(outcome)
+    assert "-m" not in outcome.err
 
 
 def test_a_name_with_a_space_is_told_what_it_may_be() -> None:
@@ -623,3 +687,15 @@ def test_the_same_in_a_process_of_its_own(tmp_path: Path, script: str, arguments
     )  # fmt: skip
     assert_one_line(Outcome(done.returncode, done.stdout, done.stderr), part)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_not_what_the_key_wants(tmp_path: Path, tree: Path, in_folder: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    hint = f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights="
+    assert_one_line(run_command("evaluate.py", f"ckpt={path}"), hint)
+    assert_one_line(train_on(tree, f"init_from={path}"), hint)
+    missing = in_folder / "nope.csv"
+    assert_one_line(run_command("evaluate.py", "predictions=nope.csv"), f"{missing}: there is no such file")
+    pytest.importorskip("pyarrow")
+    assert_one_line(run_command("evaluate.py", "predictions=nope.parquet"), "nope.parquet: there is no such file")

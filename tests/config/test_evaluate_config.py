@@ -10,8 +10,9 @@ from hydra import initialize_config_dir
 from tiny import REPO
 
 from cxrlit.config import EvaluateConfig, InternalData, read_config
-from cxrlit.config.compose import compose_config, compose_defaults, name_key
+from cxrlit.config.compose import compose_config, compose_defaults
 from cxrlit.config.folders import own_configs
+from cxrlit.config.overrides import name_key
 from cxrlit.core.errors import ConfigError
 
 CHANGED = {

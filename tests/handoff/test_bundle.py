@@ -266,8 +266,16 @@ def test_sums_of_other_files_are_refused(bundle: Path, line: str) -> None:
 def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="there is no such bundle"):
         read_bundle(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="no bundle: it has no SHA256SUMS"):
+        read_bundle(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BundleError, match="not whole"):
         read_bundle(tmp_path)
+    (tmp_path / "phase.json").write_text("{}")
+    with pytest.raises(BundleError, match=f"a phase folder, not a bundle: cxrlit export {tmp_path} --out DIR makes"):
+        read_bundle(tmp_path)
+    with pytest.raises(BundleError, match="a file, not a bundle"):
+        read_bundle(tmp_path / "phase.json")
 
 
 def test_a_config_may_be_changed_where_it_says_so(bundle: Path) -> None:

@@ -104,7 +104,7 @@ def test_members_that_lie_over_each_other_are_not_read(tmp_path: Path) -> None:
 
 def test_a_file_that_torch_named_otherwise_is_not_taken(tmp_path: Path) -> None:
     torch.save(CONTENT, tmp_path / "other.ckpt")  # the name is that of the folder in the archive
-    assert "refused: it holds 'other/data.pkl'" in refuse(tmp_path / "other.ckpt")
+    assert "not a checkpoint of cxrlit; plain weights go in model.weights=" in refuse(tmp_path / "other.ckpt")
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

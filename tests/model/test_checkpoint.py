@@ -20,6 +20,20 @@ def test_a_missing_checkpoint_and_an_empty_folder_are_told_apart(tmp_path: Path)
         find_checkpoint(tmp_path)
 
 
+def test_what_a_name_may_have_meant_is_listed(tmp_path: Path) -> None:
+    for name in ("finetune-1a", "finetune-2b", "frozen-3c"):
+        (tmp_path / "default" / name).mkdir(parents=True)
+        (tmp_path / "default" / name / "best.ckpt").touch()
+    begun = tmp_path / "default" / "finetune"
+    with pytest.raises(CheckpointError, match=f"no such checkpoint; {begun}-1a, {begun}-2b begin so"):
+        find_checkpoint(begun)
+    with pytest.raises(CheckpointError, match=f"no such checkpoint; beside it are {begun}-1a, "):
+        find_checkpoint(tmp_path / "default" / "highres")
+    for folder in (tmp_path, tmp_path / "default"):
+        with pytest.raises(CheckpointError, match=f"a checkpoint; in it are {begun}-1a, {begun}-2b, "):
+            find_checkpoint(folder)
+
+
 OTHERS = {
     "tensors": {"weight": torch.zeros(3)},
     "a list": [1, 2],

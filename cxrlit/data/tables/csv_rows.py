@@ -79,6 +79,8 @@ def read_text(path: Path) -> Generator[str, None, None]:
                 raise DataError(f"{path}, line {line}: it is not UTF-8 text: it ends within a character")
             if rest:
                 yield rest
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: it cannot be read: {clip(first_line(error))}") from None
 

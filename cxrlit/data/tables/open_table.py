@@ -140,5 +140,7 @@ def _say_parquet_fault(path: Path) -> Iterator[None]:
     """What a damaged file makes pyarrow raise, as a line: its own errors, and those of Python that it lets through."""
     try:
         yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
     except (OSError, ValueError, importlib.import_module("pyarrow").ArrowException) as error:
         raise DataError(f"{path}: it cannot be read as Parquet: {clip(first_line(error))}") from None

@@ -70,14 +70,18 @@ def draw_overlays(shown: Mapping[ShownImage, Shown], folder: Path) -> tuple[list
         The pictures of the examples, and the sheets.
     """
     pictures, sheets = [], []
+    names: dict[str, str] = {}
+    for label in dict.fromkeys(example.label for example in shown):
+        name = name_file(label)
+        names[label] = f"{name}-{len(names) + 1}" if name in names.values() else name
     for example, what in shown.items():
-        name = f"{name_file(example.label)}-{example.kind.replace('_', '-')}-{example.rank}.png"
+        name = f"{names[example.label]}-{example.kind.replace('_', '-')}-{example.rank}.png"
         caption = describe_overlay(example, what)
         panel = caption.replace(": ", ":\n", 1), compose_pair(what, PICTURE_PX)
         _save(draw_panels({(0, 0): panel}), folder / name)
         pictures.append(Overlay(folder / name, example.label, example.kind, caption))
-    for label in dict.fromkeys(example.label for example in shown):
-        path = folder / f"{name_file(label)}.png"
+    for label, name in names.items():
+        path = folder / f"{name}.png"
         _save(draw_sheet(label, {example: what for example, what in shown.items() if example.label == label}), path)
         sheets.append(Overlay(path, label, "", f"{label}: the most certain images, plain and with the heatmap"))
     kept = {picture.path for picture in (*pictures, *sheets)}
