@@ -77,15 +77,17 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
     from cxrlit.core.console import say
     from cxrlit.data.dataset import read_data
     from cxrlit.data.store.open_stores import open_data_stores, verify_data_stores
+    from cxrlit.data.tta import choose_side
 
     data = read_data(config.data, config.labels, Path(config.cache_dir))
     resize = config.data.resize
     if verify:
         verify_data_stores(data, resize, Path(config.cache_dir))
         return
-    stores = open_data_stores(data, config.sizes, resize, Path(config.cache_dir), config.num_workers)
+    sizes = sorted({*config.sizes, *(choose_side(size, config.tta) for size in config.sizes)})
+    stores = open_data_stores(data, sizes, resize, Path(config.cache_dir), config.num_workers)
     n_images = int((stores[0].positions >= 0).sum())
-    say(f"{data.name} is prepared: {format_count(n_images, 'image')} at {', '.join(map(str, config.sizes))} px")
+    say(f"{data.name} is prepared: {format_count(n_images, 'image')} at {', '.join(map(str, sizes))} px")
 
 
 def inspect(config: InspectConfig) -> None:

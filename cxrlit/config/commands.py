@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from cxrlit.config.data import DataConfig
 from cxrlit.config.evaluate import InternalData
 from cxrlit.config.train import AugmentConfig
-from cxrlit.config.types import ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
+from cxrlit.config.types import TTA, ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
 
 
 class PrepareConfig(ConfigSection):
@@ -19,6 +19,7 @@ class PrepareConfig(ConfigSection):
     data: DataConfig
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
     sizes: list[ImageSize] = Field(min_length=1, description="sides of the square images, pixels")
+    tta: TTA = Field(description="test-time augmentation that is to come; crops: 8 / 7 of each size are prepared, too")
     num_workers: int | None = Field(ge=1, le=256, description="threads that decode; null: one for each core")
 
 

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
-from cxrlit.config.types import ConfigSection, Folder, Loggers, PrecisionChoice, Seed
+from cxrlit.config.types import TTA, Average, ConfigSection, Folder, Loggers, PrecisionChoice, Seed
 
 
 def _list_one(value: Any) -> Any:
@@ -75,8 +75,8 @@ class EvaluateConfig(PredictionsConfig):
     ckpt: Annotated[list[CheckpointPath] | None, BeforeValidator(_list_one)] = Field(
         description="a checkpoint or a phase folder, or several"
     )
-    average: Literal["probs", "logits"] = Field(description="what the mean over checkpoints and over tta is of")
-    tta: Literal["none", "flip"] = Field(description="test-time augmentation; flip: the image and its mirror image")
+    average: Average = Field(description="what the mean over checkpoints and over tta is of")
+    tta: TTA = Field(description="test-time augmentation: which views of an image are predicted")
 
     predictions: Folder | None = Field(description="CSV, TSV or Parquet, in place of ckpt")
     targets: Folder | None = Field(description="table of targets, patients and split for predictions")
@@ -134,7 +134,9 @@ class EvaluateConfig(PredictionsConfig):
         if self.ckpt is not None and (not self.ckpt or len(set(self.ckpt)) < len(self.ckpt)):
             raise ValueError("ckpt names each checkpoint once")
         if "average" in typed and not self.is_mean:
-            raise ValueError("average goes with several checkpoints, or with tta=flip: there is nothing to average")
+            raise ValueError(
+                "average goes with several checkpoints, or with tta=flip or crops: there is nothing to average"
+            )
         if self.predictions is not None:
             if "tta" in typed and self.tta != "none":
                 raise ValueError("tta goes with ckpt=PATH: predictions are made already")

@@ -13,6 +13,8 @@ BatchNormMode = Literal["frozen", "affine", "adapt", "train"]
 BATCH_NORM_MODES: tuple[BatchNormMode, ...] = get_args(BatchNormMode)
 Precision = Literal["bf16", "fp32"]
 PrecisionChoice = Literal["auto", "bf16", "fp32"]
+TTA = Literal["none", "flip", "crops"]
+Average = Literal["probs", "logits"]
 N_LAYERS = 427
 """Layers of DenseNet121 without its head, as Keras counts them."""
 

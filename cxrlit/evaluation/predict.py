@@ -1,8 +1,8 @@
-"""Checkpoints to probs: of one, or the mean of several; of the images as they are, or with their mirror images."""
+"""Checkpoints to probs: of one, or the mean of several; of the images as they are, or of several views of each."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,27 +13,39 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.config import MachineConfig, Precision
+from cxrlit.config import TTA, Average, MachineConfig, Precision
 from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
+from cxrlit.data.torch_datasets import Batch
+from cxrlit.data.tta import N_VIEWS, average_logits, choose_side, cut_views
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.module import CXRModule
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
-Average = Literal["probs", "logits"]
-TTA = Literal["none", "flip"]
 
+class TTAModule(CXRModule):
+    """Predicts every view of an image.
 
-class MirroredModule(CXRModule):
-    """Sees the mirror image of what it is given."""
+    Args:
+        network: The network.
+        labels: Names of the L labels, in order.
+        size: S, side of the network's input, pixels.
+        tta: Which views.
+    """
 
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.flip(-1))
+    def __init__(self, network: CXRNet, labels: Sequence[str], size: int, tta: TTA) -> None:
+        super().__init__(network=network, labels=labels)
+        self.size, self.tta = size, tta
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """(B, V, L) float32 logits, on the CPU."""
+        views = cut_views(batch["image"], self.size, self.tta)
+        return torch.stack([self(view.contiguous()) for view in views], dim=1).cpu()
 
 
 def predict_parts(
@@ -53,8 +65,8 @@ def predict_parts(
         checkpoints: One, or the members of an ensemble; each sees the images at its own size.
         data: The images and their parts.
         parts: Which parts.
-        tta: ``flip``: the mean over each image and its mirror image.
-        average: What the mean over members and mirror images is of.
+        tta: Which views of an image are predicted.
+        average: What the mean over members and views is of.
         machine: Where it runs.
         precision: bf16 or fp32.
         cache_dir: Folder of the stores.
@@ -65,57 +77,53 @@ def predict_parts(
     Raises:
         DataError: An image cannot be decoded by one member and can by another.
     """
-    views: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
-    modules = {"none": (CXRModule,), "flip": (CXRModule, MirroredModule)}[tta]
+    logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
     for checkpoint in checkpoints:
-        datamodule = rank_0_first(open_images)(checkpoint, data, machine, cache_dir)
+        datamodule = rank_0_first(open_images)(checkpoint, data, machine, cache_dir, tta)
         before, dropped = dropped, data.name_rows(datamodule.dropped)
         if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
         trainer = build_predicting_trainer(machine, precision)
-        network = load_network(checkpoint)
+        module = TTAModule(load_network(checkpoint), checkpoint.metadata.labels, read_size(checkpoint), tta)
         for part in parts:
-            for kind in modules:
-                module = kind(network=network, labels=checkpoint.metadata.labels)
-                views[part].append(predict_part(trainer, module, datamodule, part))
+            logits[part] += predict_part(trainer, module, datamodule, part)
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
     tables = {
-        part: make_predictions(named[part], data.labels, average_logits(np.stack(views[part]), average))
+        part: make_predictions(named[part], data.labels, average_logits(np.stack(logits[part]), average))
         for part in parts
     }
     return tables, dropped
 
 
-def predict_part(trainer: Trainer, module: CXRModule, datamodule: CXRDataModule, part: str) -> NDArray[np.float32]:
-    """(N, L) logits of a part, in the order of its table: each device computes its share, and all have the whole."""
+def predict_part(
+    trainer: Trainer, module: TTAModule, datamodule: CXRDataModule, part: str
+) -> list[NDArray[np.float32]]:
+    """(N, L) logits of each view of a part, in the order of its table.
+
+    Each device computes its share of the images, and all have the whole.
+    """
     batches: Any = trainer.predict(module, datamodule.plain_dataloader(part, rank(), n_ranks()))
-    made = np.empty((len(datamodule.parts[part]), len(module.labels)), np.float32)
+    made = np.empty((len(datamodule.parts[part]), N_VIEWS[module.tta], len(module.labels)), np.float32)
     for number, share in enumerate(gather_over_ranks(torch.cat(batches).numpy() if batches else made[:0])):
         made[number :: n_ranks()] = share
-    return made
+    return list(made.swapaxes(0, 1))
 
 
-def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.float32]:
-    """(V, N, L) logits of V views to (N, L) probs: rounded to float32 once, at the end.
-
-    >>> round(average_logits(np.array([[[0.0]], [[2.0]]], np.float32), "logits").item(), 4)
-    0.7311
-    """
-    exact = torch.from_numpy(logits).double()
-    probs = exact.mean(dim=0).sigmoid() if average == "logits" else exact.sigmoid().mean(dim=0)
-    rounded: NDArray[np.float32] = probs.float().numpy()
-    return rounded
+def read_size(checkpoint: Checkpoint) -> int:
+    """S, side of the images that a checkpoint was trained on, pixels."""
+    return checkpoint.config.phases[checkpoint.metadata.phase].img_size
 
 
-def open_images(checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path) -> CXRDataModule:
-    """The images as a checkpoint was trained to see them."""
-    phase = checkpoint.config.phases[checkpoint.metadata.phase]
+def open_images(
+    checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path, tta: TTA = "none"
+) -> CXRDataModule:
+    """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from."""
     datamodule = CXRDataModule(
         data,
-        img_size=phase.img_size,
-        batch_size=phase.batch_size,
+        img_size=choose_side(read_size(checkpoint), tta),
+        batch_size=checkpoint.config.phases[checkpoint.metadata.phase].batch_size,
         resize=checkpoint.config.data.resize,
         cache_dir=cache_dir,
         num_workers=machine.num_workers,

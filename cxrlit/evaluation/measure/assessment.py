@@ -12,6 +12,7 @@ from cxrlit.config import EvaluateConfig, Precision
 from cxrlit.core.console import progress_steps
 from cxrlit.core.files import hash_value, sweep_staged, write_csv
 from cxrlit.data.dataset import SplitData
+from cxrlit.data.tta import VIEWS, describe_mean
 from cxrlit.evaluation.measure.measure import Measured, measure
 from cxrlit.evaluation.measure.metric_tables import (
     tabulate_confusion,
@@ -94,12 +95,10 @@ def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
 
 def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
     """How the probs of checkpoints come about. The precision is named unless everything is fp32, the training too."""
-    n_checkpoints, precision = len(checkpoints), choose_evaluation_precision(config)
-    by = "one checkpoint" if n_checkpoints == 1 else f"{n_checkpoints} checkpoints"
-    on = "each image and its mirror image" if config.tta == "flip" else "each image"
-    is_mean = n_checkpoints > 1 or config.tta != "none"
+    precision = choose_evaluation_precision(config)
     is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
-    return f"{f'the mean {config.average} of ' if is_mean else ''}{by} on {on}{'' if is_fp32 else f' in {precision}'}"
+    how = describe_mean(len(checkpoints), config.tta, config.average)
+    return f"{how}{'' if is_fp32 else f' in {precision}'}"
 
 
 def read_precision(predicted: str, trained: Precision) -> Precision:
@@ -139,8 +138,8 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         )
         if member.metadata.history:
             facts[f"phases before {member.metadata.name}"] = ", ".join(member.metadata.history)
-    if config.tta == "flip":
-        facts["test-time augmentation"] = "each image and its mirror image"
+    if config.tta != "none":
+        facts["test-time augmentation"] = VIEWS[config.tta]
     if len(checkpoints) > 1 or config.tta != "none":
         facts["mean of"] = config.average
     precision = choose_evaluation_precision(config)

@@ -142,6 +142,7 @@ def read_internal_test(
     """
     if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
         how = "" if config.tta == "none" else f" tta={config.tta}"
+        how += " average=logits" if config.average == "logits" else ""
         how += " trainer.precision=bf16" if choose_evaluation_precision(config) == "bf16" else ""
         raise DataError(
             f"{folder}: thresholds and calibration are those of home, and it has not been evaluated there: first run "
