@@ -32,7 +32,7 @@ from cxrlit.evaluation.measure.assessment import (
     evaluation_path,
     write_assessment,
 )
-from cxrlit.evaluation.predict import load_network, open_images, predict_parts
+from cxrlit.evaluation.predict import load_network, open_images, predict_parts, read_size
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (
     build_external_section,
@@ -191,11 +191,13 @@ def finish(
     for name, point in further.points.items():
         point.write(out / name, assessment.dtype)
     if config.localise != "none":
-        if len(checkpoints) == 1 and data is not None:
-            add_heatmaps(further, assessment, checkpoints[0], data, out, config)
+        sizes = list(dict.fromkeys(map(read_size, checkpoints)))
+        if len(sizes) == 1 and data is not None:
+            add_heatmaps(further, assessment, checkpoints, data, out, config)
         else:
-            what = "these predictions are a table" if not checkpoints else f"these are {len(checkpoints)}"
-            further.sections.append(Section("Heatmaps", "heatmaps", [f"None: they are of one checkpoint, and {what}."]))
+            what = f"these see {' and '.join(map(str, sizes))} pixels" if sizes else "these predictions are a table"
+            none = f"None: they are of checkpoints that see images of one size, and {what}."
+            further.sections.append(Section("Heatmaps", "heatmaps", [none]))
     with logged_evaluation(checkpoints, out, config) as shared:
         if config.report:
             write_report(assessment, out, further.sections, config.seed, further.headline, shared)
@@ -215,21 +217,24 @@ def finish(
 def add_heatmaps(
     further: Further,
     assessment: Assessment,
-    checkpoint: Checkpoint,
+    checkpoints: Sequence[Checkpoint],
     data: SplitData,
     out: Path,
     config: EvaluateConfig,
 ) -> None:
-    """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn."""
+    """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn.
+
+    They are of the whole image whatever ``tta`` is: boxes lie there, and so does what a reader sees.
+    """
     final, cache_dir = assessment.final, Path(config.cache_dir)
     source = config.data
     if isinstance(source, InternalData):
-        source = move_data(checkpoint.config, source, config.cache_dir).data
-    datamodule = open_images(checkpoint, data, config.trainer, cache_dir)
+        source = move_data(checkpoints[0].config, source, config.cache_dir).data
+    datamodule = open_images(checkpoints[0], data, config.trainer, cache_dir)
     method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
     calibrated = {f"{PROB}{label}": final.calibrated[:, column] for column, label in enumerate(final.labels)}
     found = localise(
-        load_network(checkpoint),
+        [load_network(checkpoint) for checkpoint in checkpoints],
         datamodule,
         final.part,
         final.predictions.assign(**calibrated),
@@ -241,7 +246,8 @@ def add_heatmaps(
         seed=config.seed,
         device=choose_device(config.trainer.accelerator),
     )
-    further.sections.append(build_localisation_section(found, final.labels, method, final.part))
+    section = build_localisation_section(found, final.labels, method, final.part, len(checkpoints), config.tta)
+    further.sections.append(section)
     if found.table["value"].notna().any():
         print_localisation(found.table)
 

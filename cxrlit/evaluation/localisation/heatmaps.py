@@ -92,6 +92,15 @@ def normalise(maps: Tensor) -> Tensor:
     return maps / torch.where(highest > 0, highest, 1)
 
 
+def average_heatmaps(maps: Tensor) -> Tensor:
+    """(M, ..., h, w) heatmaps of M networks to their mean, divided by its maximum; those of one network stay.
+
+    >>> average_heatmaps(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
+    tensor([[0.5000, 1.0000]])
+    """
+    return maps[0] if len(maps) == 1 else normalise(maps.mean(dim=0))
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """All modules in eval mode inside the block, each in its own mode after it."""

@@ -1,5 +1,6 @@
 """Localisation on a part of a network's data: scores against the boxes, pictures of the most certain images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from cxrlit.core.files import write_csv
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.evaluation.localisation.box_scores import COLUMNS, Floats, detect, score
 from cxrlit.evaluation.localisation.boxes import SIDES, Boxes
-from cxrlit.evaluation.localisation.heatmaps import Method, make_heatmaps
+from cxrlit.evaluation.localisation.heatmaps import Method, average_heatmaps, make_heatmaps
 from cxrlit.evaluation.localisation.localisation_table import PRIORS, tabulate_localisation
 from cxrlit.evaluation.localisation.overlays import Overlay, Shown, draw_overlays
 from cxrlit.evaluation.localisation.priors import score_centre, score_elsewhere, score_random
@@ -47,7 +48,7 @@ class Localisation(NamedTuple):
 
 
 def localise(
-    network: CXRNet,
+    networks: Sequence[CXRNet],
     datamodule: CXRDataModule,
     part: str,
     predictions: pd.DataFrame,
@@ -66,8 +67,8 @@ def localise(
     Of images so small that a heatmap is one cell, none is scored or drawn.
 
     Args:
-        network: As it was trained; it ends on the device that it came on.
-        datamodule: The images, at the size of the network.
+        networks: As they were trained, one or several; each ends on the device that it came on.
+        datamodule: The images, at the size of the networks.
         part: train, val or test.
         predictions: The predictions table of the part, as the thresholds are for (calibrated or not).
         thresholds: Of the labels in use.
@@ -80,7 +81,7 @@ def localise(
         device: Where to compute.
 
     Raises:
-        DataError: A predicted image is not in the part, or predictions and network have other labels.
+        DataError: A predicted image is not in the part, or predictions and networks have other labels.
     """
     labels = list(datamodule.data.labels)
     images = pd.Index(datamodule.data.name_rows(datamodule.parts[part])["image"])
@@ -89,7 +90,7 @@ def localise(
     examples = choose_examples(predictions, thresholds, boxed, n_examples)
     shown_rows = images.get_indexer(pd.Index([example.image for example in examples]))
     rows = np.unique(np.concatenate([boxes.table["row"].to_numpy(np.int64), shown_rows]))
-    maps = compute_heatmaps(network, datamodule, part, rows, method, device)
+    maps = compute_heatmaps(networks, datamodule, part, rows, method, device)
     places = {row: place for place, row in enumerate(rows.tolist())}
 
     pairs, sides = pair_boxes(boxes)
@@ -127,25 +128,28 @@ def localise(
 
 
 def compute_heatmaps(
-    network: CXRNet,
+    networks: Sequence[CXRNet],
     datamodule: CXRDataModule,
     part: str,
     rows: NDArray[np.int64],
     method: Method,
     device: torch.device | str,
 ) -> NDArray[np.float32]:
-    """(N, L, h, w) heatmaps of rows of a part, see ``make_heatmaps``."""
+    """(N, L, h, w) heatmaps of rows of a part, see ``make_heatmaps``; of several networks, ``average_heatmaps``."""
     positions = datamodule.parts[part]["row"].to_numpy(np.int64)[rows]
-    home = network.head.weight.device
-    network.to(device)
+    homes = [network.head.weight.device for network in networks]
     maps = []
     try:
+        for network in networks:
+            network.to(device)
         for start in track(range(0, len(rows), datamodule.batch_size), "Computing heatmaps", disable=not len(rows)):
             images = datamodule.store.take(positions[start : start + datamodule.batch_size])
             batch = torch.from_numpy(images).unsqueeze(1).to(device)
-            maps.append(make_heatmaps(network, batch, method).maps.cpu().numpy())
+            made = [make_heatmaps(network, batch, method).maps for network in networks]
+            maps.append(average_heatmaps(torch.stack(made)).cpu().numpy())
     finally:
-        network.to(home)
+        for network, home in zip(networks, homes, strict=True):
+            network.to(home)
     return np.concatenate(maps) if maps else np.empty((0, len(datamodule.data.labels), 1, 1), np.float32)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cxrlit.config import TTA
 from cxrlit.evaluation.localisation.localise import Localisation
 from cxrlit.evaluation.report.wording import MACRO
 from cxrlit.html.section import Image, Section
@@ -14,7 +15,9 @@ NAMES = {"pointing": "pointing game", "iou": "IoU", "iobb": "IoBB"}
 METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
 
 
-def build_localisation_section(found: Localisation, labels: Sequence[str], method: str, part: str) -> Section:
+def build_localisation_section(
+    found: Localisation, labels: Sequence[str], method: str, part: str, n_networks: int = 1, tta: TTA = "none"
+) -> Section:
     """The scores against boxes, where there are some, and a sheet of examples for each label.
 
     Args:
@@ -22,6 +25,8 @@ def build_localisation_section(found: Localisation, labels: Sequence[str], metho
         labels: The labels.
         method: ``gradcam`` or ``gradcam++``.
         part: Whose images.
+        n_networks: Whose maps each is the mean of.
+        tta: Of the predictions; heatmaps are without.
     """
     table = found.table
     reasons = table.loc[table["label"] == MACRO, "reason"].unique()
@@ -36,12 +41,17 @@ def build_localisation_section(found: Localisation, labels: Sequence[str], metho
         if is_scored
         else f"They are not scored: {reasons[0]}."
     )
+    of_several = f" Each is the mean of the maps of {n_networks} checkpoints." if n_networks > 1 else ""
+    without = (
+        " The probabilities are a mean over views of an image, the heatmap is of the image." if tta != "none" else ""
+    )
     return Section(
         "Heatmaps",
         "heatmaps",
         paragraphs=[
             f"{METHODS[method]} at the last dense block shows which places raise the score of a label. It is coarse (a "
-            "place is 32 pixels wide), and it shows what the model looks at, not where the finding is.",
+            "place is 32 pixels wide), and it shows what the model looks at, not where the finding is."
+            f"{of_several}{without}",
             score,
         ],
         tables=[_tabulate(table)] if is_scored else [],

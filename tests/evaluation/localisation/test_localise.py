@@ -22,7 +22,14 @@ from cxrlit.data.sources.nih import BOX_LIST
 from cxrlit.evaluation.localisation.box_scores import detect, score
 from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes, find_box_lists
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
-from cxrlit.evaluation.localisation.localise import FOLDER, TABLE, Localisation, localise, print_localisation
+from cxrlit.evaluation.localisation.localise import (
+    FOLDER,
+    TABLE,
+    Localisation,
+    compute_heatmaps,
+    localise,
+    print_localisation,
+)
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.evaluation.report.localisation_section import build_localisation_section
 from cxrlit.metrics.operating_point import Thresholds
@@ -66,7 +73,7 @@ class Hospital:
     def localise(self, network: CXRNet, out: Path, boxes: Boxes | None = None, **options: Any) -> Localisation:
         options = {"n_examples": 1, "n_replicates": 100, **options}
         found = self.boxes if boxes is None else boxes
-        return localise(network, self.datamodule, "test", self.predictions, fix(), found, out, **options)
+        return localise([network], self.datamodule, "test", self.predictions, fix(), found, out, **options)
 
 
 def draw_predictions(part: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
@@ -132,6 +139,16 @@ def test_scores_are_those_of_each_image(hospital: Hospital, tmp_path: Path) -> N
     assert rows["value"].iloc[0] < 1
 
 
+def test_the_heatmap_of_several_networks_is_the_mean_of_theirs(hospital: Hospital) -> None:
+    networks = [build_network("none", "imagenet", len(CHOSEN), seed=seed) for seed in (1, 2)]
+    rows = np.arange(3)
+    alone = [compute_heatmaps([one], hospital.datamodule, "test", rows, "gradcam", "cpu") for one in networks]
+    both = compute_heatmaps(networks, hospital.datamodule, "test", rows, "gradcam", "cpu")
+    mean = np.mean(alone, axis=0)
+    np.testing.assert_allclose(both, mean / np.maximum(mean.max(axis=(2, 3), keepdims=True), 1e-9), atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+
+
 def test_several_boxes_of_a_label_are_one_image(hospital: Hospital, tmp_path: Path) -> None:
     boxes = hospital.boxes
     twice = Boxes(pd.concat([boxes.table, boxes.table.assign(left=0.0, top=0.0)]), "")
@@ -170,13 +187,13 @@ def test_other_labels_and_other_images_are_refused(hospital: Hospital, tmp_path:
     network = make_bright_network(len(CHOSEN))
     predictions, data = hospital.predictions, hospital.datamodule
     with pytest.raises(DataError, match="the thresholds are of Mass, Nodule, the network of Mass, Nodule, Effusion"):
-        localise(network, data, "test", predictions, fix(CHOSEN[:2]), hospital.boxes, tmp_path)
+        localise([network], data, "test", predictions, fix(CHOSEN[:2]), hospital.boxes, tmp_path)
     without = predictions.drop(columns=["prob_Effusion", "target_Effusion"])
     with pytest.raises(DataError, match="the predictions are of Mass, Nodule, the network of"):
-        localise(network, data, "test", without, fix(), hospital.boxes, tmp_path)
+        localise([network], data, "test", without, fix(), hospital.boxes, tmp_path)
     first = predictions["image"][0]
     with pytest.raises(DataError, match=rf"predicted images are not in val: {first}"):
-        localise(network, data, "val", predictions, fix(), hospital.boxes, tmp_path)
+        localise([network], data, "val", predictions, fix(), hospital.boxes, tmp_path)
     assert not list(tmp_path.glob(TABLE))
 
 
@@ -207,7 +224,7 @@ def test_the_real_sample(nih_sample: Path, make_nih_config: Callable[..., NIHDat
     assert (present[boxes.table["row"], [LABELS.index(label) for label in boxes.table["label"]]] == 1).all()
     predictions = draw_predictions(part, LABELS)
     table, pictures, sheets = localise(
-        network, datamodule, "test", predictions, fix(LABELS), boxes, tmp_path / "eval", n_examples=1
+        [network], datamodule, "test", predictions, fix(LABELS), boxes, tmp_path / "eval", n_examples=1
     )
     macro = table[table["label"] == "macro"]
     assert (macro["n_boxes"] == 39).all()
