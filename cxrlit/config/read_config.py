@@ -30,7 +30,7 @@ SHOW_KEYS = {
 RENAMED = {
     "evaluate": {"labels": "targets", "wanted": "min_rate", "device": "trainer.accelerator"},
     "train": {
-        "freeze_bn": "batch_norm (frozen | train)",
+        "freeze_bn": "batch_norm (frozen | affine | adapt | train)",
         "loss.name": "loss._target_, or a choice: loss=bce",
         "augment.flip": "augment.transforms.flip.p",
         "augment.rotate": "augment.transforms.affine.rotate=[-7,7]",

@@ -145,13 +145,15 @@ def test_own_configs_are_found_and_come_first(own: Path) -> None:
 
 def test_own_configs_are_shown(own: Path) -> None:
     shown = run_command("train.py", "--config-dir", "own", "--help").out
-    assert "experiment: mine, smoke\n" in shown
+    assert "experiment: action_plan, fast, full, keras_port, mine, small_data, smoke\n" in shown
     assert "optimizer: adamw, mine, sgd\n" in shown
     shown = run_cxrlit("train", "--cfg", "job", "--config-dir=own", "experiment=mine").out
     assert "seed: 77\n" in shown
     assert "momentum: 0.5\n" in shown
     assert "lr: 0.005\n" in shown
-    assert "experiment: smoke\n" in run_command("train.py", "--help").out
+    assert (
+        "experiment: action_plan, fast, full, keras_port, small_data, smoke\n" in run_command("train.py", "--help").out
+    )
 
 
 def test_points_of_a_sweep_are_of_own_configs(own: Path) -> None:
@@ -159,7 +161,9 @@ def test_points_of_a_sweep_are_of_own_configs(own: Path) -> None:
     assert outcome == Outcome(0, "", "")
     assert len(checked) == 1
     assert_one_line(
-        launch_line(["-cd", "own", "-m", "experiment=mine,nope"])[1], "experiment=nope", "it may be mine, smoke"
+        launch_line(["-cd", "own", "-m", "experiment=mine,nope"])[1],
+        "experiment=nope",
+        "it may be action_plan, fast, full, keras_port, mine, small_data, smoke",
     )
 
 

@@ -70,7 +70,7 @@ TRAIN = [
     ("chain=[frozen,highres]", "phase=finetune: chain has scratch, frozen, highres: set chain to have it"),
     ("chain=frozen", "chain is a list: chain=[frozen]"),
     ("data=radiographs", "data=radiographs: there is no such choice; it may be chexpert, internal, mimic, nih"),
-    ("experiment=nope", "experiment=nope: there is no such choice; it may be smoke"),
+    ("experiment=nope", "experiment=nope: there is no such choice; it may be action_plan, fast"),
     ("optimizer=adam", "optimizer=adam: there is no such choice; it may be adamw, sgd"),
     ("optimizer.decay_norms=maybe", "optimizer.decay_norms=maybe: it must be true or false"),
     ("optimizer.backbone_lr_factor=0", "optimizer.backbone_lr_factor=0: it must be a number above 0"),
@@ -117,8 +117,11 @@ TRAIN = [
     ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
     ("seed=1.5", "seed=1.5: input should be a valid integer"),
     ("evaluate=1", "evaluate=1: input should be a valid boolean"),
-    ("batch_norm=maybe", "batch_norm=maybe: input should be 'frozen' or 'train'"),
-    ("freeze_bn=true", "freeze_bn: there is no such key; it is called batch_norm (frozen | train) now"),
+    ("batch_norm=maybe", "batch_norm=maybe: input should be 'frozen', 'affine', 'adapt' or 'train'"),
+    (
+        "freeze_bn=true",
+        "freeze_bn: there is no such key; it is called batch_norm (frozen | affine | adapt | train) now",
+    ),
     ("trainer.precision=fp16", "trainer.precision=fp16: input should be 'auto', 'bf16' or 'fp32'"),
     ("trainer.num_workers=-1", "trainer.num_workers=-1: input should be greater than or equal to 0"),
     ("phases.highres.img_size=0", "phases.highres.img_size=0: input should be greater than or equal to 32"),
@@ -323,7 +326,7 @@ EVALUATE = [
     ("ckpt=a data=nih baseline=b", "baseline: on other data the home test is what is compared with"),
     ("ckpt=a data=nihh", "data=nihh: there is no such choice; it may be "),
     ("ckpt=a data=nih data.foot=b", "data.foot: there is no such key; did you mean data.root?"),
-    ("ckpt=a tta=mirror", "tta=mirror: input should be 'none' or 'flip'"),
+    ("ckpt=a tta=mirror", "tta=mirror: input should be 'none', 'flip' or 'crops'"),
     (
         "ckpt=a threshold_rule=sensitivity",
         "threshold_rule=sensitivity needs min_rate=0.9: the sensitivity to reach on validation",
@@ -637,7 +640,7 @@ def test_what_cannot_be_built_is_known_before_anything_is_written(
 
 def test_batches_of_one_image_are_refused_where_batch_norm_trains(in_folder: Path, tree: Path) -> None:
     arguments = ("phase=scratch", "model.weights=none", "batch_size=1")
-    assert_one_line(train_on(tree, *arguments), "too few for a BatchNorm that trains")
+    assert_one_line(train_on(tree, *arguments), "too few for the statistics of a BatchNorm")
 
 
 def test_a_folder_that_cannot_be_written(in_folder: Path, tree: Path, weights: Path) -> None:
