@@ -155,6 +155,14 @@ def frozen(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, we
 
 
 @pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
+    """Another frozen phase on the split of ``frozen``, not to be changed, with its evaluation."""
+    folder = Lab(tmp_path_factory.mktemp("second"), cache, tree, weights).train_well("seed=1", "lr=1e-2")
+    evaluate(folder, folder / "eval")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def frozen_in_bf16(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> Path:
     """A frozen phase of ``auto`` on a CPU with bf16, not to be changed, with an evaluation in each precision."""
     lab = Lab(tmp_path_factory.mktemp("bf16"), cache, tree, weights)

@@ -1,6 +1,7 @@
 """Commands that compose a config: ``cxrlit prepare | inspect | compare | export``."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ PATHS: dict[str, dict[str, str]] = {
         "baseline": "a phase folder, the folder of an evaluation, or a file of predictions",
         "candidate": "the same of the model that is asked about",
     },
-    "export": {"ckpt": "a checkpoint or a phase folder that was evaluated"},
+    "export": {"ckpt": "a checkpoint or a phase folder that was evaluated, or several: the members of an ensemble"},
 }
 """What comes before the settings: keys of the config whose values are taken as they are, in no grammar."""
 
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> Any:
         if given.startswith(f"{name}=") and not Path(given).exists():
             raise ConfigError(f"{given}: {name} is given without its key: {given.partition('=')[2]}")
     with own_configs(options.config_dir), initialize_conf():
+        if options.command == "export":
+            take_members(options)
         settings = [expand_home(text) for text in options.settings]
         refuse_sweep(settings, options.command)
         return _run_composed(options, compose_config(options.command, settings))
@@ -70,6 +73,19 @@ def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:
         print(OmegaConf.to_yaml(composed), end="")
         return None
     return _find_task(options)(read_config(composed, SCHEMAS[options.command]))
+
+
+def take_members(options: argparse.Namespace) -> None:
+    """Let ``ckpt`` be all checkpoints that are named: the settings that are none, or that are paths all the same.
+
+    Raises:
+        ConfigError: It is written as for evaluate.py.
+    """
+    if options.ckpt.startswith("ckpt="):
+        raise ConfigError(f"{options.ckpt}: the checkpoints go without a key: cxrlit export A B C --out DIR")
+    paths = [text for text in options.settings if "=" not in text or os.path.lexists(text)]
+    options.settings = [text for text in options.settings if text not in paths]
+    options.ckpt = [options.ckpt, *paths]
 
 
 def prepare(config: PrepareConfig, verify: bool) -> None:

@@ -4,7 +4,14 @@ Hydra composes the files of ``conf/`` and the command line; ``read_config`` chec
 a typo, a wrong type, a value out of range or a contradiction is one line that names the key.
 """
 
-from cxrlit.config.commands import CompareConfig, CompareThresholds, ExportConfig, InspectConfig, PrepareConfig
+from cxrlit.config.commands import (
+    MAX_MEMBERS,
+    CompareConfig,
+    CompareThresholds,
+    ExportConfig,
+    InspectConfig,
+    PrepareConfig,
+)
 from cxrlit.config.data import (
     AnySource,
     CheXpertConfig,
@@ -50,6 +57,7 @@ from cxrlit.config.types import (
 __all__ = [
     "BATCH_NORM_MODES",
     "FLAT_KEYS",
+    "MAX_MEMBERS",
     "N_LAYERS",
     "TTA",
     "AnySource",

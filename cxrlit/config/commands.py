@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cxrlit.config.data import DataConfig
-from cxrlit.config.evaluate import InternalData
+from cxrlit.config.evaluate import CheckpointPath, InternalData
 from cxrlit.config.train import AugmentConfig
 from cxrlit.config.types import TTA, ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
 
@@ -71,13 +71,29 @@ class CompareConfig(ConfigSection):
     out: Folder | None = Field(description="folder of the results; null: comparison/<baseline>/ beside the candidate's")
 
 
+MAX_MEMBERS = 10
+"""Of a bundle. Each takes 56 MB of disk and memory."""
+
+
+def _check_members(paths: list[str]) -> list[str]:
+    if len(set(paths)) < len(paths):
+        raise ValueError("ckpt names each checkpoint once")
+    return paths
+
+
 class ExportConfig(ConfigSection):
     """What becomes a bundle."""
 
     command = "export"
 
-    ckpt: str = Field(min_length=1, description="a checkpoint or a phase folder")
+    ckpt: Annotated[list[CheckpointPath], AfterValidator(_check_members)] = Field(
+        min_length=1,
+        max_length=MAX_MEMBERS,
+        description="a checkpoint or a phase folder, or the members of an ensemble",
+    )
     out: Folder = Field(description="folder of the bundle, which does not exist yet")
-    evaluation: Folder | None = Field(description="folder of its evaluation; null: eval/ beside the checkpoint")
+    evaluation: Folder | None = Field(
+        description="folder of the evaluation, which also fixes tta and average; null: where evaluate.py puts it"
+    )
     data: InternalData
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")

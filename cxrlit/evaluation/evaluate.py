@@ -26,12 +26,11 @@ from cxrlit.evaluation.measure.assessment import (
     Assessment,
     EvaluatedModel,
     assess,
-    choose_evaluation_precision,
     clear_evaluation,
     describe_checkpoints,
-    evaluation_path,
     write_assessment,
 )
+from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision, evaluation_path
 from cxrlit.evaluation.predict import load_network, open_images, predict_parts, read_size
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (

@@ -1,7 +1,7 @@
-"""What computes a bundle's network: torch, or ONNX Runtime, which needs no torch.
+"""What computes a bundle's networks: torch, or ONNX Runtime, which needs no torch.
 
-``torch`` runs the very network of the training, in the precision of its evaluation: the logits of ``evaluate.py``, to
-the bit where batches, threads and precision are the same. ``onnx`` runs ``model.onnx`` in fp32, the same within
+``torch`` runs the very networks of the training, in the precision of their evaluation: the logits of ``evaluate.py``,
+to the bit where batches, threads and precision are the same. ``onnx`` runs the graphs in fp32, the same within
 rounding, image by image: its values do not depend on the batch or on the threads.
 """
 
@@ -10,11 +10,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import BundleError, ConfigError, first_line
-from cxrlit.handoff.bundle import GRAPH, WEIGHTS, Bundle
+from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
 
 BackendName = Literal["torch", "onnx"]
@@ -28,16 +27,16 @@ class Output(NamedTuple):
     """Of a batch.
 
     Attributes:
-        probs: (B, L) float32.
-        features: (B, 1024, h, w) float32; None where they were not asked for.
+        logits: (M, B, L) float32, of M networks.
+        features: (M, B, 1024, h, w) float32; None where they were not asked for.
     """
 
-    probs: NDArray[np.float32]
+    logits: NDArray[np.float32]
     features: NDArray[np.float32] | None
 
 
 class Backend(Protocol):
-    """Computes a network."""
+    """Computes the networks of a bundle."""
 
     description: str
     """What it is, for a summary."""
@@ -45,11 +44,11 @@ class Backend(Protocol):
     """Images at once, unless somebody says otherwise."""
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
-        """(B, S, S) images to probs, and to the features that heatmaps are made of."""
+        """(B, S, S) images to logits, and to the features that heatmaps are made of."""
 
 
 def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None, n_threads: int | None) -> Backend:
-    """A backend with the network of a bundle.
+    """A backend with the networks of a bundle.
 
     Args:
         bundle: The bundle.
@@ -58,7 +57,7 @@ def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None,
         n_threads: None: one a core.
 
     Raises:
-        BundleError: The bundle's network is not what its config says.
+        BundleError: A network of the bundle is not what its config says.
         ConfigError: What it needs is not installed, or cannot do the precision.
     """
     threads = n_threads or count_cores()
@@ -77,25 +76,31 @@ class OnnxBackend:
             import onnxruntime
         except ImportError:
             raise ConfigError("backend=onnx: onnxruntime is not installed: pip install 'cxrlit[onnx]'") from None
-        path = bundle.folder / GRAPH
-        check_graph(bundle.contents[GRAPH], len(bundle.labels), bundle.config.preprocessing.img_size, path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.contents[GRAPH], options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own kinds of error
-            raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error)[:160]}") from None
+        self._sessions = []
+        for _, name in bundle.member_files:
+            path, graph = bundle.folder / name, bundle.contents[name]
+            check_graph(graph, len(bundle.labels), bundle.config.preprocessing.img_size, path)
+            try:
+                session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's own kinds of error
+                raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error)[:160]}") from None
+            self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
         self.batch_size = ONNX_BATCH_SIZE
         self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {n_threads} threads"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         names = [LOGITS, FEATURES] if with_features else [LOGITS]
-        made = self._pool.map(lambda image: self._session.run(names, {IMAGES: image[None, None]}), images)
-        logits, *features = (np.concatenate(parts) for parts in zip(*made, strict=True))
-        return Output(expit(logits.astype(np.float64)).astype(np.float32), features[0] if features else None)
+
+        def run_image(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+            made = [session.run(names, {IMAGES: image[None, None]}) for session in self._sessions]
+            return [np.stack(parts) for parts in zip(*made, strict=True)]
+
+        made = self._pool.map(run_image, images)
+        logits, *features = (np.concatenate(parts, axis=1) for parts in zip(*made, strict=True))
+        return Output(logits, features[0] if features else None)
 
 
 class TorchBackend:
@@ -109,18 +114,23 @@ class TorchBackend:
         from cxrlit.model.weights import check_finite
         from cxrlit.training.hardware import choose_precision
 
-        path, config = bundle.folder / WEIGHTS, bundle.config
+        config = bundle.config
         self._torch: Any = torch
         torch.set_num_threads(n_threads)
-        network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0)
-        self._network = network.requires_grad_(False).eval()
-        try:
-            weights = load(bundle.contents[WEIGHTS])
-            self._network.load_state_dict(weights)
-        except Exception as error:  # safetensors' own kind of error, and what does not fit
-            what = " ".join(str(error).split())[:160]
-            raise BundleError(f"{path}: not the weights of a network of {len(config.labels)} labels: {what}") from None
-        check_finite(weights, str(path))
+        self._networks = []
+        for name, _ in bundle.member_files:
+            path = bundle.folder / name
+            network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0)
+            try:
+                weights = load(bundle.contents[name])
+                network.load_state_dict(weights)
+            except Exception as error:  # safetensors' own kind of error, and what does not fit
+                what = " ".join(str(error).split())[:160]
+                raise BundleError(
+                    f"{path}: not the weights of a network of {len(config.labels)} labels: {what}"
+                ) from None
+            check_finite(weights, str(path))
+            self._networks.append(network.requires_grad_(False).eval())
         # Where the machine has no bf16, that of the evaluation would be slower many times over.
         evaluated = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
         self._in_bf16 = (precision or evaluated) == "bf16"
@@ -130,7 +140,10 @@ class TorchBackend:
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
-            features = self._network.forward_features(torch.from_numpy(images).unsqueeze(1))
-            logits = self._network.forward_head(features)
-        probs = logits.double().sigmoid().float().numpy()
-        return Output(probs, features.numpy() if with_features else None)
+            batch = torch.from_numpy(images).unsqueeze(1)
+            features = [network.forward_features(batch) for network in self._networks]
+            logits = [network.forward_head(maps) for network, maps in zip(self._networks, features, strict=True)]
+            return Output(
+                torch.stack(logits).float().numpy(),
+                torch.stack(features).float().numpy() if with_features else None,
+            )

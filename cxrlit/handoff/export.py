@@ -1,6 +1,7 @@
-"""``cxrlit export``: a checkpoint and its evaluation become a bundle. The same input gives the same bytes."""
+"""``cxrlit export``: a checkpoint or several, and their evaluation, become a bundle. The same input, the same bytes."""
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,34 +9,38 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import EvaluateConfig, ExportConfig, Precision
+from cxrlit.config import TTA, Average, EvaluateConfig, ExportConfig, Precision
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, progress_steps, say
-from cxrlit.core.errors import BundleError
+from cxrlit.core.errors import BundleError, CheckpointError
 from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
-from cxrlit.evaluation.measure.assessment import evaluation_path, name_checkpoint, read_evaluation_precision
-from cxrlit.evaluation.predict import load_network, open_images
+from cxrlit.evaluation.measure.evaluation_names import (
+    evaluation_path,
+    hash_checkpoints,
+    name_checkpoint,
+    name_checkpoints,
+    read_precision,
+    read_way,
+)
+from cxrlit.evaluation.predict import load_network, open_images, read_size
 from cxrlit.evaluation.validation.internal import load_internal
-from cxrlit.handoff.bundle import (
-    CARD,
-    CONFIG,
+from cxrlit.handoff.bundle import CARD, CONFIG, SUMS, TABLES, format_sums, name_member_files
+from cxrlit.handoff.bundle_config import (
     FORMAT,
-    GRAPH,
-    SUMS,
-    TABLES,
-    WEIGHTS,
+    MEAN_FORMAT,
     BundleConfig,
     DataRecord,
+    MemberRecord,
     PartCounts,
     PhaseRecord,
     PhaseSettings,
     Preprocessing,
-    format_sums,
+    write_config,
 )
 from cxrlit.handoff.model_card import write_card
 from cxrlit.handoff.onnx_export import make_graph
@@ -63,66 +68,116 @@ def export_bundle(config: ExportConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise BundleError(f"{out}: it exists: name another folder with --out, or remove it")
-    checkpoint = read_checkpoint(Path(config.ckpt))
-    warn_of_folder(checkpoint)
+    checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
+    for checkpoint in checkpoints:
+        warn_of_folder(checkpoint)
+    check_inputs(checkpoints)
     with progress_steps(4) as step:
         step("evaluation")
-        settings = {"ckpt": [config.ckpt], "data": config.data.model_dump(), "cache_dir": config.cache_dir}
+        settings = {"ckpt": config.ckpt, "data": config.data.model_dump(), "cache_dir": config.cache_dir}
         evaluation = compose_defaults("evaluate", EvaluateConfig, settings)
-        point, precision, tables = read_evaluation(checkpoint, config, evaluation)
+        found = read_evaluation(checkpoints, config, evaluation)
         step("training images")
-        data = load_internal([checkpoint], evaluation)
-        images = open_images(checkpoint, data, evaluation.trainer, Path(config.cache_dir))
-        described = describe_bundle(checkpoint, point, precision, data, images)
+        data = load_internal(checkpoints, evaluation)
+        images = open_images(checkpoints[0], data, evaluation.trainer, Path(config.cache_dir))
+        described = describe_bundle(checkpoints, found, data, images)
         step("network")
-        network = load_network(checkpoint)
-        contents = {
-            CONFIG: (json.dumps(described.model_dump(), indent=1, allow_nan=False) + "\n").encode(),
-            WEIGHTS: pack_weights(network, described.labels),
-            GRAPH: make_graph(network, described.preprocessing.img_size),
-            **tables,
-        }
-        contents[CARD] = write_card(described, point, contents, checkpoint.metadata.precision).encode()
+        contents = {CONFIG: write_config(described), **found.tables}
+        for checkpoint, (weights, graph) in zip(checkpoints, name_member_files(len(checkpoints)), strict=True):
+            network = load_network(checkpoint)
+            contents[weights] = pack_weights(network, described.labels)
+            contents[graph] = make_graph(network, described.preprocessing.img_size)
+        trained = [checkpoint.metadata.precision for checkpoint in checkpoints]
+        contents[CARD] = write_card(described, found.point, contents, trained).encode()
         step("files")
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
                 (staged / name).write_bytes(content)
-    say(f"The bundle is {format_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.name}")
+    say(f"The bundle is {format_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.title}")
     return out
 
 
-def read_evaluation(
-    checkpoint: Checkpoint, config: ExportConfig, evaluation: EvaluateConfig
-) -> tuple[OperatingPoint, Precision, dict[str, bytes]]:
-    """The operating point, the precision and the tables of the evaluation of a checkpoint.
+def check_inputs(checkpoints: Sequence[Checkpoint]) -> None:
+    """All members of a bundle are given the same pixels: an image has one size in it, and a heatmap one grid.
 
     Raises:
-        BundleError: It was not evaluated, or the evaluation is of another checkpoint or split.
+        CheckpointError: One sees images of another size, or normalises them in another way, than the first.
     """
-    folder = Path(config.evaluation) if config.evaluation else evaluation_path([checkpoint], evaluation)
+    first, *others = checkpoints
+    for member in others:
+        if read_size(member) != read_size(first):
+            raise CheckpointError(
+                f"{member.path}: it sees images of {read_size(member)} pixels, and {first.path} of {read_size(first)}: "
+                "the members of a bundle see one size"
+            )
+        if member.config.model.normalize != first.config.model.normalize:
+            raise CheckpointError(
+                f"{member.path}: its model.normalize is {member.config.model.normalize}, that of {first.path} is "
+                f"{first.config.model.normalize}: the members of a bundle share it"
+            )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a bundle takes from the evaluation of its checkpoints.
+
+    Attributes:
+        point: Calibration and thresholds.
+        precision: Of the predictions.
+        tta: Views of an image that were predicted.
+        average: What the mean over checkpoints and views is of.
+        tables: The bytes of ``TABLES``, by name.
+    """
+
+    point: OperatingPoint
+    precision: Precision
+    tta: TTA
+    average: Average
+    tables: dict[str, bytes]
+
+
+def read_evaluation(checkpoints: Sequence[Checkpoint], config: ExportConfig, evaluation: EvaluateConfig) -> Evaluation:
+    """Read the evaluation of a checkpoint or of several.
+
+    Raises:
+        BundleError: They were not evaluated, or the evaluation is of other checkpoints or another split.
+    """
+    folder = Path(config.evaluation) if config.evaluation else evaluation_path(checkpoints, evaluation)
     paths = [folder / table for table in TABLES]
     if not all(path.is_file() for path in paths):
-        command = format_command(f"evaluate ckpt={config.ckpt}")
-        raise BundleError(f"{folder}: no evaluation is there; evaluate first: {command}")
+        names = config.ckpt[0] if len(config.ckpt) == 1 else f"[{','.join(config.ckpt)}]"
+        command = format_command(f"evaluate ckpt={names}")
+        others = sorted(path.parent for path in folder.parent.glob(f"{folder.name}-*/{TABLES[0]}"))
+        remedy = f", or name one that is there: evaluation={others[0]}" if others and not config.evaluation else ""
+        raise BundleError(f"{folder}: no evaluation is there; evaluate first: {command}{remedy}")
     point = read_operating_point(folder / "thresholds.json")
     summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
-    wanted = {"checkpoint": name_checkpoint(checkpoint), "split_hash": checkpoint.metadata.split_hash}
-    for key, value in wanted.items():
+    first = checkpoints[0].metadata
+    for key, value in {"checkpoint": name_checkpoints(checkpoints), "split_hash": first.split_hash}.items():
         if set(summary[key]) != {value}:
             raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
-    precision = read_evaluation_precision(folder, checkpoint.metadata.precision)
-    return point.only(checkpoint.metadata.labels), precision, {path.name: path.read_bytes() for path in paths}
+    predicted = str(summary["predicted"].iloc[0]) if "predicted" in summary else ""
+    tta, average = read_way(predicted, len(checkpoints), folder)
+    return Evaluation(
+        point=point.only(first.labels),
+        precision=read_precision(predicted, first.precision),
+        tta=tta,
+        average=average,
+        tables={path.name: path.read_bytes() for path in paths},
+    )
 
 
 def describe_bundle(
-    checkpoint: Checkpoint, point: OperatingPoint, precision: Precision, data: SplitData, images: CXRDataModule
+    checkpoints: Sequence[Checkpoint], found: Evaluation, data: SplitData, images: CXRDataModule
 ) -> BundleConfig:
     """What a bundle says of itself."""
+    checkpoint = checkpoints[0]
     metadata, config = checkpoint.metadata, checkpoint.config
     phase = config.phases[metadata.phase]
+    is_mean = len(checkpoints) > 1 or found.tta != "none"
     return BundleConfig(
-        format=FORMAT,
-        name=name_checkpoint(checkpoint),
+        format=MEAN_FORMAT if is_mean else FORMAT,
+        name=name_checkpoint(checkpoint) if len(checkpoints) == 1 else f"ensemble-{hash_checkpoints(checkpoints)}",
         architecture="densenet121",
         labels=metadata.labels,
         preprocessing=Preprocessing(
@@ -131,16 +186,13 @@ def describe_bundle(
             resize=config.data.resize,
             normalize=config.model.normalize,
         ),
-        precision=precision,
+        precision=found.precision,
         batch_size=phase.batch_size,
-        operating_point=point.to_plain(),
+        operating_point=found.point.to_plain(),
         input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
-        phases=[
-            record_phase(checkpoint, name) for name in (*metadata.history, f"{metadata.phase}-{metadata.phase_id}")
-        ],
-        epoch=metadata.epoch,
-        monitor=metadata.monitor,
-        score=metadata.score,
+        members=[record_member(member) for member in checkpoints],
+        tta=found.tta,
+        average=found.average,
         data=DataRecord(
             name=data.name,
             fingerprint=hash_value(metadata.rows, digits=64),
@@ -152,6 +204,19 @@ def describe_bundle(
             },
         ),
         versions={package: version(package) for package in PACKAGES},
+    )
+
+
+def record_member(checkpoint: Checkpoint) -> MemberRecord:
+    """What a network and its training were."""
+    metadata = checkpoint.metadata
+    phases = (*metadata.history, metadata.name)
+    return MemberRecord(
+        name=name_checkpoint(checkpoint),
+        phases=[record_phase(checkpoint, name) for name in phases],
+        epoch=metadata.epoch,
+        monitor=metadata.monitor,
+        score=metadata.score,
     )
 
 

@@ -4,7 +4,7 @@ import csv
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from cxrlit.config import Precision
-from cxrlit.handoff.bundle import TABLES, BundleConfig
+from cxrlit.handoff.bundle import TABLES, name_member_files
+from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.card_text import LIMITS, MISUSES
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
 from cxrlit.html.page import make_environment
@@ -35,14 +36,16 @@ SETTINGS = ["img_size", "batch_size", "lr", "n_unfreeze", "batch_norm", "max_epo
 """Of a phase, that the card shows."""
 
 
-def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes], trained: Precision) -> str:
+def write_card(
+    config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes], trained: Sequence[Precision]
+) -> str:
     """The text of the card: ``model_card.md`` with the figures of a bundle.
 
     Args:
         config: Of the bundle.
         point: Its calibration and thresholds.
         tables: The bytes of ``TABLES``, and of other files, by name.
-        trained: The precision of the training.
+        trained: The precision of the training, of each member.
     """
     rows = {name: list(csv.DictReader(io.StringIO(tables[name].decode("utf-8")))) for name in TABLES}
     summary = next(row for row in rows[SUMMARY] if row["split"] == TEST)
@@ -58,8 +61,9 @@ def write_card(config: BundleConfig, point: OperatingPoint, tables: Mapping[str,
         max_aspect=MAX_ASPECT,
         share=SHARE,
         settings=SETTINGS,
-        monitor=describe_monitor(config.monitor),
-        trained=trained,
+        describe_monitor=describe_monitor,
+        graphs=[graph for _, graph in name_member_files(len(config.members))],
+        trained=" and ".join(dict.fromkeys(trained)),
         summary=summary,
         macros=MACROS,
         labels=[row for row in rows[LABELS] if row["split"] == TEST],

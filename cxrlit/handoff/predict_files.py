@@ -77,7 +77,7 @@ def predict_files(options: PredictOptions) -> None:
         options.bundle, options.backend, precision=options.precision, n_threads=options.n_threads
     )
     with hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
-        say(f"{predictor.bundle.config.name} on {len(files):,} files: {predictor.backend.description}")
+        say(f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.backend.description}")
         rows = predict_all(predictor, files, out, options)
         write_rows(out, rows, predictor.labels, options)
         name_journal(out).unlink()

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.core.errors import BundleError
+from cxrlit.data.tta import average_logits, cut_views
 from cxrlit.handoff.backends import Backend, BackendName, Precision, open_backend
-from cxrlit.handoff.bundle import WEIGHTS, Bundle, read_bundle
+from cxrlit.handoff.bundle import Bundle, read_bundle
 from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_content, read_inputs
 from cxrlit.handoff.safetensors_file import read_head
 
@@ -22,11 +23,12 @@ class Prediction:
         path: The file.
         reason: Why there is no prediction; empty where there is one. All that follows is empty then.
         warnings: Why the file may be no radiograph that the model was made for.
-        probs: By label: the sigmoid of the logit, float32.
+        probs: By label: the sigmoid of the logit, or the mean over networks and views, float32.
         calibrated: By label: what is held against the threshold.
         preds: By label: at or above the threshold; None where the label has none.
-        image: (S, S) uint8, what the network was given.
-        heatmaps: By label: (S / 32, S / 32) float32 in [0, 1], where they were asked for (Grad-CAM).
+        image: (S, S) uint8, what the networks were given; with ``tta=crops``, the whole image at that size.
+        heatmaps: By label: (S / 32, S / 32) float32 in [0, 1], where they were asked for (Grad-CAM): of ``image``, of
+            several networks the mean of their maps, as ``average_heatmaps`` makes it.
     """
 
     path: str
@@ -44,7 +46,7 @@ class Predictor:
 
     Args:
         bundle: The bundle.
-        backend: With its network.
+        backend: With its networks.
 
     Attributes:
         labels: In order.
@@ -59,8 +61,10 @@ class Predictor:
             {label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)}
             for values in (bundle.point.thresholds.values.tolist(), bundle.point.threshold_probs().tolist())
         )
-        head = read_head(bundle.contents[WEIGHTS], self.labels, bundle.folder / WEIGHTS)
-        self._head = head.astype(np.float64)  # of large weights, sums overflow in float32
+        self._heads = [
+            read_head(bundle.contents[name], self.labels, bundle.folder / name).astype(np.float64)
+            for name, _ in bundle.member_files
+        ]  # of large weights, sums overflow in float32
 
     @classmethod
     def load(
@@ -123,13 +127,13 @@ class Predictor:
             yield self._predict_batch(batch, heatmaps)
 
     def _predict_batch(self, batch: list[Seen], heatmaps: bool) -> list[Prediction]:
-        images = [seen.image for seen in batch if seen.image is not None]
-        if not images:
+        usable = [seen for seen in batch if seen.image is not None]
+        if not usable:
             return [self._describe(seen) for seen in batch]
-        output = self.backend.run(np.stack(images), heatmaps)
-        if not np.isfinite(output.probs).all():
+        probs, features = self._run(usable, heatmaps)
+        if not np.isfinite(probs).all():
             raise BundleError(f"{self.bundle.folder}: its network computes no finite numbers: get the bundle anew")
-        calibrated = self.bundle.point.calibrate(output.probs)
+        calibrated = self.bundle.point.calibrate(probs)
         values = self.bundle.point.thresholds.values
         predictions, row = [], 0
         for seen in batch:
@@ -139,10 +143,10 @@ class Predictor:
                     None if np.isnan(value) else bool(prob >= value)
                     for prob, value in zip(calibrated[row], values, strict=True)
                 ]
-                maps = () if output.features is None else self._make_heatmaps(output.features[row])
+                maps = () if features is None else self._make_heatmaps(features[:, row])
                 one = replace(
                     one,
-                    probs=dict(zip(self.labels, output.probs[row].tolist(), strict=True)),
+                    probs=dict(zip(self.labels, probs[row].tolist(), strict=True)),
                     calibrated=dict(zip(self.labels, calibrated[row].tolist(), strict=True)),
                     preds=dict(zip(self.labels, decided, strict=True)),
                     heatmaps=dict(zip(self.labels, maps, strict=False)),
@@ -151,14 +155,39 @@ class Predictor:
             predictions.append(one)
         return predictions
 
+    def _run(self, usable: list[Seen], heatmaps: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """(B, L) probs, and the (M, B, 1024, h, w) features of the whole images where heatmaps are to be made."""
+        config = self.bundle.config
+        opened = np.stack([seen.opened for seen in usable if seen.opened is not None])
+        views = cut_views(opened, config.preprocessing.img_size, config.tta)
+        crops = config.tta == "crops"  # else the first view is the whole image
+        outputs = [
+            self.backend.run(np.ascontiguousarray(view), heatmaps and not crops and number == 0)
+            for number, view in enumerate(views)
+        ]
+        features = outputs[0].features
+        if heatmaps and crops:
+            whole = np.stack([seen.image for seen in usable if seen.image is not None])
+            features = self.backend.run(whole, True).features
+        logits = np.concatenate(np.stack([output.logits for output in outputs], axis=1))  # member by member
+        return average_logits(logits, config.average), features
+
     def _describe(self, seen: Seen) -> Prediction:
         return Prediction(seen.path, seen.reason, seen.warnings, {}, {}, {}, seen.image, {})
 
     def _make_heatmaps(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1024, h, w) features to (L, h, w) heatmaps, as ``weigh_features`` and ``normalise`` make them."""
-        maps = np.maximum(np.tensordot(self._head, features, axes=1), 0)
-        highest = maps.max(axis=(1, 2), keepdims=True)
-        return np.asarray(maps / np.where(highest > 0, highest, 1), np.float32)
+        """(M, 1024, h, w) features to (L, h, w) heatmaps, as ``weigh_features`` and ``average_heatmaps`` make them."""
+        maps = [
+            _normalise(np.maximum(np.tensordot(head, one, axes=1), 0))
+            for head, one in zip(self._heads, features, strict=True)
+        ]
+        return np.asarray(_normalise(np.mean(maps, axis=0)), np.float32)
+
+
+def _normalise(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each map (..., h, w) divided by its maximum; one of zeros stays so."""
+    highest = maps.max(axis=(-2, -1), keepdims=True)
+    return np.asarray(maps / np.where(highest > 0, highest, 1))
 
 
 MIN_DIGITS, MAX_DIGITS = 3, 6

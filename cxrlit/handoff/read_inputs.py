@@ -14,7 +14,7 @@ from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.data.image_io.decode import decode_pixels, measure_colour, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
-from cxrlit.handoff.bundle import BundleConfig
+from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.ood_check import find_oddities
 
 UNUSABLE = (ValueError, CXRLitError, MemoryError)
@@ -27,12 +27,14 @@ class Seen(NamedTuple):
     Attributes:
         path: The file.
         image: (S, S) uint8; None where it cannot be used.
+        opened: (H, H) uint8 of the side that the views are cut from: ``image``, unless ``tta`` wants a larger one.
         reason: Why it cannot be used; empty where it can.
         warnings: Why it may be no radiograph that the model was made for.
     """
 
     path: str
     image: NDArray[np.uint8] | None
+    opened: NDArray[np.uint8] | None
     reason: str
     warnings: tuple[str, ...]
 
@@ -101,17 +103,20 @@ def read_content(content: bytes, config: BundleConfig, path: str = "") -> Seen:
         with hold_pixels(content):
             pixels = decode_pixels(content)
             image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
+            opened = image
+            if config.side != preprocessing.img_size:
+                opened = resize_square(pixels, config.side, preprocessing.resize)
             height, width = pixels.shape
             del pixels
             colour, view = measure_colour(content), read_view(content)
     except UNUSABLE as error:
         return _refuse(path, error)
-    return Seen(path, image, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
+    return Seen(path, image, opened, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
 
 
 def _refuse(path: str, error: Exception) -> Seen:
     text = "not enough memory to decode it" if isinstance(error, MemoryError) else str(error)
-    return Seen(path, None, " ".join(text.removeprefix(f"{path}: ").split())[:300], ())
+    return Seen(path, None, None, " ".join(text.removeprefix(f"{path}: ").split())[:300], ())
 
 
 def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -> Iterator[Seen]:
@@ -127,4 +132,4 @@ def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -
 
 
 def _read_listed(file: Listed, config: BundleConfig) -> Seen:
-    return Seen(file.path, None, file.reason, ()) if file.reason else read_input(file.path, config)
+    return Seen(file.path, None, None, file.reason, ()) if file.reason else read_input(file.path, config)

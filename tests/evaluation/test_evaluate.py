@@ -173,14 +173,10 @@ def read_probs(folder: Path, part: str = "test") -> np.ndarray:
     return split_arrays(read_predictions(folder / f"predictions_{part}.csv"))[0]
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path, tree: Path, weights: Path) -> tuple[Path, Path]:
+@pytest.fixture
+def pair(frozen: Path, second: Path) -> tuple[Path, Path]:
     """Two frozen phases on one split, evaluated."""
-    lab = Lab(tmp_path_factory.mktemp("pair"), cache, tree, weights)
-    first, second = lab.train_well(), lab.train_well("seed=1", "lr=1e-2")
-    for folder in (first, second):
-        evaluate(folder, folder / "eval")
-    return first, second
+    return frozen, second
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +204,14 @@ def test_an_ensemble_is_the_mean_of_its_members(pair: tuple[Path, Path], average
 
 
 @pytest.mark.slow
-def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path]) -> None:
-    before = read_times(pair[0] / "eval")
-    outcome = run_command("evaluate.py", f"ckpt=[{pair[0]},{pair[1]}]", "tta=flip", *QUICK)
+def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    first = shutil.copytree(pair[0], tmp_path / pair[0].name)
+    before = read_times(first / "eval")
+    outcome = run_command("evaluate.py", f"ckpt=[{first},{pair[1]}]", "tta=flip", *QUICK)
     assert outcome.code == 0, outcome.err
-    [folder] = pair[0].glob("eval-ensemble-*-flip")
+    [folder] = first.glob("eval-ensemble-*-flip")
     assert (folder / "eval_summary.csv").is_file()
-    assert read_times(pair[0] / "eval") == before
+    assert read_times(first / "eval") == before
 
 
 @pytest.mark.slow

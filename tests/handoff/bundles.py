@@ -14,7 +14,8 @@ from torch import nn
 
 from cxrlit.core.labels import LABELS
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
-from cxrlit.handoff.bundle import CARD, CONFIG, FORMAT, GRAPH, SUMS, TABLES, WEIGHTS, format_sums
+from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums, list_sizes, name_member_files
+from cxrlit.handoff.bundle_config import FORMAT, MEAN_FORMAT
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
@@ -38,13 +39,13 @@ def make_network(labels: tuple[str, ...] = LABELS, seed: int = 0) -> CXRNet:
 
 
 @cache
-def pack_network() -> bytes:
-    return pack_weights(make_network(), LABELS)
+def pack_network(seed: int = 0) -> bytes:
+    return pack_weights(make_network(seed=seed), LABELS)
 
 
 @cache
-def draw_network() -> bytes:
-    return make_graph(make_network(), SIZE)
+def draw_network(seed: int = 0) -> bytes:
+    return make_graph(make_network(seed=seed), SIZE)
 
 
 def make_images(n_images: int, size: int = SIZE, seed: int = 0) -> NDArray[np.uint8]:
@@ -101,6 +102,34 @@ def make_config(labels: tuple[str, ...] = LABELS) -> dict[str, Any]:
         },
         "versions": {"cxrlit": "0.1.0"},
     }  # fmt: skip
+
+
+def make_mean_config(n_members: int, tta: str = "none", average: str = "probs") -> dict[str, Any]:
+    """Of several networks or views."""
+    config = make_config()
+    own = {key: config.pop(key) for key in ("phases", "epoch", "monitor", "score")}
+    members = [{"name": f"frozen-0000000{number}/best.ckpt", **own} for number in range(n_members)]
+    return {**config, "format": MEAN_FORMAT, "name": "ensemble-1a2b3c4d", "members": members, "tta": tta,
+            "average": average}  # fmt: skip
+
+
+def write_mean_bundle(folder: Path, n_members: int, tta: str = "none", average: str = "probs") -> Path:
+    """A bundle of the networks of ``make_network(seed=0)``, ``make_network(seed=1)``, ..."""
+    config = make_mean_config(n_members, tta, average)
+    members = {}
+    for seed, (weights, graph) in enumerate(name_member_files(n_members)):
+        members |= {weights: pack_network(seed), graph: draw_network(seed)}
+    write_bundle(folder, config=json.dumps(config).encode())
+    for name, content in members.items():
+        (folder / name).write_bytes(content)
+    seal(folder, n_members)
+    return folder
+
+
+def seal(folder: Path, n_members: int = 1) -> None:
+    """Make the sums right again: whoever changes a bundle can compute them."""
+    files = {name: (folder / name).read_bytes() for name in list_sizes(n_members)}
+    (folder / SUMS).write_text(format_sums(files))
 
 
 def write_bundle(

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import SIZE, draw_network, make_config, make_network, pack_network, write_bundle
+from bundles import SIZE, draw_network, make_config, make_network, pack_network, seal, write_bundle
 from hostile import Payload
 from safetensors.torch import load, save
 
 from cxrlit import Predictor
 from cxrlit.core.errors import BundleError, CXRLitError
 from cxrlit.core.labels import LABELS
-from cxrlit.handoff.bundle import SIZES, SUMS, format_sums, read_bundle
+from cxrlit.handoff.bundle import SIZES, SUMS, read_bundle
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.safetensors_file import pack_weights
 
@@ -25,12 +25,6 @@ from cxrlit.handoff.safetensors_file import pack_weights
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
-
-
-def seal(folder: Path) -> None:
-    """Make the sums right again: whoever changes a bundle can compute them."""
-    files = {name: (folder / name).read_bytes() for name in SIZES}
-    (folder / SUMS).write_text(format_sums(files))
 
 
 def test_a_whole_bundle_is_read(bundle: Path) -> None:
@@ -65,7 +59,7 @@ def test_what_a_download_leaves_beside_the_files_does_no_harm(bundle: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda config: config.update(format=9), "format 9; this version of cxrlit reads 2"),
+        (lambda config: config.update(format=9), "format 9; this version of cxrlit reads 2 and 3"),
         (lambda config: config.update(format=True), "a bundle of format True"),
         (lambda config: config["preprocessing"].update(version=99), "preprocessing of version 99"),
         (lambda config: config.update(_target_="os.system"), "_target_: Extra inputs"),

@@ -134,7 +134,7 @@ class TestPredict:
             description, batch_size = "broken", 1
 
             def run(self, images: Any, with_features: bool) -> Output:
-                return Output(np.full((len(images), len(predictor.labels)), np.nan, np.float32), None)
+                return Output(np.full((1, len(images), len(predictor.labels)), np.nan, np.float32), None)
 
         with serve_here(Predictor(predictor.bundle, Broken()), tmp_path) as service:
             answered = service.predict(png)

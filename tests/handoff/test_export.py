@@ -38,8 +38,9 @@ def test_the_bundle_is_whole(exported: Path, frozen: Path) -> None:
     bundle = read_bundle(exported)
     record = json.loads((frozen / "phase.json").read_text())
     assert bundle.config.name == f"{frozen.name}/best.ckpt"
+    assert bundle.config.format == 2  # which older versions read
     assert bundle.config.data.split_hash == record["split_hash"]
-    assert [f"{phase.phase}-{phase.id}" for phase in bundle.config.phases] == [frozen.name]
+    assert [f"{phase.phase}-{phase.id}" for phase in bundle.config.members[0].phases] == [frozen.name]
     assert sum(part.images for part in bundle.config.data.parts.values()) == len(pd.read_csv(frozen / "split.csv"))
     for table in TABLES:
         assert bundle.contents[table] == (frozen / "eval" / table).read_bytes()

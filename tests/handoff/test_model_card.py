@@ -1,5 +1,6 @@
 """The model card: its words and figures are those of the bundle, and no name in it is markup."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pandas as pd
 import yaml
 from bundles import make_config
 
-from cxrlit.handoff.bundle import TABLES, BundleConfig
+from cxrlit.handoff.bundle import TABLES
+from cxrlit.handoff.bundle_config import parse_config
 from cxrlit.handoff.model_card import LIMITS, MACROS, MISUSES, write_card
 from cxrlit.metrics.operating_point import parse_operating_point
 
@@ -32,9 +34,9 @@ def make_tables(labels: list[str]) -> dict[str, bytes]:
 
 
 def write(labels: Sequence[str] = ("Effusion", "Mass", "Nodule"), **changes: object) -> str:
-    config = BundleConfig.model_validate(make_config(tuple(labels)) | changes)
+    config = parse_config(json.dumps(make_config(tuple(labels)) | changes).encode(), Path("config.json"))
     point = parse_operating_point(config.operating_point, Path("config.json")).only(config.labels)
-    return write_card(config, point, {**make_tables(config.labels), "model.onnx": b"\x88"}, "bf16")
+    return write_card(config, point, {**make_tables(config.labels), "model.onnx": b"\x88"}, ["bf16"])
 
 
 def test_the_card_has_the_figures_of_the_tables() -> None:

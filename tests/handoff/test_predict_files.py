@@ -100,10 +100,10 @@ def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
         output = predictor.backend.run(images, with_features=True)
         with torch.no_grad():
             features = network.forward_features(torch.from_numpy(images).unsqueeze(1))
-            probs = network.forward_head(features).sigmoid()
-        assert np.abs(output.probs - probs.numpy()).max() < 1e-5
+            logits = network.forward_head(features)
+        assert np.abs(output.logits[0] - logits.numpy()).max() < 1e-4
         assert output.features is not None
-        assert np.abs(output.features - features.numpy()).max() < 1e-3 * float(features.max())
+        assert np.abs(output.features[0] - features.numpy()).max() < 1e-3 * float(features.max())
 
 
 def test_with_onnx_nothing_depends_on_the_batch_or_the_threads(bundle: Path) -> None:
@@ -112,7 +112,7 @@ def test_with_onnx_nothing_depends_on_the_batch_or_the_threads(bundle: Path) -> 
     shared = Predictor.load(bundle, "onnx", n_threads=3).backend
     parts = [shared.run(images[:2], with_features=True), shared.run(images[2:], with_features=True)]
     for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
-        np.testing.assert_array_equal(ours, np.concatenate(theirs))
+        np.testing.assert_array_equal(ours, np.concatenate(theirs, axis=1))
 
 
 def test_the_heatmaps_are_those_of_the_evaluation(bundle: Path, tmp_path: Path) -> None:

@@ -10,9 +10,15 @@ import pandas as pd
 
 from cxrlit.config import EvaluateConfig, Precision
 from cxrlit.core.console import progress_steps
-from cxrlit.core.files import hash_value, sweep_staged, write_csv
+from cxrlit.core.files import sweep_staged, write_csv
 from cxrlit.data.dataset import SplitData
-from cxrlit.data.tta import VIEWS, describe_mean
+from cxrlit.data.tta import VIEWS
+from cxrlit.evaluation.measure.evaluation_names import (
+    choose_evaluation_precision,
+    describe_prediction,
+    name_checkpoint,
+    name_checkpoints,
+)
 from cxrlit.evaluation.measure.measure import Measured, measure
 from cxrlit.evaluation.measure.metric_tables import (
     tabulate_confusion,
@@ -25,7 +31,6 @@ from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predi
 from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
-from cxrlit.training.hardware import choose_precision
 
 HOME, EXTERNAL = "home", "external"
 
@@ -64,67 +69,6 @@ class EvaluatedModel:
         return {"split_name": self.split_name, "split_hash": self.split_hash, "checkpoint": self.name}
 
 
-def name_checkpoint(checkpoint: Checkpoint) -> str:
-    """Phase, id and file of a checkpoint: the same wherever its folder lies."""
-    return f"{checkpoint.metadata.name}/{checkpoint.path.name}"
-
-
-def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
-    """Where the results at home go unless ``out`` says: beside the first checkpoint, each way to predict apart."""
-    first = checkpoints[0]
-    name = "eval" if first.path.stem == "best" else f"eval-{first.path.stem}"
-    if len(checkpoints) > 1:
-        name += f"-ensemble-{hash_value([name_checkpoint(member) for member in checkpoints], digits=8)}"
-    if config.tta != "none":
-        name += f"-{config.tta}"
-    if config.average == "logits":
-        name += "-logits"
-    if choose_evaluation_precision(config) == "bf16":
-        name += "-bf16"
-    return first.path.parent / name
-
-
-def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
-    """The precision that checkpoints predict in.
-
-    Raises:
-        ConfigError: This machine has no such accelerator.
-    """
-    return choose_precision(config.trainer.precision, config.trainer.accelerator)
-
-
-def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
-    """How the probs of checkpoints come about. The precision is named unless everything is fp32, the training too."""
-    precision = choose_evaluation_precision(config)
-    is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
-    how = describe_mean(len(checkpoints), config.tta, config.average)
-    return f"{how}{'' if is_fp32 else f' in {precision}'}"
-
-
-def read_precision(predicted: str, trained: Precision) -> Precision:
-    """The precision of an evaluation of one checkpoint.
-
-    Args:
-        predicted: From ``describe_prediction``. Where an older evaluation names no precision, it had that of the
-            training.
-        trained: The precision of the training.
-
-    >>> read_precision("one checkpoint on each image in fp32", trained="bf16")
-    'fp32'
-    >>> read_precision("one checkpoint on each image", trained="bf16")
-    'bf16'
-    """
-    named: dict[str, Precision] = {" in fp32": "fp32", " in bf16": "bf16"}
-    return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
-
-
-def read_evaluation_precision(folder: Path, trained: Precision) -> Precision:
-    """The precision of the evaluation in a folder, of a checkpoint that was trained in ``trained``."""
-    path = folder / "eval_summary.csv"
-    summary = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
-    return read_precision(str(summary["predicted"].iloc[0]) if "predicted" in summary else "", trained)
-
-
 def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, config: EvaluateConfig) -> EvaluatedModel:
     """One checkpoint, or the mean of several, on some data."""
     first = checkpoints[0]
@@ -147,7 +91,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     epoch_auroc = first.metadata.scores.get("auroc_macro")
     as_trained = len(checkpoints) == 1 and config.tta == "none"
     return EvaluatedModel(
-        name=" + ".join(name_checkpoint(member) for member in checkpoints),
+        name=name_checkpoints(checkpoints),
         data=data.name,
         split_name=data.split_name,
         split_hash=first.metadata.split_hash,

@@ -18,11 +18,13 @@ from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
     Assessment,
-    choose_evaluation_precision,
     describe_checkpoints,
+    tune_operating_point,
+)
+from cxrlit.evaluation.measure.evaluation_names import (
+    choose_evaluation_precision,
     evaluation_path,
     read_evaluation_precision,
-    tune_operating_point,
 )
 from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.predict import predict_parts

@@ -53,6 +53,7 @@ class Health(BaseModel):
     status: Literal["ok"]
     model: str = Field(description="Name of the model.")
     bundle: str = Field(description="SHA-256 over the files of its bundle.")
+    predicted: str = Field(description="How a prob comes about: the mean over which networks and views of the image.")
     labels: list[str] = Field(description="What it can find.")
     waiting: int = Field(description="Files that are coming in or wait for their prediction.")
 
@@ -69,6 +70,7 @@ def make_health(bundle: Bundle, n_waiting: int) -> Health:
         status="ok",
         model=bundle.config.name,
         bundle=bundle.digest,
+        predicted=bundle.config.predicted,
         labels=list(bundle.labels),
         waiting=n_waiting,
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cxrlit.core.notice import make_notice
+from cxrlit.data.tta import VIEWS
 from cxrlit.handoff.card_text import read_sections
 from cxrlit.handoff.demo.examples import draw_examples
 from cxrlit.handoff.demo.intake import MIB
@@ -34,5 +35,6 @@ def make_page(predictor: Predictor, file_bytes: int) -> str:
         table=make_figures("Probability and threshold", HEADS, [(label, [""] * 4) for label in predictor.labels]),
         examples=[(example.caption, embed(example.content)) for example in draw_examples()],
         config=bundle.config,
+        views="" if bundle.config.tta == "none" else VIEWS[bundle.config.tta],
         sections=read_sections(bundle.contents["README.md"].decode("utf-8", "replace")),
     )

@@ -58,7 +58,7 @@ def serve_demo(options: DemoOptions) -> None:
             predictor = Predictor.load(options.bundle, options.backend, n_threads=options.n_threads)
             app = make_app(predictor)
             address = f"http://{HOST}:{door.getsockname()[1]}"
-            say(f"{predictor.bundle.config.name}: {predictor.backend.description}")
+            say(f"{predictor.bundle.config.title}: {predictor.backend.description}")
             say(f"The page is at {address}, for this machine alone; Ctrl-C ends it.")
             say(f"Programs post files to {address}/predict; {address}/openapi.json describes it.")
             say(RESEARCH_USE)

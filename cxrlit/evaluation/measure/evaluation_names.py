@@ -1,0 +1,110 @@
+"""How an evaluation of checkpoints is called: its checkpoints, its folder, and the words for how it predicted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from cxrlit.config import TTA, Average, EvaluateConfig, Precision
+from cxrlit.core.errors import DataError
+from cxrlit.core.files import hash_value
+from cxrlit.data.tta import describe_mean
+from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.training.hardware import choose_precision
+
+
+def name_checkpoint(checkpoint: Checkpoint) -> str:
+    """Phase, id and file of a checkpoint: the same wherever its folder lies."""
+    return f"{checkpoint.metadata.name}/{checkpoint.path.name}"
+
+
+def name_checkpoints(checkpoints: Sequence[Checkpoint]) -> str:
+    """The names of several, as one."""
+    return " + ".join(map(name_checkpoint, checkpoints))
+
+
+def hash_checkpoints(checkpoints: Sequence[Checkpoint]) -> str:
+    """Id of an ensemble, by the names of its members in their order."""
+    return hash_value(list(map(name_checkpoint, checkpoints)), digits=8)
+
+
+def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
+    """Where the results at home go unless ``out`` says: beside the first checkpoint, each way to predict apart."""
+    first = checkpoints[0]
+    name = "eval" if first.path.stem == "best" else f"eval-{first.path.stem}"
+    if len(checkpoints) > 1:
+        name += f"-ensemble-{hash_checkpoints(checkpoints)}"
+    if config.tta != "none":
+        name += f"-{config.tta}"
+    if config.average == "logits":
+        name += "-logits"
+    if choose_evaluation_precision(config) == "bf16":
+        name += "-bf16"
+    return first.path.parent / name
+
+
+def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
+    """The precision that checkpoints predict in.
+
+    Raises:
+        ConfigError: This machine has no such accelerator.
+    """
+    return choose_precision(config.trainer.precision, config.trainer.accelerator)
+
+
+def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
+    """How the probs of checkpoints come about. The precision is named unless everything is fp32, the training too."""
+    precision = choose_evaluation_precision(config)
+    is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
+    how = describe_mean(len(checkpoints), config.tta, config.average)
+    return f"{how}{'' if is_fp32 else f' in {precision}'}"
+
+
+def read_precision(predicted: str, trained: Precision) -> Precision:
+    """The precision of an evaluation of one checkpoint.
+
+    Args:
+        predicted: From ``describe_prediction``. Where an older evaluation names no precision, it had that of the
+            training.
+        trained: The precision of the training.
+
+    >>> read_precision("one checkpoint on each image in fp32", trained="bf16")
+    'fp32'
+    >>> read_precision("one checkpoint on each image", trained="bf16")
+    'bf16'
+    """
+    named: dict[str, Precision] = {" in fp32": "fp32", " in bf16": "bf16"}
+    return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
+
+
+def read_evaluation_precision(folder: Path, trained: Precision) -> Precision:
+    """The precision of the evaluation in a folder, of a checkpoint that was trained in ``trained``."""
+    path = folder / "eval_summary.csv"
+    summary = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    return read_precision(str(summary["predicted"].iloc[0]) if "predicted" in summary else "", trained)
+
+
+def read_way(predicted: str, n_checkpoints: int, folder: Path) -> tuple[TTA, Average]:
+    """How an evaluation predicted.
+
+    Args:
+        predicted: Its own words (``describe_prediction``); empty where an older one says nothing: each image as it is.
+        n_checkpoints: It is of so many.
+        folder: Where it is, for messages.
+
+    Raises:
+        DataError: These are no words of this version.
+
+    >>> read_way("the mean logits of 2 checkpoints on each image in fp32", 2, Path("eval"))
+    ('none', 'logits')
+    """
+    said = predicted.removesuffix(" in fp32").removesuffix(" in bf16")
+    ways = {
+        describe_mean(n_checkpoints, tta, average): (tta, average)
+        for tta in get_args(TTA)
+        for average in reversed(get_args(Average))  # probs last: it stands where nothing is averaged
+    }
+    if said and said not in ways:
+        raise DataError(f"{folder}: it was predicted by {said[:200]}, which this version does not: evaluate anew")
+    return ways[said] if said else ("none", "probs")
