@@ -16,7 +16,7 @@ from cxrlit.core.ranks import on_rank_0, rank, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.split import hash_split
 from cxrlit.evaluation.compare.command import compare_with_baseline
-from cxrlit.evaluation.localisation.boxes import collect_boxes, find_box_lists
+from cxrlit.evaluation.localisation.boxes import collect_boxes
 from cxrlit.evaluation.localisation.heatmaps import Method
 from cxrlit.evaluation.localisation.localise import localise, print_localisation
 from cxrlit.evaluation.log_evaluation import logged_evaluation
@@ -30,7 +30,7 @@ from cxrlit.evaluation.measure.assessment import (
     describe_checkpoints,
     write_assessment,
 )
-from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision, evaluation_path
+from cxrlit.evaluation.measure.evaluation_names import evaluation_path
 from cxrlit.evaluation.predict import load_network, open_images, predict_parts, read_size
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (
@@ -83,16 +83,7 @@ def evaluate_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
     """Evaluate checkpoints on the validation and test images of their own split."""
     out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
     data = rank_0_first(load_internal)(checkpoints, config)
-    predictions, dropped = predict_parts(
-        checkpoints,
-        data,
-        ("val", "test"),
-        tta=config.tta,
-        average=config.average,
-        machine=config.trainer,
-        precision=choose_evaluation_precision(config),
-        cache_dir=Path(config.cache_dir),
-    )
+    predictions, dropped = predict_parts(checkpoints, data, ("val", "test"), config)
     if rank() > 0:
         return None
     subject = describe_checkpoints(checkpoints, data, config)
@@ -238,7 +229,7 @@ def add_heatmaps(
         final.part,
         final.predictions.assign(**calibrated),
         assessment.point.thresholds,
-        collect_boxes(find_box_lists(source, cache_dir), datamodule, final.part),
+        collect_boxes(source, cache_dir, datamodule, final.part),
         out,
         method=method,
         n_replicates=config.n_replicates,

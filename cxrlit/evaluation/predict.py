@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.config import TTA, Average, MachineConfig, Precision
+from cxrlit.config import TTA, EvaluateConfig, MachineConfig, Precision
 from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
@@ -21,6 +21,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.torch_datasets import Batch
 from cxrlit.data.tta import N_VIEWS, average_logits, choose_side, cut_views
+from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
@@ -52,12 +53,7 @@ def predict_parts(
     checkpoints: Sequence[Checkpoint],
     data: SplitData,
     parts: Sequence[str],
-    *,
-    tta: TTA,
-    average: Average,
-    machine: MachineConfig,
-    precision: Precision,
-    cache_dir: Path,
+    config: EvaluateConfig,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """The predictions table of each part, each image once, in the order of its table.
 
@@ -65,11 +61,7 @@ def predict_parts(
         checkpoints: One, or the members of an ensemble; each sees the images at its own size.
         data: The images and their parts.
         parts: Which parts.
-        tta: Which views of an image are predicted.
-        average: What the mean over members and views is of.
-        machine: Where it runs.
-        precision: bf16 or fp32.
-        cache_dir: Folder of the stores.
+        config: ``tta``, ``average``, ``trainer``, ``cache_dir``.
 
     Returns:
         The tables by part, and the images that could not be decoded: ``image``, ``path``, ``reason``.
@@ -80,18 +72,18 @@ def predict_parts(
     logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
     for checkpoint in checkpoints:
-        datamodule = rank_0_first(open_images)(checkpoint, data, machine, cache_dir, tta)
+        datamodule = rank_0_first(open_images)(checkpoint, data, config.trainer, Path(config.cache_dir), config.tta)
         before, dropped = dropped, data.name_rows(datamodule.dropped)
         if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
-        trainer = build_predicting_trainer(machine, precision)
-        module = TTAModule(load_network(checkpoint), checkpoint.metadata.labels, read_size(checkpoint), tta)
+        trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
+        module = TTAModule(load_network(checkpoint), checkpoint.metadata.labels, read_size(checkpoint), config.tta)
         for part in parts:
             logits[part] += predict_part(trainer, module, datamodule, part)
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
     tables = {
-        part: make_predictions(named[part], data.labels, average_logits(np.stack(logits[part]), average))
+        part: make_predictions(named[part], data.labels, average_logits(np.stack(logits[part]), config.average))
         for part in parts
     }
     return tables, dropped

@@ -127,10 +127,10 @@ def test_of_a_trained_model_bf16_gives_the_auroc_of_fp32(tmp_path: Path) -> None
     data = load_internal([checkpoint], config)
     probs, areas = [], []
     for precision in ("fp32", "bf16"):
+        machine = config.trainer.model_copy(update={"precision": precision})
         tables, _ = predict_parts(
-            [checkpoint], data, ("train", "val", "test"), tta="none", average="probs", machine=config.trainer,
-            precision=precision, cache_dir=tmp_path / "cache",
-        )  # fmt: skip
+            [checkpoint], data, ("train", "val", "test"), config.model_copy(update={"trainer": machine})
+        )
         made, targets = split_arrays(pd.concat(tables.values()))
         probs.append(made)
         areas.append(per_label(auroc, made, targets))

@@ -1,6 +1,5 @@
 """The boxes that a data set has for its images, in the pixels of the prepared images."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,37 +28,29 @@ class Boxes:
     reason: str
 
 
-def find_box_lists(config: DataConfig, cache_dir: Path) -> dict[str, Path]:
-    """The box list of each source that has one, by the source's name.
+def collect_boxes(config: DataConfig, cache_dir: Path, datamodule: CXRDataModule, part: str) -> Boxes:
+    """The boxes of labels in use on the images of a part that could be decoded.
 
     Args:
         config: The data, as for ``load_data``.
         cache_dir: Where the synthetic data set is.
+        datamodule: The images of the same data.
+        part: train, val or test.
+
+    Raises:
+        DataError: A list cannot be read, or has a box outside of its image.
     """
     lists = {
         section.source: find_root(section, cache_dir) / BOX_LIST
         for section in choose_sources(config)
         if isinstance(section, NIHConfig | SyntheticConfig)
     }
-    return {source: path for source, path in lists.items() if path.is_file()}
-
-
-def collect_boxes(lists: Mapping[str, Path], datamodule: CXRDataModule, part: str) -> Boxes:
-    """The boxes of labels in use on the images of a part that could be decoded.
-
-    Args:
-        lists: From ``find_box_lists``, of the same data.
-        datamodule: The images.
-        part: train, val or test.
-
-    Raises:
-        DataError: A list cannot be read, or has a box outside of its image.
-    """
     data, images = datamodule.data, datamodule.parts[part]
     columns = ["row", "image", "patient", "label", *SIDES]
-    if not lists:
+    read = [read_boxes(path).assign(source=source) for source, path in lists.items() if path.is_file()]
+    if not read:
         return Boxes(pd.DataFrame(columns=columns), f"{data.name} has no list of boxes")
-    listed = pd.concat([read_boxes(path).assign(source=source) for source, path in lists.items()], ignore_index=True)
+    listed = pd.concat(read, ignore_index=True)
     rows = match_rows(listed, images)
     kept = (rows >= 0) & listed["label"].isin(data.labels).to_numpy()
     named = data.name_rows(images).iloc[rows[kept]].reset_index(drop=True)

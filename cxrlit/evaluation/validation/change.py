@@ -32,19 +32,14 @@ def compare_parts(
     rows = []
     for metric, before in first.replicates.items():
         after = second.replicates[metric]
-        change = after.minus(before) if same_patients else after.minus_other_patients(before)
-        labels = [OVER_LABELS[metric]] if metric in OVER_LABELS else first.labels
-        rows.append(_tabulate(metric, labels, before, after, change, names, why_no_interval))
+        name, labels = ("f1", [OVER_LABELS[metric]]) if metric in OVER_LABELS else (metric, first.labels)
+        rows.append(_tabulate(name, labels, before, after, names, same_patients, why_no_interval))
         if metric not in OVER_LABELS:
-            both = np.flatnonzero(~np.isnan(change.estimate))
-            before, after = before.only(both).macro(), after.only(both).macro()
-            change = after.minus(before) if same_patients else after.minus_other_patients(before)
-            of_macro = _tabulate(metric, ["macro"], before, after, change, names, why_no_interval)
+            both = np.flatnonzero(~np.isnan(before.estimate + after.estimate))
+            macros = before.only(both).macro(), after.only(both).macro()
+            of_macro = _tabulate(name, ["macro"], *macros, names, same_patients, why_no_interval)
             rows.append(of_macro.assign(n_labels=len(both)))
-    table = pd.concat(rows, ignore_index=True)
-    return table.assign(
-        n_labels=table["n_labels"].astype("Int64"), metric=table["metric"].replace(dict.fromkeys(OVER_LABELS, "f1"))
-    )
+    return pd.concat(rows, ignore_index=True).astype({"n_labels": "Int64"})
 
 
 def _tabulate(
@@ -52,8 +47,8 @@ def _tabulate(
     labels: Sequence[str],
     before: Replicates,
     after: Replicates,
-    change: Replicates,
     names: tuple[str, str],
+    same_patients: bool,
     why_no_interval: str,
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {"metric": metric, "label": list(labels)}
@@ -62,6 +57,7 @@ def _tabulate(
         found = interval(replicates)
         columns |= {name: replicates.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
         reasons.append([f"{name}: {reason}" if reason else "" for reason in found.reasons])
+    change = after.minus(before) if same_patients else after.minus_other_patients(before)
     found = interval_of_change(change)
     low, high = (np.nan, np.nan) if why_no_interval else (found.low, found.high)
     columns |= {"change": change.estimate, "change_low": low, "change_high": high, "n_labels": None}

@@ -70,16 +70,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
     home_folder = evaluation_path(checkpoints, config)
     point, home_table = rank_0_first(read_internal_test)(home_folder, checkpoints, config)
     data = rank_0_first(load_other)(checkpoints, config)
-    predictions, dropped = predict_parts(
-        checkpoints,
-        data,
-        list(dict.fromkeys(data.split["split"])),
-        tta=config.tta,
-        average=config.average,
-        machine=config.trainer,
-        precision=choose_evaluation_precision(config),
-        cache_dir=Path(config.cache_dir),
-    )
+    predictions, dropped = predict_parts(checkpoints, data, list(dict.fromkeys(data.split["split"])), config)
     if rank() > 0:
         return None
     subject = describe_checkpoints(checkpoints, data, config)

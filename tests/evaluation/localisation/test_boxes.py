@@ -13,7 +13,7 @@ from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import load_data
 from cxrlit.data.sources.nih import BOX_LIST
-from cxrlit.evaluation.localisation.boxes import SIDES, collect_boxes, find_box_lists
+from cxrlit.evaluation.localisation.boxes import SIDES, collect_boxes
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 
@@ -49,7 +49,7 @@ def test_boxes_of_the_part_on_images_that_can_be_decoded(
         "elsewhere.png,Mass,0,0,32,32,,,",
     )
     datamodule = prepare(make_nih_config(nih_tree, max_dropped=0.5), tmp_path / "other")
-    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    boxes = collect_boxes(config, tmp_path, datamodule, "test")
     assert boxes.reason == ""
     assert boxes.table["image"].tolist() == [test[1], test[0], test[1]]
     assert boxes.table["label"].tolist() == ["Mass", "Infiltration", "Mass"]
@@ -64,13 +64,11 @@ def test_without_a_list_there_are_none_and_a_reason(
 ) -> None:
     config = make_nih_config(nih_tree)
     datamodule = prepare(config, tmp_path)
-    lists = find_box_lists(config, tmp_path)
-    assert lists == {}
-    boxes = collect_boxes(lists, datamodule, "test")
+    boxes = collect_boxes(config, tmp_path, datamodule, "test")
     assert boxes.table.empty
     assert boxes.reason == "nih has no list of boxes"
     write_list(nih_tree, "elsewhere.png,Mass,0,0,32,32,,,")
-    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    boxes = collect_boxes(config, tmp_path, datamodule, "test")
     assert boxes.table.empty
     assert boxes.reason == "none of the 1 boxes is of a label in use on an image of test"
 
@@ -79,7 +77,7 @@ def test_a_damaged_list_is_an_error(nih_tree: Path, make_nih_config: Callable[..
     config = make_nih_config(nih_tree)
     write_list(nih_tree, "a.png,Mass,1000,0,32,32,,,")
     with pytest.raises(DataError, match="line 2: not a box inside 1024 x 1024"):
-        collect_boxes(find_box_lists(config, tmp_path), prepare(config, tmp_path), "test")
+        collect_boxes(config, tmp_path, prepare(config, tmp_path), "test")
 
 
 def read_data_config(*overrides: str) -> DataConfig:
@@ -104,9 +102,7 @@ def test_boxes_of_one_of_several_sources(make_nih_tree: Callable[..., Path], tmp
     )
     name = (root / "test_list.txt").read_text().split()[0]
     write_list(root, f"{name},Mass,512,256,256,512,,,")
-    lists = find_box_lists(config, tmp_path)
-    assert lists == {"nih": root / BOX_LIST}
-    [row] = collect_boxes(lists, prepare(config, tmp_path), "test").table.to_dict("records")
+    [row] = collect_boxes(config, tmp_path, prepare(config, tmp_path), "test").table.to_dict("records")
     assert (row["image"], row["patient"], row["label"]) == (f"nih/{name}", f"nih/{int(name[:8])}", "Mass")
     assert [row[side] for side in SIDES] == [16, 8, 24, 24]
 
@@ -114,7 +110,7 @@ def test_boxes_of_one_of_several_sources(make_nih_tree: Callable[..., Path], tmp
 def test_the_synthetic_set_has_its_own(tmp_path: Path) -> None:
     config = read_data_config("data=synthetic", "data.n_patients=30", "data.image_px=32")
     datamodule = prepare(config, tmp_path)
-    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    boxes = collect_boxes(config, tmp_path, datamodule, "test")
     assert len(boxes.table) > 5
     parts = datamodule.parts["test"]
     for row, label in zip(boxes.table["row"], boxes.table["label"], strict=True):

@@ -20,7 +20,7 @@ from cxrlit.data.dataset import load_data
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.nih import BOX_LIST
 from cxrlit.evaluation.localisation.box_scores import detect, score
-from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes, find_box_lists
+from cxrlit.evaluation.localisation.boxes import SIDES, Boxes, collect_boxes
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
 from cxrlit.evaluation.localisation.localise import (
     FOLDER,
@@ -43,6 +43,7 @@ class Hospital:
     """NIH's layout, in which each image is dark but for one bright cell of 32 x 32 pixels, and Mass has a box there."""
 
     def __init__(self, root: Path, config: NIHData, cache: Path, size: int = SIZE) -> None:
+        self.root, self.config, self.cache = root, config, cache
         self.cells: dict[str, tuple[int, int]] = {}
         rng = np.random.default_rng(0)
         rows = ["Image Index,Finding Label,Bbox [x,y,w,h],,,"]
@@ -56,7 +57,6 @@ class Hospital:
             if path.name in listed:
                 rows.append(f"{path.name},Mass,{256 * column},{256 * row},256,256,,,")
         (root / BOX_LIST).write_text("\n".join(rows) + "\n")
-        self.lists = find_box_lists(config, cache)
         self.datamodule = CXRDataModule(
             load_data(config, CHOSEN, cache), img_size=size, batch_size=8, resize="pad", cache_dir=cache, num_workers=0
         )
@@ -64,7 +64,7 @@ class Hospital:
 
     @property
     def boxes(self) -> Boxes:
-        return collect_boxes(self.lists, self.datamodule, "test")
+        return collect_boxes(self.config, self.cache, self.datamodule, "test")
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -159,8 +159,8 @@ def test_several_boxes_of_a_label_are_one_image(hospital: Hospital, tmp_path: Pa
 
 
 def test_without_boxes_there_are_pictures_and_a_reason(hospital: Hospital, tmp_path: Path) -> None:
-    none = collect_boxes({}, hospital.datamodule, "test")
-    table, pictures, _ = hospital.localise(make_bright_network(len(CHOSEN)), tmp_path, none)
+    (hospital.root / BOX_LIST).unlink()
+    table, pictures, _ = hospital.localise(make_bright_network(len(CHOSEN)), tmp_path)
     assert (table["reason"] == "nih has no list of boxes").all()
     assert table["value"].isna().all()
     assert pictures
@@ -215,7 +215,7 @@ def test_the_real_sample(nih_sample: Path, make_nih_config: Callable[..., NIHDat
     )
     datamodule.setup()
     network = build_network("none", "imagenet", len(LABELS), seed=0)
-    boxes = collect_boxes(find_box_lists(config, tmp_path), datamodule, "test")
+    boxes = collect_boxes(config, tmp_path, datamodule, "test")
     assert boxes.table["label"].value_counts().to_dict() == {
         "Pneumonia": 27, "Cardiomegaly": 3, "Infiltration": 3, "Mass": 2, "Nodule": 2, "Atelectasis": 1, "Effusion": 1,
     }  # fmt: skip
