@@ -143,7 +143,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "split is empty": (lambda facts: {**facts, "split": ""}, "the checkpoint's split is damaged"),
     "split without columns": (lambda facts: {**facts, "split": "a,b\n1,2\n"}, "the checkpoint's split is damaged"),
     "fewer hashes": (lambda facts: {**facts, "rows": facts["rows"][1:]}, "images and "),
-    "format is of another version": (lambda facts: {**facts, "format": 3}, "its format is 3, this version reads 5"),
+    "format is of another version": (lambda facts: {**facts, "format": 3}, "its format is 3, and this version of"),
     "format is a tensor": (lambda facts: {**facts, "format": torch.ones(2)}, "its format is"),
     "config without a key": (
         lambda facts: {**facts, "config": {key: value for key, value in facts["config"].items() if key != "seed"}},
