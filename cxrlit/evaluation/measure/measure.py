@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.metrics.bootstrap_engine import DECISIONS, ERRORS, RANKING
+from cxrlit.metrics.confusion import count_decisions
 from cxrlit.metrics.delong import delong_interval, estimate_areas
 from cxrlit.metrics.intervals import UNDEFINED, ConfidenceIntervals, interval
 from cxrlit.metrics.operating_point import OperatingPoint
@@ -86,14 +88,7 @@ def measure(
     replicates = {**resample(RANKING, probs), **resample((*ERRORS, *DECISIONS), calibrated)}
     raw = replicates if point.calibration is None else resample(ERRORS, probs)
     replicates |= {name + RAW: raw[name] for name in ERRORS}
-    counts = pd.DataFrame(
-        {
-            "label": labels,
-            "positives": (targets == 1).sum(axis=0),
-            "images": (~np.isnan(targets)).sum(axis=0),
-            "patients": [len(np.unique(patients[known])) for known in ~np.isnan(targets.T)],
-        }
-    )
+    counts = count_images(labels, targets, patients)
     rows = [
         _tabulate(name, list(labels), found, explain_undefined(name, counts, point, labels))
         for name, found in replicates.items()
@@ -107,6 +102,27 @@ def measure(
     metrics = pd.concat(rows, ignore_index=True)
     metrics.insert(0, "part", part)
     return Measured(part, predictions, calibrated, metrics, counts, replicates)
+
+
+def count_images(labels: Sequence[str], targets: Floats, patients: NDArray[Any]) -> pd.DataFrame:
+    """The counts of ``Measured``, of (N, L) targets and (N,) patients."""
+    known = ~np.isnan(targets)
+    return pd.DataFrame(
+        {
+            "label": list(labels),
+            "positives": (targets == 1).sum(axis=0),
+            "images": known.sum(axis=0),
+            "patients": [len(np.unique(patients[column])) for column in known.T],
+        }
+    )
+
+
+def tabulate_decisions(probs: Floats, targets: Floats, thresholds: NDArray[np.float64]) -> pd.DataFrame:
+    """``TP``, ``FP``, ``TN``, ``FN`` of (N, L) probs at (L,) thresholds, a row a label; blank where it has none."""
+    counts = count_decisions(probs, targets, np.nan_to_num(thresholds))
+    table = pd.DataFrame(counts._asdict(), dtype="Int64")
+    table.loc[np.isnan(thresholds)] = pd.NA
+    return table
 
 
 def _tabulate(

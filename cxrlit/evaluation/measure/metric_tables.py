@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured, tabulate_decisions
 from cxrlit.evaluation.measure.tune_thresholds import Stability
 from cxrlit.evaluation.predictions import split_arrays
-from cxrlit.metrics.confusion import count_decisions
 from cxrlit.metrics.operating_point import OperatingPoint
 
 
@@ -88,15 +87,12 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     """
     probs, targets = split_arrays(measured.predictions)
     values = point.thresholds.values
-    counts = count_decisions(measured.calibrated, targets, np.nan_to_num(values))
     metrics = measured.metrics[
         measured.metrics["label"].isin(measured.labels) & measured.metrics["metric"].isin(AT_THRESHOLD)
     ]
     wide = widen(metrics, AT_THRESHOLD).reindex(measured.labels).reset_index(drop=True)
     wide = wide.rename(columns=lambda name: name.replace("f1", "F1"))
     first = ["precision", "recall", "specificity", "F1"]
-    numbers = pd.DataFrame({name: pd.array(getattr(counts, name), dtype="Int64") for name in counts._fields})
-    numbers.loc[np.isnan(values)] = pd.NA
     return pd.concat(
         [
             pd.DataFrame(
@@ -106,7 +102,7 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
                     "threshold_prob": point.threshold_probs(probs.dtype),
                 }
             ),
-            numbers,
+            tabulate_decisions(measured.calibrated, targets, values),
             wide[first],
             join_reasons(metrics).reindex(measured.labels).reset_index(drop=True),
             wide.drop(columns=first),

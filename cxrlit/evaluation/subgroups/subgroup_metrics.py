@@ -7,13 +7,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.evaluation.measure.measure import AT_THRESHOLD, OVER_LABELS, explain_undefined, make_rows
+from cxrlit.evaluation.measure.measure import (
+    AT_THRESHOLD,
+    OVER_LABELS,
+    count_images,
+    explain_undefined,
+    make_rows,
+    tabulate_decisions,
+)
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.evaluation.subgroups.gaps import COLUMNS, tabulate_gaps
 from cxrlit.evaluation.subgroups.groups import Attribute, find_attributes
 from cxrlit.metrics.bootstrap import N_REPLICATES, Replicates, bootstrap
 from cxrlit.metrics.bootstrap_engine import ERRORS, RANKING
-from cxrlit.metrics.confusion import ConfusionCounts, count_decisions
 from cxrlit.metrics.intervals import MIN_PATIENTS, UNDEFINED, interval
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
@@ -159,25 +165,13 @@ def _make_rows(group: str, metric: str, labels: Sequence[str], replicates: Repli
 def _count(attribute: Attribute, predictions: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
     probs, targets = split_arrays(predictions)
     calibrated, patients = point.calibrate(probs), _number(predictions["patient"])
-    decided = ~np.isnan(point.thresholds.values)
-    rows = []
+    tables = []
     for code, group in enumerate(attribute.groups):
         chosen = attribute.codes == code
-        known = ~np.isnan(targets) & chosen[:, None]
-        decisions = count_decisions(calibrated[chosen], targets[chosen], np.nan_to_num(point.thresholds.values))
-        of_group = pd.DataFrame(
-            {
-                "group": group,
-                "label": point.labels,
-                "images": known.sum(axis=0),
-                "patients": [len(np.unique(patients[column])) for column in known.T],
-                "positives": (targets[chosen] == 1).sum(axis=0),
-                **{name: pd.array(values, dtype="Int64") for name, values in decisions._asdict().items()},
-            }
-        )
-        of_group.loc[~decided, list(ConfusionCounts._fields)] = pd.NA
-        rows.append(of_group)
-    return pd.concat(rows, ignore_index=True).assign(attribute=attribute.name)[list(COUNTS)]
+        images = count_images(point.labels, targets[chosen], patients[chosen])
+        decisions = tabulate_decisions(calibrated[chosen], targets[chosen], point.thresholds.values)
+        tables.append(pd.concat([images, decisions], axis=1).assign(group=group))
+    return pd.concat(tables, ignore_index=True).assign(attribute=attribute.name)[list(COUNTS)]
 
 
 def _compare(
