@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def read_foreign(predictions: Path, labels: Path | SplitData | None, config: Pre
     joined = join_predictions(own_facts, probs, list(found.scores), truth, config)
     if not found.is_told:
         _check_not_targets(joined, list(found.scores), predictions)
-    return JoinedPredictions(joined.parts, joined.split, joined.dropped, [*notes, *joined.notes])
+    return replace(joined, notes=[*notes, *joined.notes])
 
 
 @contextmanager
