@@ -176,8 +176,8 @@ def color_heatmap(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
 def name_file(label: str) -> str:
     """A label as a part of a file name.
 
-    >>> name_file("Pleural Thickening")
-    'Pleural_Thickening'
+    >>> name_file("A b/c")
+    'A_b_c'
     """
     return re.sub(r"[^\w.+()-]", "_", label)
 

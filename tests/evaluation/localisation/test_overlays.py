@@ -16,7 +16,6 @@ from cxrlit.evaluation.localisation.overlays import (
     compose_pair,
     describe_overlay,
     draw_overlays,
-    name_file,
 )
 from cxrlit.evaluation.localisation.shown_images import ShownImage
 
@@ -110,7 +109,3 @@ def test_captions_say_what_was_decided() -> None:
         )
         == "Mass, with a box: 00000001_000.png, prob 0.800 (no threshold), label unknown, 2 boxes drawn"
     )
-
-
-def test_labels_become_file_names() -> None:
-    assert name_file("A b/c") == "A_b_c"
