@@ -1,6 +1,7 @@
 """Batches that are made ahead of the step that wants them: by a thread of this process, or by others."""
 
 import atexit
+import errno
 import os
 import signal
 from collections import deque
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cxrlit.core.errors import DataError
+from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.core.ranks import n_node_ranks
 from cxrlit.core.signals import SIGNALS
 
 T = TypeVar("T", covariant=True)
+
+NO_SHARED_MEMORY = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT}
+"""What the system says where a lock in shared memory cannot be made."""
 
 N_AHEAD = 4
 """Batches that a thread has read or is to read, at most."""
@@ -51,11 +55,25 @@ class AheadLoader(DataLoader[T]):
 
 
 class ProcessLoader(DataLoader[T]):
-    """A loader with processes. What stops one of them stops the iteration with the line that it says there."""
+    """A loader with processes. What stops one of them stops the iteration with the line that it says there.
+
+    Batches come through pipes; of shared memory the processes need a few pages for their locks.
+
+    Raises:
+        ConfigError: ``/dev/shm`` has no room for those.
+    """
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         try:
             batches: Any = super().__iter__()
+        except OSError as error:
+            if error.errno not in NO_SHARED_MEMORY:
+                raise
+            raise ConfigError(
+                f"loader processes need a little shared memory, and /dev/shm has none ({error.strerror}): say "
+                "trainer.num_workers=0, or give the container some, as docker run --shm-size=64m does"
+            ) from None
+        try:
             _STARTED.add(batches)
             yield from batches
         except DataError as error:  # whose text torch has put behind a traceback

@@ -140,3 +140,41 @@ loader = ProcessLoader(range(9), batch_size=2, collate_fn=list, num_workers=2, w
                        persistent_workers=True)
 print(next(batches := iter(loader)))
 """
+
+
+SMALL = ("size=4k", "size=1M,ro", "size=4k,nr_inodes=1")
+
+
+def load_with(shared_memory: str) -> str:
+    """What a loader with processes says where ``/dev/shm`` is another one."""
+    script = """
+import torch
+from torch.utils.data import Dataset
+from cxrlit.core.errors import ConfigError
+from cxrlit.data.loaders import PROCESS_OPTIONS, ProcessLoader
+class Batches(Dataset):
+    def __len__(self): return 4
+    def __getitems__(self, rows): return {"image": torch.zeros(2_000_000)}
+if __name__ == "__main__":
+    try: print(sum(1 for _ in ProcessLoader(Batches(), batch_size=2, num_workers=2, **PROCESS_OPTIONS)), "batches")
+    except ConfigError as error: print(error)
+"""
+    mount = f'mount -t tmpfs -o {shared_memory} none /dev/shm && exec "$0" -c "$1"'
+    command = ["unshare", "-mr", "sh", "-c", mount]
+    if subprocess.run([*command[:-1], mount.partition(" &&")[0]], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount another /dev/shm")
+    ran = subprocess.run([*command, sys.executable, script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_batches_need_no_shared_memory() -> None:
+    assert load_with("size=1M") == "2 batches\n"  # of 16 MB each
+
+
+@pytest.mark.parametrize("shared_memory", SMALL)
+def test_shared_memory_without_room_for_a_lock_is_named_with_both_remedies(shared_memory: str) -> None:
+    said = load_with(shared_memory)
+    assert said.count("\n") == 1
+    for part in ("/dev/shm has none", "trainer.num_workers=0", "--shm-size=64m"):
+        assert part in said
