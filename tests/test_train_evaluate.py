@@ -190,7 +190,7 @@ def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, wei
     lab = Lab(tmp_path, cache, tree, weights)
     outcome = lab.train()
     assert outcome.code == 0
-    assert "warning: Pneumonia has no positive in training: it cannot be learned" in outcome.out
+    assert "warning: there is no positive image of Pneumonia: not learned, not scored" in outcome.out
     assert outcome.out.count("warning:") == 1
     [folder] = lab.runs.glob("*/frozen-*/")
     evaluate(folder, folder / "eval")

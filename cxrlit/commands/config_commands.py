@@ -91,7 +91,9 @@ def take_members(options: argparse.Namespace) -> None:
 def prepare(config: PrepareConfig, verify: bool) -> None:
     """``cxrlit prepare``: build or complete the stores, or check every byte of them."""
     from cxrlit.core.console import say
-    from cxrlit.data.dataset import read_data
+    from cxrlit.data.concerns import name_label_concerns, warn_once
+    from cxrlit.data.copies import check_images
+    from cxrlit.data.dataset import find_parts, read_data
     from cxrlit.data.store.open_stores import open_data_stores, verify_data_stores
     from cxrlit.data.tta import choose_side
 
@@ -102,6 +104,10 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
         return
     sizes = sorted({*config.sizes, *(choose_side(size, config.tta) for size in config.sizes)})
     stores = open_data_stores(data, sizes, resize, Path(config.cache_dir), config.num_workers)
+    parts = find_parts(data, config.data)
+    rows = data.name_rows(data.index)
+    warn_once(data, name_label_concerns(rows if parts is None else rows.assign(split=parts), data.labels))
+    check_images(data, stores[0], parts, Path(config.cache_dir))
     n_images = int((stores[0].positions >= 0).sum())
     say(f"{data.name} is prepared: {format_count(n_images, 'image')} at {', '.join(map(str, sizes))} px")
 

@@ -146,6 +146,7 @@ class SplitConfig(ConfigSection):
     test_fraction: float = Field(gt=0, lt=1, description="share of all images that test, where no official list says")
     resize: Literal["pad", "crop", "stretch"] = Field(description="how an image that is not square becomes square")
     max_dropped: Fraction = Field(description="share of the table's images that may be missing or corrupt")
+    allow_copies: bool = Field(description="go on where the same file stands in two parts, or trained the checkpoint")
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:

@@ -28,6 +28,7 @@ class InternalData(ConfigSection):
     roots: dict[str, Folder] | None = Field(description="the same for several data sets, by source")
     store: str | None = Field(description="address of prepared images to read in place of the files")
     follow_links: bool | None = Field(description="read files that are links out of root; null: as during training")
+    allow_copies: bool | None = Field(description="go on where a file stands in two parts; null: as during training")
 
 
 class PredictionColumnsConfig(ConfigSection):

@@ -13,16 +13,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.config import AugmentConfig, DataConfig, PrepareConfig, SamplerConfig, TrainConfig
 from cxrlit.config.compose import compose_defaults
-from cxrlit.core.errors import ConfigError, DataError
+from cxrlit.core.errors import ConfigError
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.augment import Augment, build_augment
-from cxrlit.data.dataset import SplitData, check_dropped, load_data
+from cxrlit.data.copies import check_images
+from cxrlit.data.dataset import SplitData, check_dropped, divide_data, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, choose_num_workers
 from cxrlit.data.sampler import BatchShares, Draw, EpochSampler, count_repeats, draw_whole_batches
-from cxrlit.data.split import SPLITS
 from cxrlit.data.store.open_stores import open_data_store
 from cxrlit.data.store.reader import Store
 from cxrlit.data.torch_datasets import Batch, Features, PlainImages, TrainFeatures, TrainImages, ValFeatures
@@ -183,6 +183,7 @@ class CXRDataModule(LightningDataModule):
         Raises:
             ConfigError: A Trainer of one's own has several devices.
             DataError: Too many images could not be decoded, or none of a part.
+            LeakageError: The same file stands in two parts, and ``data.allow_copies`` is not true.
         """
         if hasattr(self, "parts"):
             return
@@ -196,24 +197,13 @@ class CXRDataModule(LightningDataModule):
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(data.name_rows(dropped), int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.excluded], ignore_index=True)
-        parts = self._divide()
+        check_images(data, self.store, data.split["split"].to_numpy(dtype=object), self.cache_dir)
+        parts = divide_data(data, self.store.positions)
         if self.sampler is not None:
             self.repeats = count_repeats(read_targets(parts["train"], data.labels), data.labels, self.sampler)
         else:
             self.repeats = np.ones(len(parts.get("train", ())))
         self.parts = parts  # last: what failed above is tried again
-
-    def _divide(self) -> dict[str, pd.DataFrame]:
-        """The index rows of each part that could be decoded, with ``row``, their place in the store."""
-        index = self.data.index.assign(split=self.data.split["split"], row=self.store.positions)
-        usable = index[index["row"] >= 0]
-        there = set(self.data.split["split"])
-        names = [*(part for part in SPLITS if part in there), *sorted(there - set(SPLITS))]
-        parts = {name: usable[usable["split"] == name].reset_index(drop=True) for name in names}
-        for name, part in parts.items():
-            if part.empty:
-                raise DataError(f"{self.data.name}: no image of the {name} part can be decoded")
-        return parts
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from cxrlit.data.image_files import NOT_ON_DISK
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
 from cxrlit.data.near_files import describe_tried
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
-from cxrlit.data.split import check_split, hash_split, read_split_file, split_source
+from cxrlit.data.split import SPLITS, check_split, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import clip
 
 MAX_ADVISED = 0.5
@@ -46,11 +46,13 @@ class SplitData(DataTables):
         split: ``source``, ``image``, ``patient``, ``split`` of each row of the index, in its order.
         split_name: How the split came to be: official, grouped, fold 1 of 5, file.
         max_dropped: Share of the tables' images that may be missing or corrupt.
+        allow_copies: Go on where the same file stands in two parts, or was seen by a checkpoint.
     """
 
     split: pd.DataFrame
     split_name: str
     max_dropped: float
+    allow_copies: bool = False
 
     @cached_property
     def split_hash(self) -> str:
@@ -132,7 +134,41 @@ def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
         split=split,
         split_name=name,
         max_dropped=config.max_dropped,
+        allow_copies=config.allow_copies,
     )
+
+
+def find_parts(data: UnsplitData, config: SplitConfig) -> NDArray[np.object_] | None:
+    """(N,) the part of each row of an index, None of one that is in none; None where it cannot be split."""
+    try:
+        split = split_data(data, config.model_copy(update={"max_dropped": 1.0})).split
+    except DataError:
+        return None
+    places = match_rows(data.index, split)
+    parts: NDArray[np.object_] = split["split"].to_numpy(dtype=object)[places]
+    parts[places < 0] = None
+    return parts
+
+
+def divide_data(data: SplitData, positions: NDArray[np.int64]) -> dict[str, pd.DataFrame]:
+    """The index rows of each part that could be decoded, with ``row``, their place in the store.
+
+    Args:
+        data: The index and its split.
+        positions: (N,) place of each row of the index in the store, -1 where it could not be decoded.
+
+    Raises:
+        DataError: That is so of all images of a part.
+    """
+    index = data.index.assign(split=data.split["split"], row=positions)
+    usable = index[index["row"] >= 0]
+    there = set(data.split["split"])
+    names = [*(part for part in SPLITS if part in there), *sorted(there - set(SPLITS))]
+    parts = {name: usable[usable["split"] == name].reset_index(drop=True) for name in names}
+    for name, part in parts.items():
+        if part.empty:
+            raise DataError(f"{data.name}: no image of the {name} part can be decoded")
+    return parts
 
 
 def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> None:

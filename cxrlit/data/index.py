@@ -14,7 +14,7 @@
 import hashlib
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -159,6 +159,7 @@ class DataTables:
         dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
         excluded: Images that the config does not want, in the same form.
         stores: Address of the prepared images of a source, where it has one.
+        said: Lines about these data that were said, and are not said again.
     """
 
     sources: tuple[str, ...]
@@ -167,6 +168,7 @@ class DataTables:
     dropped: pd.DataFrame
     excluded: pd.DataFrame
     stores: Mapping[str, str]
+    said: set[str] = field(default_factory=set, kw_only=True, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -17,6 +17,8 @@ from cxrlit.config import TTA, EvaluateConfig, MachineConfig, Precision
 from cxrlit.core.distributed import device_options, gather_over_ranks
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
+from cxrlit.data.concerns import name_part_concerns, warn_once
+from cxrlit.data.copies import TRAINED_ON, TRAINED_OR_TUNED_ON, refuse_seen
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.torch_datasets import Batch
@@ -68,6 +70,7 @@ def predict_parts(
 
     Raises:
         DataError: An image cannot be decoded by one member and can by another.
+        LeakageError: An image is a file that one was trained on, or, of other data, tuned on.
     """
     logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
@@ -76,6 +79,10 @@ def predict_parts(
         before, dropped = dropped, data.name_rows(datamodule.dropped)
         if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
+        if before is None:
+            refuse_seen_files(checkpoints, datamodule, parts)
+            rows = pd.concat([datamodule.parts[part] for part in parts])
+            warn_once(data, name_part_concerns(rows, data.labels))
         trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
         module = TTAModule(load_network(checkpoint), checkpoint.metadata.labels, read_size(checkpoint), config.tta)
         for part in parts:
@@ -87,6 +94,20 @@ def predict_parts(
         for part in parts
     }
     return tables, dropped
+
+
+def refuse_seen_files(checkpoints: Sequence[Checkpoint], datamodule: CXRDataModule, parts: Sequence[str]) -> None:
+    """No image is a file that a checkpoint was trained on or, where the parts are of other data, tuned on.
+
+    Raises:
+        LeakageError: One is, and ``data.allow_copies`` is not true.
+    """
+    is_own = "test" in parts
+    seen = [member.files.trained.numpy() for member in checkpoints]
+    if not is_own:
+        seen += [member.files.tuned.numpy() for member in checkpoints]
+    what = TRAINED_ON if is_own else TRAINED_OR_TUNED_ON
+    refuse_seen(datamodule.data, datamodule.store, parts, np.concatenate(seen), what)
 
 
 def predict_part(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cxrlit.core.errors import DataError
 from cxrlit.data.image_io.decode import decode_pixels, describe_image, resize_square
+from cxrlit.data.image_io.gray_levels import count_levels, measure_levels
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
-from cxrlit.data.image_io.sizes import Pixels
 
 THUMBNAIL_PX = 128
 
@@ -75,16 +75,7 @@ def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadIm
         return ReadImage(ImageFacts(row, image, str(error)))
     except DataError as error:  # its advice is for those who cannot go on without the file
         return ReadImage(ImageFacts(row, image, str(error).removeprefix(f"{path}: ").partition(";")[0]))
-    values = np.arange(len(counts)) / (len(counts) - 1)
-    mean = float(counts @ values / counts.sum())
-    std = float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))
+    values, mean, std = measure_levels(counts)
     levels = np.bincount(np.rint(values * (LEVELS - 1)).astype(np.int64), weights=counts, minlength=LEVELS)
     facts = ImageFacts(row, image, "", width, height, mode, digest, mean, std)
     return ReadImage(facts, levels / counts.sum(), thumbnail)
-
-
-def count_levels(pixels: Pixels) -> NDArray[np.float64]:
-    """(256,) or (65536,) pixels of each gray value."""
-    n_values = int(np.iinfo(pixels.dtype).max) + 1
-    counts = cv2.calcHist([pixels], [0], None, [n_values], [0, n_values])
-    return counts.ravel().astype(np.float64)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cxrlit.core.errors import name_some
+from cxrlit.data.copies import Duplicates
 from cxrlit.html.section import Image, Section
 from cxrlit.html.tables import MAX_LISTED, Column, Table, make_reasons
 from cxrlit.inspection.augment_sheet import N_EPOCHS, SHEET_PX, AugmentedImage
 from cxrlit.inspection.charts import draw_levels
 from cxrlit.inspection.counts import UNKNOWN
 from cxrlit.inspection.image_check import THUMBNAIL_PX
-from cxrlit.inspection.sample import Duplicates, Sample
+from cxrlit.inspection.sample import Sample
 from cxrlit.inspection.summary_tables import tabulate_file_facts, tabulate_file_sizes, tabulate_pixels
 from cxrlit.inspection.survey import Survey
 

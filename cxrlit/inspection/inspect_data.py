@@ -11,7 +11,7 @@ from cxrlit.data.dataset import read_data
 from cxrlit.inspection.augment_sheet import SHEET_PX, draw_augment_sheet
 from cxrlit.inspection.inspection_page import render_survey
 from cxrlit.inspection.sample import take_sample
-from cxrlit.inspection.survey import name_image_concerns, survey_data
+from cxrlit.inspection.survey import name_sample_concerns, survey_data
 from cxrlit.inspection.terminal_tables import print_concerns, print_sample, print_survey
 
 
@@ -43,7 +43,7 @@ def inspect_data(config: InspectConfig) -> None:
             workers=config.num_workers,
         )
         print_sample(sample)
-        concerns = [*concerns, *name_image_concerns(sample)]
+        concerns = [*concerns, *name_sample_concerns(sample)]
     print_concerns(concerns)
     sheet = None
     if augment is not None and readable.any():

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from cxrlit.core.cores import open_pool
+from cxrlit.data.copies import Duplicates, find_duplicates
+from cxrlit.data.image_io.gray_levels import MIN_STD
 from cxrlit.data.image_io.memory_budget import keep_freed
 from cxrlit.data.index import read_targets
 from cxrlit.inspection.image_check import LEVELS, ImageFacts, ReadImage, read_image
@@ -20,25 +21,8 @@ from cxrlit.inspection.image_check import LEVELS, ImageFacts, ReadImage, read_im
 N_EXAMPLES = 6
 """Images shown for each label, and of those with none present."""
 
-MIN_STD = 0.01
-"""An image whose pixels have a smaller standard deviation, as a share of the range, is almost constant."""
-
 CHUNK = 512
 """Images that are read ahead at most."""
-
-
-class Duplicates(NamedTuple):
-    """Files with the same bytes.
-
-    Attributes:
-        images: Their names, at least two.
-        patients: Their patients, each once.
-        parts: Their parts of the split, each once; empty where there is no split.
-    """
-
-    images: list[str]
-    patients: list[str]
-    parts: list[str]
 
 
 @dataclass(frozen=True)
@@ -135,7 +119,7 @@ def take_sample(
     return Sample(
         facts=facts,
         levels=levels / max(len(decoded), 1),
-        duplicates=find_duplicates(decoded, rows),
+        duplicates=find_duplicates(rows.iloc[[found.row for found in decoded]], [found.digest for found in decoded]),
         examples=examples,
         thumbnails=thumbnails,
         faults=faults,
@@ -161,20 +145,6 @@ def choose_sample_images(
     }
     chosen[None] = order[(targets != 1).all(axis=1)][:N_EXAMPLES].tolist()
     return chosen
-
-
-def find_duplicates(decoded: Sequence[ImageFacts], rows: pd.DataFrame) -> list[Duplicates]:
-    """Images whose files have the same bytes, those that cross parts and patients first."""
-    by_digest: dict[bytes, list[int]] = {}
-    for facts in decoded:
-        by_digest.setdefault(facts.digest, []).append(facts.row)
-    found = []
-    for same in by_digest.values():
-        if len(same) > 1:
-            these = rows.iloc[same].sort_values("image")
-            parts = sorted(these["split"].unique()) if "split" in these else []
-            found.append(Duplicates(these["image"].tolist(), sorted(these["patient"].astype(str).unique()), parts))
-    return sorted(found, key=lambda group: (-len(group.parts), -len(group.patients), group.images))
 
 
 def _read_all(rows: pd.DataFrame, wanted: Sequence[int], shown: set[int], workers: int | None) -> Iterator[ReadImage]:

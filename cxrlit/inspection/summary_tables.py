@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from cxrlit.data.image_io.gray_levels import MIN_STD
 from cxrlit.html.tables import Table, make_figures, make_pairs
 from cxrlit.html.text import (
     NOTHING,
@@ -17,7 +18,7 @@ from cxrlit.html.text import (
     format_spread,
 )
 from cxrlit.inspection.counts import UNKNOWN, IndexCounts, compare_prevalence
-from cxrlit.inspection.sample import MIN_STD, Sample
+from cxrlit.inspection.sample import Sample
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 

@@ -1,6 +1,5 @@
 """What the tables of a data set say, and what in it a user should look into before training."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlit.config import SplitConfig
-from cxrlit.core.errors import DataError, format_count, name_some
+from cxrlit.core.errors import DataError
+from cxrlit.data.concerns import name_label_concerns
+from cxrlit.data.copies import name_image_concerns
 from cxrlit.data.dataset import SplitData, UnsplitData, check_dropped, split_data
 from cxrlit.data.index import DataTables
 from cxrlit.data.tables.text_table import clip
@@ -61,55 +62,19 @@ def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
         check_dropped(data.name_rows(data.dropped), len(rows), config.max_dropped)
     except DataError as error:
         concerns.append(f"training will stop: {error}")
-    concerns += _name_concerns(counts, data.labels)
+    if counts[0].n_patients == counts[0].n_images > 1:
+        concerns.append("every image counts as a patient of its own: where that is not so, the split leaks")
+    concerns += name_label_concerns(rows, data.labels)
     return Survey(data=data, rows=rows, counts=counts, split_fault=split_fault, concerns=concerns)
 
 
-def name_image_concerns(sample: Sample) -> list[str]:
+def name_sample_concerns(sample: Sample) -> list[str]:
     """What a user should look into, of what the images show."""
     concerns = []
-    corrupt, flat = sample.corrupt, sample.flat
+    corrupt = sample.corrupt
     if corrupt:
         concerns.append(
             f"{len(corrupt):,} of {len(sample.facts):,} images that were read cannot be decoded, such as "
             f"{clip(corrupt[0].image)}: {corrupt[0].reason}"
         )
-    leaks = [group for group in sample.duplicates if len(group.parts) > 1]
-    suspects = [group for group in sample.duplicates if len(group.parts) < 2 and len(group.patients) > 1]
-    for groups, what in (
-        (leaks, "in different parts of the split: this is a leak"),
-        (suspects, "of different patients: they may be one person, whom another split would tear apart"),
-    ):
-        if groups:
-            pairs = [" = ".join(clip(image) for image in group.images[:2]) for group in groups]
-            concerns.append(f"the same file stands under several names {what} ({name_some(pairs, limit=3)})")
-    if flat:
-        names = name_some([clip(facts.image) for facts in flat], limit=3)
-        concerns.append(f"{format_count(len(flat), 'image is', 'images are')} of one gray, or almost: {names}")
-    return concerns
-
-
-def _name_concerns(counts: Sequence[IndexCounts], labels: Sequence[str]) -> list[str]:
-    whole, *parts = counts
-    concerns = []
-    if whole.n_patients == whole.n_images > 1:
-        concerns.append("every image counts as a patient of its own: where that is not so, the split leaks")
-    for part in parts:
-        if part.name == "train" and not (part.positives + part.negatives).any():
-            concerns.append("training will stop: no training image says anything of any label")
-    names = np.array(labels)
-    known, undefined = whole.positives + whole.negatives > 0, whole.positives * whole.negatives == 0
-    for which, what in (
-        (~known, "no image says anything of {}: not trained, not scored"),
-        (known & (whole.positives == 0), "there is no positive image of {}: not learned, not scored"),
-        (known & (whole.negatives == 0), "there is no negative image of {}: not learned, not scored"),
-    ):
-        if which.any():
-            concerns.append(what.format(", ".join(names[which])))
-    for part in parts:
-        for name, numbers in (("positive", part.positives), ("negative", part.negatives)):
-            never = names[(numbers == 0) & ~undefined].tolist()
-            if never:
-                then = "not learned" if part.name == "train" else "no AUROC there"
-                concerns.append(f"{part.name} has no {name} image of {', '.join(never)}: {then}")
-    return concerns
+    return [*concerns, *name_image_concerns(sample.duplicates, [facts.image for facts in sample.flat])]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -22,9 +22,10 @@ from cxrlit.data.split import check_split, hash_split
 from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles, read_seen_files
 from cxrlit.model.weights import check_finite
 
-CHECKPOINT_FORMAT = 6
+CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
 
@@ -100,6 +101,7 @@ class Checkpoint:
         config: Its config, typed.
         split: Its split, checked.
         weights: State dict of ``CXRNet``.
+        files: The image files that it has seen.
     """
 
     path: Path
@@ -107,6 +109,7 @@ class Checkpoint:
     config: TrainConfig
     split: pd.DataFrame
     weights: dict[str, Tensor]
+    files: SeenFiles
 
     def load_into(self, network: CXRNet) -> CXRNet:
         """Put the weights into a network.
@@ -142,7 +145,7 @@ def write_checkpoint(
 
     Args:
         path: The file.
-        metadata: What ``CheckpointMetadata`` holds, without the epoch and its scores.
+        metadata: What ``CheckpointMetadata`` holds, without the epoch and its scores; and ``files``, a ``SeenFiles``.
         epoch: As in ``CheckpointMetadata``.
         scores: Validation metrics after that epoch, by name.
         state: State dict of the module.
@@ -157,7 +160,8 @@ def write_checkpoint(
         "score": read_monitored(scores, metadata["monitor"]),
         "scores": {name: value for name, value in scores.items() if not math.isnan(value)},
     }
-    write_archive(path, {"cxrlit": {**metadata, **said}, "state_dict": weights})
+    named = {key: value for key, value in metadata.items() if key != "files"}
+    write_archive(path, {"cxrlit": {**named, **said}, "files": metadata["files"]._asdict(), "state_dict": weights})
 
 
 def name_weights(network: CXRNet) -> dict[str, Tensor]:
@@ -218,7 +222,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: a phase resumes from it; its weights so far are in best.ckpt beside it")
     if not isinstance(content.get("cxrlit"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
-    strange = sorted(map(str, content.keys() - {"cxrlit", "state_dict"}))
+    strange = sorted(map(str, content.keys() - {"cxrlit", "files", "state_dict"}))
     if strange:
         raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint of cxrlit does")
     version = content["cxrlit"].get("format")
@@ -236,6 +240,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: it has no weights")
     check_finite(state, str(path))
+    files = read_seen_files(content.get("files"), path)
     try:
         config = read_config(metadata.config, TrainConfig)
         sources = name_sources(config.data)
@@ -253,12 +258,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: its labels are {name_some(metadata.labels)}, its config says {name_some(config.labels)}"
         )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
-    return Checkpoint(path=path, metadata=metadata, config=config, split=split, weights=weights)
+    return Checkpoint(path=path, metadata=metadata, config=config, split=split, weights=weights, files=files)
+
+
+class Start(NamedTuple):
+    """What a phase starts from.
+
+    Attributes:
+        network: The network.
+        patients: Patients that it was trained on.
+        files: The image files that it has seen.
+        history: The phases behind it.
+    """
+
+    network: CXRNet
+    patients: set[str]
+    files: SeenFiles
+    history: list[str]
 
 
 @rank_0_first
-def start_network(config: TrainConfig, previous: Path | None) -> tuple[CXRNet, set[str], list[str]]:
-    """The network that a phase starts from, the patients that it was trained on, and the phases behind it.
+def start_network(config: TrainConfig, previous: Path | None) -> Start:
+    """The network that a phase starts from, and what it has seen.
 
     Args:
         config: The resolved config of the chain.
@@ -267,8 +288,9 @@ def start_network(config: TrainConfig, previous: Path | None) -> tuple[CXRNet, s
     normalize, n_labels = config.model.normalize, len(config.labels)
     if previous is None:
         assert config.model.weights is not None  # read_config sees to it
-        return build_network(config.model.weights, normalize, n_labels, config.seed), set(), []
+        return Start(build_network(config.model.weights, normalize, n_labels, config.seed), set(), NOTHING_SEEN, [])
     checkpoint = read_checkpoint(previous)
     network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
     metadata = checkpoint.metadata
-    return network, set(metadata.trained_patients), [*metadata.history, metadata.name]
+    history = [*metadata.history, metadata.name]
+    return Start(network, set(metadata.trained_patients), checkpoint.files, history)

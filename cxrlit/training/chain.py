@@ -14,7 +14,7 @@ from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
 from cxrlit.training.check_recipe import check_recipe, check_schedule
-from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_untrained_labels
+from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result
@@ -96,7 +96,7 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
     print_data(data)
     print_plan(phases, precision)
     if any(phase.is_to_run for phase in phases):
-        warn_untrained_labels(data)
+        warn_labels(data)
     for phase in phases:
         if phase.is_to_run:
             check_schedule(phase.name, config, int((data.split["split"] == "train").sum()))

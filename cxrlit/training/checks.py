@@ -8,6 +8,7 @@ from cxrlit.config import TrainConfig, quote
 from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.core.ranks import n_ranks
+from cxrlit.data.concerns import name_label_concerns, warn_once
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
@@ -37,8 +38,9 @@ def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
             )
 
 
-def warn_untrained_labels(data: SplitData) -> None:
-    """Say which outputs are not trained, since no training image says anything of their labels.
+def warn_labels(data: SplitData) -> None:
+    """Say which outputs are not trained, since no training image says anything of their labels; and what else may keep
+    labels from being learned or scored.
 
     Raises:
         DataError: That is so of every label.
@@ -56,6 +58,8 @@ def warn_untrained_labels(data: SplitData) -> None:
             f"labels=[{','.join(map(quote, trained))}] leaves {them} out",
             style="yellow",
         )
+    rows = data.name_rows(data.index).assign(split=data.split["split"])
+    warn_once(data, name_label_concerns(rows, trained))
 
 
 def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> None:

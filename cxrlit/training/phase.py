@@ -20,6 +20,7 @@ from cxrlit.core.files import hash_file, hold_lock
 from cxrlit.core.ranks import n_ranks, on_rank_0, rank, rank_0_first
 from cxrlit.core.signals import catch_signals, hold_signals
 from cxrlit.data.augment import build_augment
+from cxrlit.data.copies import TRAINED_ON, refuse_seen
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import hash_rows
@@ -28,6 +29,7 @@ from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.adapt_batch_norm import adapt_batch_norms
 from cxrlit.model.checkpoint import (
     CHECKPOINT_FORMAT,
+    Start,
     read_checkpoint,
     start_network,
     write_checkpoint,
@@ -36,6 +38,7 @@ from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import build_loss
 from cxrlit.model.module import CXRModule
 from cxrlit.model.pos_weight import weigh_positives
+from cxrlit.model.seen_files import list_seen_files
 from cxrlit.model.sync_batch_norm import sync_batch_norms
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_report import EpochReport
@@ -113,10 +116,13 @@ class PhaseRun:
         plan = self.plan
         get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {plan.freezing.layers}")
         self.datamodule = self.open_images()
-        self.network, trained_before, history = start_network(self.config, self.previous)
+        start = start_network(self.config, self.previous)
+        self.network = start.network
+        seen = start.files.trained.numpy()
+        refuse_seen(self.data, self.datamodule.store, ("val", "test"), seen, TRAINED_ON)
         pos_weight = weigh_positives(self.datamodule, self.config.loss.get("pos_weight_cap"))
         self.loss = build_loss(self.config.loss, torch.tensor(pos_weight["weight"].to_numpy(np.float32)))
-        self.metadata = self.describe(trained_before, history)
+        self.metadata = self.describe(start)
         self.record, resume_point = self.begin_or_resume(pos_weight)
         if resume_point is not None:
             self.datamodule.skip_to(resume_point.position.epoch - 1, resume_point.position.n_batches)
@@ -153,8 +159,8 @@ class PhaseRun:
         check_trainable(self.plan, datamodule)
         return datamodule
 
-    def describe(self, trained_before: set[str], history: list[str]) -> dict[str, Any]:
-        """What the checkpoints of the phase say of their origin (``Facts``)."""
+    def describe(self, start: Start) -> dict[str, Any]:
+        """What the checkpoints of the phase say of their origin (``write_checkpoint``)."""
         return {
             "format": CHECKPOINT_FORMAT,
             "phase": self.plan.name,
@@ -166,8 +172,9 @@ class PhaseRun:
             "split": self.data.name_rows(self.data.split).to_csv(index=False, lineterminator="\n"),
             "rows": hash_rows(self.data.name_rows(self.data.index), self.data.labels),
             "split_name": self.data.split_name,
-            "trained_patients": sorted(trained_before | name_patients(self.data.split, "train")),
-            "history": history,
+            "trained_patients": sorted(start.patients | name_patients(self.data.split, "train")),
+            "history": start.history,
+            "files": list_seen_files(self.datamodule, start.files),
         }
 
     @on_rank_0

@@ -97,7 +97,14 @@ def test_folders_become_absolute(compose: Composer, tmp_path: Path, monkeypatch:
         "ckpt": "a",
         "out": "~/tables",
         "cache_dir": "here",
-        "data": {"source": "internal", "root": "../x", "roots": None, "store": None, "follow_links": None},
+        "data": {
+            "source": "internal",
+            "root": "../x",
+            "roots": None,
+            "store": None,
+            "follow_links": None,
+            "allow_copies": None,
+        },
     }
     read = compose_defaults("evaluate", EvaluateConfig, settings)
     assert isinstance(read.data, InternalData)

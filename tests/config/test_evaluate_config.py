@@ -72,7 +72,14 @@ def test_another_data_set_may_be_the_default(conf: Path) -> None:
     assert read(conf, "predictions=a", "targets=/b").targets == "/b"
     with pytest.raises(ConfigError, match="baseline: on other data the home test is what is compared with"):
         read(conf, "ckpt=a", "baseline=b")
-    data = {"source": "internal", "root": None, "roots": None, "store": None, "follow_links": None}
+    data = {
+        "source": "internal",
+        "root": None,
+        "roots": None,
+        "store": None,
+        "follow_links": None,
+        "allow_copies": None,
+    }
     with own_configs(str(conf)):
         defaults = compose_defaults("evaluate", EvaluateConfig, {"ckpt": ["a"], "data": data})
     assert isinstance(defaults.data, InternalData)

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,7 @@ def test_augmentation_differs_between_epochs_and_images(data: SplitData, tmp_pat
         Image.fromarray(np.tile(np.arange(SIZE, dtype=np.uint8), (SIZE, 1))).save(path)
     look_again(data)
     half = write_config(flip=FLIP)
-    loader = make_datamodule(data, tmp_path, augment=half).train_dataloader()
+    loader = make_datamodule(replace(data, allow_copies=True), tmp_path, augment=half).train_dataloader()
     flips = [
         epoch["image"][epoch["row"].argsort(), 0, 0, 0] > 0 for epoch in (read_epoch(loader, 0), read_epoch(loader, 1))
     ]

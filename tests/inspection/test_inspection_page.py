@@ -15,11 +15,11 @@ from inspecting import Row, encode, fill, look, noise, read
 
 from cxrlit.config import InspectConfig
 from cxrlit.core.labels import LABELS
+from cxrlit.data.copies import Duplicates
 from cxrlit.data.image_io.decode import decode_pixels, resize_square
 from cxrlit.inspection.image_sections import tabulate_duplicates
 from cxrlit.inspection.inspection_page import render_survey
-from cxrlit.inspection.sample import Duplicates
-from cxrlit.inspection.survey import name_image_concerns, survey_data
+from cxrlit.inspection.survey import name_sample_concerns, survey_data
 
 ConfigMaker = Callable[..., InspectConfig]
 RowWriter = Callable[..., Path]
@@ -36,7 +36,7 @@ HOSTILE = (
 
 def make_page(config: InspectConfig) -> str:
     survey, sample = look(config)
-    return render_survey(config, survey, sample, [*survey.concerns, *name_image_concerns(sample)])
+    return render_survey(config, survey, sample, [*survey.concerns, *name_sample_concerns(sample)])
 
 
 def test_the_page_is_whole_and_asks_for_nothing(nih_tree: Path, make_config: ConfigMaker) -> None:

@@ -11,7 +11,7 @@ from inspecting import Row, encode, fill, look, noise
 from cxrlit.config import InspectConfig
 from cxrlit.data.image_io.decode import resize_square
 from cxrlit.inspection.sample import N_EXAMPLES, key_images, take_sample
-from cxrlit.inspection.survey import name_image_concerns
+from cxrlit.inspection.survey import name_sample_concerns
 
 ConfigMaker = Callable[..., InspectConfig]
 RowWriter = Callable[..., Path]
@@ -111,7 +111,7 @@ def test_what_cannot_be_decoded_has_its_reason(write_rows: RowWriter, make_confi
     assert sample.faults[row] == reasons["gone.png"]
     assert row not in sample.thumbnails
     assert sample.levels.sum() == pytest.approx(1)
-    [concern] = name_image_concerns(sample)
+    [concern] = name_sample_concerns(sample)
     assert concern.startswith(f"5 of {len(rows)} images that were read cannot be decoded, such as ")
 
 
@@ -146,12 +146,13 @@ def test_duplicates_across_patients_and_parts(write_rows: RowWriter, make_config
     assert leak.parts == sorted({parts["b1.png"], "test"})
     assert suspect == (["d1.png", "e1.png"], ["d", "e"], ["test"])
     assert harmless == (["a1.png", "a2.png"], ["a"], [parts["a1.png"]])
-    leaks, suspects = name_image_concerns(sample)
+    leaks, suspects, others = name_sample_concerns(sample)
     assert "leak" in leaks
     assert "b1.png = c1.png" in leaks
     assert "d1" not in leaks
     assert "d1.png = e1.png" in suspects
     assert "a1" not in leaks + suspects
+    assert "1 file of one patient: each name counts as an image of its own (a1.png = a2.png)" in others
 
 
 def test_images_of_one_gray(write_rows: RowWriter, make_config: ConfigMaker) -> None:
@@ -162,7 +163,7 @@ def test_images_of_one_gray(write_rows: RowWriter, make_config: ConfigMaker) -> 
     rows = [Row("black.png", encode(np.zeros((24, 24), np.uint8))), Row("almost.png", encode(almost))]
     _, sample = look(make_config(write_rows(fill([*rows, Row("half.png", encode(half))]))))
     assert {facts.image for facts in sample.flat} == {"black.png", "almost.png"}
-    assert any("2 images are of one gray" in concern for concern in name_image_concerns(sample))
+    assert any("2 images are of one gray" in concern for concern in name_sample_concerns(sample))
 
 
 def test_examples_of_rare_labels_do_not_distort_the_sample(write_rows: RowWriter, make_config: ConfigMaker) -> None:

@@ -23,6 +23,7 @@ from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import hold_lock, replace_file, write_json
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, resize_square
+from cxrlit.data.image_io.gray_levels import is_flat
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
 from cxrlit.data.store.find_store import StoreSpec, find_sizes, open_sizes
 from cxrlit.data.store.manifest import FILES_TABLE, MANIFEST_FILE, STORE_FILE, StoreRecord, check_space
@@ -216,7 +217,8 @@ def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize)
             digest = hashlib.sha256(content).hexdigest()
             with hold_pixels(content):
                 pixels = decode_pixels(content)
-                return Outcome(digest, "", {size: resize_square(pixels, size, resize) for size in sizes})
+                squares = {size: resize_square(pixels, size, resize) for size in sizes}
+                return Outcome(digest, "", squares, is_flat(pixels))
     except ValueError as error:
         return Outcome(digest, _to_line(error), {})
 

@@ -9,7 +9,7 @@ misread as this one. In it
 | ``store.json`` | version, source, resize, hash of ``files.csv`` |
 | ``files.csv`` | image, path below the data set's root and size of each file, by image |
 | ``<size>/manifest.json`` | size, counts, hash of the table of images, and each shard with its hash |
-| ``<size>/images-<hash>.csv`` | each image in the order of the shards, the hash of its file, why it is not in them |
+| ``<size>/images-<hash>.csv`` | each image in the order of the shards: hash of its file, why it is left out, or flat |
 | ``<size>/shard-NNN-<hash>.npy`` | uint8 (n, S, S) |
 | ``<size>/seen.csv`` | when each file was last changed: this machine's own, not part of the store |
 
@@ -182,13 +182,13 @@ def read_files(folder: Path, record: StoreRecord) -> pd.DataFrame:
 
 
 def read_image_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``.
+    """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``, ``flat``.
 
     Raises:
         StoreFault: It is damaged, or not of this manifest.
     """
     name = manifest.images_file
-    images = _read_checked_table(folder / name, ("image", "sha256", "reason"), manifest.images_sha256)
+    images = _read_checked_table(folder / name, ("image", "sha256", "reason"), manifest.images_sha256, ("flat",))
     ends = np.cumsum([0, *(shard.n_rows for shard in manifest.shards)])
     if len(images) != ends[-1] or images["image"].duplicated().any():
         raise StoreFault(f"{name} is damaged")
@@ -281,11 +281,13 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
-def _read_checked_table(path: Path, columns: Sequence[str], sha256: str) -> pd.DataFrame:
+def _read_checked_table(path: Path, columns: Sequence[str], sha256: str, optional: Sequence[str] = ()) -> pd.DataFrame:
     content = _read_bytes(path, MAX_TABLE_BYTES)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StoreFault(f"{path.name} is damaged")
     try:
-        return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, lineterminator="\n")[list(columns)]
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, lineterminator="\n")
+        absent = {name: "" for name in optional if name not in table}
+        return table.assign(**absent)[[*columns, *optional]]
     except (ValueError, KeyError) as error:
         raise StoreFault(f"{path.name} is damaged ({first_line(error)})") from None

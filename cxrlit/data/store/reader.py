@@ -86,6 +86,8 @@ class Store:
         positions: (N,) place of each row of the index in the store, -1 where the image could not be decoded.
         dropped: Those images: ``source``, ``image``, ``path``, ``reason``.
         files_sha256: Hash of the bytes of all files of the index, in its order, as they were when they were decoded.
+        digests: (N,) the first 8 bytes of the SHA-256 of the file of each row.
+        is_flat: (N,) whether its image is of one gray, or almost; False where that was not measured.
     """
 
     size: int
@@ -94,6 +96,8 @@ class Store:
     positions: NDArray[np.int64]
     dropped: pd.DataFrame
     files_sha256: str
+    digests: NDArray[np.int64]
+    is_flat: NDArray[np.bool_]
     _shards: dict[int, _OpenShard] = field(default_factory=dict, repr=False)
 
     def take(self, positions: ArrayLike) -> NDArray[np.uint8]:
@@ -143,9 +147,12 @@ def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) ->
         places: For each the rows of the joint index that are its own, in the order of its ``positions``.
     """
     offsets = np.cumsum([0, *(store.starts[-1] for store in stores)])
-    positions = np.empty(sum(len(rows) for rows in places), dtype=np.int64)
+    n_rows = sum(len(rows) for rows in places)
+    positions, digests = np.empty(n_rows, dtype=np.int64), np.empty(n_rows, dtype=np.int64)
+    is_flat = np.empty(n_rows, dtype=bool)
     for store, rows, offset in zip(stores, places, offsets[:-1], strict=True):
         positions[rows] = np.where(store.positions >= 0, store.positions + offset, -1)
+        digests[rows], is_flat[rows] = store.digests, store.is_flat
     starts = [store.starts[:-1] + offset for store, offset in zip(stores, offsets[:-1], strict=True)]
     return Store(
         size=stores[0].size,
@@ -154,6 +161,8 @@ def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) ->
         positions=positions,
         dropped=pd.concat([store.dropped for store in stores], ignore_index=True),
         files_sha256=hash_value([store.files_sha256 for store in stores], digits=64),
+        digests=digests,
+        is_flat=is_flat,
     )
 
 
@@ -194,7 +203,24 @@ def match_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: 
         .assign(reason=images["reason"].to_numpy()[places[bad]])
         .reset_index(drop=True),
         files_sha256=hashlib.sha256("\n".join(images["sha256"].to_numpy()[places]).encode()).hexdigest(),
+        digests=_shorten(images["sha256"])[places],
+        is_flat=(images["flat"] == "1").to_numpy()[places],
     )
+
+
+def _shorten(sha256: pd.Series) -> NDArray[np.int64]:
+    """(N,) the first 8 bytes of each hash, 0 where there is none.
+
+    Raises:
+        StoreFault: One is no hash.
+    """
+    try:
+        digests = np.frombuffer(bytes.fromhex("".join(text[:16] or "0" * 16 for text in sha256.tolist())), dtype=">i8")
+    except ValueError:
+        digests = np.empty(0, dtype=">i8")
+    if len(digests) != len(sha256):
+        raise StoreFault("the table of images is damaged")
+    return digests.astype(np.int64)
 
 
 def find_rows(images: pd.Series, wanted: pd.Series) -> NDArray[np.intp]:

@@ -191,6 +191,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
             split=index[[*KEY, "patient"]].assign(split=EXTERNAL),
             split_name="all images",
             max_dropped=config.data.max_dropped,
+            allow_copies=config.data.allow_copies,
         )
     else:
         data = load_data(config.data, labels, cache_dir)

@@ -65,6 +65,8 @@ def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> Train
         raise ConfigError(f"data.{key}: the checkpoint was trained on {data.source} data alone")
     else:
         data = data.model_copy(update=places | links)
+    if moved.allow_copies is not None:
+        data = data.model_copy(update={"allow_copies": moved.allow_copies})
     return config.model_copy(update={"data": data, "cache_dir": cache_dir})
 
 
@@ -98,4 +100,5 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
         split=split[there].reset_index(drop=True),
         split_name=checkpoint.metadata.split_name,
         max_dropped=config.data.max_dropped,
+        allow_copies=config.data.allow_copies,
     )

@@ -60,6 +60,8 @@ def test_two_sources_from_training_to_other_data(lab: Lab, table: Path, tmp_path
     assert "patients of nih are ones that the checkpoint was trained or tuned on (nih/" in outcome.err
     named = ["data=table", f"data.table={table}", "data.columns.patient=patient"]
     outcome = evaluate_on(folder, tmp_path / "out", *named, "data.name=elsewhere")
+    assert "are files that the checkpoint was trained or tuned on" in outcome.err
+    outcome = evaluate_on(folder, tmp_path / "out", *named, "data.name=elsewhere", "data.allow_copies=true")
     assert outcome.code == 0, outcome.err  # the same numbers are other patients in another data set
     assert len(read_predictions(tmp_path / "out" / "predictions_external.csv")) == 50
 

@@ -1,0 +1,156 @@
+"""Image files with the same bytes, and what in a data set its images alone show: said, listed, or refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxrlit.core.console import format_path, say
+from cxrlit.core.errors import LeakageError, format_count, name_some
+from cxrlit.core.files import write_csv
+from cxrlit.core.ranks import rank
+from cxrlit.data.concerns import warn_once
+from cxrlit.data.dataset import SplitData
+from cxrlit.data.index import DataTables
+from cxrlit.data.store.reader import Store
+from cxrlit.data.tables.text_table import clip
+
+REMEDY = "take them out of the table, or say data.allow_copies=true if you know of them"
+TRAINED_ON = "are files that the checkpoint was trained on"
+TRAINED_OR_TUNED_ON = "are files that the checkpoint was trained or tuned on"
+FLAT = "of one gray, or almost"
+
+
+class Duplicates(NamedTuple):
+    """Files with the same bytes.
+
+    Attributes:
+        images: Their names, at least two.
+        patients: Their patients, each once.
+        parts: Their parts of the split, each once; empty where there is no split.
+    """
+
+    images: list[str]
+    patients: list[str]
+    parts: list[str]
+
+
+def find_duplicates(rows: pd.DataFrame, digests: Sequence[Any] | NDArray[np.int64]) -> list[Duplicates]:
+    """Images whose files have the same bytes, those that cross parts and patients first.
+
+    Args:
+        rows: ``image``, ``patient``, and ``split`` where there is one, with the names of ``name_rows``.
+        digests: (N,) of the bytes of each file.
+    """
+    codes, _ = pd.factorize(np.asarray(digests))
+    again = np.bincount(codes, minlength=1)[codes] > 1 if len(codes) else np.zeros(0, dtype=bool)
+    found = []
+    for _, these in rows[again].groupby(codes[again]):
+        these = these.sort_values("image")
+        parts = sorted(these["split"].unique()) if "split" in these else []
+        found.append(Duplicates(these["image"].tolist(), sorted(these["patient"].astype(str).unique()), parts))
+    return sorted(found, key=lambda group: (-len(group.parts), -len(group.patients), group.images))
+
+
+def name_pairs(groups: Sequence[Duplicates]) -> str:
+    """The first files of several groups, for a message: ``a.png = b.png``."""
+    return name_some([" = ".join(clip(image) for image in group.images[:2]) for group in groups], limit=3)
+
+
+def name_image_concerns(groups: Sequence[Duplicates], flat: Sequence[str]) -> list[str]:
+    """What a user should look into, of what the images show, a line each.
+
+    Args:
+        groups: From ``find_duplicates``.
+        flat: Images of one gray, or almost.
+    """
+    leaks = [group for group in groups if len(group.parts) > 1]
+    others = [group for group in groups if len(group.parts) < 2]
+    concerns = []
+    for these, what in (
+        (leaks, "in different parts of the split: this is a leak"),
+        (
+            [group for group in others if len(group.patients) > 1],
+            "of different patients: they may be one person, whom another split would tear apart",
+        ),
+        (
+            [group for group in others if len(group.patients) == 1],
+            "of one patient: each name counts as an image of its own",
+        ),
+    ):
+        if these:
+            n_files = format_count(len(these), "file", "files")
+            concerns.append(f"the same file under several names: {n_files} {what} ({name_pairs(these)})")
+    if flat:
+        names = name_some([clip(image) for image in flat], limit=3)
+        concerns.append(f"{format_count(len(flat), 'image is', 'images are')} {FLAT}: {names}")
+    return concerns
+
+
+def check_images(data: DataTables, store: Store, parts: NDArray[np.object_] | None, folder: Path) -> None:
+    """Say and list what the images show, once for loaded data; and refuse a file that stands in two parts.
+
+    Args:
+        data: The index.
+        store: Its images.
+        parts: (N,) the part of each row, None of one that is in none; or None where there is no split.
+        folder: Where the list is written.
+
+    Raises:
+        LeakageError: A file stands in two parts, and ``data.allow_copies`` is not true.
+    """
+    rows = data.name_rows(data.index[["source", "image", "patient", "path"]])
+    rows = rows if parts is None else rows.assign(split=parts)
+    usable = store.positions >= 0
+    if parts is not None:
+        usable &= rows["split"].notna().to_numpy()
+    groups = find_duplicates(rows[usable], store.digests[usable])
+    flat = rows[store.is_flat & usable]
+    leaks = [group for group in groups if len(group.parts) > 1]
+    if leaks and isinstance(data, SplitData) and not data.allow_copies:
+        pair = " and ".join(leaks[0].parts[:2])
+        raise LeakageError(
+            f"{data.name}: {format_count(len(leaks), 'image file stands', 'image files stand')} in two parts of the "
+            f"split under other names ({name_pairs(leaks)}; the same file in {pair}): {REMEDY}"
+        )
+    if warn_once(data, name_image_concerns(groups, flat["image"].tolist())) and rank() == 0:
+        path = folder / "noticed" / f"{data.name}-{data.index_hash}.csv"
+        write_csv(path, list_noticed(rows, groups, flat))
+        say(f"They are listed in {format_path(path)}")
+
+
+def list_noticed(rows: pd.DataFrame, groups: Sequence[Duplicates], flat: pd.DataFrame) -> pd.DataFrame:
+    """Each image that a user should look into: ``image``, ``patient``, ``split``, ``path``, ``reason``."""
+    first = {image: group.images[0] for group in groups for image in group.images}
+    same = rows[rows["image"].isin(first)]
+    reasons = "the same file as " + same["image"].map(first)
+    copies = same.assign(reason=reasons)[same["image"] != same["image"].map(first)]
+    return pd.concat([copies, flat.assign(reason=FLAT)], ignore_index=True).sort_values(["reason", "image"])
+
+
+def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArray[np.int64], what: str) -> None:
+    """No image of some parts is a file that a checkpoint has seen.
+
+    Args:
+        data: The index and its split.
+        store: Its images.
+        names: The parts.
+        seen: Digests of the files that it has seen.
+        what: What they were for it, for the message.
+
+    Raises:
+        LeakageError: One is, and ``data.allow_copies`` is not true.
+    """
+    within = data.split["split"].isin(list(names)).to_numpy() & (store.positions >= 0)
+    known = within & np.isin(store.digests, seen)
+    if not known.any():
+        return
+    images = data.name_rows(data.index[known])["image"].tolist()
+    is_same, of = format_count(len(images), "image file", "image files"), " and ".join(names)
+    line = f"{is_same} of {data.name} ({of}) {what} ({name_some([clip(image) for image in images])})"
+    if not data.allow_copies:
+        raise LeakageError(f"{line}, under whatever names: {REMEDY}")
+    warn_once(data, [f"{line}: the results say less than they seem to"])
