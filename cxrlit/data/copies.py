@@ -47,11 +47,15 @@ def find_duplicates(rows: pd.DataFrame, digests: Sequence[Any] | NDArray[np.int6
     """
     codes, _ = pd.factorize(np.asarray(digests))
     again = np.bincount(codes, minlength=1)[codes] > 1 if len(codes) else np.zeros(0, dtype=bool)
+    parts = rows["split"] if "split" in rows else pd.Series("", index=rows.index)
+    columns = (rows["image"], rows["patient"].astype(str), parts)
+    groups: dict[int, list[tuple[str, str, str]]] = {}
+    for code, *names in zip(codes[again].tolist(), *(column[again].tolist() for column in columns), strict=True):
+        groups.setdefault(code, []).append((names[0], names[1], names[2]))
     found = []
-    for _, these in rows[again].groupby(codes[again]):
-        these = these.sort_values("image")
-        parts = sorted(these["split"].unique()) if "split" in these else []
-        found.append(Duplicates(these["image"].tolist(), sorted(these["patient"].astype(str).unique()), parts))
+    for group in groups.values():
+        images, patients, these = zip(*group, strict=True)
+        found.append(Duplicates(sorted(images), sorted(set(patients)), sorted({part for part in these if part})))
     return sorted(found, key=lambda group: (-len(group.parts), -len(group.patients), group.images))
 
 
