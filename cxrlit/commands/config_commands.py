@@ -92,7 +92,7 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
     """``cxrlit prepare``: build or complete the stores, or check every byte of them."""
     from cxrlit.core.console import say
     from cxrlit.data.concerns import name_label_concerns, warn_once
-    from cxrlit.data.copies import check_images
+    from cxrlit.data.copies import notice_images
     from cxrlit.data.dataset import find_parts, read_data
     from cxrlit.data.store.open_stores import open_data_stores, verify_data_stores
     from cxrlit.data.tta import choose_side
@@ -107,7 +107,7 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
     parts = find_parts(data, config.data)
     rows = data.name_rows(data.index)
     warn_once(data, name_label_concerns(rows if parts is None else rows.assign(split=parts), data.labels))
-    check_images(data, stores[0], parts, Path(config.cache_dir))
+    notice_images(data, stores[0], parts, Path(config.cache_dir))
     n_images = int((stores[0].positions >= 0).sum())
     say(f"{data.name} is prepared: {format_count(n_images, 'image')} at {', '.join(map(str, sizes))} px")
 

@@ -94,7 +94,7 @@ def name_image_concerns(groups: Sequence[Duplicates], flat: Sequence[str]) -> li
     return concerns
 
 
-def check_images(data: DataTables, store: Store, parts: NDArray[np.object_] | None, folder: Path) -> None:
+def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | None, folder: Path) -> None:
     """Say and list what the images show, once for loaded data; and refuse a file that stands in two parts.
 
     Args:

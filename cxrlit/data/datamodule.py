@@ -17,7 +17,7 @@ from cxrlit.core.errors import ConfigError
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.augment import Augment, build_augment
-from cxrlit.data.copies import check_images
+from cxrlit.data.copies import notice_images
 from cxrlit.data.dataset import SplitData, check_dropped, divide_data, load_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
@@ -197,7 +197,7 @@ class CXRDataModule(LightningDataModule):
         dropped = pd.concat([data.dropped, self.store.dropped], ignore_index=True)
         check_dropped(data.name_rows(dropped), int((self.store.positions >= 0).sum()), data.max_dropped)
         self.dropped = pd.concat([dropped, data.excluded], ignore_index=True)
-        check_images(data, self.store, data.split["split"].to_numpy(dtype=object), self.cache_dir)
+        notice_images(data, self.store, data.split["split"].to_numpy(dtype=object), self.cache_dir)
         parts = divide_data(data, self.store.positions)
         if self.sampler is not None:
             self.repeats = count_repeats(read_targets(parts["train"], data.labels), data.labels, self.sampler)
