@@ -41,10 +41,12 @@ class DiskFiles:
     Attributes:
         root: The data set's folder.
         follow_links: Read links to files outside of ``root``, as a cache beside it has them; else they are refused.
+        key: The key of the config that says so, for the reason.
     """
 
     root: Path
     follow_links: bool = False
+    key: str = "data.follow_links"
 
     def find(self, file: str) -> FoundFile | str:
         path = self.locate(file)
@@ -53,7 +55,7 @@ class DiskFiles:
             if stat.S_ISLNK(status.st_mode):
                 status = os.stat(path)
                 if not self.follow_links and not self._is_inside(path):
-                    return LINK_OUTSIDE
+                    return f"a link to a file outside of data.root, which {self.key}=true reads"
         except FileNotFoundError:
             return DANGLING if os.path.islink(path) else NOT_ON_DISK
         except NotADirectoryError:
@@ -123,7 +125,6 @@ class StoredFiles:
 
 NOT_ON_DISK = "not on disk"
 NOT_IN_STORE = "not in the store"
-LINK_OUTSIDE = "a link to a file outside of data.root, which data.follow_links=true reads"
 DANGLING = "a link that leads nowhere: fetch what it stands for"
 
 

@@ -14,6 +14,7 @@ from cxrlit.config import (
     NIHConfig,
     PadChestConfig,
     SeveralData,
+    SplitConfig,
     SyntheticConfig,
     TableConfig,
     VinDrConfig,
@@ -55,11 +56,19 @@ def find_root(config: AnySource, cache_dir: Path) -> Path:
         return _draw_synthetic(config, cache_dir)
     if isinstance(config, TableConfig) and config.root is None and config.table is not None:
         return Path(config.table).parent
+    chosen, section = _name_section(config)
     if isinstance(config, TableConfig) and config.table is None:
-        raise ConfigError("data=table needs data.table=PATH, your CSV or Parquet file")
+        raise ConfigError(f"{chosen} needs {section}.table=PATH, your CSV or Parquet file")
     if config.root is None:
-        raise ConfigError(f"data={config.source} needs data.root=PATH, the folder of the images and the label table")
+        raise ConfigError(f"{chosen} needs {section}.root=PATH, the folder of the images and the label table")
     return Path(config.root)
+
+
+def _name_section(config: AnySource) -> tuple[str, str]:
+    """What chose a data set, and the section of its keys, as a user types both."""
+    if isinstance(config, SplitConfig):
+        return f"data={config.source}", "data"
+    return f"data.sources=[{config.source}]", f"data.{config.source}"
 
 
 def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
@@ -71,7 +80,7 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
     files: ImageFiles
     if config.store is None:
         check_folder(root)
-        files = DiskFiles(root, config.follow_links)
+        files = DiskFiles(root, config.follow_links, f"{_name_section(config)[1]}.follow_links")
     else:
         files = read_stored_files(config.store, cache_dir)
     match config:

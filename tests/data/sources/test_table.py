@@ -8,13 +8,12 @@ import pytest
 from trees import EveryFile, find_real_table, make_config, save_noise
 
 from cxrlit.config import TableConfig
-from cxrlit.core.errors import ConfigError, CXRLitError, DataError
+from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS
 from cxrlit.data.image_files import DiskFiles, ImageFiles
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.nih import read_labels
-from cxrlit.data.sources.registry import read_source
 from cxrlit.data.sources.table import read_any_table
 
 ROWS = (
@@ -452,10 +451,3 @@ def test_absolute_paths_need_the_folder_that_holds_them_all_and_the_advice_works
         source = read(table, DiskFiles(root), root=root)
         assert source.dropped.empty
         assert source.index["image"].tolist() == ["a.png", "b.png", "c.png"]
-
-
-def test_no_table_at_all_is_asked_for(tmp_path: Path) -> None:
-    for root in (None, str(tmp_path)):
-        config = make_config(TableConfig, tmp_path).model_copy(update={"root": root})
-        with pytest.raises(ConfigError, match=r"^data=table needs data\.table=PATH, your CSV or Parquet file$"):
-            read_source(config, LABELS, tmp_path)
