@@ -16,6 +16,7 @@ import pandas as pd
 
 from cxrlit.core.errors import DataError, first_line
 from cxrlit.core.files import open_regular
+from cxrlit.data.tables.separators import drop_preamble, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_LINE = 2**20
@@ -27,24 +28,19 @@ MAX_UNPACKED = 2**32
 CHUNK = 2**18
 """Bytes that are read at once."""
 
-SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
-
-
-def find_separator(path: Path) -> str:
-    """What separates the columns of a file: its name says it."""
-    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
-
 
 def read_text(path: Path) -> Generator[str, None, None]:
-    """The text of a file in pieces of whole lines, without a byte-order mark.
+    """The text of a file in pieces of whole lines, without a byte-order mark, and with a blank line for ``sep=,``.
 
     Raises:
-        DataError: It cannot be read, is no UTF-8, or has lines or a size that no label table has.
+        DataError: It cannot be read, is no UTF-8, says ``sep=`` of another separator, or has lines or a size that no
+            label table has.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     line, size, tail = 1, 0, 0  # number of the line that is being read, bytes read, bytes of that line
     n_returns = 0  # which end a row for pandas
     rest = ""  # the text of that line
+    is_first = True
     try:
         with open_regular(path) as packed:
             file: gzip.GzipFile | BufferedReader = packed
@@ -72,13 +68,14 @@ def read_text(path: Path) -> Generator[str, None, None]:
                     raise DataError(f"{path}: it has more than {MAX_ROWS:,} lines: that is no label table")
                 lines, end, begun = text.rpartition("\n")
                 if end:
-                    yield rest + lines + end
-                    rest = ""
+                    piece = rest + lines + end
+                    yield drop_preamble(piece, path) if is_first else piece
+                    rest, is_first = "", False
                 rest += begun
             if decoder.getstate()[0]:
                 raise DataError(f"{path}, line {line}: it is not UTF-8 text: it ends within a character")
             if rest:
-                yield rest
+                yield drop_preamble(rest, path) if is_first else rest
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -97,7 +94,8 @@ def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], Iterator[
 
 
 def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequence[str]) -> TextTable:
-    """Columns of a text. A row that is too short is filled up, one that is too long is cut.
+    """Columns of a text. A row that is too short is filled up, one that is too long is cut, one of separators alone is
+    passed over, as spreadsheets leave them.
 
     Args:
         path: The file; its name says what separates the columns.
@@ -130,7 +128,11 @@ def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequenc
             f"{path}: it cannot be read as a CSV table: of {n_rows} rows pandas sees {len(cells)}: end lines with a "
             "line feed, and take out blank ones"
         )
-    return TextTable(path, cells, rows.lines[1:], uneven=rows.uneven)
+    if not rows.blank:
+        return TextTable(path, cells, rows.lines[1:], uneven=rows.uneven)
+    kept = np.delete(np.arange(n_rows), np.array(rows.blank) - 1)
+    lines = np.asarray(rows.lines[1:])[kept]
+    return TextTable(path, cells.iloc[kept].reset_index(drop=True), lines.tolist(), uneven=rows.uneven)
 
 
 def strip_cells(column: pd.Series) -> pd.Series:
@@ -157,12 +159,14 @@ class _RowFinder:
     Attributes:
         lines: The line where each row begins, from 1; the first is that of the header.
         uneven: As in ``TextTable``.
+        blank: Numbers of rows, the header being 0, whose cells are all blank.
     """
 
     def __init__(self, path: Path, n_columns: int) -> None:
         self.path, self.n_columns = path, n_columns
         self.lines = array("i")
         self.uneven: str | None = None
+        self.blank: list[int] = []
 
     def watch(self, pieces: Iterator[str]) -> Iterator[str]:
         """Yield the pieces as they come."""
@@ -201,6 +205,10 @@ class _RowFinder:
         starts = np.concatenate([[0], marks[last] + 1])
         if np.diff(starts).max() > csv.field_size_limit():
             return 0
+        # All cells can be blank only in a short row.
+        for row in np.flatnonzero(np.diff(starts) <= 3 * self.n_columns + 1).tolist():
+            if not octets[starts[row] : starts[row + 1]].tobytes().strip(b'"' + bytes([separator]) + b" \t\r\n"):
+                self.blank.append(len(self.lines) + row)
         ends = np.flatnonzero(is_end)
         places = np.arange(len(last)) if len(ends) == len(last) else np.searchsorted(ends, starts[:-1])
         self.lines.frombytes((places + line).astype(np.int32).tobytes())
@@ -211,7 +219,9 @@ class _RowFinder:
         for record in _parse_records(pieces, parsed, self.path, line):
             cells, line = record.cells, record.following
             self.lines.append(record.line)
-            if self.uneven is None and (len(cells) < self.n_columns or any(cells[self.n_columns :])):
+            if self.n_columns > 1 and not any(map(str.strip, cells)):
+                self.blank.append(len(self.lines) - 1)
+            elif self.uneven is None and (len(cells) < self.n_columns or any(cells[self.n_columns :])):
                 self.uneven = (
                     f"{self.path}, line {record.line}: it has {len(cells)} cells and the header {self.n_columns}: "
                     "put a cell that holds a separator into quotes"

@@ -12,14 +12,8 @@ import pandas as pd
 
 from cxrlit.core.errors import ConfigError, DataError, first_line, name_some
 from cxrlit.core.files import open_regular
-from cxrlit.data.tables.csv_rows import (
-    SEPARATORS,
-    find_separator,
-    read_csv,
-    read_header,
-    read_text,
-    strip_cells,
-)
+from cxrlit.data.tables.csv_rows import read_csv, read_header, read_text, strip_cells
+from cxrlit.data.tables.separators import SEPARATORS, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_COLUMNS = 10**4

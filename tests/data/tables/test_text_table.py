@@ -15,8 +15,9 @@ from cxrlit.data.tables import csv_rows, open_table
 from cxrlit.data.tables.csv_rows import MAX_LINE
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.text_table import MAX_ROWS, find_table
-from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
+from cxrlit.data.tables.validate_cells import check_unique, settle_uncertain
 
+MARK = b"\xef\xbb\xbf"
 PLAIN = b"image,split\na.png,train\nb.png,test\n"
 
 
@@ -84,9 +85,9 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(tmp_path: Path) -> 
 
 
 def test_cells_are_text_whatever_they_look_like(tmp_path: Path) -> None:
-    path = write(tmp_path, b"image,n\nNA,007\nnan,1e5\n,\n")
+    path = write(tmp_path, b"image,n\nNA,007\nnan,1e5\n,x\n")
     cells = read_table(path, ("image", "n")).cells
-    assert cells.to_dict("list") == {"image": ["NA", "nan", ""], "n": ["007", "1e5", ""]}
+    assert cells.to_dict("list") == {"image": ["NA", "nan", ""], "n": ["007", "1e5", "x"]}
 
 
 @pytest.mark.parametrize(
@@ -250,16 +251,6 @@ def test_cells_that_are_too_many_or_too_few(tmp_path: Path, row: str, line: int 
             table.check_cells()
 
 
-def test_marks_are_numbers_and_nothing_else(tmp_path: Path) -> None:
-    path = write(tmp_path, b"a,b\n1.0,-1.0\n,0.0\n")
-    marks = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan}
-    table = read_table(path, ("a", "b"))
-    np.testing.assert_array_equal(read_marks(table.cells, ("b", "a"), marks, table), [[-1, 1], [0, np.nan]])
-    table = read_table(write(tmp_path, b"a,b\n1.0,-1.0\n,2\n"), ("a", "b"))
-    with pytest.raises(DataError, match=r"line 3: b is '2'; it may be 1\.0, 0\.0, -1\.0, blank"):
-        read_marks(table.cells, ("a", "b"), marks, table)
-
-
 def test_the_rule_for_uncertain_targets() -> None:
     values = np.array([[1, -1], [-1, 0]], dtype=np.float32)
     for rule, number in (("ignore", np.nan), ("zero", 0), ("one", 1)):
@@ -325,3 +316,61 @@ def test_parquet_without_pyarrow_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ConfigError, match="Parquet needs pyarrow, which is not installed: pip install 'cxrlit"):
         read_table(write(tmp_path, b"PAR1", "table.parquet"), ("image",))
+
+
+@pytest.mark.parametrize("n_bytes", [1, 7, 2**18])
+@pytest.mark.parametrize(
+    "left", [b",\n,\n", b" , \n\t,\n", b'"",""\n', b",,,,\n", b",\r\n\r\n,\r\n", b",", b'"  ",\n', b",\n\n \n,,\n"]
+)
+def test_rows_of_separators_are_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bytes, n_bytes: int
+) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", n_bytes)
+    table = read_table(write(tmp_path, PLAIN + left), ("image", "split"))
+    table.check_cells()
+    assert table.cells.to_dict("list") == {"image": ["a.png", "b.png"], "split": ["train", "test"]}
+    table = read_table(write(tmp_path, PLAIN.replace(b"b.png", b",\n,\nb.png") + left), ("image", "split"))
+    assert table.cells["image"].tolist() == ["a.png", "b.png"]
+    assert table.format_lines([0, 1]) == "lines 2, 5"
+    short = write(tmp_path, b"a,b,c,d\n1,,,\n,,\n,,,4\n,\n")
+    table = read_table(short, ("a", "d"))
+    assert table.cells.to_numpy().tolist() == [["1", ""], ["", "4"]]
+    table.check_cells()
+
+
+@pytest.mark.parametrize("n_bytes", [1, 5, 2**18])
+@pytest.mark.parametrize(
+    "front",
+    [
+        b"sep=,\n",
+        b"sep=,\r\n",
+        b"SEP=,\n",
+        b'"sep=,"\r\n',
+        MARK + b"sep=,\n",
+        b"\xef\xbb\xbf" * 2,
+        b"\xef\xbb\xbf\n\n",
+    ],
+)
+def test_what_a_spreadsheet_writes_in_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: bytes, n_bytes: int
+) -> None:
+    monkeypatch.setattr(csv_rows, "CHUNK", n_bytes)
+    path = write(tmp_path, front + PLAIN)
+    assert read_header(path) == ["image", "split"]
+    table = read_table(path, ("image", "split"))
+    assert table.cells.to_dict("list") == {"image": ["a.png", "b.png"], "split": ["train", "test"]}
+    assert table.format_lines([1]) == f"line {3 + front.count(10)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "front", "message"),
+    [
+        ("t.csv", b"sep=;\n", "separated by semicolons, as its first line says, not by commas: save it with commas"),
+        ("t.csv", b"sep=\t\r\n", "separated by tabs, as its first line says, not by commas: save it with commas"),
+        ("t.tsv", b"sep=,\n", "separated by commas, as its first line says, not by tabs: save it with tabs"),
+        ("t.csv", b"sep=|\n", r"separated by '\|', as its first line says, not by commas: save it with commas"),
+    ],
+)
+def test_a_first_line_that_says_another_separator(tmp_path: Path, name: str, front: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"its columns are {message}$"):
+        read_table(write(tmp_path, front + PLAIN, name), ("image",))
