@@ -5,7 +5,7 @@ A split is a table with the columns ``source``, ``image``, ``patient`` and ``spl
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, LeakageError, format_count, name_some
 from cxrlit.data.index import KEY, PATIENT_KEY, name_rows, read_targets, sort_rows
 from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.patient_ids import key_people
 from cxrlit.data.tables.validate_cells import check_unique
 
 SPLITS = ("train", "val", "test")
@@ -97,7 +98,7 @@ def split_source(
         (N,) train, val or test of each row.
 
     Raises:
-        DataError: There are fewer patients than parts.
+        DataError: There are fewer patients than parts, or the official split has no train or no test part.
         LeakageError: The official split puts a patient into two parts.
     """
     held_out = {"train": 1 - config.val_fraction, "val": config.val_fraction}
@@ -105,6 +106,12 @@ def split_source(
         parts = official.copy()
         check_patients_apart(index.assign(split=parts), f"{index['source'].iloc[0]}: the official split")
         undivided = parts == "train_val"
+        for part, names in {"train": {"train", "train_val"}, "test": {"test"}}.items():
+            if names.isdisjoint(parts):
+                raise DataError(
+                    f"{index['source'].iloc[0]}: its own split has no {part} part, and a model needs one: give it some "
+                    "rows, or say data.split=grouped to split all images anew by patient"
+                )
     elif config.fold is not None:
         folds = {str(fold): 1 / config.n_folds for fold in range(config.n_folds)}
         undivided = split_by_patient(index, labels, folds, config.split_seed) != str(config.fold)
@@ -177,6 +184,28 @@ def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False)
 def name_patients(split: pd.DataFrame, part: str) -> set[str]:
     """Patients of a part as ``source/patient``, however many sources there are: as checkpoints name them."""
     return set(name_rows(split[split["split"] == part], several=True)["patient"])
+
+
+def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Patients that are among others, however they are spelled.
+
+    Ids of differently named sources prove nothing, as every hospital has a patient 7; drawn patients are nobody.
+
+    Args:
+        patients: As ``source/patient``.
+        known: The others, as ``source/patient``.
+
+    Returns:
+        Those with an id of the same source, sorted; and the rest of those with an id of another source, sorted.
+
+    >>> find_shared(["nih/7", "clinic/8", "clinic/9"], ["nih/007", "nih/8"])
+    (['nih/7'], ['clinic/8'])
+    """
+    own, others = key_people(patients), key_people(known)
+    same = own.keys() & others.keys()
+    ids = {key for source, key in others if source != "synthetic"}
+    namesakes = {place for place in own.keys() - same if place[1] in ids and place[0] != "synthetic"}
+    return sorted(own[place] for place in same), sorted(own[place] for place in namesakes)
 
 
 def hash_split(split: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from cxrlit.data.concerns import name_label_concerns, warn_once
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
-from cxrlit.data.split import name_patients
+from cxrlit.data.split import find_shared, name_patients
 from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
@@ -24,18 +24,32 @@ TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that th
 
 
 def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
-    """No patient that an earlier checkpoint was trained on validates or tests.
+    """No patient that an earlier checkpoint was trained on validates or tests, however the patient is spelled.
+
+    Ids that another source has, too, are counted and warned about.
 
     Raises:
         LeakageError: The message names patients.
     """
     for part in ("val", "test"):
-        shared = sorted(seen_patients & name_patients(data.split, part))
+        shared, namesakes = find_shared(name_patients(data.split, part), seen_patients)
         if shared:
             raise LeakageError(
                 f"{format_count(len(shared), *TRAINED_ON)} in the {part} part of this split "
                 f"({name_some(shared)}): use the checkpoint's own split (data.split, data.split_seed)"
             )
+        warn_namesakes(namesakes, f"in the {part} part of this split")
+
+
+def warn_namesakes(patients: list[str], where: str) -> None:
+    """Say how many patients have the id of one that the checkpoint saw in a data set with another name."""
+    if patients:
+        are = format_count(len(patients), "patient", "patients")
+        say(
+            f"warning: {are} {where} ({name_some(patients)}) {'has the id' if len(patients) == 1 else 'have the ids'} "
+            "of patients of another data set that the checkpoint saw: if they are the same people, this is a leak",
+            style="yellow",
+        )
 
 
 def warn_labels(data: SplitData) -> None:

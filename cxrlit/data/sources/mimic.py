@@ -23,7 +23,7 @@ from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import find_label_columns, read_mentions
 from cxrlit.data.tables.open_table import read_table
-from cxrlit.data.tables.text_table import clip, find_table
+from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 LABELERS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.0.0-negbio.csv")
@@ -32,6 +32,8 @@ SPLIT = "mimic-cxr-2.0.0-split.csv"
 PARTS = {"train": "train", "validate": "val", "test": "test"}
 VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL"}
 """``ViewPosition`` has a dozen more, of a few images each: their view is unknown."""
+
+ID = r"\d{8}"
 
 NO_LABELS = "its study has no labels"
 NOT_IN_SPLIT = f"not in {SPLIT}"
@@ -84,7 +86,7 @@ def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.D
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     table = read_table(path, ("subject_id", "study_id", *find_label_columns(labels)))
-    patient, study = table.cells["subject_id"], table.cells["study_id"]
+    patient, study = (_read_ids(table, column, ID) for column in ("subject_id", "study_id"))
     check_unique(patient + "/" + study, table)
     return pd.DataFrame({"patient": patient, "study": study, **read_mentions(table, labels, config)})
 
@@ -98,15 +100,8 @@ def read_metadata(path: Path) -> pd.DataFrame:
     table = read_table(path, ("dicom_id", "subject_id", "study_id"), ("ViewPosition",))
     cells = table.cells
     check_unique(cells["dicom_id"], table)
-    forms = {"dicom_id": r"[0-9a-f-]+", "subject_id": r"\d{8}", "study_id": r"\d{8}"}
-    for column, form in forms.items():
-        odd = ~cells[column].str.fullmatch(form).to_numpy(dtype=bool)
-        if odd.any():
-            row = int(odd.argmax())
-            raise DataError(
-                f"{path}, {table.format_lines([row])}: {clip(cells[column][row])!r} is no {column} of MIMIC's"
-            )
-    dicom, subject, study = (cells[column] for column in forms)
+    forms = {"dicom_id": r"[0-9a-f-]+", "subject_id": ID, "study_id": ID}
+    dicom, subject, study = (_read_ids(table, column, form) for column, form in forms.items())
     view = cells.get("ViewPosition", pd.Series("", index=cells.index))
     return pd.DataFrame(
         {
@@ -136,3 +131,13 @@ def read_parts(path: Path) -> dict[str, str]:
             f"{path}, {table.format_lines([row])}: the part {clip(cells['split'][row])!r} is none of {', '.join(PARTS)}"
         )
     return dict(zip(cells["dicom_id"].tolist(), parts.tolist(), strict=True))
+
+
+def _read_ids(table: TextTable, column: str, form: str) -> pd.Series:
+    """A column of ids; numbers that were saved as 10000032.0 are 10000032."""
+    cells = table.cells[column].str.replace(r"^(\d+)\.0*$", r"\1", regex=True)
+    odd = ~cells.str.fullmatch(form).to_numpy(dtype=bool)
+    if odd.any():
+        row = int(odd.argmax())
+        raise DataError(f"{table.path}, {table.format_lines([row])}: {clip(cells[row])!r} is no {column} of MIMIC's")
+    return cells

@@ -21,6 +21,7 @@ from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.nih_files import TEST_LIST, TRAIN_VAL_LIST, locate_images, match_lists, read_official_lists
 from cxrlit.data.tables.open_table import read_table
+from cxrlit.data.tables.patient_ids import refuse_nobody, refuse_spellings, refuse_unseen, spell_numbers
 from cxrlit.data.tables.text_table import clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
@@ -76,7 +77,12 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
         dropped = pd.concat([dropped, unlisted.assign(reason=f"neither in {TRAIN_VAL_LIST} nor in {TEST_LIST}")])
         index = index[listed.notna()].reset_index(drop=True)
         official = listed.dropna().to_numpy(dtype=object)
-    return Source(name=name, index=index, dropped=dropped.reset_index(drop=True), official=official)
+    return Source(
+        name=name,
+        index=index,
+        dropped=dropped.reset_index(drop=True),
+        official=official,
+    )
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
@@ -86,7 +92,8 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     rows have it; the 2017 form has a comma more at each line's end.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a finding is unknown, or an image stands in it twice.
+        DataError: It cannot be read, a column is missing, a finding is unknown, an image stands in it twice, or a
+            patient is nobody or spelled in two ways.
     """
     table = read_table(path, NEEDED, OPTIONAL)
     cells = table.cells
@@ -107,11 +114,14 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     targets = np.array(present, dtype=np.float32)
     targets[:, [not meanings[label] for label in labels]] = np.nan
     optional = {name: cells[name] if name in cells else pd.Series("", index=cells.index) for name in OPTIONAL}
-    patient_codes, patients = pd.factorize(cells["Patient ID"])
+    refuse_nobody(cells["Patient ID"], table)
+    refuse_unseen(cells["Patient ID"], table)
+    patients = spell_numbers(cells["Patient ID"])
+    refuse_spellings(patients, table)
     return pd.DataFrame(
         {
             "image": cells["Image Index"],
-            "patient": pd.Series(patients.str.replace(r"^0+(?=\d)", "", regex=True).to_numpy()[patient_codes]),
+            "patient": patients,
             **dict(zip(labels, targets[codes].T, strict=True)),
             "age": _read_age(optional["Patient Age"]),
             "sex": optional["Patient Gender"].where(optional["Patient Gender"].isin(["M", "F"])),

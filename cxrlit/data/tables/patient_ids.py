@@ -3,12 +3,15 @@
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from cxrlit.core.errors import DataError
+from cxrlit.data.tables.placeholders import is_placeholder
 from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import refuse_cells
 
@@ -18,6 +21,12 @@ NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.
 POINT = "\x00"
 """Stands for a decimal point in a key: zeros that follow it count."""
 
+ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d*)?e\+\d+", re.ASCII | re.IGNORECASE)
+"""A large number as spreadsheets and pandas write it, without its last digits: 1.2345E+11."""
+
+EXACT_DIGITS = 15
+"""Digits of a number that a spreadsheet keeps; it writes zeros for those behind."""
+
 SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])0+(?=\d)", re.ASCII)
 
 
@@ -25,12 +34,38 @@ def read_patients(cells: pd.Series, table: TextTable) -> pd.Series:
     """The patients as they are written.
 
     Raises:
-        DataError: One is blank, cannot be seen, or is spelled in two ways; the message names the lines.
+        DataError: One is blank or a placeholder, was rounded, cannot be seen, or is spelled in two ways; the message
+            names the lines.
     """
-    refuse_cells(cells == "", cells, "is blank: every image needs a patient", table)
+    refuse_nobody(cells, table)
     refuse_unseen(cells, table)
     refuse_spellings(cells, table)
     return cells
+
+
+def refuse_nobody(cells: pd.Series, table: TextTable) -> None:
+    """Every cell names somebody: none is blank, a word for unknown, or a number that lost digits.
+
+    Raises:
+        DataError: One does not; the message names the lines.
+    """
+    names = cells.unique().tolist()
+    faults = {
+        "is blank: every image needs a patient": [name for name in names if not name],
+        "names nobody: every image needs a patient": [name for name in names if name and is_placeholder(name)],
+        "is a number without its last digits, which several patients may share: export the column as text": [
+            name for name in names if ROUNDED.fullmatch(name)
+        ],
+    }
+    for fault, odd in faults.items():
+        if odd:
+            refuse_cells(cells.isin(odd), cells, fault, table)
+    long = [name for name in names if name.isdecimal() and len(name) > EXACT_DIGITS]
+    if len(long) > 1 and not any(name[EXACT_DIGITS:].strip("0") for name in long):
+        fault = (
+            f"and all other long numbers end in zeros from digit {EXACT_DIGITS + 1} on, as a spreadsheet leaves them"
+        )
+        refuse_cells(cells.isin(long), cells, f"{fault}: export the column as text", table)
 
 
 def refuse_unseen(cells: pd.Series, table: TextTable) -> None:
@@ -84,6 +119,32 @@ def key_patients(names: list[str]) -> list[str]:
         text = unicodedata.normalize("NFKC", text).translate(_list_dashes())
     text = NUMBER.sub(lambda found: _write_plainly(found[0]), SPACES.sub(" ", text))
     return ZEROS.sub("", text).split("\n")
+
+
+def spell_numbers(cells: pd.Series) -> pd.Series:
+    """Whole numbers as digits, without zeros in front and decimals; other names without zeros in front.
+
+    >>> spell_numbers(pd.Series(["00007", "7.0", "7", "A7"])).tolist()
+    ['7', '7', '7', 'A7']
+    """
+    codes, names = pd.factorize(cells)
+    keys = key_patients(names.tolist())
+    spelled = [
+        key if key.isdecimal() else re.sub(r"^0+(?=\d)", "", name) for key, name in zip(keys, names, strict=True)
+    ]
+    return pd.Series(np.array(spelled, dtype=object)[codes], index=cells.index, name=cells.name)
+
+
+def key_people(names: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Patients of several sources, named ``source/patient``, by their source and the key of their own name.
+
+    >>> key_people(["nih/007", "table/7.0"])
+    {('nih', '7'): 'nih/007', ('table', '7'): 'table/7.0'}
+    """
+    texts = list(names)
+    parts = [name.replace("\n", " ").partition("/") for name in texts]
+    keys = key_patients([patient for _, _, patient in parts]) if parts else []
+    return {(source, key): name for (source, _, _), key, name in zip(parts, keys, texts, strict=True)}
 
 
 def _write_plainly(number: str) -> str:

@@ -13,7 +13,7 @@ from cxrlit.core.errors import ConfigError, DataError, LeakageError, format_coun
 from cxrlit.core.ranks import rank, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data, read_data
 from cxrlit.data.index import KEY, sort_rows
-from cxrlit.data.split import name_patients, split_by_patient
+from cxrlit.data.split import find_shared, name_patients, split_by_patient
 from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
@@ -32,6 +32,7 @@ from cxrlit.evaluation.predictions import read_predictions
 from cxrlit.evaluation.validation.change import compare_parts
 from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.training.checks import warn_namesakes
 
 RECALIBRATION = "recalibration"
 
@@ -214,16 +215,17 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
     """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's.
 
     Raises:
-        LeakageError: One is; patients are known by the name of their data set and their own.
+        LeakageError: One is; patients are known by the name of their data set and the key of their own.
         DataError: All are those of the home test.
     """
     known: set[str] = set()
     for member in checkpoints:
         known |= set(member.metadata.trained_patients) | name_patients(member.split, "val")
     patients = name_patients(data.split, EXTERNAL)
-    shared = sorted(known & patients)
+    shared, namesakes = find_shared(patients, known)
     alone = _say_evaluate(checkpoints)
-    are_home = patients <= known | name_patients(checkpoints[0].split, "test")
+    at_home, _ = find_shared(patients, known | name_patients(checkpoints[0].split, "test"))
+    are_home = len(at_home) == len(patients)
     if shared:
         remedy = (
             f"the others are those of the home test, which {alone} evaluates"
@@ -240,12 +242,13 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
             f"all {len(patients)} patients of {data.name} are those of the home test, so this is no external "
             f"validation: {alone} evaluates them"
         )
+    warn_namesakes(namesakes, f"of {data.name}")
 
 
 def describe_shared(data: SplitData, checkpoints: Sequence[Checkpoint]) -> str:
     """How many external patients are home test patients, in words; empty where none is."""
     patients = name_patients(data.split, EXTERNAL)
-    shared = len(patients & name_patients(checkpoints[0].split, "test"))
+    shared = len(find_shared(patients, name_patients(checkpoints[0].split, "test"))[0])
     are = "is a home test patient" if shared == 1 else "are home test patients"
     return f"{shared} of {len(patients)} external patients {are}: the two are not independent samples" if shared else ""
 

@@ -1,6 +1,7 @@
 """NIH's folder, read as its users have it, and with all that can be wrong with it."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,24 @@ def test_a_table_that_was_cut_off_is_refused(nih_tree: Path) -> None:
         read_nih(nih_tree)
 
 
-@pytest.mark.parametrize("patient", ["", "  "])
-def test_an_image_without_a_patient_is_refused(nih_tree: Path, patient: str) -> None:
+@pytest.mark.parametrize(
+    ("patient", "fault"),
+    [
+        ("", "'' is blank"), ("  ", "'' is blank"), ("NA", "'NA' names nobody"), ("nan", "'nan' names nobody"),
+        ("unknown", "'unknown' names nobody"), ("-", "'-' names nobody"), ("1.2345E+11", "is a number without"),
+    ],
+)  # fmt: skip
+def test_an_image_without_a_patient_is_refused(nih_tree: Path, patient: str, fault: str) -> None:
     rewrite_row(nih_tree, 0, ",0,1,", f",0,{patient},")
-    with pytest.raises(DataError, match=r"1 image has no patient: 00000001_000\.png"):
+    with pytest.raises(DataError, match=rf"line 2: Patient ID .*{re.escape(fault)}"):
         read_nih(nih_tree)
+
+
+@pytest.mark.parametrize("spelled", ["1.0", "00000001", "1.", "+1", "1e0"])
+def test_a_patient_that_is_spelled_otherwise_is_the_same(nih_tree: Path, spelled: str) -> None:
+    wanted = read_nih(nih_tree).index["patient"].tolist()
+    rewrite_row(nih_tree, 0, ",0,1,", f",0,{spelled},")
+    assert read_nih(nih_tree).index["patient"].tolist() == wanted
 
 
 def test_spaces_make_no_other_patient(tmp_path: Path) -> None:
