@@ -15,6 +15,7 @@ from cxrlit.config.commands import (
 from cxrlit.config.data import (
     AnySource,
     CheXpertConfig,
+    ColumnsConfig,
     DataConfig,
     MIMICConfig,
     NIHConfig,
@@ -66,6 +67,7 @@ __all__ = [
     "BatchNormMode",
     "CheXpertConfig",
     "Choices",
+    "ColumnsConfig",
     "CompareConfig",
     "CompareThresholds",
     "ConfigSection",

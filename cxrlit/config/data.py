@@ -20,7 +20,9 @@ class SourceConfig(ConfigSection):
     root: Folder | None = Field(description="folder of the tables and the images")
     store: str | None = Field(description="address of prepared images to read in place of the files: a folder or a URL")
     follow_links: bool = Field(description="read files that are links out of root, as into a cache beside it")
-    views: list[View] | None = Field(description="views that count, of PA, AP and LATERAL; null: every image")
+    views: list[View] | None = Field(
+        description="views that count, of PA, AP and LATERAL, where a data set tells views; null: every image"
+    )
 
     @model_validator(mode="after")
     def _check_views(self) -> Self:
@@ -108,7 +110,7 @@ class VinDrConfig(UngroupedConfig):
 
 
 class ColumnsConfig(ConfigSection):
-    """Names of the columns of a table; null: the table has none."""
+    """Names of the columns of a table; null: the table has none, or one that is called as the key is."""
 
     image: str = Field(min_length=1, description="path of the image below data.root")
     patient: str | None

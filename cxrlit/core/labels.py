@@ -1,5 +1,6 @@
 """The labels, their order, and how names of findings are matched."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -51,6 +52,22 @@ def match_findings(
         name = simplify_name(label)
         found[label] = special[name] if name in special else (by_name[name],) if name in by_name else ()
     return found
+
+
+def suggest_finding(label: str, known: Iterable[str]) -> str | None:
+    """The finding that a label probably means: a few letters differ, or one has all words of the other.
+
+    Of a label of ``LABELS`` only the letters may differ: a Mass is no Nodule/Mass.
+
+    >>> suggest_finding("Oedema", ["Effusion", "Edema"]), suggest_finding("Pleural_Effusion", ["Effusion", "Edema"])
+    ('Edema', 'Effusion')
+    """
+    name, names = simplify_name(label), {simplify_name(finding): finding for finding in known}
+    close = difflib.get_close_matches(name[:NAME_LENGTH], names, n=1, cutoff=0.8)
+    if not close and label not in LABELS:
+        words = set(name.split())
+        close = [other for other in names if other and (words <= set(other.split()) or set(other.split()) <= words)]
+    return names[close[0]] if close else None
 
 
 def simplify_name(name: str) -> str:

@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import DataConfig, SplitConfig
+from cxrlit.config import DataConfig, SeveralData, SplitConfig
 from cxrlit.core.console import say
-from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.core.errors import ConfigError, DataError, format_count, name_some
+from cxrlit.core.labels import LABELS, suggest_finding
 from cxrlit.data.image_files import NOT_ON_DISK
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
 from cxrlit.data.near_files import describe_tried
+from cxrlit.data.sources import Source
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
-from cxrlit.data.split import SPLITS, check_split, hash_split, read_split_file, split_source
+from cxrlit.data.split import SPLITS, check_split, find_shared, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import clip
 
 MAX_ADVISED = 0.5
@@ -62,29 +64,49 @@ class SplitData(DataTables):
         return f"{self.split_name} split {self.split_hash}"
 
 
-def load_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> SplitData:
-    """Read the index of the chosen data and split it by patient.
+def load_data(
+    config: DataConfig, labels: Sequence[str], cache_dir: Path, *, are_labels_fixed: bool = False
+) -> SplitData:
+    """Read the index of the chosen data and split it by patient; arguments of ``read_data``.
 
     Raises:
+        ConfigError: No data set has a label, and one has another of nearly the same name.
         DataError: The data cannot be read, or more than ``max_dropped`` of their images are missing.
         LeakageError: A split that was given puts a patient into two parts.
     """
-    return split_data(read_data(config, labels, cache_dir), config)
+    return split_data(read_data(config, labels, cache_dir, are_labels_fixed=are_labels_fixed), config)
 
 
-def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> UnsplitData:
-    """Read the index of the chosen data, without the views that the config does not want, and say what is odd."""
+def read_data(
+    config: DataConfig, labels: Sequence[str], cache_dir: Path, *, are_labels_fixed: bool = False
+) -> UnsplitData:
+    """Read the index of the chosen data, without the views that the config does not want, and say what is odd.
+
+    Args:
+        config: Which data.
+        labels: The labels in use.
+        cache_dir: Folder of the stores and of the synthetic data.
+        are_labels_fixed: Whether a checkpoint says the labels, so that a user cannot choose others.
+
+    Raises:
+        ConfigError: No data set has a label, and one has another of nearly the same name.
+        DataError: The data cannot be read.
+    """
     chosen = choose_sources(config)
     sources = [read_source(section, labels, cache_dir) for section in chosen]
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ConfigError(f"data.table.name={name_some(names)}: another source has the same name")
-    for source in sources:
-        for note in source.notes:
-            say(f"warning: {note}", style="yellow")
     stores = {source.name: section.store for source, section in zip(sources, chosen, strict=True) if section.store}
     divided = [choose_views(source, section.views) for source, section in zip(sources, chosen, strict=True)]
     kept = [source for source, _ in divided]
+    unlike = _check_labels(labels, sources, are_labels_fixed)
+    for note in (*unlike, *(note for source in sources for note in source.notes), *_list_namesakes(kept)):
+        say(f"warning: {note}", style="yellow")
+    for section, (source, unwanted) in zip(chosen, divided, strict=True):
+        if len(unwanted):
+            key = f"data.{section.source}.views" if isinstance(config, SeveralData) else "data.views"
+            say(_describe_views(source, unwanted, key, section.views or ()))
     return UnsplitData(
         sources=tuple(names),
         labels=tuple(labels),
@@ -94,6 +116,55 @@ def read_data(config: DataConfig, labels: Sequence[str], cache_dir: Path) -> Uns
         official={source.name: source.official for source in kept if source.official is not None},
         stores=stores,
     )
+
+
+def _check_labels(labels: Sequence[str], sources: Sequence[Source], are_fixed: bool) -> list[str]:
+    """Labels that no data set has, but for another name: a line each.
+
+    Raises:
+        ConfigError: One is, and the user chose it.
+    """
+    notes = []
+    known = [finding for source in sources for finding in source.findings]
+    for label in labels:
+        near = None
+        if all(source.index[label].isna().all() for source in sources):
+            near = suggest_finding(label, known)
+        if near is not None and near not in labels:
+            names = " and ".join(source.name for source in sources)
+            fault = f"{names} {'has' if len(sources) == 1 else 'have'} no {label}; did you mean {clip(near)}?"
+            if not are_fixed and label not in LABELS:
+                others = ",".join(near if other == label else other for other in labels)
+                raise ConfigError(f"{fault} labels=[{clip(others)}]")
+            notes.append(fault)
+    return notes
+
+
+def _describe_views(source: Source, unwanted: pd.DataFrame, key: str, views: Sequence[str]) -> str:
+    """How many images the views exclude, and how to include them."""
+    n_all = len(source.index) + len(unwanted)
+    counts = unwanted["reason"].str.extract(r"^view (\w+)")[0].value_counts()
+    which = ", ".join(f"{count:,} {view}" for view, count in counts.items())
+    return (
+        f"{source.name}: {len(unwanted):,} of {format_count(n_all, 'image')} are excluded by {key}=[{','.join(views)}] "
+        f"({which}); {key}=null includes them"
+    )
+
+
+def _list_namesakes(sources: Sequence[Source]) -> list[str]:
+    """How many patients of a source have the id of one of a source before it, a line each."""
+    before: list[str] = []
+    notes = []
+    for source in sources:
+        names = [f"{source.name}/{patient}" for patient in source.index["patient"].unique()]
+        shared = find_shared(names, before)[1]
+        if shared:
+            notes.append(
+                f"{format_count(len(shared), 'patient')} of {source.name} ({name_some(shared)}) and of another source "
+                "have the same ids: if they are the same people, no split keeps them apart"
+            )
+        before += names
+    return notes
 
 
 def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
@@ -210,6 +281,10 @@ def _split_by_file(data: UnsplitData, path: Path) -> tuple[UnsplitData, NDArray[
             f"{data.name_rows(data.index[:1])['image'].iloc[0]}"
         )
     others = data.index.loc[~wanted, [*KEY, "path"]].assign(reason="not in data.split_file")
+    if len(others):
+        say(
+            f"{data.name}: {len(others):,} of {format_count(len(wanted), 'image')} are excluded: they are not in {path}"
+        )
     known = pd.concat([data.index[KEY], data.dropped[KEY], data.excluded[KEY]]).drop_duplicates()
     gone = table.loc[match_rows(table, known) < 0, KEY].assign(path="", reason="in data.split_file, and not there")
     data = replace(

@@ -26,11 +26,12 @@ from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_csv
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.table import SEXES, read_ages
+from cxrlit.data.tables.label_cells import read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
 from cxrlit.data.tables.read_scores import narrow_probs, read_scores
 from cxrlit.data.tables.text_table import TextTable, clip
-from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells
+from cxrlit.data.tables.validate_cells import check_unique, refuse_cells
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
@@ -126,7 +127,7 @@ def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
             part[column] = cells[column].where(cells[column] != "")
     if "age" in cells:
         part["age"] = read_ages(cells["age"], table)
-    marks = read_marks(cells, targets, {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}, table)
+    marks = read_marks(cells, targets, table)
     part = pd.concat([part, pd.DataFrame(marks, columns=labels)], axis=1)
     return make_predictions(part, labels, narrow_probs(read_scores(table, probs)))
 

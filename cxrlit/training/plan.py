@@ -215,9 +215,6 @@ def print_data(data: SplitData) -> None:
     if len(data.dropped):
         reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped["reason"].value_counts().items())
         say(f"{format_count(len(data.dropped), 'image of the table is', 'images of the table are')} dropped: {reasons}")
-    if len(data.excluded):
-        reasons = ", ".join(data.excluded["reason"].unique()[:5])
-        say(f"{format_count(len(data.excluded), 'image is', 'images are')} left out: {reasons}")
 
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:

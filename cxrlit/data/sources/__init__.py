@@ -17,6 +17,7 @@ class Source:
         dropped: Images of the table that cannot be used, with the columns ``image``, ``path``, ``reason``.
         official: (N,) the part of each row of the index in the data set's own split: ``train``, ``val``, ``test``, or
             ``train_val`` where validation is still to be carved out; None where it has no split.
+        findings: Names of what it can tell of, for a label that it does not have.
         notes: What in its tables is used or not used otherwise than a user may expect, a line each.
     """
 
@@ -24,4 +25,5 @@ class Source:
     index: pd.DataFrame
     dropped: pd.DataFrame
     official: NDArray[np.object_] | None
+    findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

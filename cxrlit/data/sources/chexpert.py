@@ -29,9 +29,10 @@ from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_en
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
+from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.text_table import TextTable, clip, find_table
-from cxrlit.data.tables.validate_cells import check_unique, read_marks, settle_uncertain
+from cxrlit.data.tables.validate_cells import check_unique, settle_uncertain
 
 TRAIN, VALID, TEST = ("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv")
 
@@ -45,8 +46,6 @@ FINDINGS: tuple[str, ...] = (
 
 MEANINGS = {"Effusion": ("Pleural Effusion",)}
 """At most one finding a label."""
-
-MARKS = {"1.0": 1.0, "0.0": 0.0, "-1.0": -1.0, "": np.nan, "1": 1.0, "0": 0.0, "-1": -1.0}
 
 OPTIONAL = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 
@@ -89,6 +88,7 @@ def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[st
         index=index,
         dropped=dropped,
         official=None if official is None else official.to_numpy(dtype=object),
+        findings=(*FINDINGS, *MEANINGS),
     )
 
 
@@ -153,16 +153,16 @@ def read_mentions(table: TextTable, labels: Sequence[str], config: MinedConfig) 
         config: What uncertain and unmentioned findings count as.
 
     Raises:
-        DataError: A cell is none of 1, 0, -1 and blank; the message names the line.
+        DataError: A cell is not understood; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     columns = find_label_columns(labels)
-    marks = dict(zip(columns, read_marks(table.cells, columns, MARKS, table).T, strict=True))
+    marks = dict(zip(columns, read_marks(table.cells, columns, table, uncertain=-1).T, strict=True))
     values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
     for column, findings in enumerate(match_findings(labels, FINDINGS, MEANINGS).values()):
         for finding in findings:
             values[:, column] = marks[finding]
             if config.unmentioned == "zero":
                 values[np.isnan(marks[finding]), column] = 0
-    values = settle_uncertain(values, values == -1, labels, config.uncertain)
+    values = settle_uncertain(values, values == UNCERTAIN, labels, config.uncertain)
     return dict(zip(labels, values.T, strict=True))

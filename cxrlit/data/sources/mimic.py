@@ -21,7 +21,7 @@ from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all, say_en
 from cxrlit.data.index import check_index
 from cxrlit.data.near_files import vary_ending
 from cxrlit.data.sources import Source
-from cxrlit.data.sources.chexpert import find_label_columns, read_mentions
+from cxrlit.data.sources.chexpert import FINDINGS, MEANINGS, find_label_columns, read_mentions
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
@@ -75,7 +75,7 @@ def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) ->
     if has_split:
         parts = dict(zip(table["image"].tolist(), table["part"].tolist(), strict=True))
         official = np.array([parts[image] for image in index["image"].tolist()], dtype=object)
-    return Source(name="mimic", index=index, dropped=dropped, official=official)
+    return Source(name="mimic", index=index, dropped=dropped, official=official, findings=(*FINDINGS, *MEANINGS))
 
 
 def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.DataFrame:

@@ -82,6 +82,7 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
         index=index,
         dropped=dropped.reset_index(drop=True),
         official=official,
+        findings=(*FINDINGS, NO_FINDING),
     )
 
 

@@ -110,7 +110,7 @@ def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[st
         raise refuse_all(str(path), len(table), dropped)
     index = check_index(index, labels, "padchest", str(path))
     say_endings(index, "padchest")
-    return Source(name="padchest", index=index, dropped=dropped, official=None)
+    return Source(name="padchest", index=index, dropped=dropped, official=None, findings=tuple(MEANINGS))
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:

@@ -35,6 +35,8 @@ from cxrlit.data.sources.vindr import read_vindr
 from cxrlit.data.store.remote import read_stored_files
 from cxrlit.data.synthetic.drawn_set import SYNTHETIC_VERSION, write_synthetic
 
+FRONTAL = {"PA", "AP"}
+
 
 def choose_sources(config: DataConfig) -> list[AnySource]:
     """The sections of the data sets that a config chooses, in its order."""
@@ -99,8 +101,14 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
 
 
 def choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
-    """The source without the images of other views, and those."""
-    if views is None:
+    """The source without the images of other views, and those.
+
+    Frontal views are every image's where a data set tells no view at all.
+
+    Raises:
+        DataError: No image has such a view.
+    """
+    if views is None or (set(views) == FRONTAL and source.index["view"].isna().all()):
         return source, source.index.loc[[], [*KEY, "path"]].assign(reason="")
     wanted = source.index["view"].isin(views).to_numpy()
     if not wanted.any():

@@ -5,28 +5,31 @@ root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by defaul
 """
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import TableConfig
+from cxrlit.config import ColumnsConfig, TableConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
-from cxrlit.core.labels import match_findings, simplify_name
+from cxrlit.core.labels import simplify_name
 from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all
 from cxrlit.data.index import MAX_AGE, check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.findings_column import read_findings
+from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
+from cxrlit.data.tables.own_columns import NAMES, adopt_columns
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
 from cxrlit.data.tables.text_table import TextTable, clip
-from cxrlit.data.tables.validate_cells import check_unique, read_marks, refuse_cells, settle_uncertain
+from cxrlit.data.tables.validate_cells import check_unique, refuse_cells, settle_uncertain
+
+T = TypeVar("T")
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-NUMBER = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
-YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 VIEWS = {
     "pa": "PA", "posteroanterior": "PA", "posterior anterior": "PA", "ap": "AP", "anteroposterior": "AP",
@@ -36,7 +39,7 @@ VIEWS = {
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 PARTS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 
 
@@ -61,14 +64,28 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     if not path.is_file():
         raise DataError(f"data.table={path}: there is no such file")
 
-    columns = config.columns
     with open_table(path) as opened:
-        _check_config(config, labels, opened)
+        columns, notes = adopt_columns(config, opened)
+        adopted = {role for role in NAMES if getattr(columns, role) != getattr(config.columns, role)}
+        _check_config(config, columns, labels, opened)
         marks = {} if columns.findings is not None else find_columns(config, labels, opened)
         named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
         table = opened.read([name for name in (*named, columns.findings, *marks.values()) if name is not None])
     table.check_cells()
     cells = table.cells
+
+    def read_role(role: str, read: Callable[[pd.Series], T]) -> T | None:
+        """Read a column; one that was taken for its name alone, and is something else, is not used, which is noted."""
+        column = getattr(columns, role)
+        if column is None:
+            return None
+        try:
+            return read(cells[column])
+        except DataError as error:
+            if role not in adopted:
+                raise
+            notes.append(f"{error}; the column is not used as data.columns.{role}")
+            return None
 
     index = pd.DataFrame({"image_path": read_paths(cells[columns.image], Path(config.root or path.parent), table)})
     index["image"] = name_images_by_path(index["image_path"])
@@ -76,14 +93,16 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     check_unique(index["image"], table)  # a/b.png and a_b.png
     index["patient"] = index["image"] if columns.patient is None else read_patients(cells[columns.patient], table)
     index["study"] = None if columns.study is None else cells[columns.study].where(cells[columns.study] != "")
-    index["view"] = None if columns.view is None else read_names(cells[columns.view], VIEWS, path)
-    index["age"] = np.nan if columns.age is None else read_ages(cells[columns.age], table)
-    index["sex"] = None if columns.sex is None else read_names(cells[columns.sex], SEXES, path)
+    index["view"] = read_role("view", lambda view: read_names(view, VIEWS, path))
+    index["age"] = read_role("age", lambda age: read_ages(age, table))
+    index["sex"] = read_role("sex", lambda sex: read_names(sex, SEXES, path))
     if columns.findings is None:
-        targets = read_columns(table, marks, config, labels)
+        targets, known = read_columns(table, marks, config, labels), opened.header
     else:
-        targets = read_findings(cells[columns.findings], config.separator, labels, path)
+        targets, known, said = read_findings(cells[columns.findings], config.separator, labels, table)
+        notes += said
     index = pd.concat([index, pd.DataFrame(targets, columns=list(labels), index=index.index)], axis=1)
+    parts = None
     if columns.split is not None:
         parts = dict(zip(index["image"].tolist(), read_parts(cells[columns.split], table), strict=True))
 
@@ -92,9 +111,11 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
         raise refuse_all(str(path), len(cells), dropped)
     index = check_index(index, labels, config.name, str(path))
     official = None
-    if columns.split is not None:
+    if parts is not None:
         official = np.array([parts[image] for image in index["image"].tolist()], dtype=object)
-    return Source(name=config.name, index=index, dropped=dropped, official=official)
+    return Source(
+        name=config.name, index=index, dropped=dropped, official=official, findings=tuple(known), notes=tuple(notes)
+    )
 
 
 def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -> dict[str, str]:
@@ -122,47 +143,18 @@ def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -
 def read_columns(
     table: TextTable, marks: Mapping[str, str], config: TableConfig, labels: Sequence[str]
 ) -> NDArray[np.float32]:
-    """(N, L) targets from a column of 1, 0 and blank for each label; unknown for a label without one.
+    """(N, L) targets from a column of marks for each label; unknown for a label without one.
 
     Raises:
-        DataError: A cell is neither, nor ``uncertain_value``; the message names the line.
+        DataError: A cell is not understood; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
-    uncertain = np.zeros(values.shape, dtype=bool)
-    meaning = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "": np.nan}
-    for label, column in marks.items():
-        cells = table.cells[column].str.lower()
-        texts = {text for text in cells.unique() if text not in meaning and _is_number(text, config.uncertain_value)}
-        if config.uncertain_value is None:
-            odd = cells.isin([text for text in cells.unique() if text not in meaning and NUMBER.fullmatch(text)])
-            fault = "is neither 1 nor 0: if that number means uncertain, say data.uncertain_value={}"
-            refuse_cells(odd, table.cells[column], fault.format(cells[odd].iloc[0] if odd.any() else ""), table)
-        numbers = read_marks(cells.to_frame(), [column], meaning | dict.fromkeys(texts, np.nan), table)
-        values[:, labels.index(label)] = numbers[:, 0]
-        uncertain[:, labels.index(label)] = cells.isin(texts)
-    return settle_uncertain(values, uncertain, labels, config.uncertain)
-
-
-def read_findings(cells: pd.Series, separator: str, labels: Sequence[str], path: Path) -> NDArray[np.float32]:
-    """(N, L) targets from a column that names all that is present; a blank cell says that nothing is.
-
-    Names that are no labels say nothing. A label that no row names is unknown, not absent: the table may not have it.
-
-    Raises:
-        DataError: No label is ever named; the message lists what is.
-    """
-    codes, texts = pd.factorize(cells)
-    sets = [frozenset(simplify_name(name) for name in text.split(separator)) for text in texts]
-    known = sorted(set().union(*sets) - {""})
-    meanings = match_findings(labels, known, {})
-    if not any(meanings.values()):
-        raise DataError(
-            f"{path}: {cells.name} names none of the labels {', '.join(labels)}; it names "
-            f"{name_some([clip(name) for name in known], limit=12) or 'nothing'} (data.separator={separator!r})"
-        )
-    values = [[simplify_name(label) in names if meanings[label] else np.nan for label in labels] for names in sets]
-    return np.array(values, dtype=np.float32)[codes]
+    numbers = read_marks(
+        table.cells, list(marks.values()), table, config.uncertain_value, uncertain_key="data.uncertain_value"
+    )
+    values[:, [labels.index(label) for label in marks]] = numbers
+    return settle_uncertain(values, values == UNCERTAIN, labels, config.uncertain)
 
 
 def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
@@ -240,13 +232,13 @@ def read_parts(cells: pd.Series, table: TextTable) -> list[str]:
         DataError: One is none of them; the message names the line.
     """
     parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
-    refuse_cells(parts.isna(), cells, "is no part of a split: train, val or test", table)
+    fault = "is no part of a split (train, val or test): correct it, or rename the column if it is no split"
+    refuse_cells(parts.isna(), cells, fault, table)
     return parts.tolist() if (parts == "val").any() else parts.replace("train", "train_val").tolist()
 
 
-def _check_config(config: TableConfig, labels: Sequence[str], table: OpenTable) -> None:
-    """The config says who the patients are and where the labels are, each once."""
-    columns = config.columns
+def _check_config(config: TableConfig, columns: ColumnsConfig, labels: Sequence[str], table: OpenTable) -> None:
+    """The config or a column says who the patients are and where the labels are, each once."""
     if columns.patient is None and config.patient is None:
         raise DataError(
             f"{table.path}: no column says which images are of the same patient, so no split can keep patients apart: "
@@ -268,11 +260,3 @@ def _check_config(config: TableConfig, labels: Sequence[str], table: OpenTable) 
         if unknown or not columns.labels:
             what = f"{unknown[0]} is none of the labels" if unknown else "no label has a column"
             raise ConfigError(f"data.columns.labels: {what}; they are {', '.join(labels)}")
-
-
-def _is_number(text: str, number: float | None) -> bool:
-    """Whether a text is this number, however it is written."""
-    try:
-        return number is not None and float(text) == number
-    except ValueError:
-        return False

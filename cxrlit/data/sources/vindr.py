@@ -30,9 +30,10 @@ from cxrlit.core.labels import match_findings
 from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all
 from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
+from cxrlit.data.tables.label_cells import read_marks
 from cxrlit.data.tables.open_table import open_table, read_table
 from cxrlit.data.tables.text_table import TextTable, clip, find_table
-from cxrlit.data.tables.validate_cells import check_unique, read_marks
+from cxrlit.data.tables.validate_cells import check_unique, refuse_cells
 
 PHYSIONET_TRAIN, PHYSIONET_TEST = "annotations/image_labels_train.csv", "annotations/image_labels_test.csv"
 KAGGLE_TRAIN = "train.csv"
@@ -45,7 +46,6 @@ KAGGLE_FINDINGS: tuple[str, ...] = (
 )  # fmt: skip
 
 MEANINGS = {"Effusion": ("Pleural effusion",), "Fibrosis": ("Pulmonary fibrosis",)}
-MARKS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 
 
 def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
@@ -92,7 +92,7 @@ def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) ->
     if has_test:
         names = {"train": "train_val", "test": "test"}
         official = np.array([names[parts[image]] for image in index["image"].tolist()], dtype=object)
-    return Source(name="vindr", index=index, dropped=dropped, official=official)
+    return Source(name="vindr", index=index, dropped=dropped, official=official, findings=(*KAGGLE_FINDINGS, *MEANINGS))
 
 
 def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.DataFrame:
@@ -110,7 +110,9 @@ def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd
     cells = table.cells
     _check_ids(cells["image_id"], table)
     check_unique(cells["image_id"] + " of " + cells["rad_id"] if "rad_id" in cells else cells["image_id"], table)
-    marks = dict(zip(columns, read_marks(cells, columns, MARKS, table).T, strict=True))
+    marks = dict(zip(columns, read_marks(cells, columns, table).T, strict=True))
+    for finding in columns:
+        refuse_cells(np.isnan(marks[finding]), cells[finding], "is no vote of a reader: write 1 or 0", table)
     codes, images = pd.factorize(cells["image_id"])
     votes = {finding: np.bincount(codes, weights=marks[finding]) for finding in columns}
     return settle_votes(images, np.bincount(codes), votes, meanings, config)

@@ -1,7 +1,6 @@
 """What the cells of a table may hold: refused where they hold something else, with their lines; read as numbers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,35 +48,6 @@ def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: st
     if len(rows):
         name, example = clip(str(cells.name)), clip(cells.iloc[rows[0]])
         raise DataError(f"{table.path}, {table.format_lines(rows)}: {name} {example!r} {fault}")
-
-
-def read_marks(
-    cells: pd.DataFrame, columns: Sequence[str], marks: Mapping[str, float], table: TextTable
-) -> NDArray[Any]:
-    """Columns of marks such as ``1.0``, ``-1.0`` and blank as numbers.
-
-    Args:
-        cells: The cells of the table, or what was made of them.
-        columns: The C columns.
-        marks: The number of each text that may stand in them.
-        table: The table, for the message.
-
-    Returns:
-        (N, C) float32.
-
-    Raises:
-        DataError: Another text stands in one of them; the message names the line.
-    """
-    numbers = np.empty((len(cells), len(columns)), dtype=np.float32)
-    for column, name in enumerate(columns):
-        codes, texts = pd.factorize(cells[name])
-        odd = [text for text in texts if text not in marks]
-        if odd:
-            row = int((cells[name] == odd[0]).to_numpy().argmax())
-            may = ", ".join(text or "blank" for text in marks)
-            raise DataError(f"{table.path}, {table.format_lines([row])}: {name} is {clip(odd[0])!r}; it may be {may}")
-        numbers[:, column] = np.array([marks[text] for text in texts], dtype=np.float32)[codes]
-    return numbers
 
 
 def settle_uncertain(

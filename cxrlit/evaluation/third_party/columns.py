@@ -11,6 +11,7 @@ from typing import NamedTuple
 from cxrlit.config.evaluate import PredictionColumnsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.core.labels import FIXED_COLUMNS, LABELS, simplify_name
+from cxrlit.data.tables.own_columns import find_own_columns
 from cxrlit.data.tables.text_table import clip
 from cxrlit.evaluation.predictions import PROB, TARGET, check_label_names
 
@@ -80,13 +81,19 @@ def find_roles(headers: Mapping[Path, Sequence[str]], columns: PredictionColumns
     """The columns of image, patient, split, view, age and sex that each table has.
 
     Raises:
-        DataError: A table has no column of images, or none has a column that the config names.
+        DataError: A table has no column of images, none has a column that the config names, or two may have a role.
     """
     found: dict[Path, dict[str, str]] = {path: {} for path in headers}
     for role in ROLES:
         names = getattr(columns, role)
         for path, header in headers.items():
-            there = [name for name in ([role] if names is None else names) if name in header]
+            own = [role] if role in header else find_own_columns(header).get(role, [])
+            there = own if names is None else [name for name in names if name in header]
+            if len(there) > 1 and names is None:
+                raise DataError(
+                    f"{path}: the columns {name_some([clip(name) for name in there])} may each be the {role}: name the "
+                    f"one that is with columns.{role}"
+                )
             if there:
                 found[path][role] = there[0]
         without = [path for path in headers if role not in found[path]]

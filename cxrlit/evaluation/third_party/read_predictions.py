@@ -12,12 +12,12 @@ from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.table import NO, SEXES, VIEWS, YES, read_ages, read_names, read_parts
+from cxrlit.data.sources.table import SEXES, VIEWS, read_ages, read_names, read_parts
+from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients
 from cxrlit.data.tables.read_scores import read_scores
 from cxrlit.data.tables.text_table import TextTable, clip
-from cxrlit.data.tables.validate_cells import read_marks
 from cxrlit.evaluation.predictions import PEOPLE, read_image_names, split_arrays
 from cxrlit.evaluation.third_party.columns import find_labels, find_roles
 from cxrlit.evaluation.third_party.join import JoinedPredictions, Truth, join_predictions
@@ -135,35 +135,19 @@ def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -
 
 
 def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
-    """The targets of each label, from cells of 1, 0, blank and -1, however the numbers are written.
+    """The targets of each label, from cells that ``read_marks`` understands; -1 is uncertain.
 
     Raises:
         DataError: There is another cell, or targets are 1 and -1 alone: is -1 absent, or uncertain?
     """
-    marks = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0), "-1": -1.0, "": np.nan}
-    texts = table.cells
-    cells = pd.DataFrame({column: _simplify_marks(texts[column]) for column in columns.values()}, index=texts.index)
-    values = read_marks(cells, [str(name) for name in cells], marks, table)
-    n_uncertain = np.count_nonzero(values == -1)
+    values = read_marks(table.cells, list(columns.values()), table, uncertain=-1)
+    n_uncertain = np.count_nonzero(values == UNCERTAIN)
     if n_uncertain and not (values == 0).any():
         raise DataError(f"{table.path}: {n_uncertain} targets are -1 and none is 0: if -1 means absent, write 0")
     if n_uncertain:
         notes.append(f"{table.path}: {n_uncertain} targets are -1, which is uncertain: they are taken for unknown")
-    values[values == -1] = np.nan
-    return pd.DataFrame(values, columns=list(columns), index=texts.index)
-
-
-def _simplify_marks(cells: pd.Series) -> pd.Series:
-    """Lower case, and 1, 0 and -1 without decimals: ``True`` -> ``true``, ``1.00e+00`` -> ``1``."""
-    simple = {}
-    for text in cells.unique():
-        try:
-            number = float(text)
-        except ValueError:
-            simple[text] = text.lower()
-        else:
-            simple[text] = f"{number:g}" if number in {-1, 0, 1} else text
-    return cells.map(simple)
+    values[values == UNCERTAIN] = np.nan
+    return pd.DataFrame(values, columns=list(columns), index=table.cells.index)
 
 
 def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Truth:

@@ -184,7 +184,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
         )
     labels, cache_dir = first.metadata.labels, Path(config.cache_dir)
     if config.part == "all":
-        read = read_data(config.data, labels, cache_dir)
+        read = read_data(config.data, labels, cache_dir, are_labels_fixed=True)
         index = sort_rows(read.index)
         data = SplitData(
             **{name: getattr(read, name) for name in ("sources", "labels", "dropped", "excluded", "stores")},
@@ -195,7 +195,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
             allow_copies=config.data.allow_copies,
         )
     else:
-        data = load_data(config.data, labels, cache_dir)
+        data = load_data(config.data, labels, cache_dir, are_labels_fixed=True)
         wanted = (data.split["split"] == config.part).to_numpy()
         data = replace(
             data,

@@ -76,7 +76,7 @@ def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
     Raises:
         DataError: An image has another file, patient or target now, or too many of the images are gone.
     """
-    read = read_data(config.data, config.labels, Path(config.cache_dir))
+    read = read_data(config.data, config.labels, Path(config.cache_dir), are_labels_fixed=True)
     split = checkpoint.split
     places = match_rows(split, read.index)
     there = places >= 0

@@ -184,7 +184,7 @@ def test_a_label_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
     cells[7] = "maybe"  # Cardiomegaly
     lines[2] = ",".join(cells)
     (tmp_path / "train.csv").write_text("\n".join(lines))
-    with pytest.raises(DataError, match=r"train\.csv, line 3: Cardiomegaly is 'maybe'"):
+    with pytest.raises(DataError, match=r"train\.csv, line 3: Cardiomegaly 'maybe' is no label"):
         read(tmp_path, EveryFile())
 
 

@@ -123,7 +123,7 @@ def test_other_views_are_unknown(tmp_path: Path, tables: dict[str, pd.DataFrame]
         (METADATA, "subject_id", "1000003", "line 4: '1000003' is no subject_id"),
         (METADATA, "subject_id", "../p1000", "line 4: .* is no subject_id"),
         (METADATA, "study_id", "5.0e7", "line 4: .* is no study_id"),
-        (CHEXPERT, "Cardiomegaly", "2.0", r"chexpert\.csv, line 4: Cardiomegaly is '2\.0'"),
+        (CHEXPERT, "Cardiomegaly", "2.0", r"chexpert\.csv, line 4: Cardiomegaly '2\.0' is no label"),
         (SPLIT, "split", "trian", r"split\.csv, line 4: the part 'trian' is none of train, validate, test"),
     ],
 )

@@ -119,9 +119,9 @@ def test_without_the_test_table_there_is_no_official_split(tmp_path: Path) -> No
     ("form", "table", "column", "text", "message"),
     [
         ("physionet", TRAIN, "image_id", "../../etc/x", r"train\.csv, line 4: .* is no image_id"),
-        ("physionet", TRAIN, "Atelectasis", "2", r"train\.csv, line 4: Atelectasis is '2'; it may be 0, 1"),
-        ("physionet", TRAIN, "Atelectasis", "", r"train\.csv, line 4: Atelectasis is ''"),
-        ("physionet", TEST, "Pneumonia", "x", r"test\.csv, line 4: Pneumonia is 'x'"),
+        ("physionet", TRAIN, "Atelectasis", "2", r"train\.csv, line 4: Atelectasis '2' is no label: write 1 or 0"),
+        ("physionet", TRAIN, "Atelectasis", "", r"train\.csv, line 4: Atelectasis '' is no vote of a reader"),
+        ("physionet", TEST, "Pneumonia", "x", r"test\.csv, line 4: Pneumonia 'x' is no label"),
         ("kaggle", "train.csv", "image_id", "", r"train\.csv, line 4: '' is no image_id"),
         ("kaggle", "train.csv", "class_name", "Cyst", r"train\.csv, line 4: unknown finding 'Cyst'"),
     ],
