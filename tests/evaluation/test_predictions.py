@@ -143,10 +143,10 @@ def test_a_file_with_nine_digits_is_read_as_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "1e5", 'a,"b"', "Zoë"])
 def test_names_stay_as_they_are(tmp_path: Path, name: str) -> None:
     table = make_table(np.zeros((2, 8), np.float32), np.zeros((2, 8), np.float32))
-    back = write_and_read(tmp_path, table.assign(image=[name, "b"], patient=name))
+    back = write_and_read(tmp_path, table.assign(image=[name, "b"], patient=f"p{name}"))
     assert back.columns.tolist() == COLUMNS
     assert back["image"].tolist() == [name, "b"]
-    assert back["patient"].tolist() == [name, name]
+    assert back["patient"].tolist() == [f"p{name}", f"p{name}"]
 
 
 HEADER = "image,patient,view,age,sex,prob_Mass,prob_Nodule,target_Mass,target_Nodule"
@@ -197,8 +197,8 @@ def swap(before: str, after: str) -> Callable[[str], str]:
         (swap("0.75", "1_0"), "line 3: prob_Mass '1_0' is no finite number"),
         (swap("0.75", "-0.75"), "line 3: prob_Mass is -0.75, outside [0, 1]"),
         (swap("0.75", "1.5"), "line 3: prob_Mass is 1.5, outside [0, 1]"),
-        (swap("1,0\n", "2,0\n"), "line 2: target_Mass is '2'; it may be 1, 1.0, 0, 0.0, blank"),
-        (swap("1,0\n", "-1,0\n"), "line 2: target_Mass is '-1'"),
+        (swap("1,0\n", "2,0\n"), "line 2: target_Mass '2' is no label: write 1 or 0"),
+        (swap("1,0\n", "-1,0\n"), "line 2: target_Mass '-1' is no label"),
         (lambda text: text.split("\n")[0], "the table has no rows"),
         (lambda text: "", "it is empty"),
     ],

@@ -100,11 +100,11 @@ def test_a_split_that_cannot_be_made(write_rows: RowWriter, make_config: ConfigM
     config = make_config(write_rows([Row("a.png", encode(noise(0)), "Mass"), Row("b.png", encode(noise(1)))]))
     inspect_data(config)
     text = capsys.readouterr().out
-    assert re.search(r"^no split: 1 patient cannot be split into 2 parts", text, re.MULTILINE)
+    assert re.search(r"^no split: nih: its own split has no test part", text, re.MULTILINE)
     assert "warning: there is no split" in text
     assert cells_of(text, "images") == ["2"]
     page = Path(config.out).read_text()
-    assert "no split: 1 patient " in page
+    assert "no split: nih: its own split has no test part" in page
     assert "Labels together, all" in page
     assert "Labels together, train" not in page
     assert "split hash" not in page

@@ -28,6 +28,9 @@ SEPARATORS = (",", ";", "/", "|", "+", "&", "\n", "\t", "\\")
 JOINTS = (" ", "_", "-", ".", ":", " and ", " with ")
 """Signs that may also stand within a name: all pieces have to be labels."""
 
+BRACKETS = " \t\n[](){}'\""
+"""What may stand around names, or around none."""
+
 DOUBT = re.compile("[?!~<>=*%^]")
 """What makes another statement of a name: ``Mass?``."""
 
@@ -65,6 +68,7 @@ def read_findings(
     parts = [text.split(separator) for text in texts]
     _refuse_separators(cells, codes, parts, wanted, separator, table)
     says_nothing = any(simplify_name(part) in NOTHING for names in parts for part in names)
+    is_blank = [not any(part.strip(BRACKETS) for part in names) for names in parts]
     values = np.zeros((len(texts), len(labels)), dtype=np.float32)
     odd: Counter[str] = Counter()
     unclear: Counter[str] = Counter()
@@ -76,15 +80,17 @@ def read_findings(
             column = _find(part, wanted)
             if column is not None:
                 found.append(column)
-            elif is_placeholder(part):
-                if part.strip():
-                    unknown[part.strip()] += counts[row]
-                if part.strip() or (says_nothing and len(names) == 1):
-                    values[row] = np.nan
-            elif name and name not in NOTHING:
+            elif not part.strip(BRACKETS):
+                continue
+            elif is_placeholder(part) or is_placeholder(name):
+                unknown[part.strip()] += counts[row]
+                values[row] = np.nan
+            elif name not in NOTHING:
                 like = [place for label, place in wanted.items() if set(label.split()) <= set(name.split())]
                 (unclear if like else odd)[part.strip()] += counts[row]
                 values[row, like] = np.nan
+        if says_nothing and is_blank[row]:
+            values[row] = np.nan
         values[row, found] = 1
     is_named = (values == 1).any(axis=0)
     if not is_named.any():
@@ -104,7 +110,7 @@ def read_findings(
         )
         if names
     ]
-    n_blank = int((cells == "").sum())
+    n_blank = sum(count for count, blank in zip(counts, is_blank, strict=True) if blank)
     if n_blank:
         blank = "unknown, as other cells say No Finding" if says_nothing else "taken for no finding"
         notes.append(f"{where}: {format_count(n_blank, 'blank cell is', 'blank cells are')} {blank}")

@@ -1,16 +1,21 @@
 """A column that names what is present: what is not understood is told, and is no absent label."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trees import EveryFile, make_config
 
 from cxrlit.config import TableConfig
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.data.sources import Source
+from cxrlit.data.sources.findings_column import read_findings
 from cxrlit.data.sources.table import read_any_table
+from cxrlit.data.tables.text_table import TextTable
 
 WANTED = ("Effusion", "Mass")
 U = np.nan
@@ -94,7 +99,7 @@ def test_other_names_are_listed_with_counts(tmp_path: Path) -> None:
 
 
 def test_a_blank_cell_says_nothing_where_others_say_no_finding(tmp_path: Path) -> None:
-    source = read(tmp_path, "", "  ")
+    source = read(tmp_path, "", "[]")
     assert source.index.loc[2:3, list(WANTED)].isna().all(axis=None)
     assert source.notes[0].endswith("found: 2 blank cells are unknown, as other cells say No Finding")
     path = tmp_path / "t.csv"
@@ -103,3 +108,46 @@ def test_a_blank_cell_says_nothing_where_others_say_no_finding(tmp_path: Path) -
     source = read_any_table(config, EveryFile(), WANTED)
     assert (source.index.loc[2:3, list(WANTED)] == 0).all(axis=None)
     assert source.notes[0].endswith("found: 2 blank cells are taken for no finding")
+
+
+WORDS = [
+    "Mass",
+    "mass",
+    "Effusion",
+    "No Finding",
+    "Hernia",
+    "NA",
+    "todo",
+    "no",
+    "left",
+    "?",
+    "'",
+    "[",
+    "]",
+    "",
+    " ",
+    "1",
+]
+SIGNS = ["|", ",", ";", "/", " ", "+", "-", "_", "\n", "="]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from([*WORDS, *SIGNS]) | st.text(max_size=3), max_size=7).map("".join), max_size=3))
+def test_no_other_text_becomes_a_target(cells: list[str]) -> None:
+    """Present is what a part says as a whole; absent is what no part says, in a cell that is understood."""
+    column = pd.Series(["Effusion", "Mass", *map(str.strip, cells), "No Finding"], name="found")
+    table = TextTable(Path("t.csv"), column.to_frame(), range(2, len(column) + 2))
+    try:
+        targets, _, notes = read_findings(column, "|", WANTED, table)
+    except DataError:
+        return
+    assert all(note.isprintable() for note in notes)
+    for cell, row in zip(column, targets, strict=True):
+        parts = [part.strip(" '\"[](){}_-.,;:/+\n").lower() for part in cell.split("|")]
+        for label, target in zip(WANTED, row, strict=True):
+            if target == 1:
+                assert any(re.sub(r"[\W_]", "", part) == label.lower() for part in parts)
+                assert "?" not in cell or "|" in cell
+            elif target == 0:
+                assert cell
+                assert not {label.lower(), "na", "todo", "?"} & set(parts)
