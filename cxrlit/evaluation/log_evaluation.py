@@ -16,7 +16,7 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import CXRLitError
 from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.logger_runs import finish_runs, list_runs, read_run, resume_run, say_failures
-from cxrlit.training.loggers import build_logger
+from cxrlit.training.loggers import build_logger, check_files_place
 
 SENT = ("eval_*.csv", "confusion_template.csv", "thresholds*.json", "figures/*.png")
 """What is sent beside the report. Not the predictions: they are of single patients."""
@@ -86,6 +86,8 @@ def send(name: str, folder: Path, files: Path, config: EvaluateConfig) -> None:
     try:
         with say_failures(name, "python evaluate.py sends it again"):
             resume_run(name, logger, folder, run)
+            if isinstance(logger, MLFlowLogger):
+                check_files_place(name, logger)
             logger.log_metrics(read_numbers(files))
             send_files(logger, files, f"{folder.name}-{files.name}")
             logger.finalize("success")

@@ -78,6 +78,24 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
     return logger
 
 
+def check_files_place(name: str, logger: MLFlowLogger) -> None:
+    """A run in a SQLite file keeps its files where the logger does: the file may be a stranger's, and name any place.
+
+    Args:
+        name: Name of the logger in the config.
+        logger: Its run has begun.
+
+    Raises:
+        ConfigError: It keeps them elsewhere, as after the folder of the runs was moved.
+    """
+    place, root = str(logger.experiment.get_run(logger.run_id).info.artifact_uri), logger._artifact_location
+    if str(logger._tracking_uri).startswith("sqlite:///") and place != f"{root}/{logger.run_id}/artifacts":
+        raise ConfigError(
+            f"logger.{name}: the run keeps its files in {place[:300]}, which is not in {root}: if that is the place, "
+            f"+logger.{name}.artifact_location= names the folder above the run's"
+        )
+
+
 def _import_package(name: str, target: type) -> None:
     for kind, (module, package) in NEEDS.items():
         if not issubclass(target, kind):

@@ -6,10 +6,11 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,14 @@ def test_mlflow_without_a_server_writes_a_file_of_the_runs_folder(
     run_id = json.loads((folder / "loggers" / "mlflow.json").read_text())["version"]
     assert client.get_run(run_id).data.metrics["eval/test/auroc_macro"] > 0
     assert (lab.runs / "mlflow-artifacts" / run_id / "artifacts" / "eval" / "report.html").is_file()
+    with closing(sqlite3.connect(lab.runs / "mlflow.db")) as database:  # as where the folder is a stranger's
+        for elsewhere in (tmp_path / "victim", lab.runs / "mlflow-artifacts" / ".." / "victim"):
+            database.execute("update runs set artifact_uri = ?", (f"file://{elsewhere}/{run_id}/artifacts",))
+            database.commit()
+            outcome = run_command("evaluate.py", f"ckpt={folder}", *QUICK)
+            assert outcome.code == 0
+            assert "warning: the evaluation is not in the run of mlflow: logger.mlflow: the run keeps" in outcome.out
+            assert not elsewhere.exists()
     (lab.runs / "mlflow.db").unlink()
     outcome = run_command("evaluate.py", f"ckpt={folder}", *QUICK)
     assert outcome.code == 0
