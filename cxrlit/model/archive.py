@@ -24,6 +24,10 @@ MEMBERS = re.compile(
 )
 """Names of what ``torch.save`` puts into an archive."""
 
+MAX_DEPTH = 100
+MAX_VALUES = 10_000_000
+"""How deeply values may be nested, and how many there may be; a tensor is one."""
+
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint beside its place, sync it, and rename it.
@@ -61,25 +65,56 @@ def read_archive(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
-def check_plain(value: Any, path: Path, place: str = "") -> None:
+def check_plain(value: Any, path: Path) -> None:
     """What is to be saved is made of plain types and tensors, and so can be read again.
 
     Raises:
-        CheckpointError: Something in it is not; the message says where.
+        CheckpointError: Something in it is not, or is too much; the message says where.
     """
-    if type(value) in (dict, OrderedDict):
-        for key, item in value.items():
-            if not isinstance(key, (str, int)):
-                raise CheckpointError(f"{path}: {place}[{key!r}] is no name of a value that can be saved")
-            check_plain(item, path, f"{place}.{key}" if place else str(key))
-    elif type(value) in (list, tuple):
-        for item in value:
-            check_plain(item, path, place)
-    elif type(value) not in (Tensor, str, int, float, bool, type(None)):
+    fault = _find_fault(value)
+    if fault is not None:
         raise CheckpointError(
-            f"{path}: {place} is a {type(value).__name__}, which cannot be saved: a callback must return numbers, "
-            "strings, lists, dicts or tensors from state_dict()"
+            f"{path}: {fault}, which cannot be saved: a callback must return numbers, strings, lists, dicts or tensors "
+            "from state_dict()"
         )
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Whether each element of a tensor is in memory: one that repeats an element may have any size.
+
+    >>> is_whole(torch.zeros(3, 2)), is_whole(torch.zeros(1).expand(10**12))
+    (True, False)
+    """
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def _find_fault(value: Any) -> str | None:
+    """What of a value is no plain type, or more than a file may hold; None: nothing.
+
+    A list that stands in a list twice, and so on, is a small pickle and fills any memory where it is copied or shown.
+    """
+    todo, n_values = [(value, "", 0)], 1
+    while todo:
+        item, place, depth = todo.pop()
+        where = place[:300]
+        if type(item) in (dict, OrderedDict, list, tuple):
+            n_values += len(item)
+            if depth == MAX_DEPTH or n_values > MAX_VALUES:
+                return f"{where} is nested too deeply or holds too much"
+        if type(item) in (dict, OrderedDict):
+            for key, inner in item.items():
+                if not isinstance(key, (str, int)):
+                    return f"{where}[{repr(key)[:80]}] is no name of a value"
+                todo.append((inner, f"{place}.{key}" if place else str(key), depth + 1))
+        elif type(item) in (list, tuple):
+            todo.extend((inner, place, depth + 1) for inner in item)
+        elif type(item) not in (Tensor, str, int, float, bool, type(None)):
+            return f"{where} is a {type(item).__name__}"
+        elif type(item) is Tensor and not is_whole(item):
+            return f"{where} is a tensor that is not all in memory"
+    return None
 
 
 def _check_archive(path: Path, file: BinaryIO) -> None:
@@ -112,4 +147,7 @@ def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
         raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error)[:160]}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
+    fault = _find_fault(content)
+    if fault is not None:
+        raise CheckpointError(f"{path}: refused: {fault}")
     return content

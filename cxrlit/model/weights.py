@@ -13,6 +13,7 @@ from torchvision.models import DenseNet121_Weights
 
 from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import hash_file
+from cxrlit.model.archive import is_whole
 
 IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
 IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
@@ -97,5 +98,7 @@ def check_finite(state: dict[Any, Any], what: str) -> None:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{what}: not a state dict: it must map names to tensors")
+        if not is_whole(value):
+            raise CheckpointError(f"{what}: {name} is no plain tensor")
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{what}: {name} holds NaN or infinity: the training behind it diverged")

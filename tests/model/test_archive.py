@@ -1,6 +1,7 @@
 """Checkpoint files: the same content is the same bytes, and what is read is what was written."""
 
 import os
+import re
 import struct
 import subprocess
 import zipfile
@@ -144,6 +145,33 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, value: Any,
         write_archive(path, {"callbacks": {"mine": {"state": [1, value]}}})
     assert read_archive(path)["numbers"] == CONTENT["numbers"]
     assert list_names(tmp_path) == ["a.ckpt"]
+
+
+def nest(n_levels: int, width: int) -> list[Any]:
+    """Each level holds the one below several times: a pickle of a few bytes a level."""
+    value: list[Any] = [1]
+    for _ in range(n_levels):
+        value = [value] * width
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nest(40, 2),
+        nest(2, 10_000),
+        nest(101, 1),
+        torch.zeros(1).expand(10**13),
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(3, device="meta"),
+    ],
+)
+def test_what_would_fill_the_memory_is_neither_read_nor_written(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "a.ckpt"
+    write_whole(path, {"config": {"a": value}})
+    assert re.search(r"refused: config\.a is (nested too deeply or holds too much|a tensor)", refuse(path))
+    with pytest.raises(CheckpointError, match=r"config\.a is .*, which cannot be saved"):
+        write_archive(path, {"config": {"a": value}})
 
 
 def test_without_space_the_old_file_stays_and_the_message_names_it(tmp_path: Path) -> None:

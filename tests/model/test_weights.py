@@ -218,6 +218,12 @@ def test_weights_that_diverged_are_refused(state: dict[str, Tensor], tmp_path: P
         load_features(build_network("none", "imagenet", len(LABELS), seed=0).features, tmp_path / "weights.pth")
 
 
+def test_a_tensor_that_would_fill_the_memory_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({**state, "classifier.bias": torch.zeros(1).expand(10**13)}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"classifier\.bias is no plain tensor"):
+        load_features(build_network("none", "imagenet", len(LABELS), seed=0).features, tmp_path / "weights.pth")
+
+
 def test_a_network_is_not_changed_by_a_file_that_does_not_fit(state: dict[str, Tensor], tmp_path: Path) -> None:
     network = build_network("none", "imagenet", len(LABELS), seed=0)
     torch.save({**state, "features.extra": torch.zeros(1)}, tmp_path / "weights.pth")
