@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 from lightning_fabric.plugins import TorchCheckpointIO
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig, read_config
@@ -28,6 +28,8 @@ from cxrlit.model.weights import check_finite
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
 """Key of what a phase resumes from; no checkpoint of weights has it."""
+Name = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""A line of text at most: what is printed of a checkpoint stays in its place."""
 
 
 class CheckpointMetadata(BaseModel):
@@ -54,20 +56,20 @@ class CheckpointMetadata(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: int
-    phase: str
-    phase_id: str
+    phase: Name
+    phase_id: Name
     config: dict[str, Any]
     labels: list[str]
     precision: Precision
     split: str
-    split_name: str
+    split_name: Name
     rows: list[str]
     trained_patients: list[str]
-    history: list[str]
+    history: list[Name]
     epoch: int
-    monitor: str
+    monitor: Name
     score: float
-    scores: dict[str, float]
+    scores: dict[Name, float]
 
     @property
     def name(self) -> str:

@@ -10,7 +10,13 @@ from lab import Lab
 from tiny import run_command
 
 from cxrlit.core.errors import CheckpointError
-from cxrlit.model.checkpoint import DurableCheckpointIO, find_checkpoint, read_checkpoint, write_checkpoint
+from cxrlit.model.checkpoint import (
+    CHECKPOINT_FORMAT,
+    DurableCheckpointIO,
+    find_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def test_a_missing_checkpoint_and_an_empty_folder_are_told_apart(tmp_path: Path) -> None:
@@ -65,6 +71,14 @@ def test_an_older_checkpoint_whose_epochs_count_from_0_is_refused_with_the_remed
     write_whole(tmp_path / "best.ckpt", {"cxrlit": {"format": 5, "epoch": 0}, "state_dict": {}})
     with pytest.raises(CheckpointError, match=r"its format is 5, and this version of cxrlit reads \d+: train it anew"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["12345678\nTrained: all is well", "1\x1b[31m", "1" * 400])
+def test_what_is_printed_of_a_checkpoint_is_a_line_at_most(tmp_path: Path, value: str) -> None:
+    facts = {"format": CHECKPOINT_FORMAT, "phase": "finetune", "phase_id": value}
+    write_whole(tmp_path / "other.ckpt", {"cxrlit": facts, "state_dict": {}})
+    with pytest.raises(CheckpointError, match="its phase_id cannot be used: String should"):
+        read_checkpoint(tmp_path / "other.ckpt")
 
 
 @pytest.mark.parametrize("inside", ["alone", "as weights", "as facts"])
