@@ -45,7 +45,7 @@ from cxrlit.training.callbacks.epoch_report import EpochReport
 from cxrlit.training.callbacks.finite_loss import FiniteLoss
 from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
 from cxrlit.training.callbacks.frozen_guard import FrozenGuard
-from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint
+from cxrlit.training.callbacks.resume_checkpoint import ResumeCheckpoint, going_on_from
 from cxrlit.training.checks import check_trainable
 from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.feature_cache import open_features
@@ -135,7 +135,7 @@ class PhaseRun:
             callbacks = [*self.build_callbacks(module), *self.watching]
             trainer = build_trainer(plan, self.config.trainer, self.precision, callbacks, loggers)
             with finishing_runs(trainer.loggers):
-                with hold_signals():
+                with hold_signals(), going_on_from(resume_point, trainer):
                     trainer.fit(module, datamodule=self.datamodule, ckpt_path=resume_point and str(resume_point.path))
                 best = self.finish(trainer)
         say(f"{plan.name}: {best.describe()}, {self.data.describe_split()}")

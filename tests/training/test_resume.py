@@ -229,6 +229,27 @@ def test_where_nothing_is_whole_the_phase_starts_over(lab: Lab, begun: Path, who
     assert_same(begun, whole)
 
 
+UNUSABLE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "loops": lambda state: state.update(loops={}),
+    "callbacks": lambda state: state.update(callbacks=[1]),
+    "optimizer": lambda state: state["optimizer_states"][0].update(param_groups=[]),
+    "weights": lambda state: state["state_dict"].update({"network.head.bias": torch.zeros(3)}),
+    "generators": lambda state: state.update(rng=5),
+}
+
+
+@pytest.mark.parametrize("part", UNUSABLE)
+def test_a_whole_state_that_nothing_can_go_on_from_is_one_line(lab: Lab, begun: Path, part: str) -> None:
+    newest, _ = list_states(begun)
+    state = read_archive(newest)
+    UNUSABLE[part](state)
+    write_whole(newest, state)
+    outcome = lab.train(*RICH)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {newest}: it cannot be gone on from (")
+    assert outcome.err.count("\n") == 1
+
+
 def test_a_file_that_passes_for_best_weights_is_not_taken_for_them(begun: Path) -> None:
     content = read_archive(begun / "best.ckpt")
     for changes in ({"epoch": 4}, {"epoch": 1, "phase_id": "12345678"}):

@@ -1,5 +1,7 @@
 """Saves the whole state of a training, and answers the signals that ask it to stop."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,13 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cxrlit.core.distributed import max_over_ranks
-from cxrlit.core.errors import CheckpointError, ConfigError, DivergenceError
+from cxrlit.core.errors import CheckpointError, ConfigError, CXRLitError, DivergenceError, first_line
 from cxrlit.core.signals import Interrupted, asked_to_stop, set_handlers
 from cxrlit.model.archive import check_plain
 from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.logger_runs import resume_logs, save_logs
-from cxrlit.training.resume import KEPT, UNNEEDED, drop_states, read_rng, restore_rng, state_path
+from cxrlit.training.resume import KEPT, UNNEEDED, ResumePoint, drop_states, read_rng, restore_rng, state_path
 
 
 class ResumeCheckpoint(Callback):
@@ -30,12 +32,16 @@ class ResumeCheckpoint(Callback):
         folder: The phase folder; gets the last two states.
         phase_id: Id of the phase.
         every_n_steps: Steps between two states; None: before validations alone.
+
+    Attributes:
+        has_begun: Whether all that a state holds is in its place again.
     """
 
     def __init__(self, folder: str | Path, phase_id: str, every_n_steps: int | None = None) -> None:
         self.folder, self.phase_id, self.every_n_steps = Path(folder), phase_id, every_n_steps
         self._rng: dict[str, Any] | None = None
         self._saved_step = 0
+        self.has_begun = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         set_handlers()
@@ -45,6 +51,7 @@ class ResumeCheckpoint(Callback):
             self._try_saving(trainer)
         else:
             restore_rng(self._rng)
+        self.has_begun = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:  # gradients of half a step are in no state
@@ -117,6 +124,27 @@ class ResumeCheckpoint(Callback):
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         raise Interrupted(signum, f"saved at epoch {trainer.current_epoch + 1}, step {trainer.global_step}")
+
+
+@contextmanager
+def going_on_from(point: ResumePoint | None, trainer: Trainer) -> Iterator[None]:
+    """Say in a line that a state cannot be used, where Lightning, torch or a callback fails at it.
+
+    Raises:
+        CheckpointError: One of them does.
+    """
+    [resume] = [one for one in trainer.callbacks if isinstance(one, ResumeCheckpoint)]  # type: ignore[attr-defined]
+    try:
+        yield
+    except (CXRLitError, OSError):
+        raise
+    except Exception as error:  # a state may hold anything, and callbacks may do anything with it
+        if point is None or resume.has_begun:
+            raise
+        raise CheckpointError(
+            f"{point.path}: it cannot be gone on from ({type(error).__name__}: {first_line(error)[:160]}): remove it, "
+            "and the phase goes on from the state before it"
+        ) from None
 
 
 def _settle(loops: dict[str, Any], in_validation: bool) -> None:
