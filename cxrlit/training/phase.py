@@ -257,7 +257,7 @@ class PhaseRun:
                 callback.is_adapted = True  # before features were cached
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
-            FrozenGuard(plan.freezing.n_trainable),
+            FrozenGuard(plan.freezing.n_trainable, plan.freezing.batch_norm_trains or plan.freezing.may_change),
             *composed,
             FiniteLoss(),
             EpochReport(folder),

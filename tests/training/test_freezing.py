@@ -220,6 +220,48 @@ def test_something_else_that_says_what_trains_is_refused(other: Callable[[], Cal
     assert list_changes(before, snapshot(module.network)) <= allowed
 
 
+def nudge(module: LightningModule) -> None:
+    assert isinstance(module, CXRModule)
+    module.network.features.norm0.running_mean.add_(1)
+
+
+class NudgeBetweenEpochs(Callback):
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch:
+            nudge(pl_module)
+
+
+class NudgeAtTheEnd(Callback):
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        nudge(pl_module)
+
+
+class NudgeInForward(Callback):
+    """The BatchNorm moves by a hook that the modes of modules do not show."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.network.features.norm0.register_forward_hook(lambda *_: nudge(pl_module))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("other", [NudgeBetweenEpochs, NudgeAtTheEnd, NudgeInForward])
+def test_what_moves_something_frozen_after_the_first_step_is_refused(other: Callable[[], Callback]) -> None:
+    with pytest.raises(ConfigError, match=r"norm0\.running_mean is frozen in this phase and has changed: a callback"):
+        fit(make_module(), [FrozenGuard(0), *freezing(0, freeze_bn=True)[1:], other()], max_epochs=2)
+
+
+class TrainInForward(Callback):
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.network.features.norm0.register_forward_pre_hook(  # type: ignore[union-attr]
+            lambda norm, _: setattr(norm, "training", True)
+        )
+
+
+def test_a_batch_norm_that_a_hook_trains_is_refused() -> None:
+    guard = FrozenGuard(0, batch_norm_may_train=False)
+    with pytest.raises(ConfigError, match="a BatchNorm is in train mode, and the phase freezes all"):
+        fit(make_module(), [guard, *freezing(0, freeze_bn=True)[1:], TrainInForward()])
+
+
 class LastTenLayers(Callback):
     """A user's own in the place of ``phased_unfreezing``; it takes no argument of it."""
 

@@ -1,5 +1,6 @@
 """Holds what is frozen to the bit, whatever the callbacks beside it do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,16 +25,18 @@ class FrozenGuard(Callback):
 
     Args:
         n_trainable: Weights of the features that the phase trains; None: whatever the callbacks come to.
+        batch_norm_may_train: Whether a BatchNorm may be in train mode in some epoch.
 
     Raises:
         ConfigError: Something frozen has a gradient or changed; the message names it.
     """
 
-    def __init__(self, n_trainable: int | None = None) -> None:
-        self.n_trainable = n_trainable
+    def __init__(self, n_trainable: int | None = None, batch_norm_may_train: bool = True) -> None:
+        self.n_trainable, self.batch_norm_may_train = n_trainable, batch_norm_may_train
         self._held: set[int] = set()
         self._before: dict[str, Tensor] = {}
         self._frozen: dict[str, Tensor] = {}
+        self._settled = False
         self._resumed: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,16 +53,17 @@ class FrozenGuard(Callback):
 
         tensors = _list_tensors(pl_module)
         self._frozen = {name: tensors[name].detach().clone() for name in self._resumed if name in tensors}
+        self._settled = bool(self._frozen)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(pl_module)
-        self._frozen = {}
+        self._settled = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         for name, parameter in pl_module.named_parameters():
             if parameter.requires_grad and id(parameter) not in self._held:
                 raise ConfigError(f"{name} is frozen in this phase and requires a gradient: a callback unfroze it")
-        if not self._frozen:
+        if not self._settled:
             self._before = {name: tensor.detach().clone() for name, tensor in _list_tensors(pl_module).items()}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -67,8 +71,13 @@ class FrozenGuard(Callback):
             assert isinstance(pl_module, CXRModule)
             if pl_module.n_cached and count_frozen_units(pl_module.network.units) < pl_module.n_cached:
                 raise ConfigError("a callback unfroze layers whose output is kept: set cache_features=false")
+            if not self.batch_norm_may_train and any(norm.training for norm in list_batch_norms(pl_module)):
+                raise ConfigError(
+                    "a BatchNorm is in train mode, and the phase freezes all: a callback or a hook sets it"
+                )
             names = _list_frozen(pl_module)
-            self._frozen, self._before = {name: self._before[name] for name in names}, {}
+            self._check(pl_module, names)  # a callback may have acted between two epochs
+            self._frozen, self._before, self._settled = {name: self._before[name] for name in names}, {}, True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         held = {id(one) for group in optimizer.param_groups for one in group["params"]}
@@ -96,10 +105,13 @@ class FrozenGuard(Callback):
         self._check(pl_module)
         self._settle_averages(trainer)
 
-    def _check(self, module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(pl_module)  # after what the others did at the training's end
+
+    def _check(self, module: LightningModule, names: Sequence[str] | None = None) -> None:
         tensors = _list_tensors(module)
-        for name, before in self._frozen.items():
-            if not torch.equal(tensors[name], before):
+        for name in self._frozen if names is None else self._frozen.keys() & set(names):
+            if not torch.equal(tensors[name], self._frozen[name]):
                 raise ConfigError(f"{name} is frozen in this phase and has changed: a callback changes it")
 
     def _settle_averages(self, trainer: Trainer) -> None:
