@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from cxrlit.data.image_io.decode import MAX_COLOUR
+
 SIDE = 32
 MIN_ASPECT, MAX_ASPECT = 0.5, 2.0
-MAX_COLOUR = 8.0
-"""Grays. JPEG's rounding makes less than 2 of a gray image."""
 LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD", "LLO", "RLO"})
 """DICOM's view positions of radiographs of the chest from a side, PS3.3 C.8.1.1."""
 SHARE = 0.005

@@ -20,7 +20,7 @@ from cxrlit.core.files import NotAFileError, open_regular
 from cxrlit.data.image_io import jpeg, png
 from cxrlit.data.image_io.sizes import Pixels
 
-PREPROCESSING_VERSION = 4
+PREPROCESSING_VERSION = 5
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
 MAX_FILE_BYTES = 192 * 2**20
@@ -29,8 +29,14 @@ MAX_FILE_BYTES = 192 * 2**20
 COLOUR_PX = 256
 """Side at which colour is looked for."""
 
+MAX_COLOUR = 8.0
+"""Grays between the channels of an image that is gray. JPEG's rounding makes less than 2."""
+
 DICOM_START = re.compile(rb".{128}DICM|[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
 """Of a DICOM file; of one without the first 132 bytes: an element of group 2 or 8, in either byte order."""
+
+MIN_STD = 0.01
+"""An image whose pixels have a smaller standard deviation, as a share of the range, is of one gray, or almost."""
 
 Resize = Literal["pad", "crop", "stretch"]
 
@@ -125,6 +131,29 @@ def measure_colour(content: bytes) -> float:
         image.draft("RGB", (COLOUR_PX, COLOUR_PX))
         seen = np.asarray(image.convert("RGB").resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX), np.int16)
     return float((seen.max(axis=2) - seen.min(axis=2)).mean())
+
+
+def list_warnings(content: bytes, colour: float | None = None) -> list[str]:
+    """How an image that can be decoded is read otherwise than its file says; nothing where it is not.
+
+    Args:
+        content: The file.
+        colour: From ``measure_colour``; None: it is measured here.
+    """
+    if not content.startswith((png.SIGNATURE, jpeg.SIGNATURE)):
+        from cxrlit.data.image_io.dicom import list_dicom_warnings
+
+        return list_dicom_warnings(content)
+    mode = describe_image(content)[2].partition(" ")[0]
+    if mode not in {"RGB", "RGBA"}:
+        return []
+    found = measure_colour(content) if colour is None else colour
+    return [f"gray saved as {mode}" if found <= MAX_COLOUR else "colour, read as its luminance"]
+
+
+def is_flat(pixels: Pixels) -> bool:
+    """Whether an image is of one gray, or almost."""
+    return float(cv2.meanStdDev(pixels)[1][0, 0]) < MIN_STD * np.iinfo(pixels.dtype).max
 
 
 def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:

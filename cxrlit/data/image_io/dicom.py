@@ -7,15 +7,19 @@ used holds a value of the file.
 A file can contradict itself. One rule holds for all: the pixels are believed over the tags.
 
 - Precision: JPEG 2000, JPEG-LS and lossy JPEG say the bits of a sample themselves. They are believed, unless BitsStored
-  says fewer and those hold all values. PixelRepresentation says whether the highest of these bits is a sign, whatever
-  the codestream says of signs, as pydicom has it. Samples that are stored as they are (uncompressed, RLE, lossless
-  JPEG) have the bits of BitsStored: those above may be an overlay.
+  says fewer and those hold all values. Samples that are stored as they are (uncompressed, RLE, lossless JPEG) have the
+  bits of BitsStored, since those above may be an overlay, unless with all bits the image is much smoother.
+- Sign: PixelRepresentation says whether the highest of these bits is one, whatever the codestream says of signs, unless
+  the image is much smoother otherwise (``dicom_contradictions.py``).
+- Gray in three channels (RGB, or YBR with neutral colour) is gray as it is stored: no slope, look-up table or window.
+  A palette of grays is a look-up table. What has colour is refused.
 - Look-up tables: the entries count, not the number and the bits that the descriptor says. White is the largest entry.
+  The value of the first entry has a sign where the values of the image are among those of the table only with it.
 - A slope, modality LUT, VOI LUT or window that leaves one gray value is set aside; the last resort is the range of the
   values. A window of LINEAR with a width below 1 is LINEAR_EXACT, one without width is none. Padding that covers the
-  whole image is none.
+  whole image, or lies between its values, is none.
 - An image of one value, padding not counted, is refused.
-- Rows and Columns are not set aside: pixels of another size than the file says are refused.
+- Rows and Columns are not set aside: pixels of another size than the file says are refused, a row too many too.
 
 Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality LUT), C.11.2 (VOI LUT and window); PS3.5, 8 and A.4.
 """
@@ -30,10 +34,14 @@ from pydicom.pixels.processing import apply_windowing
 
 from cxrlit.data.image_io import dicom_codecs as codestreams
 from cxrlit.data.image_io import dicom_header as header
+from cxrlit.data.image_io.dicom_contradictions import choose_bits, choose_sign, merge_channels, read_sign
+from cxrlit.data.image_io.dicom_lookup import look_up, parse_lookup
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 BLOCK_ROWS = 128
 """Rows that are looked up at once: NumPy makes 8 bytes of each index."""
+GRAY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
+CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
 def decode_dicom(content: bytes) -> Pixels:
@@ -84,6 +92,17 @@ def read_dicom_view(content: bytes) -> str:
     return _Image(content).file.read_text(header.VIEW).upper()
 
 
+def list_dicom_warnings(content: bytes) -> list[str]:
+    """What of an image that can be decoded is read otherwise than its file says.
+
+    Raises:
+        ValueError: The image cannot be used, by its header.
+    """
+    image = _Image(content)
+    found = [image.file.guess] if image.file.guess else []
+    return found + ([f"gray saved as {image.photometric}"] if image.photometric not in GRAY else [])
+
+
 class _Image:
     """The image module of a file, checked."""
 
@@ -93,8 +112,11 @@ class _Image:
         if not n_frames.isdecimal() or int(n_frames[:9]) != 1:
             raise ValueError("DICOM with several frames")
         self.photometric = file.read_text(header.PHOTOMETRIC)
-        if self.photometric not in {"MONOCHROME1", "MONOCHROME2"} or file.read_word(header.SAMPLES, 1) != 1:
-            raise ValueError("DICOM that is not gray (MONOCHROME1 or MONOCHROME2) is not supported")
+        self.n_channels = file.read_word(header.SAMPLES, 1)
+        if self.n_channels != (3 if self.photometric in CHANNELS else 1) or (
+            self.photometric not in (*GRAY, PALETTE, *CHANNELS)
+        ):
+            raise ValueError("DICOM that is neither gray (MONOCHROME1 or MONOCHROME2) nor RGB is not supported")
         self.width, self.height = file.read_word(header.COLUMNS), file.read_word(header.ROWS)
         check_size(self.width, self.height)
         self.allocated_bits = file.read_word(header.ALLOCATED)
@@ -106,18 +128,20 @@ class _Image:
         self.signed = file.read_word(header.SIGNED, 0) == 1
 
     def read_stored(self) -> tuple[NDArray[Any], int]:
-        """Read the stored value of each pixel.
+        """Read the stored value of each pixel, and settle what it is: of how many bits, and whether one is a sign.
 
         Returns:
             (H, W) unsigned, a sign among the bits as it is; and how many bits a value has, 2 to 16.
         """
         values: NDArray[Any]
-        kind, n_bits = header.CODECS.get(self.file.syntax), self.stored_bits
+        kind, n_bits, is_verbatim = header.CODECS.get(self.file.syntax), self.stored_bits, True
+        all_bits = self.allocated_bits
         if kind is None:
             values = self._read_plain()
         elif kind == "rle":
+            n_bytes = self.allocated_bits // 8
             content = self.file.read_codestream()
-            values = codestreams.decode_rle(content, self.width, self.height, self.allocated_bits // 8)
+            values = codestreams.decode_rle(content, self.width, self.height, n_bytes, self.n_channels)
         else:
             codestream = codestreams.read_codestream(self.file.read_codestream(), kind)
             if (codestream.width, codestream.height) != (self.width, self.height):
@@ -125,22 +149,37 @@ class _Image:
             if not 1 < codestream.precision <= 16:
                 raise ValueError("DICOM with other than 8 to 16 bits")
             values = codestreams.decode(codestream, kind)
-            n_bits = min(codestream.precision, self.stored_bits)
-            if not codestream.is_verbatim and int(values.max()) >= 2**n_bits:
+            all_bits, is_verbatim = codestream.precision, codestream.is_verbatim
+            n_bits = min(all_bits, self.stored_bits)
+            if not is_verbatim and int(values.max()) >= 2**n_bits:
                 n_bits = codestream.precision
+        if values.ndim == 3:
+            self.signed = False
+            return merge_channels(values, n_bits, BLOCK_ROWS), n_bits
+        if is_verbatim and n_bits < all_bits and int(values.max()) >= 2**n_bits:
+            n_bits = choose_bits(values, n_bits, all_bits, self.signed)
         if n_bits < 8 * values.itemsize:
             values = values & values.dtype.type(2**n_bits - 1)
+        n_bits, self.signed = choose_sign(values, n_bits, self.signed)
         return values, n_bits
 
     def _read_plain(self) -> NDArray[Any]:
         data = self.file.read_pixels()
-        if len(data) < self.width * self.height * self.allocated_bits // 8:
+        row = self.width * self.n_channels * self.allocated_bits // 8
+        if self.photometric == "YBR_FULL_422":
+            row = row * 2 // 3
+        if len(data) < self.height * row:
             raise ValueError("fewer pixels than its header says")
+        excess = bytes(data[self.height * row :])
+        column = self.height * self.allocated_bits // 8
+        if len(excess) > 1 and len(excess) >= min(row, column) and excess.strip(b"\0"):  # what fills up is 0
+            raise ValueError("damaged: more pixels than its header says")
         options: dict[str, Any] = {
-            "rows": self.height, "columns": self.width, "number_of_frames": 1, "samples_per_pixel": 1,
+            "rows": self.height, "columns": self.width, "number_of_frames": 1, "samples_per_pixel": self.n_channels,
             "photometric_interpretation": self.photometric, "bits_allocated": self.allocated_bits,
             "bits_stored": self.stored_bits, "pixel_representation": 0, "pixel_keyword": "PixelData",
             "pixel_vr": self.file.pixels_vr, "view_only": True, "correct_unused_bits": False,
+            "planar_configuration": self.file.read_word(header.PLANAR, 0),
         }  # fmt: skip
         values, _ = get_decoder(self.file.syntax).as_array(data, raw=True, validate=False, **options)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -152,15 +191,17 @@ class _Image:
             codes: (N,) the values that occur in it, as ``read_stored`` has them, ascending.
             n_bits: Bits of a value.
         """
-        values = np.where(codes >= 2 ** (n_bits - 1), codes - 2**n_bits, codes) if self.signed else codes
+        values = read_sign(codes, n_bits, self.signed)
         inside = ~self._find_padding(values, n_bits)
-        if not inside.any():
+        if not inside.any() or (inside[values.argmin()] and inside[values.argmax()]):
             inside[:] = True
         if np.count_nonzero(inside) < 2:
             raise ValueError("one gray value everywhere")
-        known = self._apply_modality(values)
-        is_plain = known is values and n_bits == 8 and not self.signed
-        for view in (self._apply_voi_lut, self._apply_window):
+        is_gray = self.photometric in GRAY
+        known = self._apply_modality(values) if is_gray else values
+        is_plain = known is values and n_bits == 8 and not self.signed and self.photometric != PALETTE
+        palette = (self._apply_palette,) if self.photometric == PALETTE else ()
+        for view in (self._apply_voi_lut, self._apply_window) if is_gray else palette:
             shown = view(known)
             is_plain = is_plain and shown is None
             if shown is not None and np.ptp(np.rint(np.clip(shown[inside], 0, 1) * 255)) > 0:
@@ -182,21 +223,35 @@ class _Image:
             return np.zeros(len(values), np.bool_)
         first = self.file.read_word(header.PADDING)
         codes = np.array([first, self.file.read_word(header.PADDING_LIMIT, first)]) % 2**n_bits
-        ends = np.where(codes >= 2 ** (n_bits - 1), codes - 2**n_bits, codes) if self.signed else codes
+        ends = read_sign(codes, n_bits, self.signed)
         outside: NDArray[np.bool_] = (values >= ends.min()) & (values <= ends.max())
         return outside
 
     def _apply_modality(self, values: NDArray[Any]) -> NDArray[Any]:
         """Apply the modality LUT, or slope and intercept; where the file has neither, ``values`` itself."""
-        lookup = self._read_lookup(header.MODALITY_LUT)
+        lookup = self._read_lookup(header.MODALITY_LUT, values)
         if lookup is not None:
-            return _look_up(values, *lookup)
+            return look_up(values, *lookup)
         slope, intercept = self._read_number(header.SLOPE, 1.0), self._read_number(header.INTERCEPT, 0.0)
         return values if (slope, intercept) == (1.0, 0.0) else values * slope + intercept
 
     def _apply_voi_lut(self, known: NDArray[Any]) -> NDArray[np.float64] | None:
-        lookup = self._read_lookup(header.VOI_LUT)
-        return None if lookup is None else _look_up(known, *lookup) / (lookup[1].max() or 1)
+        lookup = self._read_lookup(header.VOI_LUT, known)
+        return None if lookup is None else look_up(known, *lookup) / (lookup[1].max() or 1)
+
+    def _apply_palette(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        tables = [
+            parse_lookup(*contents, values, False, self.file.syntax.is_little_endian)
+            for contents in zip(
+                map(self.file.read_bytes, header.PALETTE_DESCRIPTORS),
+                map(self.file.read_bytes, header.PALETTES),
+                strict=True,
+            )
+        ]
+        first, entries = tables[0]
+        if not all(other[0] == first and np.array_equal(other[1], entries) for other in tables):
+            raise ValueError("DICOM in colour is not supported")
+        return look_up(values, first, entries) / (255 if entries.max() <= 255 else 65535)
 
     def _apply_window(self, known: NDArray[Any]) -> NDArray[np.float64] | None:
         """0 to 1 by the first window."""
@@ -229,30 +284,13 @@ class _Image:
             raise ValueError("damaged: a number that cannot be")
         return number
 
-    def _read_lookup(self, tag: int) -> tuple[int, NDArray[np.float64]] | None:
-        """A look-up table: the value that has the first entry, and what values become."""
+    def _read_lookup(self, tag: int, values: NDArray[Any]) -> tuple[int, NDArray[np.float64]] | None:
+        """A look-up table for values: the value that has the first entry, and what values become."""
         item = self.file.read_item(tag)
         data = b"" if item is None else self.file.read_bytes(header.LUT_DATA, item)
         descriptor = b"" if item is None else self.file.read_bytes(header.LUT_DESCRIPTOR, item)
         if item is None or (not data and not descriptor):
             return None
-        if len(descriptor) != 6 or len(data) < 2:
-            raise ValueError("damaged: a look-up table without entries or size")
-        order = "<" if self.file.syntax.is_little_endian else ">"
-        n_entries, _, n_bits = (int(word) for word in np.frombuffer(descriptor, f"{order}u2"))
         kind = item.get_item(header.LUT_DESCRIPTOR).VR
         signed = kind == "SS" or (kind != "US" and self.signed)
-        first = int(np.frombuffer(descriptor, f"{order}{'i' if signed else 'u'}2")[1])
-        # Entries of 8 bits may stand two in a word, and an odd number of them is filled up.
-        is_packed = n_bits == 8 and len(data) in {n_entries, n_entries + 1}
-        entries = np.frombuffer(
-            data[: n_entries if is_packed else len(data) // 2 * 2], "u1" if is_packed else f"{order}u2"
-        )
-        return first, entries.astype(np.float64)
-
-
-def _look_up(values: NDArray[Any], first: int, entries: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The entry of each value; smaller ones than ``first`` have its entry, and large ones the last."""
-    places = np.clip(np.rint(values) - first, 0, len(entries) - 1)
-    found: NDArray[np.float64] = entries[places.astype(np.intp)]
-    return found
+        return parse_lookup(descriptor, data, values, signed, self.file.syntax.is_little_endian)

@@ -72,8 +72,8 @@ def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
     header = jpeg.read_jpeg_header(content)
     if header.process not in processes:
         raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
-    if header.n_components != 1:
-        raise ValueError("compressed pixels in colour are not supported")
+    if header.n_components not in {1, 3}:
+        raise ValueError("compressed pixels of two or four channels are not supported")
     return Codestream(content, header.width, header.height, header.precision, header.process == jpeg.LOSSLESS)
 
 
@@ -83,13 +83,15 @@ def _read_jpeg_2000(content: bytes) -> Codestream:
         content = content[max(content.find(b"\xff\x4f\xff\x51"), 0) :]
     if not content.startswith(b"\xff\x4f\xff\x51") or len(content) < 45:
         raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
-    x_stop, y_stop, left, top, tile_width, tile_height, tile_left, tile_top, n_components, depth, step_x, step_y = (
-        struct.unpack(">8IH3B", content[8:45])
+    x_stop, y_stop, left, top, tile_width, tile_height, tile_left, tile_top, n_components, depth = struct.unpack(
+        ">8IHB", content[8:43]
     )
+    steps = content[43 : 42 + 3 * n_components]
     check_size(x_stop, y_stop)
     check_size(x_stop - left, y_stop - top)
-    if n_components != 1 or (step_x, step_y) != (1, 1):
-        raise ValueError("compressed pixels in colour are not supported")
+    same = bytes([1, 1, depth])  # of every component, which stand one behind the other
+    if n_components not in {1, 3} or steps != (same * n_components)[: 3 * n_components - 1]:
+        raise ValueError("compressed pixels of channels that are not alike are not supported")
     if not tile_width or not tile_height or tile_left > left or tile_top > top:
         raise ValueError("damaged: a header that no JPEG 2000 image has")
     if -(-(x_stop - tile_left) // tile_width) * -(-(y_stop - tile_top) // tile_height) > MAX_TILES:
@@ -125,7 +127,7 @@ def _check_precincts(content: bytes) -> None:
 
 
 def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
-    """(H, W) unsigned integers of 1 or 2 bytes; a sign is among their bits, as it is.
+    """(H, W), or (H, W, 3) in colour, unsigned integers of 1 or 2 bytes; a sign is among their bits, as it is.
 
     Args:
         codestream: From ``read_codestream``.
@@ -137,29 +139,37 @@ def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
     """
     functions = {"jpeg": "jpeg8_decode", "jpeg_ls": "jpegls_decode", "jpeg_2000": "jpeg2k_decode"}
     values: NDArray[Any] = _run_codec(functions[kind], codestream.content)
-    if values.shape != (codestream.height, codestream.width):
+    if values.shape not in {(codestream.height, codestream.width), (codestream.height, codestream.width, 3)}:
         raise ValueError("damaged: the compressed pixels are not what their header says")
     return values.astype(np.int16).view(np.uint16) if values.dtype.kind == "i" else values
 
 
-def decode_rle(content: bytes, width: int, height: int, n_bytes: int) -> NDArray[Any]:
-    """(H, W) unsigned integers of 1 or 2 bytes: a segment for each byte of a pixel, the high one first.
+def decode_rle(content: bytes, width: int, height: int, n_bytes: int, n_channels: int = 1) -> NDArray[Any]:
+    """(H, W), or (H, W, 3), unsigned integers of 1 or 2 bytes.
+
+    There is a segment for each byte of a pixel, channel by channel, the high one first.
 
     Raises:
         ValueError: It is damaged.
         ConfigError: imagecodecs is not installed.
     """
+    n_wanted = n_bytes * n_channels
     n_segments, *offsets = struct.unpack("<16I", content[:64].ljust(64, b"\0"))
-    starts = [*offsets[:n_bytes], len(content)]
-    if n_segments != n_bytes or starts[0] < 64 or starts != sorted(starts):
+    starts = [*offsets[:n_wanted], len(content)]
+    if n_segments != n_wanted or starts[0] < 64 or starts != sorted(starts):
         raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
-    planes = []
-    for start, stop in pairwise(starts):
+    values = np.zeros((height, width, n_channels), np.uint8 if n_bytes == 1 else np.uint16)
+    for number, (start, stop) in enumerate(pairwise(starts)):
         plane = _run_codec("packbits_decode", content[start:stop], out=width * height + RLE_SLACK)
         if len(plane) < width * height:
             raise ValueError("fewer pixels than its header says")
-        planes.append(np.frombuffer(plane, np.uint8, width * height).reshape(height, width))
-    return planes[0] if n_bytes == 1 else planes[0].astype(np.uint16) << 8 | planes[1]
+        excess = plane[width * height :]
+        if len(excess) > 2 and len(excess) >= min(width, height) and excess.strip(b"\0"):  # what fills up is 0
+            raise ValueError("damaged: more pixels than its header says")
+        channel, place = divmod(number, n_bytes)
+        byte = np.frombuffer(plane, np.uint8, width * height).reshape(height, width)
+        values[..., channel] |= byte.astype(values.dtype) << 8 * (n_bytes - 1 - place)
+    return values[..., 0] if n_channels == 1 else values
 
 
 def _run_codec(name: str, content: bytes, **options: Any) -> Any:

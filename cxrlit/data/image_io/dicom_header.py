@@ -32,9 +32,11 @@ ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0102, 0x0
 PADDING, PADDING_LIMIT = 0x0028_0120, 0x0028_0121
 CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION = 0x0028_1050, 0x0028_1051, 0x0028_1052, 0x0028_1053, 0x0028_1056
 MODALITY_LUT, VOI_LUT, LUT_DESCRIPTOR, LUT_DATA = 0x0028_3000, 0x0028_3010, 0x0028_3002, 0x0028_3006
+PLANAR = 0x0028_0006
+PALETTE_DESCRIPTORS, PALETTES = (0x0028_1101, 0x0028_1102, 0x0028_1103), (0x0028_1201, 0x0028_1202, 0x0028_1203)
 PIXEL_DATA = 0x7FE0_0010
 TAGS = [VIEW, SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED, PADDING, PADDING_LIMIT]
-TAGS += [CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT]
+TAGS += [CENTER, WIDTH, INTERCEPT, SLOPE, FUNCTION, MODALITY_LUT, VOI_LUT, PLANAR, *PALETTE_DESCRIPTORS, *PALETTES]
 
 CODECS = {
     **dict.fromkeys(uid.JPEGTransferSyntaxes, "jpeg"),
@@ -66,6 +68,7 @@ class DICOMHeader:
     Attributes:
         syntax: The transfer syntax, one of ``UNCOMPRESSED`` or ``CODECS``.
         pixels_vr: Value representation of the pixels; empty where the file does not say it.
+        guess: What the file does not say of itself, and how it is read; empty where it says all.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -81,7 +84,11 @@ class DICOMHeader:
         meta = _read(
             file, lambda: read_dataset(file, False, True, stop_when=_is_past_meta, specific_tags=[TRANSFER_SYNTAX])
         )
-        self.syntax = _find_syntax(_to_text(_take_bytes(meta, TRANSFER_SYNTAX)), content[file.tell() : file.tell() + 1])
+        named = _to_text(_take_bytes(meta, TRANSFER_SYNTAX))
+        self.syntax = _find_syntax(named, content[file.tell() : file.tell() + 1])
+        faults = [] if content[128:132] == b"DICM" else ["without the 132 bytes that a DICOM file begins with"]
+        faults += [] if named else [f"without a transfer syntax, read as {self.syntax.name}"]
+        self.guess = " and ".join(faults)
         if self.syntax == uid.DeflatedExplicitVRLittleEndian:
             content = _inflate(content[file.tell() :])
             file = _BoundedFile(content)

@@ -13,7 +13,7 @@ from threading import Condition
 
 from cxrlit.data.image_io.decode import MAX_FILE_BYTES, describe_image, read_file
 
-BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 6, "DICOM": 6}
+BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 6, "DICOM MONOCHROME1": 6, "DICOM MONOCHROME2": 6}
 """What decoding takes at most at a time, by the mode of the image; measured with PNG, JPEG and DICOM."""
 
 BYTES_PER_COLOUR_PIXEL = 10
@@ -91,7 +91,8 @@ def hold_pixels(content: bytes) -> Iterator[None]:
         ValueError: Its header says that it cannot be used, and why.
     """
     width, height, mode = describe_image(content)
-    per_pixel = BYTES_PER_PIXEL.get(mode.partition(" ")[0], BYTES_PER_COLOUR_PIXEL)
+    name = " ".join(mode.split()[:2]) if mode.startswith("DICOM") else mode.partition(" ")[0]
+    per_pixel = BYTES_PER_PIXEL.get(name, BYTES_PER_COLOUR_PIXEL)
     n_bytes = width * height * per_pixel + (0 if width == height else 2 * max(width, height) ** 2)
     with PIXELS.hold(n_bytes):
         yield

@@ -247,6 +247,13 @@ def test_an_image_is_turned_upright(orientation: int, order: str) -> None:
         assert (decode_pixels(content).shape == (56, 40)) == (5 <= orientation <= 8)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_png_is_turned_upright(kind: str) -> None:
+    content = KINDS[kind][0]()[0]
+    turned = decode_pixels(content[:33] + make_chunk(b"eXIf", make_exif(6)) + content[33:])
+    np.testing.assert_array_equal(turned, np.rot90(decode_pixels(content), -1))
+
+
 def test_16_bits_are_turned_upright() -> None:
     values = draw_smooth().astype(np.uint16) * 257
     png = encode(Image.fromarray(values))

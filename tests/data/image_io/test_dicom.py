@@ -298,10 +298,11 @@ def test_empty_elements_say_nothing() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "several frames": ({"NumberOfFrames": 2}, "several frames"),
     "frames that are no number": ({"NumberOfFrames": 0}, "several frames"),
-    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "not gray"),
-    "several samples": ({"SamplesPerPixel": 3}, "not gray"),
-    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "not gray"),
-    "no kind of pixels": ({"PhotometricInterpretation": None}, "not gray"),
+    "one channel of three": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "fewer pixels than its"),
+    "several samples": ({"SamplesPerPixel": 3}, "neither gray"),
+    "colour of one sample": ({"PhotometricInterpretation": "RGB"}, "neither gray"),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "a look-up table without entries"),
+    "no kind of pixels": ({"PhotometricInterpretation": None}, "neither gray"),
     "rows beyond the data": ({"Rows": 400}, "fewer pixels than its header says"),
     "too many rows": ({"Rows": MAX_SIDE + 1}, f"{MAX_SIDE + 1} pixels are too many"),
     "too many columns": ({"Columns": 50_000}, "50000 x 40 pixels are too many"),
@@ -426,8 +427,9 @@ def encode(kind: str) -> bytes:
     }[kind]()
 
 
-def gray_to_colour(kind: str) -> bytes:
+def encode_colour(kind: str) -> bytes:
     pixels = np.zeros((40, 56, 3), np.uint8)
+    pixels[:20, :, 1] = 200
     return bytes(
         imagecodecs.jpeg8_encode(pixels) if kind == "jpeg" else imagecodecs.jpeg2k_encode(pixels, codecformat="j2k")
     )
@@ -438,14 +440,14 @@ CODESTREAMS: dict[str, tuple[Any, Callable[[], bytes], str]] = {
     "JPEG of another size": (JPEGLosslessSV1, lambda: resize_jpeg(encode("jpeg"), 0xC3, 50), "another size"),
     "JPEG cut": (JPEGLosslessSV1, lambda: encode("jpeg")[:1000], "end is missing"),
     "JPEG without header": (JPEGLosslessSV1, lambda: b"\xff\xd8\xff\xd9", "damaged"),
-    "JPEG in colour": (JPEGBaseline8Bit, lambda: gray_to_colour("jpeg"), "colour"),
+    "JPEG in colour": (JPEGBaseline8Bit, lambda: encode_colour("jpeg"), "colour"),
     "JPEG-LS in JPEG": (JPEGLosslessSV1, lambda: encode("jpeg_ls"), "not what the transfer syntax says"),
     "JPEG-LS bomb": (JPEGLSLossless, lambda: resize_jpeg(encode("jpeg_ls"), 0xF7, 50_000), "too many"),
     "JPEG-LS cut": (JPEGLSLossless, lambda: encode("jpeg_ls")[:-400] + b"\xff\xd9", "cannot be decoded"),
     "JPEG 2000 bomb": (JPEG2000, lambda: resize_jpeg_2000(encode("jpeg_2000"), 50_000), "too many"),
     "JPEG 2000 of another size": (JPEG2000, lambda: resize_jpeg_2000(encode("jpeg_2000"), 50), "another size"),
     "JPEG 2000 cut": (JPEG2000, lambda: encode("jpeg_2000")[:1000], "damaged"),
-    "JPEG 2000 in colour": (JPEG2000, lambda: gray_to_colour("jpeg_2000"), "colour"),
+    "JPEG 2000 in colour": (JPEG2000, lambda: encode_colour("jpeg_2000"), "colour"),
     "JPEG 2000 of precincts": (JPEG2000, lambda: set_precincts(encode("jpeg_2000"), 0x11), "precincts"),
     "JPEG 2000 of tiles": (JPEG2000, lambda: resize_jpeg_2000(encode("jpeg_2000"), 4000, tile=1), "tiles"),
     "JPEG 2000 far off": (JPEG2000, lambda: move_jpeg_2000(encode("jpeg_2000"), 2**31), "too many"),

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from dicoms import LOSSLESS, PLAIN, SECRET
 from fuzzing import MALFORMED, SPECIAL, write_damaged_images, write_malformed_dicoms
+from lying import LIES, check_lies, tell_lies
 from tiny import plain_environment
 
 from cxrlit.data.image_io.decode import decode_pixels
@@ -58,6 +59,14 @@ def test_500_malformed_dicoms(tmp_path: Path) -> None:
     taken = both[(both["bad"] == True) & (both["outcome"] == "decoded")]  # noqa: E712
     assert taken.empty, taken.to_string()
     assert set(both.loc[both["outcome"] == "refused", "kind"]) == set(MALFORMED)
+
+
+@pytest.mark.filterwarnings("ignore:::pydicom")
+def test_300_dicoms_whose_tags_lie() -> None:
+    """The picture correlates with the true one by more than 0.99, or there is a reason."""
+    rng = np.random.default_rng(0)
+    decoded = [check_lies(*tell_lies(rng, *rng.choice(LIES, rng.integers(1, 4), replace=False))) for _ in range(300)]
+    assert 80 < sum(decoded) < 250
 
 
 def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
