@@ -116,10 +116,8 @@ class PhaseRun:
         plan = self.plan
         get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {plan.freezing.layers}")
         self.datamodule = self.open_images()
-        start = start_network(self.config, self.previous)
-        self.network = start.network
-        seen = start.files.trained.numpy()
-        refuse_seen(self.data, self.datamodule.store, ("val", "test"), seen, TRAINED_ON)
+        self.network = (start := start_network(self.config, self.previous)).network
+        refuse_seen(self.data, self.datamodule.store, ("val", "test"), start.files.trained.numpy(), TRAINED_ON)
         pos_weight = weigh_positives(self.datamodule, self.config.loss.get("pos_weight_cap"))
         self.loss = build_loss(self.config.loss, torch.tensor(pos_weight["weight"].to_numpy(np.float32)))
         self.metadata = self.describe(start)
