@@ -8,18 +8,30 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cxrlit.core.files import replace_file
 
 TITLES = {"auroc": "AUROC", "average_precision": "average precision"}
+N_DOTS = 40
+"""Epochs that are marked one by one."""
 PARTS = (("train", "train", "C0"), ("val", "validation", "C1"))
 
 
 def draw_curves(
     table: pd.DataFrame, metrics: Mapping[str, bool], labels: Sequence[str], monitor: str, mode: str, path: Path
 ) -> None:
-    """Draw losses and learning rate, then a row of two panels for each metric: its value, and that of each label.
+    """Write the curves of ``plot_curves`` as a PNG file."""
+    figure = plot_curves(table, metrics, labels, monitor, mode)
+    with replace_file(path) as staged:
+        figure.savefig(staged, dpi=110)
+
+
+def plot_curves(
+    table: pd.DataFrame, metrics: Mapping[str, bool], labels: Sequence[str], monitor: str, mode: str
+) -> Figure:
+    """Losses and learning rate, then a row of two panels for each metric: its value, and that of each label.
 
     Args:
         table: The table of ``metrics.csv``.
@@ -27,10 +39,11 @@ def draw_curves(
         labels: Names of the labels.
         monitor: Logged name of what chooses the best epoch, which is marked.
         mode: ``max`` or ``min``.
-        path: PNG to write.
     """
     n_rows = max(len(metrics), 1)
-    figure = Figure(figsize=(13, 4.2 * n_rows), layout="constrained")
+    longest = max(map(len, labels), default=0) + len(" (undefined)")
+    width = 10 + (0.6 + 0.09 * longest) * _count_columns(labels)  # so that names of any length leave room for panels
+    figure = Figure(figsize=(width, 4.5 * n_rows), layout="constrained")
     panels = figure.subplots(n_rows, 3, squeeze=False)
     best = _find_best(table, monitor, mode)
     _draw_losses(panels[0, 0], table)
@@ -45,14 +58,19 @@ def draw_curves(
     for axes in panels.flat:
         axes.set_visible(axes.has_data())
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(table["epoch"].min() + 0.5, table["epoch"].max() + 1.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
         axes.grid(alpha=0.3)
-    with replace_file(path) as staged:
-        figure.savefig(staged, dpi=110)
+    return figure
+
+
+def _count_columns(labels: Sequence[str]) -> int:
+    """Columns of the legend of the labels, so that it is no higher than its panel."""
+    return -(-len(labels) // 16)
 
 
 def _find_best(table: pd.DataFrame, monitor: str, mode: str) -> int | None:
+    """The row of the best epoch."""
     scores = table[monitor.replace("/", "_", 1)].to_numpy()
     if np.isnan(scores).all():
         return None
@@ -60,26 +78,30 @@ def _find_best(table: pd.DataFrame, monitor: str, mode: str) -> int | None:
 
 
 def _draw_losses(axes: Axes, table: pd.DataFrame) -> None:
-    epochs = table["epoch"] + 1
     for part, name, color in PARTS:
-        axes.plot(epochs, table[f"{part}_loss"], marker="o", color=color, label=name)
-    axes.set(title="Loss", ylim=(0, None))
+        _plot(axes, table, f"{part}_loss", color=color, label=name)
+    losses = table[["train_loss", "val_loss"]].to_numpy()
+    losses = losses[np.isfinite(losses)]
+    axes.set(title="Loss", ylim=(min(0, *losses), 1.08 * max(*losses, 1e-6)) if len(losses) else None)
     rate = axes.twinx()
-    rate.plot(epochs, table["lr"], color="gray", linestyle=":", marker=".", label="learning rate (right)")
-    rate.set_yscale("log")
-    rate.set_ylim(bottom=table["lr"].max() * 1e-4)  # one cycle ends at nearly nothing
+    rates = table["lr"].where(table["lr"] > 0)  # a logarithm shows no rate of 0
+    rate.plot(table["epoch"], rates, color="gray", linestyle=":", marker=".", label="learning rate (right)")
+    if rates.notna().any():
+        rate.set_yscale("log")
+        rate.set_ylim(rates.min() / 2, 2 * rates.max())
     lines = [*axes.get_lines(), *rate.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], framealpha=0.6)
+    _add_legend(axes, lines, n_columns=3)
 
 
 def _draw_value(axes: Axes, table: pd.DataFrame, column: str, monitor: str, best: int | None) -> None:
     for part, name, color in PARTS:
         if f"{part}_{column}" in table:
-            axes.plot(table["epoch"] + 1, table[f"{part}_{column}"], marker="o", color=color, label=name)
+            _plot(axes, table, f"{part}_{column}", color=color, label=name)
     if best is not None:
-        score = f": {table[f'val_{column}'][best]:.4f}" if monitor == f"val/{column}" else ""
-        axes.axvline(best + 1, color="gray", linestyle=":", label=f"best{score}, epoch {best + 1}")
-    axes.legend(framealpha=0.6)
+        epoch, is_monitored = int(table["epoch"].iloc[best]), monitor == f"val/{column}"
+        score = f": {table[f'val_{column}'].iloc[best]:.4f}" if is_monitored else ""
+        axes.axvline(epoch, color="gray", linestyle=":", zorder=1, label=f"best{score}, epoch {epoch}")
+    _add_legend(axes, axes.get_lines(), n_columns=3)
 
 
 def _draw_labels(axes: Axes, table: pd.DataFrame, metric: str, labels: Sequence[str]) -> None:
@@ -87,13 +109,30 @@ def _draw_labels(axes: Axes, table: pd.DataFrame, metric: str, labels: Sequence[
     for number, label in enumerate(labels):
         values = table[f"val_{metric}_{label}"]
         axes.plot(
-            table["epoch"] + 1,
+            table["epoch"],
             values,
             marker=".",
             color=colors(number % 10),
             linestyle=("-", "--", ":")[number // 10 % 3],
             label=f"{label} (undefined)" if values.isna().all() else label,
         )
+    handles = axes.get_lines()
     if metric == "auroc":
         axes.axhline(0.5, color="gray", linewidth=0.8)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=_count_columns(labels)
+    )
+
+
+def _plot(axes: Axes, table: pd.DataFrame, column: str, color: str, label: str) -> None:
+    """A value by epoch; of many epochs without the dots."""
+    marker = "o" if len(table) <= N_DOTS else ""
+    axes.plot(table["epoch"], table[column], marker=marker, color=color, label=label)
+
+
+def _add_legend(axes: Axes, lines: Sequence[Line2D], n_columns: int) -> None:
+    """Below the panel, where it hides nothing."""
+    axes.legend(
+        lines, [str(line.get_label()) for line in lines], loc="upper center", bbox_to_anchor=(0.5, -0.13),
+        ncols=n_columns, frameon=False, handlelength=1.4, columnspacing=1.0,
+    )  # fmt: skip
