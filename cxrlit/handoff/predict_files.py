@@ -235,7 +235,7 @@ def print_summary(rows: list[Row], predictor: Predictor) -> None:
     done = [row for row in rows if not row["reason"]]
     one = done[0] if len(rows) == 1 and done else None
     table = Table(
-        *(["label", "prob", "calibrated", "threshold", "present"] if one else ["label", "threshold", "present"])
+        *(["label", "probability", "calibrated", "threshold", "present"] if one else ["label", "threshold", "present"])
     )
     for label in predictor.labels:
         threshold = predictor.thresholds[label]

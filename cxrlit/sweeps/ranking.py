@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.files import hold_lock, replace_file, write_csv
+from cxrlit.html.figures import wrap_name
 from cxrlit.sweeps.record import Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
@@ -99,8 +100,10 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
 
 LOG_SPAN = 10
 """Positive numbers that span more than this are drawn by their logarithm."""
-LETTER = 0.026
+LETTER = 0.034
 """Width of a letter of a tick's text, as a share of a panel's."""
+MAX_LETTERS = 30
+"""Of the names below a panel that stand upright, and of one that does not."""
 LOG_KEYS = ("lr", "weight_decay")
 
 
@@ -156,7 +159,9 @@ def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
     if is_number and is_log(key, numbers):
         axes.set_xscale("log")
     if not is_number:
-        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 8 else 0)
+        is_long = max(map(len, names)) * len(names) > MAX_LETTERS
+        look: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_long else {}
+        axes.set_xticks(range(len(names)), [wrap_name(name, MAX_LETTERS, 1) for name in names], **look)
         axes.set_xlim(-0.5, len(names) - 0.5)
     elif has_room(ticks := np.unique(numbers), log=axes.get_xscale() == "log"):
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -175,5 +180,6 @@ def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
         axes.scatter(
             x[done].iloc[0], scored["auroc_macro"][done].iloc[0], marker="*", s=180, color="C3", zorder=3, label="best"
         )
+    axes.margins(y=0.12)  # so that the star is whole
     axes.set_xlabel(key)
     axes.grid(alpha=0.3)

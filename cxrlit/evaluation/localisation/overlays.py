@@ -95,7 +95,7 @@ def draw_sheet(label: str, shown: Mapping[ShownImage, Shown]) -> Figure:
     kinds = [kind for kind in KINDS if any(example.kind == kind for example in shown)]
     panels = {}
     for example, what in shown.items():
-        caption = f"{KINDS[example.kind]}, prob {example.prob:.3f}\n{clip_name(example.image, 48)}"
+        caption = f"{KINDS[example.kind]}, probability {example.prob:.3f}\n{clip_name(example.image, 48)}"
         panels[kinds.index(example.kind), example.rank - 1] = caption, compose_pair(what, SHEET_PX)
     return draw_panels(panels, label)
 
@@ -161,7 +161,7 @@ def describe_overlay(example: ShownImage, what: Shown) -> str:
     n_boxes = len(what.boxes)
     boxes = {0: "", 1: ", box drawn"}.get(n_boxes, f", {n_boxes} boxes drawn")
     return (
-        f"{example.label}, {KINDS[example.kind]}: {example.image}, prob {example.prob:.3f} ({decided}), "
+        f"{example.label}, {KINDS[example.kind]}: {example.image}, probability {example.prob:.3f} ({decided}), "
         f"label {target}{boxes}"
     )
 

@@ -1,4 +1,4 @@
-"""How well the probs tell present from absent, before any threshold."""
+"""How well the probabilities tell present from absent, before any threshold."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -42,8 +42,8 @@ def build_discrimination_section(assessment: Assessment, curves: Sequence[Curves
         "discrimination",
         paragraphs=[
             "AUROC is the share of pairs of an image with the finding and one without in which the first has the "
-            "higher prob: 0.5 is chance. Average precision depends on how frequent the finding is: its share of the "
-            "images is chance."
+            "higher probability: 0.5 is chance. Average precision depends on how frequent the finding is: its share "
+            "of the images is chance."
         ],
         pictures=[_draw_forest(assessment)] if len(final.labels) > len(missing) else [],
         tables=[_tabulate(measured) for measured in reversed(list(assessment.parts.values()))],
@@ -91,8 +91,8 @@ def _tabulate(measured: Measured) -> Table:
         [
             Column("label"),
             span("auroc", "AUROC"),
-            Column("auroc_delong_low", "DeLong from"),
-            Column("auroc_delong_high", "to"),
+            Column("auroc_delong_low", "DeLong lower"),
+            Column("auroc_delong_high", "upper"),
             span("average_precision", "average precision"),
             Column("positives"),
             Column("images"),

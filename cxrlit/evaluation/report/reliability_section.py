@@ -1,4 +1,4 @@
-"""Whether probs mean what they say, before and after calibration."""
+"""Whether probabilities mean what they say, before and after calibration."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,8 +23,10 @@ HISTOGRAM_BINS = 40
 MOST = 0.99
 """The share of the images that a histogram has, unless a bin lies beyond."""
 
-HEIGHT, BELOW = 4.1, 0.45
-"""Inches of a picture, and of the histogram below the diagram."""
+HEIGHT, BELOW, LEGEND = 4.1, 0.45, 0.25
+"""Inches of a picture without its legend, of the histogram below the diagram, and of the legend."""
+MARGIN = 0.025
+"""Of the scale, beyond its ends."""
 
 
 def build_calibration_section(assessment: Assessment) -> Section:
@@ -41,10 +43,10 @@ def build_calibration_section(assessment: Assessment) -> Section:
         frame["slope"], frame["intercept"] = pd.Series(calibration.slope), pd.Series(calibration.intercept)
         frame["slope_reason"] = frame["intercept_reason"] = reasons
         heads = [
-            span(f"ece{RAW}", "calibration error before", digits=4),
-            span("ece", "after", digits=4),
-            span(f"brier{RAW}", "Brier score before", digits=4),
-            span("brier", "after", digits=4),
+            span(f"ece{RAW}", "calibration error before calibration", digits=4),
+            span("ece", "after calibration", digits=4),
+            span(f"brier{RAW}", "Brier score before calibration", digits=4),
+            span("brier", "after calibration", digits=4),
             Column("slope"),
             Column("intercept", signed=True),
         ]
@@ -53,15 +55,17 @@ def build_calibration_section(assessment: Assessment) -> Section:
         "calibration",
         paragraphs=[_say_method(assessment)],
         tables=[
-            Table(f"Errors of the probs, {name_part(final.part)}", frame, [Column("label"), *heads], n_totals=1),
+            Table(
+                f"Errors of the probabilities, {name_part(final.part)}", frame, [Column("label"), *heads], n_totals=1
+            ),
         ],
         pictures=_draw_all(assessment),
         notes=[
-            f"A dot is a {N_BINS}th of the images, from the lowest probs up: their mean prob and their share of "
-            "positives, with its 95 % Wilson interval, as if images were independent; on the dotted line probs mean "
-            "what they say. Below it, how many images have which prob, on a scale of square roots. The calibration "
-            "error is the mean distance from the dotted line, and noise keeps it above 0; the Brier score is the mean "
-            "squared distance from the targets.",
+            f"A dot is a {N_BINS}th of the images, from the lowest probabilities up: their mean probability and their "
+            "share of positives, with its 95 % Wilson interval, as if images were independent; on the dotted line "
+            "the two are equal. Below it, how many images have which probability, on a scale of square roots. The "
+            "calibration error is the mean distance from the dotted line, and noise keeps it above 0; the Brier score "
+            "is the mean squared distance from the targets.",
         ],
     )
 
@@ -76,7 +80,7 @@ def _say_method(assessment: Assessment) -> str:
     point = assessment.point
     calibration = point.calibration
     if calibration is None:
-        return "The probs were not calibrated: they are those of the model."
+        return "The probabilities were not calibrated: they are those of the model."
     where = name_part(point.origin["tuned_on"] or "") if point.origin.get("tuned_on") else "images that are not named"
     method = (
         "Temperature scaling multiplies the logit of each label by one number, the slope"
@@ -84,8 +88,8 @@ def _say_method(assessment: Assessment) -> str:
         else "Platt scaling multiplies the logit of each label by a slope and adds an intercept"
     )
     text = (
-        f"{method}, fitted on {where}. A slope below 1 draws probs that were too sure towards the middle. The order of "
-        "the images stays, and so does AUROC; thresholds are those of the calibrated probs."
+        f"{method}, fitted on {where}. A slope below 1 moves overconfident probabilities towards the middle. The order "
+        "of the images stays, and so does AUROC; thresholds are those of the calibrated probabilities."
     )
     if calibration.reasons:
         text += f" Not calibrated: {'; '.join(group_by_reason(list(calibration.reasons.items())))}."
@@ -100,10 +104,10 @@ def _draw_all(assessment: Assessment) -> list[Picture]:
         known = ~np.isnan(targets[:, column])
         if not known.any():
             continue
-        probs: dict[str, NDArray[np.float64]] = {"probs": final.calibrated[known, column]}
+        probs: dict[str, NDArray[np.float64]] = {"": final.calibrated[known, column]}
         calibration = assessment.point.calibration
         if calibration is not None and not np.isnan(calibration.slope[column]):
-            probs = {"before": raw[known, column].astype(np.float64), "after": probs["probs"]}
+            probs = {"before": raw[known, column].astype(np.float64), "after": probs[""]}
         pictures.append(_draw(f"calibration-{name}", label, probs, targets[known, column], assessment))
     return pictures
 
@@ -118,9 +122,11 @@ def _draw(
     """Both diagrams of a label in one picture, and below them where its probs are."""
     final = assessment.final
     after = format_metric(final, "ece", label)
-    figure, axes = make_tile(label, f"calibration error {after}", height=HEIGHT, bottom=2 * BELOW + 0.15)
+    legend = LEGEND if len(probs) > 1 else 0
+    height = HEIGHT + legend
+    figure, axes = make_tile(label, f"calibration error {after}", height, bottom=2 * BELOW + 0.15 + legend)
     box = axes.get_position()
-    below = figure.add_axes((box.x0, BELOW / HEIGHT, box.width, BELOW / HEIGHT))
+    below = figure.add_axes((box.x0, (BELOW + legend) / height, box.width, BELOW / height))
     colors = dict(zip(probs, (ORANGE, BLUE) if len(probs) > 1 else (BLUE,), strict=True))
     diagrams = {kind: make_reliability(values, targets) for kind, values in probs.items()}
     ends = [np.nanmax([bins.mean_prob, bins.high]) for bins in diagrams.values()]
@@ -129,15 +135,17 @@ def _draw(
     for (kind, bins), marker in zip(diagrams.items(), "so" if len(probs) > 1 else "o", strict=True):
         _draw_bins(axes, bins, kind, colors[kind], marker)
     for kind, values in probs.items():
-        counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0, top))
-        below.stairs(np.sqrt(counts), edges, color=colors[kind], fill=True, alpha=0.25)
-        below.stairs(np.sqrt(counts), edges, color=colors[kind], linewidth=1)
+        counts, bounds = np.histogram(values, bins=HISTOGRAM_BINS, range=(0, top))
+        below.stairs(np.sqrt(counts), bounds, color=colors[kind], fill=True, alpha=0.25)
+        below.stairs(np.sqrt(counts), bounds, color=colors[kind], linewidth=1)
     if len(probs) > 1:
-        axes.legend(loc="upper left")
+        names = [f"{kind} calibration" for kind in probs]
+        figure.legend(axes.get_legend_handles_labels()[0], names, loc="lower center", ncols=2, frameon=False)
     ticks = [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, top) if 0 <= tick <= top]
-    axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks, ylabel="share of positives")
+    edges = (-MARGIN * top, (1 + MARGIN) * top)  # dots at the ends are whole
+    axes.set(xlim=edges, ylim=edges, xticks=ticks, yticks=ticks, ylabel="share of positives")
     axes.tick_params(labelbottom=False)
-    below.set(xlim=(0, top), xticks=ticks, yticks=[], xlabel="prob", ylabel="images")
+    below.set(xlim=edges, xticks=ticks, yticks=[], xlabel="probability", ylabel="images")
     below.xaxis.set_label_coords(0.5, -X_LABEL / BELOW)
     below.yaxis.set_label_coords(-0.04, 0.5)
     below.spines["left"].set_visible(False)

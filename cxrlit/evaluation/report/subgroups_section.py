@@ -34,7 +34,7 @@ def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
             Section(
                 f"By {attribute}",
                 f"by-{attribute}",
-                pictures=[_draw(rows, labels, attribute)],
+                pictures=[_draw(rows, labels, attribute)] if _has_area(rows) else [],
                 tables=[
                     _tabulate(rows, subgroups.counts, labels, attribute),
                     _tabulate_gaps(subgroups.gaps[subgroups.gaps["attribute"] == attribute], attribute),
@@ -88,6 +88,10 @@ def _tabulate_gaps(gaps: pd.DataFrame, attribute: str) -> Table:
         Column("p_holm", "p (Holm)", is_p=True), Column("flagged", "more than chance"),
     ]  # fmt: skip
     return Table(f"Gaps by {attribute}", gaps.reset_index(drop=True), columns, n_heads=4, folded=True)
+
+
+def _has_area(rows: pd.DataFrame) -> bool:
+    return bool(rows.loc[rows["metric"] == "auroc", "value"].notna().any())
 
 
 def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:

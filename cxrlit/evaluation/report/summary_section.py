@@ -93,16 +93,16 @@ def describe_point(point: OperatingPoint) -> str:
         return list_names(sorted(set(thresholds.reasons.values())))
     rule = {
         "f1_grid": "best F1 over the grid from 0.05 to 0.95",
-        "f1_quantiles": "best F1 over the percentiles of the positives' probs",
+        "f1_quantiles": "best F1 over the percentiles of the positives' probabilities",
         "youden": "best sensitivity + specificity (Youden's J)",
         "sensitivity": f"the highest with a sensitivity of at least {thresholds.wanted}",
         "specificity": f"the lowest with a specificity of at least {thresholds.wanted}",
         None: "given",
     }[thresholds.rule]
     probs = {
-        "temperature": "probs after temperature scaling",
-        "platt": "probs after Platt scaling",
-        None: "model's probs",
+        "temperature": "probabilities after temperature scaling",
+        "platt": "probabilities after Platt scaling",
+        None: "model's probabilities",
     }
     origin = {key: text for key, text in point.origin.items() if text}
     where = [f"on {name_part(origin['tuned_on'])}"] if "tuned_on" in origin else []

@@ -100,12 +100,12 @@ def test_nothing_to_show(tmp_path: Path) -> None:
 
 def test_captions_say_what_was_decided() -> None:
     assert describe_overlay(make_example(), make_shown()) == (
-        "Mass, found: 00000001_000.png, prob 0.800 (threshold 0.250), label present"
+        "Mass, found: 00000001_000.png, probability 0.800 (threshold 0.250), label present"
     )
     assert (
         describe_overlay(
             make_example(kind="with_box", threshold=float("nan"), target=float("nan")),
             make_shown([[0, 0, 5, 5], [9, 9, 12, 12]]),
         )
-        == "Mass, with a box: 00000001_000.png, prob 0.800 (no threshold), label unknown, 2 boxes drawn"
+        == "Mass, with a box: 00000001_000.png, probability 0.800 (no threshold), label unknown, 2 boxes drawn"
     )

@@ -112,7 +112,7 @@ def expect_tables(files: Csv) -> dict[str, list[tuple[str, list[list[str]]]]]:
             )
             for k, row in enumerate(thresholds)
         ],
-        f"Errors of the probs, {last}": [
+        f"Errors of the probabilities, {last}": [
             (row["label"], [span(row, name) for name in errors] + fitted[k]) for k, row in enumerate(by_part[parts[-1]])
         ]
         + [("macro", [span(final, f"{name}_macro") for name in errors] + [[] for _ in fitted[0]])],
@@ -299,7 +299,7 @@ def test_what_an_assessment_can_lack(spoiled: str, tmp_path: Path) -> None:
         "no validation": "there are no validation images",
         "one patient": "1 patient where 5 are needed",
         "nothing known": "no known target",
-        "no calibration": "the highest with a sensitivity of at least 0.9, of the model's probs",
+        "no calibration": "the highest with a sensitivity of at least 0.9, of the model's probabilities",
         "given elsewhere": "They were fixed elsewhere",
     }[spoiled] in text
 
