@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import BundleError, ConfigError, first_line
+from cxrlit.core.extras import import_extra
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
 
@@ -72,10 +73,7 @@ class OnnxBackend:
     """ONNX Runtime on the CPU: each image on a thread of its own, which beats several threads on a batch."""
 
     def __init__(self, bundle: Bundle, n_threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ConfigError("backend=onnx: onnxruntime is not installed: pip install 'cxrlit[onnx]'") from None
+        onnxruntime = import_extra("onnxruntime", "onnx", "backend=onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._sessions = []

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import BundleError, ConfigError, first_line
+from cxrlit.core.errors import BundleError, first_line
+from cxrlit.core.extras import import_extra
 
 if TYPE_CHECKING:
     from cxrlit.model.densenet import CXRNet
@@ -32,11 +33,7 @@ def import_onnx() -> Any:
     Raises:
         ConfigError: It is not installed.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise ConfigError("onnx is not installed: pip install 'cxrlit[onnx]'") from None
-    return onnx
+    return import_extra("onnx", "onnx", "model.onnx")
 
 
 def make_graph(network: "CXRNet", img_size: int) -> bytes:

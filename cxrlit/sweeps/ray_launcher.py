@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.extras import import_extra
 
 
 class RayLauncher(Launcher):
@@ -35,10 +35,7 @@ class RayLauncher(Launcher):
         Raises:
             ConfigError: Ray is not installed.
         """
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise ConfigError("hydra/launcher=ray needs ray: pip install 'cxrlit[ray]'") from None
+        import_extra("ray", "ray", "hydra/launcher=ray")
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

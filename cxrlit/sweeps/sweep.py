@@ -21,6 +21,7 @@ from cxrlit.config.overrides import name_key
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+from cxrlit.core.extras import import_extra
 from cxrlit.core.files import hash_value, hold_lock, write_text
 from cxrlit.sweeps.objective import Objective, check_one_process
 from cxrlit.sweeps.record import RECORD_VERSION, Plan, Point, Record, job_record_path, read_job_record, write_job_record
@@ -60,9 +61,12 @@ class Multirun(NamedTuple):
         return config
 
     def check_parts(self, configs: Sequence[TrainConfig]) -> None:
-        """Build and try what points name; raises as ``check_recipe``."""
+        """Build and try what points name, and see that the launcher's package is there; raises as ``check_recipe``."""
         from cxrlit.training.check_recipe import check_recipe
 
+        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+        if str(launcher).startswith("submitit"):  # its plugin imports it in a job alone
+            import_extra("submitit", "slurm", f"hydra/launcher={launcher}")
         for config in configs:
             check_recipe(config)
 
@@ -107,11 +111,10 @@ def run_study(multirun: Multirun) -> None:
         ConfigError, CXRLitError, Interrupted: As for ``run_grid``.
     """
     search = read_sweeper(multirun.config, SweepConfig)
+    import_extra("optuna", "sweeps", "hydra/sweeper=optuna")
     config = check_search(multirun, search)
-    try:
-        from cxrlit.sweeps.study import hash_study, run_trials
-    except ImportError:
-        raise ConfigError("hydra/sweeper=optuna needs optuna: pip install 'cxrlit[sweeps]'") from None
+    from cxrlit.sweeps.study import hash_study, run_trials
+
     study_id = hash_study(search, config)
     folder = multirun.folder
     if "${now:" in str(OmegaConf.to_container(multirun.config.hydra.sweep)):  # nobody would find it again

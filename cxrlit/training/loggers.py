@@ -1,6 +1,5 @@
 """From an entry of ``logger`` in the config to a logger of one phase, or to one line that says what it lacks."""
 
-import importlib
 import os
 import re
 import socket
@@ -16,13 +15,16 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from cxrlit.config import Instantiable
 from cxrlit.config.build import build_target, check_target
 from cxrlit.core.errors import ConfigError, first_line
+from cxrlit.core.extras import import_extra
 
 NEEDS = {
     TensorBoardLogger: ("torch.utils.tensorboard", "tensorboard"),
     WandbLogger: ("wandb", "wandb"),
     MLFlowLogger: ("mlflow", "mlflow"),
 }
-"""What a logger of Lightning imports when it begins, and the package and extra that bring it."""
+"""What a logger of Lightning imports when it begins, and the extra that brings it."""
+SQLITE_NEEDS = ("sqlalchemy", "alembic")
+"""What MLflow imports where its store is a SQLite file."""
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -97,19 +99,11 @@ def check_files_place(name: str, logger: MLFlowLogger) -> None:
 
 
 def _import_package(name: str, target: type) -> None:
-    for kind, (module, package) in NEEDS.items():
-        if not issubclass(target, kind):
-            continue
-        if package == "mlflow":  # it would report on its own use
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] == package:
-                raise ConfigError(f"logger.{name} needs {package}: pip install 'cxrlit[{package}]'") from None
-            raise ConfigError(f"logger.{name}: {package} cannot be imported: {first_line(error)}") from None
-        except Exception as error:  # a package that does not fit its dependencies may raise anything
-            raise ConfigError(f"logger.{name}: {package} cannot be imported: {first_line(error)}") from None
+    for kind, (module, extra) in NEEDS.items():
+        if issubclass(target, kind):
+            if extra == "mlflow":  # it would report on its own use
+                os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            import_extra(module, extra, f"logger.{name}")
 
 
 def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist: bool) -> Instantiable:
@@ -117,6 +111,8 @@ def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist:
     address = settings.get("tracking_uri") or f"sqlite:///{runs_dir / 'mlflow.db'}"
     if not address.startswith("sqlite:///"):
         return settings
+    for module in SQLITE_NEEDS:
+        import_extra(module, "mlflow", f"logger.{name}")
     database = Path(address.removeprefix("sqlite:///"))
     if must_exist and not database.is_file():
         raise ConfigError(f"logger.{name}: the run is not in {database}: name its server, logger.{name}.tracking_uri=")

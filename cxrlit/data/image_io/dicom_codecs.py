@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.core.errors import ConfigError
+from cxrlit.core.extras import import_extra
 from cxrlit.data.image_io import jpeg
 from cxrlit.data.image_io.sizes import check_size
 
@@ -24,6 +25,8 @@ JPEG_PROCESSES = {jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS}
 MAX_TILES = 10_000
 MIN_PRECINCT_EXPONENT = 4
 """16 pixels. A decoder does bookkeeping for each precinct: those of 1 x 1 pixel take gigabytes."""
+
+NEEDED_BY = "a compressed DICOM image"
 
 RLE_SLACK = 2**16
 """Bytes that a segment may unpack to beyond its pixels: what fills it up at its end is taken for pixels too."""
@@ -174,10 +177,8 @@ def decode_rle(content: bytes, width: int, height: int, n_bytes: int, n_channels
 
 def _run_codec(name: str, content: bytes, **options: Any) -> Any:
     try:
-        import imagecodecs
-
-        return getattr(imagecodecs, name)(content, **options)
-    except ImportError:  # of all of it, or of this codec in a build that lacks it
-        raise ConfigError("a compressed DICOM image needs imagecodecs: pip install 'cxrlit[dicom]'") from None
+        return getattr(import_extra("imagecodecs", "dicom", NEEDED_BY), name)(content, **options)
+    except ImportError:  # of this codec, in a build that lacks it
+        raise ConfigError(f"{NEEDED_BY} needs imagecodecs with {name}: pip install 'cxrlit[dicom]'") from None
     except (RuntimeError, ValueError, TypeError, OverflowError):  # their messages are those of native libraries
         raise ValueError("damaged: the compressed pixels cannot be decoded") from None

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from cxrlit.core.errors import ConfigError, DataError, first_line, name_some
+from cxrlit.core.errors import DataError, first_line, name_some
+from cxrlit.core.extras import import_extra
 from cxrlit.core.files import open_regular
 from cxrlit.data.tables.csv_rows import read_csv, read_header, read_text, strip_cells
 from cxrlit.data.tables.separators import SEPARATORS, find_separator
@@ -112,12 +113,7 @@ def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> TextTable:
 
 @contextmanager
 def _open_parquet(path: Path) -> Iterator[Any]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ConfigError(
-            f"{path}: Parquet needs pyarrow, which is not installed: pip install 'cxrlit[parquet]', or save it as CSV"
-        ) from None
+    parquet = import_extra("pyarrow.parquet", "parquet", f"{path}: Parquet")
     with _say_parquet_fault(path):
         content = open_regular(path)
     with content:

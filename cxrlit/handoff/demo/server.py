@@ -4,12 +4,12 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
+from cxrlit.core.extras import import_extra
 from cxrlit.core.notice import RESEARCH_USE
 from cxrlit.handoff.backends import BackendName
 from cxrlit.handoff.predictor import Predictor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 HOST = "127.0.0.1"
-PACKAGES = ("starlette", "uvicorn")
+PACKAGES = ("starlette", "uvicorn", "h11")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def serve_demo(options: DemoOptions) -> None:
         ConfigError: What serves is not installed, or the port is taken.
     """
     for package in PACKAGES:
-        if find_spec(package) is None:
-            raise ConfigError(f"{package} is not installed: pip install 'cxrlit[demo]'")
+        import_extra(package, "demo", "cxrlit demo")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
