@@ -215,8 +215,8 @@ def test_a_label_that_no_training_image_knows(lab: Lab) -> None:
     outcome = lab.train("labels=[Mass,Fracture,Effusion,Lung Opacity]", "max_epochs=2")
     assert outcome.code == 0, outcome.err
     told = outcome.out.index(
-        "warning: no training image says anything of Fracture, Lung Opacity: these outputs are not trained; "
-        "labels=[Mass,Effusion] leaves them out"
+        "warning: no training image has a known label for Fracture, Lung Opacity; their outputs stay untrained; "
+        "labels=[Mass,Effusion] drops them"
     )
     assert told < outcome.out.index(" px, the head ─")  # where the phase begins
     [folder] = lab.runs.glob("*/frozen-*/")
@@ -239,7 +239,7 @@ def test_a_label_that_no_training_image_knows(lab: Lab) -> None:
 def test_labels_that_no_training_image_knows_are_refused_before_images_are_prepared(lab: Lab, tmp_path: Path) -> None:
     outcome = lab.train("labels=[Fracture]", f"cache_dir={tmp_path / 'empty'}")
     assert outcome.code == 2
-    assert "no training image says anything of Fracture: set labels to what these data have" in outcome.err
+    assert "no training image has a known label for Fracture: set labels to what these data have" in outcome.err
     assert not list(tmp_path.glob("empty/store"))
 
 

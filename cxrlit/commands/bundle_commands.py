@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=_positive, help="default: one a core")
     if name == "demo":
-        parser.add_argument("--port", type=_port, default=7860, help="of this machine, 7860 by default; 0: any")
+        parser.add_argument("--port", type=_port, default=7860, help="local port (default 7860; 0: any free one)")
         return
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"

@@ -106,7 +106,7 @@ class VinDrConfig(UngroupedConfig):
     """VinDr-CXR."""
 
     source: Literal["vindr"]
-    agreement: Literal["any", "majority", "all"] = Field(description="how many readers of an image make a finding")
+    agreement: Literal["any", "majority", "all"] = Field(description="how many readers must agree")
 
 
 class ColumnsConfig(ConfigSection):

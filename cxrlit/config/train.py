@@ -132,7 +132,7 @@ class MachineConfig(ConfigSection):
         ge=0,
         le=256,
         description="processes that augment training images; images that are not augmented come from one thread, "
-        "whatever the number; 0: neither, batches are made between the steps; null: chosen from the machine",
+        "whatever the number; 0: no loader workers; null: chosen from the machine",
     )
 
 

@@ -60,8 +60,9 @@ def join_ranks(machine: Devices) -> None:
     found = environment.world_size() if environment is not None else 1
     if found != wanted:
         raise ConfigError(
-            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: a process a device is needed, "
-            f"and {found} {'was' if found == 1 else 'were'} started: torchrun --nproc-per-node={machine.devices} "
+            f"trainer.devices={machine.devices} trainer.num_nodes={machine.num_nodes}: one process per device is "
+            f"needed, but {found} {'was' if found == 1 else 'were'} started: "
+            f"torchrun --nproc-per-node={machine.devices} "
             f"{f'--nnodes={machine.num_nodes} ' if machine.num_nodes > 1 else ''}SCRIPT ..., or srun with as many tasks"
         )
     if wanted == 1 or environment is None:

@@ -55,12 +55,21 @@ def format_count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException, limit: int | None = None) -> str:
     """What an exception of another library says, cut to a line; its type where it says nothing.
+
+    Args:
+        error: The exception.
+        limit: Characters at most; what is longer ends with a whole word and an ellipsis.
 
     >>> first_line(ValueError("short\\nlong"))
     'short'
     >>> first_line(EOFError())
     'EOFError'
+    >>> first_line(ValueError("a line that is too long"), limit=16)
+    'a line that is …'
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    if limit is None or len(line) <= limit:
+        return line
+    return f"{line[: limit - 1].rpartition(' ')[0] or line[: limit - 1]} …"

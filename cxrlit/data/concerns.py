@@ -23,11 +23,11 @@ def name_label_concerns(rows: pd.DataFrame, labels: Sequence[str]) -> list[str]:
     concerns = []
     targets, names = read_targets(rows, labels), np.array(labels)
     if "split" in rows and np.isnan(targets[(rows["split"] == "train").to_numpy()]).all():
-        concerns.append("training will stop: no training image says anything of any label")
+        concerns.append("training will stop: no training image has a known label")
     positives, negatives = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     known = positives + negatives > 0
     for which, what in (
-        (~known, "no image says anything of {}: not trained, not scored"),
+        (~known, "no image has a known label for {}: not trained, not scored"),
         (known & (positives == 0), "there is no positive image of {}: not learned, not scored"),
         (known & (negatives == 0), "there is no negative image of {}: not learned, not scored"),
     ):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cxrlit.config import AugmentConfig, DataConfig, PrepareConfig, SamplerConfig, TrainConfig
 from cxrlit.config.compose import compose_defaults
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.augment import Augment, build_augment
@@ -41,7 +41,7 @@ class CXRDataModule(LightningDataModule):
         sampler: How training images are drawn; None: every one once an epoch.
         seed: Of the order and the augmentation.
         num_workers: Processes that augment training images. Images that are not augmented come from one thread,
-            whatever the number. 0: neither, batches are made between the steps. None: chosen from the machine.
+            whatever the number. 0: batches are made between the steps, without workers. None: chosen from the machine.
             Changes no result.
 
     Raises:
@@ -267,11 +267,11 @@ class CXRDataModule(LightningDataModule):
     def describe_loading(self) -> str:
         """How the training batches come about, for the log."""
         if self.num_workers == 0:
-            return "batches are made between the steps"
+            return "no loader workers"
         if self.augment is None or self.features is not None:
             how = "a thread reads batches ahead"
         else:
-            how = f"loader processes that augment: {self.num_workers}"
+            how = format_count(self.num_workers, "loader worker")
         return f"{how}, into pinned memory" if torch.cuda.is_available() else how
 
     def _share(self, dataset: PlainImages | ValFeatures, rank: int, n_ranks: int) -> DataLoader[Batch]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.core.cores import count_cores
-from cxrlit.core.errors import BundleError, ConfigError, first_line
+from cxrlit.core.errors import BundleError, CheckpointError, ConfigError, first_line
 from cxrlit.core.extras import import_extra
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
@@ -83,7 +83,7 @@ class OnnxBackend:
             try:
                 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own kinds of error
-                raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error)[:160]}") from None
+                raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error, 160)}") from None
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
         self.batch_size = ONNX_BATCH_SIZE
@@ -109,7 +109,7 @@ class TorchBackend:
         from safetensors.torch import load
 
         from cxrlit.model.densenet import build_network
-        from cxrlit.model.weights import check_finite
+        from cxrlit.model.weights import check_finite, load_or_describe
         from cxrlit.training.hardware import choose_precision
 
         config = bundle.config
@@ -119,14 +119,14 @@ class TorchBackend:
         for name, _ in bundle.member_files:
             path = bundle.folder / name
             network = build_network("none", config.preprocessing.normalize, len(config.labels), seed=0)
+            fault = f"{path}: not the weights of a network of {len(config.labels)} labels"
             try:
                 weights = load(bundle.contents[name])
-                network.load_state_dict(weights)
-            except Exception as error:  # safetensors' own kind of error, and what does not fit
-                what = " ".join(str(error).split())[:160]
-                raise BundleError(
-                    f"{path}: not the weights of a network of {len(config.labels)} labels: {what}"
-                ) from None
+                load_or_describe(network, weights, fault)
+            except CheckpointError as error:
+                raise BundleError(str(error)) from None
+            except Exception as error:  # safetensors' own kind of error
+                raise BundleError(f"{fault}: {first_line(error, 160)}") from None
             check_finite(weights, str(path))
             self._networks.append(network.requires_grad_(False).eval())
         # Where the machine has no bf16, that of the evaluation would be slower many times over.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cxrlit.config import MAX_MEMBERS, TTA, Average, BatchNormMode
-from cxrlit.core.errors import BundleError
+from cxrlit.core.errors import BundleError, first_line
 from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.data.tta import choose_side, describe_mean
@@ -183,7 +183,7 @@ def parse_config(content: bytes, path: Path) -> BundleConfig:
     except KeyTwiceError as error:
         raise BundleError(f"{path}: the key {error} is there twice") from None
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON: {str(error)[:160]}") from None
+        raise BundleError(f"{path}: not JSON: {first_line(error, 160)}") from None
     version = plain.get("format") if isinstance(plain, dict) else None
     if version not in (FORMAT, MEAN_FORMAT) or not isinstance(version, int):
         raise BundleError(

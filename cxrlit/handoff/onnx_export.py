@@ -150,7 +150,7 @@ def check_graph(content: bytes, n_labels: int, img_size: int, path: Any) -> None
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own kinds of error
-        raise BundleError(f"{path}: no ONNX model: {first_line(error)[:160]}") from None
+        raise BundleError(f"{path}: no ONNX model: {first_line(error, 160)}") from None
     graph = model.graph
     if any(weight.external_data or weight.data_location for weight in graph.initializer):
         raise BundleError(f"{path}: refused: its weights lie in another file")
@@ -173,7 +173,7 @@ def check_graph(content: bytes, n_labels: int, img_size: int, path: Any) -> None
         try:
             values = onnx.numpy_helper.to_array(weight)
         except Exception as error:  # of whatever kind: the bytes are not those of its shape
-            raise BundleError(f"{path}: {weight.name}: {first_line(error)[:160]}") from None
+            raise BundleError(f"{path}: {weight.name}: {first_line(error, 160)}") from None
         if not np.isfinite(values).all():
             raise BundleError(f"{path}: {weight.name} has values that are not finite numbers")
 

@@ -3,7 +3,7 @@
 - Its aspect, width by height, which is fixed: radiographs of the chest are between half as wide and twice as wide.
 - Its colour: how far red, green and blue lie apart, the mean over the pixels.
 - Its grays: the distance of its histogram from the mean histogram of training images (the first Wasserstein distance,
-  in grays), and its likeness to their mean image (the correlation of both at 32 x 32 pixels), which a lateral, rotated
+  in grays), and its correlation with their mean image (both at 32 x 32 pixels), which a lateral, rotated
   or inverted radiograph lacks. Their limits are what ``SHARE`` of the validation images are beyond.
 
 A warning says that the score is of something that the model was not made for. Silence says nothing of the kind.
@@ -89,15 +89,17 @@ def find_oddities(
     if not MIN_ASPECT <= width / height <= MAX_ASPECT:
         found.append(f"its aspect is {width / height:.2f}, not {MIN_ASPECT} to {MAX_ASPECT}")
     if colour > MAX_COLOUR:
-        found.append(f"it has colour ({colour:.0f} grays between the channels, more than {MAX_COLOUR:.0f})")
+        found.append(f"it has colour: {colour:.0f} grays between the channels (limit {MAX_COLOUR:.0f})")
     if view in LATERAL_VIEWS:
         found.append(f"its file says that its view is {view}, which is not frontal")
     distance = measure_histogram_distance(image, np.array(reference.histogram))
     if distance > reference.max_distance:
-        found.append(f"its grays are {distance:.0f} from those of the training, more than {reference.max_distance:.0f}")
+        found.append(f"its histogram is {distance:.0f} grays from the mean one (limit {reference.max_distance:.0f})")
     correlation = correlate(image, np.array(reference.mean_image).reshape(SIDE, SIDE))
     if correlation < reference.min_correlation:
-        found.append(f"its likeness to the training is {correlation:.2f}, less than {reference.min_correlation:.2f}")
+        found.append(
+            f"its correlation with the mean training image is {correlation:.2f} (limit {reference.min_correlation:.2f})"
+        )
     return found
 
 

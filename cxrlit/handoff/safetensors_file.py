@@ -40,7 +40,7 @@ def read_head(content: bytes, labels: Sequence[str], path: Path) -> NDArray[np.f
     try:
         tensors = load(content)
     except Exception as error:  # safetensors' own kind of error
-        raise BundleError(f"{path}: no safetensors file: {first_line(error)[:160]}") from None
+        raise BundleError(f"{path}: no safetensors file: {first_line(error, 160)}") from None
     # After 8 bytes of length there is JSON, or it would not have been loaded.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     if header.get("__metadata__", {}).get("labels") != json.dumps(list(labels)):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cxrlit.core.errors import DataError, name_some
+from cxrlit.core.errors import DataError, first_line, name_some
 from cxrlit.core.files import open_regular, write_json
 from cxrlit.metrics.calibration import MAX_SLOPE, MIN_SLOPE, Calibration, Method, apply_calibration
 from cxrlit.metrics.types import Floats
@@ -194,7 +194,7 @@ def read_operating_point(path: Path) -> OperatingPoint:
     except RecursionError:
         raise DataError(f"{path}: not JSON: nested too deeply") from None
     except ValueError as error:
-        raise DataError(f"{path}: not JSON: {str(error)[:160]}") from None
+        raise DataError(f"{path}: not JSON: {first_line(error, 160)}") from None
     return parse_operating_point(content, path)
 
 

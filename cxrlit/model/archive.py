@@ -144,7 +144,7 @@ def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: refused: it holds more than plain types") from None
     except Exception as error:  # a pickle can say anything
-        raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error)[:160]}") from None
+        raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error, 160)}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
     fault = _find_fault(content)

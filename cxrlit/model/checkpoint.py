@@ -23,7 +23,7 @@ from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles, read_seen_files
-from cxrlit.model.weights import check_finite
+from cxrlit.model.weights import check_finite, load_or_describe
 
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
@@ -119,11 +119,7 @@ class Checkpoint:
         Raises:
             CheckpointError: They do not fit.
         """
-        try:
-            network.load_state_dict(self.weights)
-        except RuntimeError as error:
-            what = " ".join(str(error).split())[:160]
-            raise CheckpointError(f"{self.path}: its weights are not those of a cxrlit network: {what}") from None
+        load_or_describe(network, self.weights, f"{self.path}: its weights are not those of a cxrlit network")
         return network
 
 
@@ -226,7 +222,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
     strange = sorted(map(str, content.keys() - {"cxrlit", "files", "state_dict"}))
     if strange:
-        raise CheckpointError(f"{path}: refused: it holds {strange[0][:80]!r}, which no checkpoint of cxrlit does")
+        raise CheckpointError(f"{path}: unexpected key {strange[0][:80]!r}; refusing to load")
     version = content["cxrlit"].get("format")
     if not isinstance(version, int) or version != CHECKPOINT_FORMAT:
         raise CheckpointError(

@@ -53,8 +53,8 @@ def warn_namesakes(patients: list[str], where: str) -> None:
 
 
 def warn_labels(data: SplitData) -> None:
-    """Say which outputs are not trained, since no training image says anything of their labels; and what else may keep
-    labels from being learned or scored.
+    """Say which outputs stay untrained, since no training image has a known label for them, and what else may keep labels
+    from being learned or scored.
 
     Raises:
         DataError: That is so of every label.
@@ -63,13 +63,14 @@ def warn_labels(data: SplitData) -> None:
     trained, unknown = (np.array(data.labels)[which].tolist() for which in (known, ~known))
     if not trained:
         raise DataError(
-            f"{data.name}: no training image says anything of {', '.join(unknown)}: set labels to what these data have"
+            f"{data.name}: no training image has a known label for {', '.join(unknown)}: "
+            "set labels to what these data have"
         )
     if unknown:
-        are, them = ("this output is", "it") if len(unknown) == 1 else ("these outputs are", "them")
+        stay, them = ("its output stays", "it") if len(unknown) == 1 else ("their outputs stay", "them")
         say(
-            f"warning: no training image says anything of {', '.join(unknown)}: {are} not trained; "
-            f"labels=[{','.join(map(quote, trained))}] leaves {them} out",
+            f"warning: no training image has a known label for {', '.join(unknown)}; {stay} untrained; "
+            f"labels=[{','.join(map(quote, trained))}] drops {them}",
             style="yellow",
         )
     rows = data.name_rows(data.index).assign(split=data.split["split"])

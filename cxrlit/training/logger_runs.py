@@ -49,7 +49,7 @@ def say_failures(name: str, remedy: str = GO_ON) -> Iterator[None]:
     except CXRLitError:
         raise
     except Exception as error:  # a service, or a class of the user's, may raise anything
-        reason = first_line(error)[:300].rstrip(".")
+        reason = first_line(error, 300).rstrip(".")
         raise CXRLitError(f"logger.{name}: {reason}; {remedy}") from None
 
 

@@ -15,7 +15,7 @@ from rich import get_console
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.core.console import format_path, say
-from cxrlit.core.errors import CheckpointError
+from cxrlit.core.errors import CheckpointError, format_count
 from cxrlit.core.files import hash_file, hold_lock
 from cxrlit.core.ranks import n_ranks, on_rank_0, rank, rank_0_first
 from cxrlit.core.signals import catch_signals, hold_signals
@@ -224,9 +224,8 @@ class PhaseRun:
 
     def build_module(self) -> CXRModule:
         """The LightningModule around the network, ready to train."""
-        say(
-            f"It computes in {self.precision}, threads: {torch.get_num_threads()}; {self.datamodule.describe_loading()}"
-        )
+        threads = format_count(torch.get_num_threads(), "thread")
+        say(f"Precision {self.precision}, {threads}, {self.datamodule.describe_loading()}")
         if n_ranks() > 1:
             sync_batch_norms(self.network)
         if self.config.trainer.compile:

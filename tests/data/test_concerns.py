@@ -27,8 +27,8 @@ CASES: dict[str, tuple[tuple[float, ...], list[str]]] = {
     "all absent": ((0, 0, 0, 0, 0, 0), ["there is no positive image of Mass: not learned, not scored"]),
     "nothing known": (
         (NAN, NAN, NAN, NAN, NAN, NAN),
-        ["training will stop: no training image says anything of any label",
-         "no image says anything of Mass: not trained, not scored"],
+        ["training will stop: no training image has a known label",
+         "no image has a known label for Mass: not trained, not scored"],
     ),
     "all present in train": (
         (1, 1, 1, 0, 1, 0),

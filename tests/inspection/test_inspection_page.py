@@ -107,7 +107,7 @@ def test_unknown_targets_are_counted(nih_tree: Path, make_config: ConfigMaker) -
     assert unknown == 0
     assert fracture[1] == f"0 / 0 / {positives + negatives}"
     assert page.tables["Prevalence of each label, and how far it is from that of the whole"][2][1:] == ["–"] * 4
-    assert any("no image says anything of Fracture: not trained, not scored" in text for text in page.texts)
+    assert any("no image has a known label for Fracture: not trained, not scored" in text for text in page.texts)
 
 
 def test_the_contact_sheet_shows_the_images(nih_tree: Path, make_config: ConfigMaker) -> None:

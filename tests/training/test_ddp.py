@@ -216,7 +216,7 @@ def test_each_image_is_evaluated_once_on_any_number_of_devices(
         (("trainer=ddp",), "trainer.devices=None: input should be a valid integer"),
         (
             ("trainer=ddp", "trainer.devices=2"),
-            "a process a device is needed, and 1 was started: torchrun",
+            "one process per device is needed, but 1 was started: torchrun",
         ),
         (("trainer=ddp", "trainer.devices=9"), "batch_size=8 is shared by 9 devices: set it to 9 or more"),
         (

@@ -219,7 +219,7 @@ class _Mirror:
         except Exception as error:  # every protocol has errors of its own
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise DataError(f"{self.folder}: {error.strerror}: make room, or set cache_dir elsewhere") from None
-            raise _UnreachableFault(f"{name} cannot be fetched ({first_line(error)[:200]})") from None
+            raise _UnreachableFault(f"{name} cannot be fetched ({first_line(error, 200)})") from None
         if staged.is_dir():  # so is what is there
             staged.rmdir()
             raise FileNotFoundError(name)

@@ -228,19 +228,18 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
     are_home = len(at_home) == len(patients)
     if shared:
         remedy = (
-            f"the others are those of the home test, which {alone} evaluates"
+            f"to evaluate its own test part: {alone}"
             if are_home
             else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
         )
         raise LeakageError(
-            f"{format_count(len(shared), f'patient of {data.name} is one', f'patients of {data.name} are ones')} "
-            "that the checkpoint was trained or tuned on "
-            f"({name_some(shared)}): {remedy}"
+            f"{len(shared):,} of the {format_count(len(patients), 'patient')} of {data.name} trained or tuned the "
+            f"model ({name_some(shared)}): {remedy}"
         )
     if are_home:
         raise DataError(
-            f"all {len(patients)} patients of {data.name} are those of the home test, so this is no external "
-            f"validation: {alone} evaluates them"
+            f"all {len(patients)} patients of {data.name} are in the model's own test part, so this is no external "
+            f"validation. To evaluate it: {alone}"
         )
     warn_namesakes(namesakes, f"of {data.name}")
 

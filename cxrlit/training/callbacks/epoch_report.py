@@ -1,7 +1,7 @@
-"""What an epoch brought: a line on the screen, a row of metrics.csv, the curves."""
+"""What an epoch brought: a row on the screen, a row of metrics.csv, the curves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from rich import get_console
 from torch import Tensor
 
 from cxrlit.core.console import say
@@ -18,9 +19,15 @@ from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.module import CXRModule
 from cxrlit.training.curves import draw_curves
 
+MIN_WIDTH = 8
+"""Letters of a column."""
+LABELS_FROM = 80
+"""Width of the screen from which on labels are shown."""
+
 
 class EpochReport(Callback):
-    """After each epoch: its line, with each label's change since the best epoch so far, and its row in ``metrics.csv``.
+    """After each epoch: its row of a table on the screen, with the changes since the best epoch so far, and its row in
+    ``metrics.csv``. Where the screen is wide enough, the labels stand below.
 
     The mean loss of an epoch is made here of the losses of its batches: Lightning's own forgets those before a resume.
 
@@ -36,6 +43,7 @@ class EpochReport(Callback):
         self._losses: list[Tensor] = []
         self._resumed_losses: list[float] = []
         self._n_images: list[int | Tensor] = []
+        self._has_head = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write_metrics(trainer)  # where a phase resumes, without what came after the state it resumes from
@@ -68,7 +76,7 @@ class EpochReport(Callback):
             row |= {f"{part}_{name}": value for name, value in values.items()}
         self._rows.append(row)
         self._write_metrics(trainer)
-        say(self._describe(row, pl_module, trainer.max_epochs))
+        self._print(row, pl_module, trainer.max_epochs)
         if self._best is None or pl_module.is_better(
             pl_module.monitored, read_monitored(self._best, pl_module.monitor)
         ):
@@ -122,29 +130,59 @@ class EpochReport(Callback):
         else:
             path.unlink(missing_ok=True)
 
-    def _describe(self, row: dict[str, Any], module: CXRModule, max_epochs: int | None) -> str:
+    def _print(self, row: dict[str, Any], module: CXRModule, max_epochs: int | None) -> None:
+        """A row of the table of epochs, after its head where it is the first here, and the labels below it."""
         scores, best, main = module.scores["val"], self._best or {}, _name_main_metric(module)
-        text = (
-            f"epoch {row['epoch']}/{max_epochs}  loss {row['train_loss']:.4f} val {row['val_loss']:.4f}  "
-            f"lr {row['lr']:.1e}"
-        )
+        cells = {
+            "": f"epoch {row['epoch']}/{max_epochs}",
+            "train loss": f"{row['train_loss']:.4f}",
+            "val loss": f"{row['val_loss']:.4f}",
+            "lr": f"{row['lr']:.1e}",
+        }
         logged = module.monitor.removeprefix("val/")
         if logged not in ("loss", f"{main}_macro"):
-            text += f"  {logged} {scores[logged]:.4f}{_say_change(scores[logged], best.get(logged))}"
-        if main is None:
-            return text
-        value, labels = scores[f"{main}_macro"], _read_labels(module, scores)
-        defined = {label: value for label, value in labels.items() if not math.isnan(value)}
-        over = "" if len(defined) == len(labels) else f" over {format_count(len(defined), 'label')}"
-        train = f" (train {row[f'train_{main}_macro']:.4f})" if f"train_{main}_macro" in row else ""
-        shown = [
-            f"{label} {value:.3f}{_say_change(value, best.get(f'{main}_{label}'))}" for label, value in defined.items()
-        ]
-        if len(defined) < len(labels):
-            shown.append(f"undefined: {', '.join(label for label in labels if label not in defined)}")
-        title = "macro AUROC" if main == "auroc" else f"macro {main}"
-        change = _say_change(value, best.get(f"{main}_macro"))
-        return f"{text}  {title} {value:.4f}{change}{over}{train}  |  {'  '.join(shown)}"
+            cells |= {logged: f"{scores[logged]:.4f}", "change": _say_change(scores[logged], best.get(logged))}
+        if main is not None:
+            value, title = scores[f"{main}_macro"], "AUROC" if main == "auroc" else main
+            cells[f"macro {title}"] = f"{value:.4f}"
+            cells[f"change of {title}" if "change" in cells else "change"] = _say_change(
+                value, best.get(f"{main}_macro")
+            )
+            if f"train_{main}_macro" in row:
+                cells[f"train {title}"] = f"{row[f'train_{main}_macro']:.4f}"
+        widths = [max(len(name), MIN_WIDTH if name else len(f"epoch {max_epochs}/{max_epochs}")) for name in cells]
+        if not self._has_head:
+            say(_align(cells, widths), style="bold")
+            self._has_head = True
+        n_labels = row["val_n_labels"]
+        over = f"  over {format_count(n_labels, 'label')}" if main is not None and n_labels < len(module.labels) else ""
+        say(_align(cells.values(), widths) + over)
+        if main is not None and get_console().width >= LABELS_FROM:
+            self._print_labels(
+                _read_labels(module, scores), {label: best.get(f"{main}_{label}") for label in module.labels}
+            )
+
+    def _print_labels(self, values: Mapping[str, float], best: Mapping[str, float | None]) -> None:
+        defined = [label for label, value in values.items() if not math.isnan(value)]
+        shown = [f"{label} {values[label]:.3f} {_say_change(values[label], best[label])}".rstrip() for label in defined]
+        if len(defined) < len(values):
+            shown.append(f"undefined: {', '.join(label for label in values if label not in defined)}")
+        lines, width = [""], get_console().width
+        for text in shown:
+            if lines[-1] and len(lines[-1]) + len(text) + 2 > width:
+                lines.append("")
+            lines[-1] += f"  {text}"
+        for line in lines:
+            say(line, style="dim")
+
+
+def _align(cells: Iterable[str], widths: Sequence[int]) -> str:
+    """The first to the left, the others to the right."""
+    first, *others = (
+        f"{cell:>{width}}" if number else f"{cell:<{width}}"
+        for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()
 
 
 def _name_main_metric(module: CXRModule) -> str | None:
@@ -160,4 +198,4 @@ def _read_labels(module: CXRModule, scores: Mapping[str, float]) -> dict[str, fl
 
 def _say_change(value: float, best: float | None) -> str:
     """The change since the best epoch so far; nothing in the first."""
-    return "" if best is None or math.isnan(best) else f" ({value - best:+.3f})"
+    return "" if best is None or math.isnan(best) else f"{value - best:+.3f}"

@@ -142,7 +142,7 @@ def going_on_from(point: ResumePoint | None, trainer: Trainer) -> Iterator[None]
         if point is None or resume.has_begun:
             raise
         raise CheckpointError(
-            f"{point.path}: it cannot be gone on from ({type(error).__name__}: {first_line(error)[:160]}): remove it, "
+            f"{point.path}: it cannot be gone on from ({type(error).__name__}: {first_line(error, 160)}): remove it, "
             "and the phase goes on from the state before it"
         ) from None
 

@@ -57,7 +57,7 @@ def test_two_sources_from_training_to_other_data(lab: Lab, table: Path, tmp_path
         assert predictions[["image", "patient"]].to_numpy().tolist() == wanted[["image", "patient"]].to_numpy().tolist()
 
     outcome = evaluate_on(folder, tmp_path / "out", "data=nih", f"data.root={lab.tree}")
-    assert "patients of nih are ones that the checkpoint was trained or tuned on (nih/" in outcome.err
+    assert "patients of nih trained or tuned the model (nih/" in outcome.err
     named = ["data=table", f"data.table={table}", "data.columns.patient=patient"]
     outcome = evaluate_on(folder, tmp_path / "out", *named, "data.name=elsewhere")
     assert "are files that the checkpoint was trained or tuned on" in outcome.err
@@ -79,6 +79,6 @@ def test_one_of_several_sources_has_plain_names(lab: Lab, tmp_path: Path) -> Non
     evaluate(folder, folder / "eval")
     named = ["data=nih", f"data.root={lab.tree}", "data.split=file", f"data.split_file={folder / 'split.csv'}"]
     outcome = evaluate_on(folder, tmp_path / "out", *named, "part=val")
-    assert "patients of nih are ones that the checkpoint was trained or tuned on (nih/" in outcome.err
+    assert "patients of nih trained or tuned the model (nih/" in outcome.err
     outcome = evaluate_on(folder, tmp_path / "out", *named, "part=test")
-    assert "patients of nih are those of the home test" in outcome.err
+    assert "patients of nih are in the model's own test part" in outcome.err
