@@ -103,7 +103,8 @@ def _import_package(name: str, target: type) -> None:
         if issubclass(target, kind):
             if extra == "mlflow":  # it would report on its own use
                 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            import_extra(module, extra, f"logger.{name}")
+            for one in dict.fromkeys((extra, module)):  # an extra has the name of its package
+                import_extra(one, extra, f"logger.{name}")
 
 
 def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist: bool) -> Instantiable:

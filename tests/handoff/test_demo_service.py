@@ -195,7 +195,7 @@ class TestCommand:
     def test_a_package_that_is_not_installed_is_a_line(self, predictor: Predictor, package: str) -> None:
         outcome = run(predictor.bundle.folder, missing=package)
         assert outcome.returncode == 2
-        assert outcome.stderr.strip() == f"error: {package} is not installed: pip install 'cxrlit[demo]'"
+        assert outcome.stderr.strip() == f"error: cxrlit demo needs {package}: pip install 'cxrlit[demo]'"
 
     def test_a_port_that_is_taken_is_a_line(self, served: Served, predictor: Predictor) -> None:
         outcome = run(predictor.bundle.folder, "--port", str(urlsplit(served.address).port))

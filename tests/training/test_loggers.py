@@ -202,7 +202,10 @@ def test_a_package_that_fails_at_its_import_is_a_line(
     monkeypatch.syspath_prepend(tmp_path)
     outcome = lab.train(f"logger={name}")
     assert outcome.code == 2
-    assert outcome.err.splitlines() == [f"error: logger.{name}: {name} cannot be imported: built for numpy 1"]
+    reinstall = f"pip install --force-reinstall 'cxrlit[{name}]'"
+    assert outcome.err.splitlines() == [
+        f"error: logger.{name}: {name} cannot be imported: built for numpy 1: {reinstall}"
+    ]
 
 
 def test_a_server_that_does_not_answer_is_a_line_before_the_work(lab: Lab) -> None:

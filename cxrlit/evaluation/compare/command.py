@@ -129,7 +129,7 @@ def print_result(
     for metric, comparison in result.comparisons.items():
         print_changes(NAMES[metric], comparison)
     for metric, reason in result.excluded.items():
-        say(f"{NAMES[metric]} is left out: {reason}")
+        say(f"{NAMES[metric]} is excluded: {reason}")
     for concern in concerns:
         say(f"warning: {concern}", style="yellow")
     say(describe_question(result.answer.question, NAMES[result.metric]))

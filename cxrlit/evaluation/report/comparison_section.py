@@ -41,7 +41,7 @@ def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] =
             *(_tabulate(comparison) for comparison in result.comparisons.values()),
         ],
         pictures=[_draw(result, metric) for metric in result.comparisons],
-        notes=[f"{NAMES[metric]} is left out: {reason}." for metric, reason in result.excluded.items()],
+        notes=[f"{NAMES[metric]} is excluded: {reason}." for metric, reason in result.excluded.items()],
     )
 
 

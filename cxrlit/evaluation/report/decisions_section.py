@@ -83,5 +83,5 @@ def _draw(confusion: pd.DataFrame, part: str) -> Picture:
         figure,
         "decisions",
         f"Decisions on {part}: {words}",
-        "Images with the finding, found or missed, and false alarms; images rightly decided absent are left out.",
+        "Images with the finding, found or missed, and false alarms; images rightly decided absent are not shown.",
     )

@@ -314,7 +314,7 @@ def test_a_parquet_table_is_opened_once(tmp_path: Path, table_opens: list[Path])
 def test_parquet_without_pyarrow_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ConfigError, match="Parquet needs pyarrow, which is not installed: pip install 'cxrlit"):
+    with pytest.raises(ConfigError, match="Parquet needs pyarrow: pip install 'cxrlit"):
         read_table(write(tmp_path, b"PAR1", "table.parquet"), ("image",))
 
 

@@ -114,14 +114,14 @@ def test_files_of_anybody_and_thresholds_by_name(folder: Path, capsys: pytest.Ca
     write_predictions(mine, GOOD.sample(frac=1, random_state=0)[["patient", *columns, "image"]])
     assert compare("old-1", str(mine), *FAST) == 0
     out, _ = capsys.readouterr()
-    assert "F1 is left out: a.csv has no thresholds: there is no thresholds.json beside a.csv" in out
+    assert "F1 is excluded: a.csv has no thresholds: there is no thresholds.json beside a.csv" in out
     results = mine.parent / "comparison" / "a-against-old-1"
     assert list_files(results) == set(FILES[:3])
     assert json.loads((results / "comparison.json").read_text())["left_out"].keys() == {"f1"}
     make_point(threshold=0.4).write(folder / "t.json")
     assert compare("old-1", str(mine), *FAST, "thresholds.candidate=t.json", f"out={folder / 'there'}") == 0
     out, _ = capsys.readouterr()
-    assert "F1 is left out" not in out
+    assert "F1 is excluded" not in out
     written = json.loads((folder / "there" / "comparison.json").read_text())
     assert written["candidate"]["thresholds"] == str(folder / "t.json")
     assert set(pd.read_csv(folder / "there" / "changes.csv")["metric"]) == {"auroc", "f1"}

@@ -51,7 +51,7 @@ def test_without_a_question_and_without_thresholds() -> None:
     assert len(section.paragraphs) == 1
     assert [table.caption for table in section.tables] == ["Change of AUROC", "Change of F1"]
     alone = build_comparison_section(compare_predictions(BASE, GOOD, ("none", make_point()), n_replicates=60))
-    assert alone.notes == ["F1 is left out: baseline has no thresholds: none."]
+    assert alone.notes == ["F1 is excluded: baseline has no thresholds: none."]
     assert len(alone.pictures) == 1
 
 
