@@ -109,7 +109,8 @@ class TorchBackend:
         from safetensors.torch import load
 
         from cxrlit.model.densenet import build_network
-        from cxrlit.model.weights import check_finite, load_or_describe
+        from cxrlit.model.load_state import load_or_describe
+        from cxrlit.model.weights import check_finite
         from cxrlit.training.hardware import choose_precision
 
         config = bundle.config

@@ -22,8 +22,9 @@ from cxrlit.data.split import check_split, hash_split
 from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.load_state import load_or_describe
 from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles, read_seen_files
-from cxrlit.model.weights import check_finite, load_or_describe
+from cxrlit.model.weights import check_finite
 
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"

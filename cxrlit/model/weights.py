@@ -3,7 +3,6 @@
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet121_Weights
 
-from cxrlit.core.errors import CheckpointError, first_line, format_count, name_some
+from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import hash_file
 from cxrlit.model.archive import is_whole
+from cxrlit.model.load_state import load_or_describe
 
 IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
 IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
@@ -64,44 +64,6 @@ def load_features(features: nn.Module, path: Path) -> None:
         if name.startswith("features.")
     }
     load_or_describe(features, weights, f"model.weights={path}: not the weights of torchvision's DenseNet121")
-
-
-def load_or_describe(module: nn.Module, state: Mapping[str, Tensor], fault: str) -> None:
-    """Load a state dict.
-
-    Raises:
-        CheckpointError: It does not fit: ``fault``, and how they differ.
-    """
-    try:
-        module.load_state_dict(state)
-    except RuntimeError:
-        raise CheckpointError(f"{fault}: {describe_misfit(module, state)}") from None
-
-
-def describe_misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """How a state dict differs from that of a module, in one line.
-
-    >>> describe_misfit(nn.Linear(2, 3), {"weight": torch.zeros(4, 2), "offset": torch.zeros(3)})
-    '1 weight is missing (bias); 1 weight is not known (offset); weight is 4 x 2, not 3 x 2'
-    """
-    wanted = module.state_dict()
-    missing, strange = sorted(wanted.keys() - state.keys()), sorted(map(str, state.keys() - wanted.keys()))
-    said = [
-        f"{format_count(len(names), f'weight is {what}', f'weights are {what}')} ({name_some(names, 3)})"
-        for names, what in ((missing, "missing"), (strange, "not known"))
-        if names
-    ]
-    shapes = [(name, tuple(state[name].shape), tuple(one.shape)) for name, one in wanted.items() if name in state]
-    others = [
-        f"{name} is {_name_shape(shape)}, not {_name_shape(expected)}"
-        for name, shape, expected in shapes
-        if shape != expected
-    ]
-    return "; ".join([*said, *([name_some(others, 3)] if others else [])])
-
-
-def _name_shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "a single number"
 
 
 def load_plain(path: Path, what: str) -> Any:

@@ -53,8 +53,8 @@ def warn_namesakes(patients: list[str], where: str) -> None:
 
 
 def warn_labels(data: SplitData) -> None:
-    """Say which outputs stay untrained, since no training image has a known label for them, and what else may keep labels
-    from being learned or scored.
+    """Say which outputs stay untrained, since no training image has a known label for them; and what else may keep
+    labels from being learned or scored.
 
     Raises:
         DataError: That is so of every label.

@@ -1,0 +1,45 @@
+"""A state dict into a module, or how the two differ, in one line that is whole."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from cxrlit.core.errors import CheckpointError, format_count, name_some
+
+
+def load_or_describe(module: nn.Module, state: Mapping[str, Tensor], fault: str) -> None:
+    """Load a state dict.
+
+    Raises:
+        CheckpointError: It does not fit: ``fault``, and how they differ.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError:
+        raise CheckpointError(f"{fault}: {describe_misfit(module, state)}") from None
+
+
+def describe_misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """How a state dict differs from that of a module, in one line.
+
+    >>> describe_misfit(nn.Linear(2, 3), {"weight": Tensor(4, 2), "offset": Tensor(3)})
+    '1 weight is missing (bias); 1 weight is not known (offset); weight is 4 x 2, not 3 x 2'
+    """
+    wanted = module.state_dict()
+    missing, strange = sorted(wanted.keys() - state.keys()), sorted(map(str, state.keys() - wanted.keys()))
+    said = [
+        f"{format_count(len(names), f'weight is {what}', f'weights are {what}')} ({name_some(names, 3)})"
+        for names, what in ((missing, "missing"), (strange, "not known"))
+        if names
+    ]
+    shapes = [(name, tuple(state[name].shape), tuple(one.shape)) for name, one in wanted.items() if name in state]
+    others = [
+        f"{name} is {_name_shape(shape)}, not {_name_shape(expected)}"
+        for name, shape, expected in shapes
+        if shape != expected
+    ]
+    return "; ".join([*said, *([name_some(others, 3)] if others else [])])
+
+
+def _name_shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
