@@ -18,13 +18,13 @@ SITE = '''
 import os, sys
 from importlib.machinery import PathFinder
 
-class Without:
+class Without(PathFinder):
     """Finds modules as Python does, but for some packages, as where they are not installed."""
 
-    @staticmethod
-    def find_spec(name, path=None, target=None):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         is_missing = name.partition(".")[0] in os.environ["WITHOUT"].split(",")
-        return None if is_missing else PathFinder.find_spec(name, path, target)
+        return None if is_missing else super().find_spec(name, path, target)
 
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 '''
