@@ -181,7 +181,8 @@ def test_train_auroc_is_in_the_row_of_its_epoch(lab: Lab) -> None:
     assert metrics[columns].notna().all(axis=None)
     assert metrics["train_auroc_macro"].nunique() == 2
     for score in metrics["train_auroc_macro"]:
-        assert f"(train {score:.4f})" in outcome.out
+        assert f"  {score:.4f}" in outcome.out
+    assert "train AUROC" in outcome.out
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_without_any_extra_each_command_says_what_it_needs(folder: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     for name, (code, err) in zip(chosen, said, strict=True):
-        assert err.splitlines() == [describe(name)]
+        assert err.replace(f"{folder}/", "").splitlines() == [describe(name)]
         assert code == 2
 
 
@@ -118,5 +118,5 @@ def test_one_package_that_is_missing_is_one_line(folder: Path, tmp_path: Path, n
     arguments, _, _ = COMMANDS[name]
     done = run_without([name], ["-m", "cxrlit", *arguments], folder, tmp_path)
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"{describe(name)}\n"
+    assert done.stderr.replace(f"{folder}/", "") == f"{describe(name)}\n"
     assert not (folder / "a.csv").exists()

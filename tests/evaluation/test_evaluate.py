@@ -338,7 +338,7 @@ def test_the_home_test_is_no_external_validation(frozen: Path, tree: Path, tmp_p
     arguments = (f"ckpt={frozen}", "data=nih", f"data.root={tree}", f"out={tmp_path / 'out'}")
     outcome = run_command("evaluate.py", *arguments, "part=test")
     assert outcome.code != 0
-    assert f"this is no external validation: python evaluate.py ckpt={frozen} evaluates them" in outcome.err
+    assert f"this is no external validation. To evaluate it: python evaluate.py ckpt={frozen}" in outcome.err
     outcome = run_command("evaluate.py", *arguments)
     assert f": to evaluate its own test part: python evaluate.py ckpt={frozen}" in outcome.err
     assert "part=test" not in outcome.err

@@ -194,7 +194,7 @@ def test_heatmaps_are_drawn(bundle: Path, tmp_path: Path) -> None:
     [
         (lambda pixels: 255 - pixels, "its correlation with the mean training image"),
         (lambda pixels: np.rot90(pixels), "its correlation with the mean training image"),
-        (lambda pixels: np.full_like(pixels, 255), "its grays are"),
+        (lambda pixels: np.full_like(pixels, 255), "its histogram is"),
         (lambda pixels: np.stack([pixels, pixels // 2, pixels // 4], axis=2), "it has colour"),
         (lambda pixels: np.concatenate([pixels] * 3), "its aspect is 0.33"),
         (lambda pixels: pixels, ""),
