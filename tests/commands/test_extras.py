@@ -35,14 +35,14 @@ from cxrlit.commands.cli import main
 
 said = []
 for arguments in json.loads(sys.argv[1]):
-    err, sys.argv = io.StringIO(), ["cxrlit", *arguments]
-    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+    out, err, sys.argv = io.StringIO(), io.StringIO(), ["cxrlit", *arguments]
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
         try:
             main(arguments)
             code = 0
         except SystemExit as stop:
             code = stop.code
-    said.append([code, err.getvalue()])
+    said.append([code, err.getvalue(), out.getvalue()])
 print(json.dumps(said))
 """
 
@@ -60,7 +60,6 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "sqlalchemy": (["train", *SMOKE, "logger=mlflow"], "logger.mlflow", "mlflow"),
     "alembic": (["train", *SMOKE, "logger=mlflow"], "logger.mlflow", "mlflow"),
     "pyarrow": (PARQUET, "labels.parquet: Parquet", "parquet"),
-    "imagecodecs": (PREDICT, "a compressed DICOM image", "dicom"),
     "onnxruntime": ([*PREDICT, "--backend", "onnx"], "backend=onnx", "onnx"),
     "onnx": ([*PREDICT, "--backend", "onnx"], "model.onnx", "onnx"),
     "optuna": (["train", "-m", *SMOKE, "hydra/sweeper=optuna"], "hydra/sweeper=optuna", "sweeps"),
@@ -103,13 +102,15 @@ def describe(name: str) -> str:
 
 def test_without_any_extra_each_command_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
     chosen = {name: COMMANDS[name] for name in COMMANDS if name not in SECOND}
-    arguments = json.dumps([arguments for arguments, _, _ in chosen.values()])
-    done = run_without(list(COMMANDS), ["-c", RUN_ALL, arguments], folder, tmp_path)
+    arguments = json.dumps([*(arguments for arguments, _, _ in chosen.values()), PREDICT])
+    done = run_without([*COMMANDS, "imagecodecs"], ["-c", RUN_ALL, arguments], folder, tmp_path)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    for name, (code, err) in zip(chosen, said, strict=True):
+    *said, predicted = json.loads(done.stdout.splitlines()[-1])
+    for name, (code, err, _) in zip(chosen, said, strict=True):
         assert err.replace(f"{folder}/", "").splitlines() == [describe(name)]
         assert code == 2
+    # A file of many that cannot be read has a reason.
+    assert "a.dcm: a compressed DICOM image needs imagecodecs: pip install 'cxrlit[dicom]'" in predicted[2]
 
 
 @pytest.mark.slow
