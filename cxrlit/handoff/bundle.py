@@ -16,7 +16,8 @@ from cxrlit.config import MAX_MEMBERS
 from cxrlit.core.errors import BundleError, DataError, format_count
 from cxrlit.core.files import NotAFileError, open_regular
 from cxrlit.handoff.bundle_config import BundleConfig, parse_config
-from cxrlit.metrics.operating_point import OperatingPoint, parse_operating_point
+from cxrlit.metrics.operating_point import OperatingPoint
+from cxrlit.metrics.read_operating_point import parse_operating_point
 
 CONFIG, WEIGHTS, GRAPH, CARD, SUMS = "config.json", "model.safetensors", "model.onnx", "README.md", "SHA256SUMS"
 TABLES = ("eval_summary.csv", "eval_per_label_auroc.csv", "confusion_template.csv")

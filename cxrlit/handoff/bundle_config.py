@@ -16,7 +16,7 @@ from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.data.tta import choose_side, describe_mean
 from cxrlit.handoff.ood_check import Reference
-from cxrlit.metrics.operating_point import KeyTwiceError, refuse_twice
+from cxrlit.metrics.read_operating_point import KeyTwiceError, refuse_twice
 
 FORMAT, MEAN_FORMAT = 2, 3
 

@@ -46,7 +46,8 @@ from cxrlit.handoff.model_card import write_card
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import MAX_IMAGES, make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
-from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
+from cxrlit.metrics.operating_point import OperatingPoint
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.training.checks import warn_of_folder
 from cxrlit.training.trainer import quiet_lightning

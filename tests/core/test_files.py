@@ -31,7 +31,7 @@ from cxrlit.core.files import (
     write_text,
 )
 from cxrlit.data.split import read_split_file
-from cxrlit.metrics.operating_point import read_operating_point
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.archive import read_archive
 
 

@@ -27,7 +27,7 @@ from cxrlit.evaluation.report.changes_section import build_external_section
 from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
-from cxrlit.metrics.operating_point import read_operating_point
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.archive import write_archive
 from cxrlit.model.checkpoint import read_checkpoint
 

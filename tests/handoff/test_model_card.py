@@ -11,7 +11,7 @@ from bundles import make_config
 from cxrlit.handoff.bundle import TABLES
 from cxrlit.handoff.bundle_config import parse_config
 from cxrlit.handoff.model_card import LIMITS, MACROS, MISUSES, write_card
-from cxrlit.metrics.operating_point import parse_operating_point
+from cxrlit.metrics.read_operating_point import parse_operating_point
 
 NAME = "<b>|`x`"
 SUMMARY = dict.fromkeys(MACROS.values(), "0.81234") | {"split": "test", "n_images": "1200", "n_patients": "600"}

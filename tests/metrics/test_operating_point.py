@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from cxrlit.core.errors import DataError
 from cxrlit.evaluation.measure.tune_thresholds import fit_operating_point
 from cxrlit.metrics.calibration import Calibration
-from cxrlit.metrics.operating_point import (
-    ABOVE_ALL,
-    OperatingPoint,
-    Thresholds,
-    no_operating_point,
-    read_operating_point,
-)
+from cxrlit.metrics.operating_point import ABOVE_ALL, OperatingPoint, Thresholds, no_operating_point
+from cxrlit.metrics.read_operating_point import read_operating_point
 
 LABELS = ("Mass", "Nodule", "Empty")
 ORIGIN = {"tuned_on": "val", "split_name": "official", "split_hash": "abc", "checkpoint": "finetune-1/best.ckpt"}

@@ -12,7 +12,8 @@ from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import CheckpointError, DataError, first_line, format_count, name_some
 from cxrlit.data.tables.open_table import open_table
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
-from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
+from cxrlit.metrics.operating_point import OperatingPoint
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import read_checkpoint
 
 PREDICTIONS, THRESHOLDS, SUMMARY = "predictions_", "thresholds.json", "eval_summary.csv"

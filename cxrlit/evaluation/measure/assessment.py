@@ -29,7 +29,8 @@ from cxrlit.evaluation.measure.metric_tables import (
 from cxrlit.evaluation.measure.tune_thresholds import Stability, fit_operating_point, measure_stability
 from cxrlit.evaluation.predictions import list_labels, split_arrays, write_predictions
 from cxrlit.metrics.epoch_metrics import describe_monitor
-from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point, read_operating_point
+from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
 
 HOME, EXTERNAL = "home", "external"

@@ -30,7 +30,8 @@ from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.predict import predict_parts
 from cxrlit.evaluation.predictions import read_predictions
 from cxrlit.evaluation.validation.change import compare_parts
-from cxrlit.metrics.operating_point import OperatingPoint, read_operating_point
+from cxrlit.metrics.operating_point import OperatingPoint
+from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.checks import warn_namesakes
 
