@@ -87,7 +87,7 @@ def read_data_config(*overrides: str) -> DataConfig:
 
 def test_boxes_of_one_of_several_sources(make_nih_tree: Callable[..., Path], tmp_path: Path) -> None:
     """Another hospital has images of the same names, and no boxes."""
-    root, other = make_nih_tree(), make_nih_tree("other", lists=False, folders=("images",))
+    root, other = make_nih_tree(), make_nih_tree("other", seed=1, lists=False, folders=("images",))
     names = sorted(path.name for path in other.rglob("*.png"))
     table = pd.DataFrame({"image": [f"images/{name}" for name in names], "patient": [name[:8] for name in names]})
     table.assign(**{label: [number % 2 for number in range(len(names))] for label in LABELS}).to_csv(
