@@ -32,7 +32,7 @@ class InternalData(ConfigSection):
 
 
 class PredictionColumnsConfig(ConfigSection):
-    """Names of the columns, in whichever of the two tables has them; null: the name of the key; []: not read."""
+    """Names of the columns, in whichever of the two tables has them; null: what is called so; []: not read."""
 
     image: ColumnNames | None = Field(description="name of the image, in both tables")
     patient: ColumnNames | None
