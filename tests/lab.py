@@ -33,7 +33,8 @@ class Lab:
 
     def train(self, *arguments: str) -> Outcome:
         chosen = " ".join(arguments)
-        start = () if "init_from" in chosen or "model.weights" in chosen else (f"model.weights={self.weights}",)
+        known = (f"model.weights={self.weights}", "model.weights_saw=[]")
+        start = () if "init_from" in chosen or "model.weights" in chosen else known
         return run_command("train.py", *self.list_settings(), *start, *arguments)
 
     def list_settings(self) -> list[str]:

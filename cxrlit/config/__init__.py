@@ -31,6 +31,7 @@ from cxrlit.config.data import (
     VinDrConfig,
 )
 from cxrlit.config.evaluate import EvaluateConfig, InternalData
+from cxrlit.config.model import ModelConfig
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweeper, suggest_key
 from cxrlit.config.sweep import Choices, GridConfig, SearchInterval, SweepConfig, Value, quote, write_override
 from cxrlit.config.train import (
@@ -50,6 +51,7 @@ from cxrlit.config.types import (
     BatchNormMode,
     ConfigSection,
     Instantiable,
+    Normalization,
     PhaseName,
     Precision,
     PrecisionChoice,
@@ -80,8 +82,10 @@ __all__ = [
     "InternalData",
     "MIMICConfig",
     "MachineConfig",
+    "ModelConfig",
     "NIHConfig",
     "NIHData",
+    "Normalization",
     "PadChestConfig",
     "PhaseConfig",
     "PhaseName",

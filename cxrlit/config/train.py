@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cxrlit.config.data import DataConfig
+from cxrlit.config.model import ModelConfig
 from cxrlit.config.types import (
     N_LAYERS,
     BatchNormMode,
@@ -24,17 +25,6 @@ from cxrlit.config.types import (
     PrecisionChoice,
     Seed,
 )
-
-
-class ModelConfig(ConfigSection):
-    """The network."""
-
-    name: Literal["densenet121"]
-    weights: str | None = Field(
-        description="what the chain starts from: imagenet, none, or a file of weights; "
-        "auto: imagenet (none for synthetic data); null: what init_from says"
-    )
-    normalize: Literal["imagenet", "unit"] = Field(description="mean and std after scaling to [0, 1]")
 
 
 class AugmentConfig(ConfigSection):
@@ -236,8 +226,10 @@ class TrainConfig(ConfigSection):
         if self.init_from is not None:
             if self.model.weights not in (None, "auto"):
                 raise ValueError("init_from and model.weights both say what to start from: drop one of them")
+            if self.model.take_head or self.model.weights_labels is not None:
+                raise ValueError("model.take_head and model.weights_labels go with model.weights, not with init_from")
         elif self.first_weights is None:
-            raise ValueError("model.weights must be imagenet, none or a file, unless init_from names a checkpoint")
+            raise ValueError("model.weights must be imagenet, none, a name or a file, unless init_from is set")
         return self
 
     @model_validator(mode="after")

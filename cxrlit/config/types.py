@@ -12,6 +12,7 @@ PhaseName = Annotated[str, Field(pattern=PHASE_PATTERN, max_length=40, descripti
 BatchNormMode = Literal["frozen", "affine", "adapt", "train"]
 BATCH_NORM_MODES: tuple[BatchNormMode, ...] = get_args(BatchNormMode)
 Precision = Literal["bf16", "fp32"]
+Normalization = Literal["imagenet", "unit", "half", "jfhealthcare", "medical_mae"]
 PrecisionChoice = Literal["auto", "bf16", "fp32"]
 TTA = Literal["none", "flip", "crops"]
 Average = Literal["probs", "logits"]
@@ -52,6 +53,7 @@ def _check_labels(labels: list[str]) -> list[str]:
     return labels
 
 
+SeenName = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=40, description="name of a data set")]
 LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Labels = Annotated[
     list[LabelName], Field(min_length=1, description="the findings, in order"), AfterValidator(_check_labels)

@@ -110,7 +110,7 @@ class TorchBackend:
 
         from cxrlit.model.densenet import build_network
         from cxrlit.model.load_state import load_or_describe
-        from cxrlit.model.weights import check_finite
+        from cxrlit.model.weights.finite import check_finite
         from cxrlit.training.hardware import choose_precision
 
         config = bundle.config

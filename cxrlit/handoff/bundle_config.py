@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cxrlit.config import MAX_MEMBERS, TTA, Average, BatchNormMode
+from cxrlit.config import MAX_MEMBERS, TTA, Average, BatchNormMode, Normalization
 from cxrlit.core.errors import BundleError, first_line
 from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
@@ -41,7 +41,7 @@ class Preprocessing(_Plain):
     version: int
     img_size: Annotated[int, Field(ge=32, le=2048)]
     resize: Resize
-    normalize: Literal["imagenet", "unit"]
+    normalize: Normalization
 
 
 class PhaseSettings(_Plain):
@@ -112,6 +112,20 @@ class DataRecord(_Plain):
     parts: dict[str, PartCounts]
 
 
+class StartRecord(_Plain):
+    """What the training started from.
+
+    Attributes:
+        weights: Name or file; of several members, all that there are.
+        saw: Data sets that they were trained on, by their names in ``data=``; None: not known.
+        caveats: What must stand beside every number of the bundle.
+    """
+
+    weights: ShortText
+    saw: list[ShortText] | None
+    caveats: list[Annotated[str, Field(min_length=1, max_length=1000)]]
+
+
 class BundleConfig(_Plain):
     """What ``config.json`` holds.
 
@@ -130,6 +144,7 @@ class BundleConfig(_Plain):
         average: What the mean over networks and views is of.
         data: The data of the training.
         versions: Of what made the bundle, by package.
+        start: What the training started from; None where an older version exported the bundle.
     """
 
     format: int
@@ -146,6 +161,7 @@ class BundleConfig(_Plain):
     average: Average
     data: DataRecord
     versions: dict[str, str]
+    start: StartRecord | None = None
 
     @property
     def side(self) -> int:

@@ -19,6 +19,7 @@ from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
+from cxrlit.evaluation.measure.caveats import find_caveats
 from cxrlit.evaluation.measure.evaluation_names import (
     evaluation_path,
     hash_checkpoints,
@@ -40,6 +41,7 @@ from cxrlit.handoff.bundle_config import (
     PhaseRecord,
     PhaseSettings,
     Preprocessing,
+    StartRecord,
     write_config,
 )
 from cxrlit.handoff.model_card import write_card
@@ -49,6 +51,7 @@ from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
+from cxrlit.model.weights.seen import find_own_saw, name_start
 from cxrlit.training.checks import warn_of_folder
 from cxrlit.training.trainer import quiet_lightning
 
@@ -185,7 +188,7 @@ def describe_bundle(
             version=PREPROCESSING_VERSION,
             img_size=phase.img_size,
             resize=config.data.resize,
-            normalize=config.model.normalize,
+            normalize=config.model.normalization,
         ),
         precision=found.precision,
         batch_size=phase.batch_size,
@@ -205,6 +208,19 @@ def describe_bundle(
             },
         ),
         versions={package: version(package) for package in PACKAGES},
+        start=record_start(checkpoints, data),
+    )
+
+
+def record_start(checkpoints: Sequence[Checkpoint], data: SplitData) -> StartRecord:
+    """What the training of each member started from, and what of that stands beside the numbers."""
+    models = [member.config.model for member in checkpoints]
+    saw = [find_own_saw(model) for model in models]
+    known = [names for names in saw if names is not None]
+    return StartRecord(
+        weights=", ".join(dict.fromkeys(map(name_start, models)))[:200],
+        saw=sorted({name for names in known for name in names}) if len(known) == len(saw) else None,
+        caveats=list(find_caveats(checkpoints, data)),
     )
 
 

@@ -23,8 +23,9 @@ from cxrlit.metrics.epoch_metrics import read_monitored
 from cxrlit.model.archive import read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.load_state import load_or_describe
-from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles, read_seen_files
-from cxrlit.model.weights import check_finite
+from cxrlit.model.seen_files import SeenFiles, read_seen_files
+from cxrlit.model.weights.finite import check_finite
+from cxrlit.model.weights.open_weights import open_configured
 
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
@@ -286,8 +287,10 @@ def start_network(config: TrainConfig, previous: Path | None) -> Start:
     """
     normalize, n_labels = config.model.normalize, len(config.labels)
     if previous is None:
-        assert config.model.weights is not None  # read_config sees to it
-        return Start(build_network(config.model.weights, normalize, n_labels, config.seed), set(), NOTHING_SEEN, [])
+        weights = open_configured(config.model)
+        network = build_network("none", weights.normalize, n_labels, config.seed)
+        weights.load_into(network.features, network.head, config.labels if config.model.take_head else ())
+        return Start(network, set(weights.trained_patients), weights.files, [])
     checkpoint = read_checkpoint(previous)
     network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
     metadata = checkpoint.metadata

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,17 +9,9 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet
 from torchvision.models.densenet import _DenseLayer, _Transition
 
-from cxrlit.config import N_LAYERS
-from cxrlit.model.weights import fetch_imagenet, load_features
-
-NORMALIZE = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Mean and standard deviation of each channel, after scaling to [0, 1].
-
-Source of ``imagenet``: the transforms that torchvision states for its ImageNet weights.
-"""
+from cxrlit.config import N_LAYERS, Normalization
+from cxrlit.model.weights.open_weights import open_weights
+from cxrlit.model.weights.sources import NORMALIZE
 
 IMAGES_A_THREAD = 2
 """Images whose maps are in work at once for each thread of a CPU where nothing trains: they stay in its caches."""
@@ -30,7 +21,7 @@ class CXRNet(nn.Module):
     """DenseNet121's features, global average pooling and a linear head.
 
     Args:
-        normalize: ``imagenet`` or ``unit``.
+        normalize: A key of ``NORMALIZE``.
         n_labels: Outputs of the head.
 
     Source: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017; features by torchvision.
@@ -39,7 +30,7 @@ class CXRNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, normalize: str, n_labels: int) -> None:
+    def __init__(self, normalize: Normalization, n_labels: int) -> None:
         super().__init__()
         densenet = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
         self.features = densenet.features
@@ -153,21 +144,20 @@ def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXR
     """A network whose features come from ``weights`` and whose head is new.
 
     Args:
-        weights: ``imagenet``, ``none`` (random), or the path of a state dict in torchvision's format.
-        normalize: ``imagenet`` or ``unit``.
+        weights: ``none`` (random), ``imagenet``, ``xrv:NAME``, ``timm:NAME``, or a file of weights.
+        normalize: A key of ``NORMALIZE``; auto: that of the weights.
         n_labels: Outputs of the head.
         seed: Of all that is random about it.
 
     Raises:
         CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
+        ConfigError: They go with another ``normalize``.
     """
+    start = open_weights(weights, normalize)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = CXRNet(normalize, n_labels)
-    if weights == "imagenet":
-        load_features(network.features, fetch_imagenet())
-    elif weights != "none":
-        load_features(network.features, Path(weights).expanduser())
+        network = CXRNet(start.normalize, n_labels)
+    start.load_into(network.features, network.head)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -33,10 +33,10 @@ class CXRModule(LightningModule):
     """torchvision's DenseNet121 with a loss over several labels, for any ``Trainer``.
 
     Args:
-        weights: What the features start from: ``imagenet``, ``none`` (random), or a file of weights.
+        weights: What the features start from: ``none`` (random), or what ``model.weights`` takes.
         labels: Names of the L labels, in order.
         lr: Learning rate; the peak where the schedule is one cycle.
-        normalize: Mean and standard deviation of the images: ``imagenet`` or ``unit``.
+        normalize: Mean and standard deviation of the images, a key of ``NORMALIZE``; auto: those of the weights.
         seed: Seed of the random weights.
         loss: Takes (B, L) logits and targets without NaN and returns (B, L) losses; None: binary cross-entropy.
         pos_weight_cap: Without ``loss``: weigh positives by negatives / positives of the datamodule's training part, at
@@ -68,7 +68,7 @@ class CXRModule(LightningModule):
         labels: Sequence[str] = LABELS,
         lr: float = 1e-3,
         *,
-        normalize: str = "imagenet",
+        normalize: str = "auto",
         seed: int = 0,
         loss: nn.Module | None = None,
         pos_weight_cap: float | None = None,

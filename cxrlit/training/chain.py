@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 from pytorch_lightning import Callback
 
-from cxrlit.config import Precision, TrainConfig
+from cxrlit.config import ModelConfig, Precision, TrainConfig
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
+from cxrlit.model.weights.open_weights import open_configured
+from cxrlit.model.weights.seen import find_saw_of_ancestor
 from cxrlit.training.check_recipe import check_recipe, check_schedule
-from cxrlit.training.checks import check_ancestors, check_images, check_start, warn_labels
+from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result
@@ -29,11 +31,13 @@ class Start(NamedTuple):
         checkpoint: The checkpoint that ``init_from`` names; None: what ``model.weights`` says.
         trained_patients: Patients that it was trained on.
         content: Hash of the weights.
+        model: The settings of the network, with what the weights say of normalization and of the data that they saw.
     """
 
     checkpoint: Path | None
     trained_patients: set[str]
     content: str
+    model: ModelConfig
 
 
 def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
@@ -54,6 +58,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     join_ranks(config.trainer)
     on_rank_0(check_recipe)(config)
     start = read_start(config)
+    config = config.model_copy(update={"model": start.model})
     if start.checkpoint is not None:
         config = config.model_copy(update={"init_from": str(start.checkpoint)})
     data = rank_0_first(load_data)(config.data, config.labels, Path(config.cache_dir))
@@ -80,18 +85,31 @@ def read_start(config: TrainConfig) -> Start:
         ConfigError: The checkpoint has other labels or another normalization.
     """
     if config.init_from is None:
-        return Start(None, set(), hash_start(config))
+        weights = open_configured(config.model)
+        for line in weights.describe(config.labels if config.model.take_head else ()):
+            say(line)
+        model = settle_model(config.model, weights.normalize, weights.saw)
+        return Start(None, set(weights.trained_patients), hash_start(config), model)
     path = find_checkpoint(Path(config.init_from)).resolve()
     checkpoint = read_checkpoint(path)
     check_start(checkpoint, config)
     content = hash_start(config.model_copy(update={"init_from": str(path)}))
-    return Start(path, set(checkpoint.metadata.trained_patients), content)
+    theirs = checkpoint.config.model
+    saw = find_saw_of_ancestor(theirs, config.model.weights_saw)
+    model = settle_model(config.model, theirs.normalize, saw)
+    return Start(path, set(checkpoint.metadata.trained_patients), content, model)
+
+
+def settle_model(model: ModelConfig, normalize: str, saw: Sequence[str] | None) -> ModelConfig:
+    """The settings of the network, with what its weights say of them."""
+    return model.model_copy(update={"normalize": normalize, "weights_saw": None if saw is None else list(saw)})
 
 
 @on_rank_0
 def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[list[PlannedPhase], Precision]:
     """Plan the chain, print the plan, and check it: what can fail does so here, before anything is written."""
     check_ancestors(data, start.trained_patients)
+    check_seen(config.model, data)
     phases, precision = plan_chain(config, data, start.content)
     print_data(data)
     print_plan(phases, precision)

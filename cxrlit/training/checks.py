@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrlit.config import TrainConfig, quote
+from cxrlit.config import ModelConfig, TrainConfig, quote
 from cxrlit.core.console import say
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
 from cxrlit.core.ranks import n_ranks
@@ -17,6 +17,7 @@ from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.model.checkpoint import Checkpoint, is_unfinished
+from cxrlit.model.weights.seen import describe_seen, find_overlap, find_own_saw
 from cxrlit.training.phase_folder import describe_rejection, read_phase_record
 from cxrlit.training.plan import PlannedPhase
 
@@ -50,6 +51,38 @@ def warn_namesakes(patients: list[str], where: str) -> None:
             "of patients of another data set that the checkpoint saw: if they are the same people, this is a leak",
             style="yellow",
         )
+
+
+def check_seen(model: ModelConfig, data: SplitData) -> None:
+    """The starting weights did not see the test images, or the user knows that they did.
+
+    Args:
+        model: Settled: with what the weights saw.
+        data: Index and split.
+
+    Raises:
+        LeakageError: They did, and ``model.allow_seen`` does not say so.
+    """
+    saw = find_own_saw(model)
+    if saw is None:
+        say(
+            "warning: it is not known what the starting weights were trained on, and every evaluation will say so: "
+            "model.weights_saw=[nih] names it, model.weights_saw=[] says that it is none of these images",
+            style="yellow",
+        )
+        return
+    overlap = find_overlap(saw, data.sources, data.split_name)
+    if overlap and not model.allow_seen:
+        start = f"model.weights={model.weights}" if model.weights else "what init_from started from"
+        raise LeakageError(
+            f"{start}: trained on images of {', '.join(overlap)}, those of this test part too: "
+            "its numbers would flatter the model: start from others (xrv:chex, xrv:pc, imagenet), or say "
+            "model.allow_seen=true, and every evaluation says it beside the numbers"
+        )
+    if overlap:
+        say(f"warning: {describe_seen(model, data.sources, data.split_name)}", style="yellow")
+    elif find_overlap(saw, data.sources, ""):
+        say("warning: the starting weights saw the validation images: epochs are chosen on them", style="yellow")
 
 
 def warn_labels(data: SplitData) -> None:
@@ -115,7 +148,7 @@ def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
     if checkpoint.metadata.labels != config.labels:
         raise ConfigError(f"labels: {checkpoint.path} was trained on {', '.join(checkpoint.metadata.labels)}")
     theirs, ours = checkpoint.config.model.normalize, config.model.normalize
-    if theirs != ours:
+    if ours not in ("auto", theirs):
         raise ConfigError(f"model.normalize={ours}: {checkpoint.path} was trained with {theirs}")
 
 

@@ -13,13 +13,13 @@ from rich.table import Table
 from cxrlit.config import N_LAYERS, Instantiable, PhaseConfig, Precision, TrainConfig
 from cxrlit.config.origin import find_origin
 from cxrlit.core.console import format_path, print_table, say
-from cxrlit.core.errors import CheckpointError, format_count
+from cxrlit.core.errors import format_count
 from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.data.index import PATIENT_KEY
 from cxrlit.data.split import SPLITS
-from cxrlit.model.weights import IMAGENET_FILE
+from cxrlit.model.weights.locate import IMAGENET_FILE, locate
 from cxrlit.training.freezing import Freezing, try_freezing
 from cxrlit.training.hardware import choose_precision
 from cxrlit.training.phase_folder import describe_rejection, read_done, read_phase_record, read_versions
@@ -166,20 +166,28 @@ def _was_begun(phase: PlannedPhase) -> bool:
 
 
 def hash_start(config: TrainConfig) -> str:
-    """What the chain starts from, by content and not by path.
+    """What the chain starts from, by content and not by path, and what the config says of it.
 
     Raises:
         CheckpointError: The file of weights is not there.
     """
-    weights = config.init_from or config.model.weights or ""
-    if weights == "none":
+    model = config.model
+    if config.init_from is not None:
+        path, is_xrv = Path(config.init_from), False
+    elif model.weights == "none":
         return "random"
-    if weights == "imagenet":
+    elif model.weights == "imagenet":
         return IMAGENET_FILE
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f"model.weights={weights}: there is no such file; it may be imagenet, none or a file")
-    return hash_file(path)
+    else:
+        assert model.weights is not None  # read_config sees to it
+        path, _, is_xrv, _ = locate(model.weights)
+    said = {
+        "pixels": "xrv" if is_xrv else None,
+        "head": [config.labels, model.weights_labels] if model.take_head else None,
+        "saw": model.weights_saw,  # checkpoints say it
+    }
+    said = {key: value for key, value in said.items() if value is not None}
+    return hash_file(path) + (hash_value(said) if said else "")
 
 
 def _read_status(folder: Path, phase_id: str) -> tuple[str, Position | None]:

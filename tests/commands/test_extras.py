@@ -65,6 +65,12 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "optuna": (["train", "-m", *SMOKE, "hydra/sweeper=optuna"], "hydra/sweeper=optuna", "sweeps"),
     "submitit": ([*LAUNCH, "hydra/launcher=submitit_local"], "hydra/launcher=submitit_local", "slurm"),
     "ray": ([*LAUNCH, "hydra/launcher=ray"], "hydra/launcher=ray", "ray"),
+    "torchxrayvision": (["train", *SMOKE, "model.weights=xrv:chex"], "model.weights=xrv:chex", "xrv"),
+    "timm": (
+        ["train", *SMOKE, "model.weights=timm:densenet121.ra_in1k"],
+        "model.weights=timm:densenet121.ra_in1k",
+        "timm",
+    ),
     "starlette": (DEMO, "cxrlit demo", "demo"),
     "uvicorn": (DEMO, "cxrlit demo", "demo"),
     "h11": (DEMO, "cxrlit demo", "demo"),

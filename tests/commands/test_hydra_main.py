@@ -17,7 +17,7 @@ from torchvision.models import densenet121
 from cxrlit.commands import hydra_main
 from cxrlit.commands.cli import main
 from cxrlit.config import read_config
-from cxrlit.model.weights import IMAGENET_FILE
+from cxrlit.model.weights.locate import IMAGENET_FILE
 
 
 def test_prepare_says_what_is_there_also_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

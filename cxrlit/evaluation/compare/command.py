@@ -91,6 +91,7 @@ def compare_with_baseline(
         split_hash=subject.split_hash,
         predicted=subject.predicted or None,
         history=read_history(out.parent / Path(subject.name).name),
+        caveat="; ".join(subject.caveats),
     )
     concerns = find_concerns(before, after, final.part)
     result = compare_predictions(

@@ -33,6 +33,7 @@ class ModelPredictions:
         split_name, split_hash: Of the split, where they are known.
         predicted: How its probs came about (``Subject``); None where it is not known.
         history: Phases that came before the model, ``name-id``; None where they are not known.
+        caveat: What must stand beside its numbers: that its starting weights saw the images; else empty.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class ModelPredictions:
     split_hash: str | None
     predicted: str | None
     history: tuple[str, ...] | None
+    caveat: str = ""
 
     @property
     def phase(self) -> str:
@@ -98,6 +100,7 @@ def read_model_predictions(path: Path, part: str, thresholds: Path | None = None
         split_hash=origin.get("split_hash"),
         predicted=origin.get("predicted"),
         history=read_history(file.parent.parent / Path(name).name) if name else None,
+        caveat=origin.get("caveat", ""),
     )
 
 
@@ -134,7 +137,8 @@ def _read_origin(file: Path) -> dict[str, str] | None:
     try:
         summary = pd.read_csv(path, dtype=str, keep_default_na=False)
         rows = summary[summary["split"] == file.stem.removeprefix(PREDICTIONS)]
-        rows = rows[["split_name", "split_hash", "checkpoint", *(["predicted"] if "predicted" in rows else [])]]
+        further = [column for column in ("predicted", "caveat") if column in rows]
+        rows = rows[["split_name", "split_hash", "checkpoint", *further]]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError) as error:
@@ -177,6 +181,9 @@ def find_concerns(baseline: ModelPredictions, candidate: ModelPredictions, part:
             f"the two were predicted in different ways: the baseline by {baseline.predicted}, the candidate by "
             f"{candidate.predicted}: the change is of both the model and the way"
         )
+    for side, name in ((baseline, "baseline"), (candidate, "candidate")):
+        if side.caveat:
+            concerns.append(f"of the {name}, {side.caveat}")
     if part == "val":
         concerns.append("epochs and thresholds were chosen on these images: the numbers flatter both")
     return [*concerns, *_compare_points(baseline, candidate)]

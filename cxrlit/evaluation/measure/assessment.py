@@ -13,6 +13,7 @@ from cxrlit.core.console import progress_steps
 from cxrlit.core.files import sweep_staged, write_csv
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.tta import VIEWS
+from cxrlit.evaluation.measure.caveats import find_caveats
 from cxrlit.evaluation.measure.evaluation_names import (
     choose_evaluation_precision,
     describe_prediction,
@@ -32,6 +33,7 @@ from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point
 from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.model.weights.seen import name_start
 
 HOME, EXTERNAL = "home", "external"
 
@@ -52,6 +54,7 @@ class EvaluatedModel:
             training did not predict as the evaluation does: for several checkpoints, and with test-time augmentation.
         facts: What else a reader wants to know, in order: a name and a text each.
         config: All settings of the training, where they are known.
+        caveats: What must stand beside every number: that the starting weights saw the images. A sentence each.
     """
 
     name: str
@@ -63,6 +66,7 @@ class EvaluatedModel:
     in_training: tuple[float, Precision] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def origin(self) -> dict[str, str]:
@@ -75,11 +79,11 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     first = checkpoints[0]
     facts = {}
     for number, member in enumerate(checkpoints, start=1):
-        phase = member.config.phases[member.metadata.phase]
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
             f"{name_checkpoint(member)}: epoch {member.metadata.epoch}, "
-            f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, {phase.img_size} px, "
-            f"trained in {member.metadata.precision}"
+            f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, "
+            f"{member.config.phases[member.metadata.phase].img_size} px, "
+            f"trained in {member.metadata.precision} from {name_start(member.config.model)}"
         )
         if member.metadata.history:
             facts[f"phases before {member.metadata.name}"] = ", ".join(member.metadata.history)
@@ -87,8 +91,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         facts["test-time augmentation"] = VIEWS[config.tta]
     if len(checkpoints) > 1 or config.tta != "none":
         facts["mean of"] = config.average
-    precision = choose_evaluation_precision(config)
-    facts["precision of the predictions"] = precision
+    facts["precision of the predictions"] = precision = choose_evaluation_precision(config)
     epoch_auroc = first.metadata.scores.get("auroc_macro")
     as_trained = len(checkpoints) == 1 and config.tta == "none"
     return EvaluatedModel(
@@ -101,6 +104,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         in_training=(epoch_auroc, first.metadata.precision) if as_trained and epoch_auroc is not None else None,
         facts=facts,
         config=first.metadata.config,
+        caveats=find_caveats(checkpoints, data),
     )
 
 
@@ -144,9 +148,10 @@ class Assessment:
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of the metrics, by file name."""
         parts, subject = list(self.parts.values()), self.subject
-        predicted = {"predicted": subject.predicted} if subject.predicted else {}
+        further = {"predicted": subject.predicted, "caveat": "; ".join(subject.caveats)}
+        said = {column: text for column, text in further.items() if text}
         return {
-            "eval_summary.csv": tabulate_summary(parts, subject.origin | predicted),
+            "eval_summary.csv": tabulate_summary(parts, subject.origin | said),
             "eval_per_label_auroc.csv": tabulate_labels(parts),
             "confusion_template.csv": tabulate_confusion(self.final, self.point),
             "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability, self.dtype),
@@ -235,8 +240,6 @@ def clear_evaluation(out: Path) -> None:
         return
     for name in OWNED_FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
-    for pattern in OWNED:
-        for path in out.glob(pattern):
-            if path != summary:
-                path.unlink()
+    for path in {path for pattern in OWNED for path in out.glob(pattern)} - {summary}:
+        path.unlink()
     summary.unlink()  # last: it says that the others are an evaluation's

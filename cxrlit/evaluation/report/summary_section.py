@@ -127,7 +127,7 @@ def _describe(assessment: Assessment) -> dict[str, str]:
 
 def _list_concerns(assessment: Assessment) -> list[str]:
     final, point = assessment.final, assessment.point
-    concerns = []
+    concerns = [f"{caveat[0].upper()}{caveat[1:]}." for caveat in assessment.subject.caveats]
     rows = {label: find_row(final, "auroc", label) for label in assessment.labels}
     undefined = [(label, row["reason"]) for label, row in rows.items() if pd.isna(row["value"])]
     bare = [(label, row["reason"]) for label, row in rows.items() if pd.notna(row["value"]) and pd.isna(row["low"])]

@@ -61,6 +61,8 @@ def print_assessment(assessment: Assessment) -> None:
         )
         for concern in filter(None, (describe_below_chance(measured), describe_worse_calibrated(measured))):
             say(f"warning: {concern}", style="yellow")
+    for caveat in subject.caveats:
+        say(f"warning: {caveat}", style="yellow")
     if change := say_precision_change(assessment):
         say(change)
 

@@ -1,5 +1,6 @@
-"""What a network may start from: torchvision's file under its old and new names, and nothing that runs."""
+"""What a network may start from: torchvision's file under its old and new names, and nothing that runs or grows."""
 
+import gzip
 import pickle
 import re
 import shutil
@@ -12,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import densenet121, resnet18
+from torchvision.models import densenet121, densenet169, resnet18
 
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.files import hash_file
 from cxrlit.core.labels import LABELS
-from cxrlit.model import weights
 from cxrlit.model.densenet import CXRNet, build_network
-from cxrlit.model.weights import IMAGENET_FILE, load_features, load_plain
+from cxrlit.model.weights import locate
+from cxrlit.model.weights.locate import IMAGENET_FILE
+from cxrlit.model.weights.read_file import read_file
 
 
 class Payload:
@@ -90,7 +92,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(state: dict[str, Tensor
     else:
         content = {"state_dict": content, "cxrlit": {"format": 1}}
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"weights\.pth: not ") as fault:
+    with pytest.raises(CheckpointError, match=r"weights\.pth: (not |a checkpoint of cxrlit, but its )") as fault:
         build_network(str(tmp_path / "weights.pth"), "imagenet", len(LABELS), seed=0)
     assert "\n" not in str(fault.value)
     assert len(str(fault.value)) < 500
@@ -117,7 +119,7 @@ def test_no_file_of_weights_is_refused(tmp_path: Path, content: bytes, suffix: s
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"^this file: ") as fault:
-        load_plain(path, "this file")
+        read_file(path, "this file")
     assert "\n" not in str(fault.value)
 
 
@@ -128,7 +130,7 @@ def test_random_bytes_are_refused(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes((b"", b"\x80\x02")[seed % 2] + noise)
     with pytest.raises(CheckpointError):
-        load_plain(path, "this file")
+        read_file(path, "this file")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -138,14 +140,14 @@ def test_half_a_file_is_refused(state: dict[str, Tensor], tmp_path: Path, share:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError):
-        load_plain(path, "this file")
+        read_file(path, "this file")
 
 
 def test_a_zip_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(CheckpointError):
-        load_plain(tmp_path / "weights.pth", "this file")
+        read_file(tmp_path / "weights.pth", "this file")
 
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
@@ -198,15 +200,15 @@ def test_imagenet_is_taken_from_the_folder(
 ) -> None:
     torch.save(name_as_of_old(state), tmp_path / "by hand.pth")
     digest = hash_file(tmp_path / "by hand.pth")[:8]  # as torchvision puts it into its file names
-    monkeypatch.setattr(weights, "IMAGENET_FILE", f"densenet121-{digest}.pth")
-    shutil.copy(tmp_path / "by hand.pth", torch_cache / weights.IMAGENET_FILE)
+    monkeypatch.setattr(locate, "IMAGENET_FILE", f"densenet121-{digest}.pth")
+    shutil.copy(tmp_path / "by hand.pth", torch_cache / locate.IMAGENET_FILE)
     assert_loaded(build_network("imagenet", "imagenet", len(LABELS), seed=0), state)
 
 
 @pytest.mark.usefixtures("no_network")
 def test_another_file_under_the_name_of_imagenet_is_refused(state: dict[str, Tensor], torch_cache: Path) -> None:
     torch.save(state, torch_cache / IMAGENET_FILE)
-    with pytest.raises(CheckpointError, match="not torchvision's file of that name"):
+    with pytest.raises(CheckpointError, match="not the file of that name"):
         build_network("imagenet", "imagenet", len(LABELS), seed=0)
 
 
@@ -215,17 +217,95 @@ def test_weights_that_diverged_are_refused(state: dict[str, Tensor], tmp_path: P
     name = "features.conv0.weight"
     torch.save({**state, name: torch.full_like(state[name], value)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=f"{name} holds NaN or infinity"):
-        load_features(build_network("none", "imagenet", len(LABELS), seed=0).features, tmp_path / "weights.pth")
+        build_network(str(tmp_path / "weights.pth"), "imagenet", len(LABELS), seed=0)
 
 
-def test_a_tensor_that_would_fill_the_memory_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save({**state, "classifier.bias": torch.zeros(1).expand(10**13)}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"classifier\.bias is no plain tensor"):
-        load_features(build_network("none", "imagenet", len(LABELS), seed=0).features, tmp_path / "weights.pth")
+def refuse(path: Path) -> str:
+    with pytest.raises(CheckpointError) as fault:
+        build_network(str(path), "imagenet", len(LABELS), seed=0)
+    assert "\n" not in str(fault.value)
+    return str(fault.value)
 
 
-def test_a_network_is_not_changed_by_a_file_that_does_not_fit(state: dict[str, Tensor], tmp_path: Path) -> None:
-    network = build_network("none", "imagenet", len(LABELS), seed=0)
-    torch.save({**state, "features.extra": torch.zeros(1)}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"features|extra"):
-        load_features(network.features, tmp_path / "weights.pth")
+def test_what_was_found_and_what_it_is_nearest_to_is_said(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({**state, "features.extra": torch.zeros(1)}, path)
+    assert "tensors below 'features.', nearest to DenseNet121: it has besides extra" in refuse(path)
+    torch.save(densenet169(weights=None).state_dict(), path)
+    assert "nearest to DenseNet169" in refuse(path)
+    torch.save(resnet18(weights=None).state_dict(), path)
+    assert "found 122 tensors" in refuse(path)
+    assert "nearest to a ResNet; looked for conv0.weight (64, 3 or 1, 7, 7)" in refuse(path)
+    torch.save({"optimizer": {}, "epoch": 3}, path)
+    assert "found a dict of 'epoch', 'optimizer'; looked for names and tensors" in refuse(path)
+    torch.save({**state, "features.\n\x1b[2J": torch.zeros(1)}, path)
+    assert r"has besides '\n\x1b[2J'" in refuse(path)
+    both = {f"{half}.{key}": tensor for half in ("teacher", "student") for key, tensor in state.items()}
+    torch.save(both, path)
+    assert "not one network but several: teacher.features.conv0.weight, student.features.conv0.weight" in refuse(path)
+
+
+def rewrite(source: Path, target: Path, compression: int, **changes: bytes) -> None:
+    """The same archive with other members."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for member in old.namelist():
+            new.writestr(member, changes.get(member.rpartition("/")[2].replace(".", "_"), old.read(member)))
+
+
+def test_a_compressed_archive_is_refused_before_it_grows(tmp_path: Path) -> None:
+    torch.save({"features.conv0.weight": torch.zeros(20_000_000)}, tmp_path / "plain.pth")
+    rewrite(tmp_path / "plain.pth", tmp_path / "bomb.pth", zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "bomb.pth").stat().st_size < 1_000_000
+    assert "would become larger than they lie there" in refuse(tmp_path / "bomb.pth")
+
+
+def test_a_tensor_that_is_larger_than_its_numbers_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """A stride of 0 makes 8 TB of four bytes."""
+    path = tmp_path / "weights.pth"
+    torch.save({**state, "features.norm5.weight": torch.zeros(1).expand(1024, 2**31)}, path)
+    assert "it has of other shapes norm5.weight (1024, 2147483648), not (1024,)" in refuse(path)
+
+
+@pytest.mark.parametrize("kind", ["int64", "complex", "sparse", "meta"])
+def test_weights_that_are_no_dense_floats_are_refused(state: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+    weight = state["features.norm5.weight"]
+    odd = {
+        "int64": lambda: weight.long(),
+        "complex": lambda: weight.to(torch.complex64),
+        "sparse": lambda: weight.to_sparse(),
+        "meta": lambda: weight.to("meta"),
+    }[kind]()
+    torch.save({**state, "features.norm5.weight": odd}, tmp_path / "weights.pth")
+    assert "norm5.weight is " in refuse(tmp_path / "weights.pth")
+
+
+def test_half_precision_is_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    torch.save(halves, tmp_path / "weights.pth")
+    network = build_network(str(tmp_path / "weights.pth"), "auto", len(LABELS), seed=0)
+    assert torch.equal(network.features.conv0.weight, halves["features.conv0.weight"].float())
+
+
+def test_a_pickle_of_millions_of_opcodes_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
+    many = b"\x80\x02" + b"]" * 4_500_000 + b"."
+    rewrite(tmp_path / "plain.pth", tmp_path / "many.pth", zipfile.ZIP_STORED, data_pkl=many)
+    assert "its pickle is larger than that of any file of weights" in refuse(tmp_path / "many.pth")
+
+
+def test_a_far_memo_is_refused(tmp_path: Path) -> None:
+    """C's unpickler would make room for 2**31 objects."""
+    torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
+    far = b"\x80\x02}r\xff\xff\xff\x7f."
+    rewrite(tmp_path / "plain.pth", tmp_path / "far.pth", zipfile.ZIP_STORED, data_pkl=far)
+    assert "its pickle is larger than that of any file of weights" in refuse(tmp_path / "far.pth")
+
+
+def test_archives_are_named(state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "weights.pth")
+    (tmp_path / "weights.pth.gz").write_bytes(gzip.compress(b"weights"))
+    assert "packed with gzip: unpack it" in refuse(tmp_path / "weights.pth.gz")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        for member in ("data.pkl", "constants.pkl", "code/net.py"):
+            archive.writestr(f"script/{member}", "")
+    assert "a TorchScript program" in refuse(tmp_path / "script.pt")

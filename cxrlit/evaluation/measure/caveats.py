@@ -1,0 +1,24 @@
+"""What must stand beside every number of a model."""
+
+from collections.abc import Sequence
+
+from cxrlit.data.dataset import SplitData
+from cxrlit.data.sources.registry import name_sources
+from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.model.weights.seen import describe_seen
+
+
+def find_caveats(checkpoints: Sequence[Checkpoint], data: SplitData) -> tuple[str, ...]:
+    """What must stand beside every number of checkpoints: that their starting weights saw the images.
+
+    Those are the images of ``data``, and those of their own data, which an external validation shows too.
+    """
+    found = [
+        describe_seen(member.config.model, sources, split_name)
+        for member in checkpoints
+        for sources, split_name in (
+            (data.sources, data.split_name),
+            (name_sources(member.config.data), member.metadata.split_name),
+        )
+    ]
+    return tuple(dict.fromkeys(filter(None, found)))

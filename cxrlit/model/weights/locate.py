@@ -1,0 +1,131 @@
+"""Where weights lie: a file, or a name that torchvision, torchxrayvision or timm knows, downloaded on first use."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torchvision.models import DenseNet121_Weights
+
+from cxrlit.core.errors import CheckpointError, ConfigError, first_line
+from cxrlit.core.extras import import_extra
+from cxrlit.core.files import hash_file
+from cxrlit.model.weights.sources import BY_NAME, KnownWeights
+
+IMAGENET_URL: str = DenseNet121_Weights.IMAGENET1K_V1.url
+IMAGENET_FILE = IMAGENET_URL.rpartition("/")[2]
+
+XRV, TIMM = "xrv:", "timm:"
+
+
+class Location(NamedTuple):
+    """A file of weights.
+
+    Attributes:
+        path: The file.
+        known: What it is, where the name that it was asked by says so.
+        is_xrv: Whether its network takes torchxrayvision's pixels, [-1024, 1024].
+        labels: Of its head, in order, where the package knows them; empty text: an output that is not trained.
+    """
+
+    path: Path
+    known: KnownWeights | None = None
+    is_xrv: bool = False
+    labels: tuple[str, ...] = ()
+
+
+def locate(weights: str) -> Location:
+    """The file behind ``model.weights``; what has a name is downloaded into torch's own cache on first use.
+
+    Args:
+        weights: ``imagenet``, ``xrv:NAME``, ``xrv:FILE`` (a file in the format of torchxrayvision), ``timm:NAME``, or
+            a file.
+
+    Raises:
+        CheckpointError: There is no such file, or it cannot be downloaded; says which file to put where.
+        ConfigError: There is no such name, or the package that knows it is not installed.
+    """
+    if weights == "imagenet":
+        digest = IMAGENET_FILE.removesuffix(".pth").rpartition("-")[2]
+        return Location(fetch(weights, IMAGENET_URL, IMAGENET_FILE, digest), BY_NAME["imagenet"])
+    if weights.startswith(XRV):
+        return _locate_xrv(weights)
+    if weights.startswith(TIMM):
+        return _locate_timm(weights)
+    return Location(_find_file(weights, weights))
+
+
+def fetch(weights: str, url: str, file_name: str, digest: str = "") -> Path:
+    """A file in torch's own cache, downloaded on first use.
+
+    Args:
+        weights: What asks for it, for messages.
+        url: Its address.
+        file_name: What to call it.
+        digest: What its SHA-256 begins with, where that is known.
+
+    Raises:
+        CheckpointError: It is not in the cache and cannot be downloaded, or is another file.
+    """
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    if path.is_file():
+        if not hash_file(path).startswith(digest):
+            raise CheckpointError(f"model.weights={weights}: {path} is not the file of that name: remove it")
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None)
+    except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
+        raise CheckpointError(
+            f"model.weights={weights}: {file_name} cannot be downloaded ({first_line(error)}): put the file from {url} "
+            f"into {path.parent}{'' if url.endswith(f'/{file_name}') else f' as {file_name}'}, or start from "
+            "model.weights=none"
+        ) from None
+    return path
+
+
+def _locate_xrv(weights: str) -> Location:
+    """Names, addresses and labels are torchxrayvision's; its loader, which runs what a file says, is not used."""
+    name = weights.removeprefix(XRV)
+    if Path(name).expanduser().is_file():
+        return Location(Path(name).expanduser(), is_xrv=True)
+    xrv = _import("torchxrayvision", weights, "xrv")
+    short = name.removeprefix("densenet121-res224-")
+    entry = xrv.models.model_urls.get(f"densenet121-res224-{short}")
+    if entry is None:
+        names = [key.removeprefix("densenet121-res224-") for key in xrv.models.model_urls if "densenet121-" in key]
+        raise ConfigError(
+            f"model.weights={weights}: neither a file nor a DenseNet121 of torchxrayvision; it has {', '.join(names)}"
+        )
+    url = entry["weights_url"]
+    file_name = url.rpartition("/")[2]
+    own = Path(xrv.utils.get_cache_dir()) / file_name
+    path = own if own.is_file() else fetch(weights, url, file_name)
+    return Location(path, BY_NAME.get(f"{XRV}{short}"), True, tuple(entry["labels"]))
+
+
+def _locate_timm(weights: str) -> Location:
+    """Names and repositories are timm's; the file is taken from Hugging Face, or the mirror that HF_ENDPOINT names."""
+    timm = _import("timm", weights, "timm")
+    name = weights.removeprefix(TIMM)
+    names = timm.list_pretrained("densenet121*")
+    if name not in names:
+        raise ConfigError(f"model.weights={weights}: not a DenseNet121 of timm; it has {', '.join(names)}")
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    url = f"{host}/{timm.models.get_pretrained_cfg(name).hf_hub_id}/resolve/main/model.safetensors"
+    return Location(fetch(weights, url, f"timm-{name}.safetensors"), BY_NAME.get(weights))
+
+
+def _import(package: str, weights: str, extra: str) -> Any:
+    with warnings.catch_warnings():  # torchxrayvision silences all warnings of the program
+        return import_extra(package, extra, f"model.weights={weights}")
+
+
+def _find_file(name: str, weights: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise CheckpointError(
+            f"model.weights={weights}: there is no such file; it may be imagenet, none, xrv:NAME, timm:NAME or a file"
+        )
+    return path

@@ -1,0 +1,101 @@
+"""What ``model.weights`` names, read: features, head, normalization, and what it was trained on."""
+
+from collections.abc import Sequence
+
+from cxrlit.config import ModelConfig, Normalization
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.weights.head import Head, find_head
+from cxrlit.model.weights.locate import locate
+from cxrlit.model.weights.names import STEM, FoundFeatures, find_features, unwrap
+from cxrlit.model.weights.own_checkpoint import is_own, open_own
+from cxrlit.model.weights.read_file import read_file
+from cxrlit.model.weights.seen import find_saw
+from cxrlit.model.weights.sources import NORMALIZE, XRV_SCALE, KnownWeights, identify
+from cxrlit.model.weights.start import StartingWeights
+from cxrlit.model.weights.stem import choose_normalize, fold_stem
+
+
+def open_weights(
+    weights: str,
+    normalize: str = "auto",
+    saw: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> StartingWeights:
+    """Read and check weights.
+
+    Args:
+        weights: ``none`` (random), or what ``locate`` takes.
+        normalize: How images are normalized; auto: as those of the weights were.
+        saw: Data sets that unknown weights saw, as the user says.
+        labels: Those of an unknown head, in order.
+
+    Raises:
+        CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
+        ConfigError: ``normalize``, ``saw`` or ``labels`` contradict what they are.
+    """
+    if weights in ("none", "imagenet") and (saw or labels):
+        key = "weights_saw" if saw else "weights_labels"
+        raise ConfigError(f"model.{key} goes with a file of weights, and not with model.weights={weights}")
+    if weights == "none":
+        return StartingWeights(weights, choose_normalize(normalize, "imagenet", False, 3, weights), ())
+    location, what = locate(weights), f"model.weights={weights}"
+    content = read_file(location.path, what)
+    if is_own(content):
+        return open_own(content, weights, normalize)
+    state, wrapper, class_name = unwrap(content, what)
+    found = find_features(state, what)
+    known = location.known or identify(location.path.name, set(found.rest), found.prefix, wrapper, class_name)
+    is_xrv = location.is_xrv or class_name.startswith("torchxrayvision.") or "op_threshs" in found.rest
+    is_xrv |= known is not None and known.name.startswith("xrv:")
+    theirs = "half" if is_xrv else known.normalize if known else None
+    is_certain = is_xrv or (known is not None and not known.is_guess)
+    chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what)
+    stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
+    return StartingWeights(
+        name=weights,
+        normalize=chosen,
+        saw=find_saw(saw, known),
+        note=_describe(found, known, is_xrv, chosen),
+        features={**found.weights, STEM: stem},
+        head=_label_head(find_head(found.rest), labels, location.labels or (known.labels if known else ()), what),
+    )
+
+
+def open_configured(model: ModelConfig) -> StartingWeights:
+    """What a config starts from.
+
+    Raises:
+        CheckpointError, ConfigError: As ``open_weights``; or a head is to be taken over that is not there.
+    """
+    assert model.weights is not None  # read_config sees to it
+    if model.take_head and model.weights in ("none", "imagenet"):
+        raise ConfigError(f"model.take_head goes with a file of weights, and not with model.weights={model.weights}")
+    start = open_weights(model.weights, model.normalize, model.weights_saw, model.weights_labels)
+    if not model.take_head:
+        return start
+    if start.head is None:
+        raise ConfigError(f"model.take_head=true: model.weights={model.weights} has no head linear on pooled features")
+    if not start.head.labels:
+        raise ConfigError(
+            f"model.take_head=true: the labels of the {len(start.head.bias)} outputs of model.weights={model.weights} "
+            "are not known: name them in their order: model.weights_labels=[...]"
+        )
+    return start
+
+
+def _label_head(head: Head | None, labels: Sequence[str] | None, known: Sequence[str], what: str) -> Head | None:
+    if head is None:
+        return None
+    n_outputs = len(head.bias)
+    if labels and len(labels) != n_outputs:
+        raise ConfigError(f"model.weights_labels has {len(labels)} labels; the head of {what} has {n_outputs} outputs")
+    return head._replace(labels=tuple(labels or (known if len(known) == n_outputs else ())))
+
+
+def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, chosen: Normalization) -> str:
+    """What weights are, in words."""
+    name = f"{known.name}{', by its format' if known.is_guess else ''}" if known else "unknown"
+    origin = f"{name}: trained on {known.trained_on}; licence: {known.licence}" if known else f"{name} origin"
+    pixels = ", pixels of torchxrayvision folded into the stem" if is_xrv else ""
+    mean, std = (", ".join(f"{value:.3g}" for value in sorted(set(values))) for values in NORMALIZE[chosen])
+    return f"{origin}; features below {found.prefix!r}; normalized by {chosen} (mean {mean}, std {std}){pixels}"

@@ -1,0 +1,76 @@
+"""A checkpoint of ours as weights: its features start a new chain, and what it was trained on is known."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cxrlit.config import ModelConfig, PhaseName
+from cxrlit.core.errors import CheckpointError
+from cxrlit.model.seen_files import NOTHING_SEEN, read_seen_files
+from cxrlit.model.weights.head import find_head
+from cxrlit.model.weights.names import STEM, find_features, unwrap
+from cxrlit.model.weights.seen import find_own_saw
+from cxrlit.model.weights.sources import NORMALIZE
+from cxrlit.model.weights.start import StartingWeights
+from cxrlit.model.weights.stem import choose_normalize
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    model: ModelConfig
+
+
+class _Metadata(BaseModel):
+    """What of a checkpoint's metadata counts here, whatever its format."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    config: _Config
+    labels: list[str]
+    phase: PhaseName
+    phase_id: Annotated[str, Field(pattern=r"^\w{1,64}$")]
+    trained_patients: list[str]
+
+
+def is_own(content: Any) -> bool:
+    """Whether a file's content is that of a checkpoint of ours."""
+    return isinstance(content, dict) and any(str(key).startswith("cxrlit") for key in content)
+
+
+def open_own(content: dict[str, Any], weights: str, normalize: str) -> StartingWeights:
+    """Features and head of a checkpoint of ours.
+
+    Args:
+        content: Of the file.
+        weights: ``model.weights``.
+        normalize: ``model.normalize``.
+
+    Raises:
+        CheckpointError: A phase resumes from it, or its metadata are damaged.
+        ConfigError: Its images were normalized in another way.
+    """
+    what = f"model.weights={weights}"
+    if "cxrlit" not in content:
+        raise CheckpointError(f"{what}: a phase resumes from it; its weights so far are in best.ckpt beside it")
+    try:
+        metadata = _Metadata.model_validate(content["cxrlit"])
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])[:80]
+        raise CheckpointError(f"{what}: a checkpoint of cxrlit, but its {key} cannot be used") from None
+    state, _, _ = unwrap(content, what)
+    found, model = find_features(state, what), metadata.config.model
+    theirs = model.normalize if model.normalize in NORMALIZE else None
+    head = find_head(found.rest)
+    return StartingWeights(
+        name=weights,
+        normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what),
+        saw=find_own_saw(model),
+        note=f"{metadata.phase}-{metadata.phase_id} of cxrlit: its features, and a new chain of phases; "
+        f"init_from={weights} would go on from it with its head",
+        features=found.weights,
+        head=head and head._replace(labels=tuple(metadata.labels)),
+        trained_patients=frozenset(metadata.trained_patients),
+        files=read_seen_files(content["files"], Path(weights)) if "files" in content else NOTHING_SEEN,
+    )

@@ -1,0 +1,140 @@
+"""From a file of weights to plain types and tensors. Nothing in it is run, and nothing in it makes it large."""
+
+import io
+import itertools
+import os
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cxrlit.core.errors import CheckpointError, first_line
+from cxrlit.core.files import open_regular
+from cxrlit.model.weights.pickled_module import Converter, InertUnpickler
+from cxrlit.model.weights.scan_pickle import check_names, is_plain, scan_pickle
+
+MAX_BYTES, MAX_PICKLE = 2**30, 2**26
+"""DenseNet121 has 32 MB of weights, three times that with the state of an optimizer."""
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+"""The number that files of torch before 1.6 begin with."""
+
+ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7z": "xz", b"7z": "7-Zip", b"Rar": "RAR"}
+
+
+def read_file(path: Path, what: str) -> Any:
+    """Tensors and plain types of a file; a pickled module is its state dict (``ModuleState``).
+
+    Args:
+        path: A file by ``torch.save`` of any version, or ``.safetensors``.
+        what: What to call it in messages.
+
+    Raises:
+        CheckpointError: It is missing, damaged, very large, no file of weights, or would have to import something.
+    """
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an odd pickle, which is refused or read all the same
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise CheckpointError(f"{what}: refused: larger than {MAX_BYTES // 2**20} MiB; DenseNet121 has 32")
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            return _read_zip(file, path, what) if zipfile.is_zipfile(file) else _read_legacy(file, path, what)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{what}: it cannot be read: {error.strerror or first_line(error)}") from None
+    except Exception as error:  # bytes that are no such file make its reader raise anything
+        raise CheckpointError(f"{what}: it is damaged or no file of weights: {first_line(error, 160)}") from None
+
+
+def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
+    """A file of torch since 1.6: an archive whose members are as large as they lie there."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        pickles = [one for one in members if one.filename.endswith("/data.pkl") and one.filename.count("/") == 1]
+        if len(pickles) != 1:
+            raise CheckpointError(f"{what}: an archive, and no file of weights: unpack it, and name the file in it")
+        folder = pickles[0].filename.removesuffix("data.pkl")
+        if any(member.filename == f"{folder}constants.pkl" for member in members):
+            raise CheckpointError(
+                f"{what}: a TorchScript program: save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+            )
+        n_bytes = sum(member.file_size for member in members)
+        if n_bytes > file.seek(0, os.SEEK_END) or any(member.compress_type for member in members):
+            raise CheckpointError(f"{what}: refused: its members would become larger than they lie there")
+        if pickles[0].file_size > MAX_PICKLE:
+            raise CheckpointError(f"{what}: refused: its pickle is larger than that of any file of weights")
+        if archive.testzip() is not None:
+            raise CheckpointError(f"{what}: it is damaged: its checksum is not that of its bytes")
+        pickled = archive.read(pickles[0])
+        names = scan_pickle(io.BytesIO(pickled), what)
+        check_names(names, path, what)
+        if is_plain(names):
+            file.seek(0)
+            return torch.load(file, "cpu", weights_only=True)
+        unpickler = InertUnpickler(io.BytesIO(pickled))
+        content = unpickler.load()
+
+        def read_storage(key: str) -> Tensor:
+            return _to_tensor(archive.read(f"{folder}data/{key}"), unpickler.dtypes[key])
+
+        return Converter(read_storage).convert(content)
+
+
+def _read_legacy(file: BinaryIO, path: Path, what: str) -> Any:
+    """A file of torch before 1.6: five pickles one after another, then the numbers of each storage."""
+    file.seek(0)
+    head = io.BytesIO(file.read(MAX_PICKLE))
+    for magic, kind in ARCHIVES.items():
+        if head.getbuffer()[: len(magic)] == magic:
+            raise CheckpointError(f"{what}: packed with {kind}: unpack it, and name the file in it")
+    first = [argument for _, argument, _ in itertools.islice(pickletools.genops(head), 8)]
+    if LEGACY_MAGIC not in first:
+        raise CheckpointError(f"{what}: refused: it is no file of weights")
+    ends = [head.tell()]
+    names: list[set[str]] = []
+    for _ in range(4):  # a version, facts of the machine, the content, the keys of the storages
+        names.append(scan_pickle(head, what))
+        ends.append(head.tell())
+    check_names(names[2], path, what)
+    check_names(names[0] | names[1] | names[3], path, what)
+    if is_plain(names[2]):
+        file.seek(0)
+        return torch.load(file, "cpu", weights_only=True)
+    head.seek(ends[2])
+    unpickler = InertUnpickler(head)
+    content = unpickler.load()
+    keys = InertUnpickler(head).load()
+    return Converter(_place_storages(file, ends[4], keys, unpickler.dtypes)).convert(content)
+
+
+def _place_storages(
+    file: BinaryIO, begin: int, keys: list[str], dtypes: dict[str, torch.dtype]
+) -> Callable[[str], Tensor]:
+    """Where each storage lies: the number of its elements in eight bytes, and those."""
+    places: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        file.seek(begin)
+        n_bytes = int.from_bytes(file.read(8), "little") * dtypes[key].itemsize
+        if n_bytes > MAX_BYTES:
+            raise ValueError("a storage is larger than the file")
+        places[key] = begin + 8, n_bytes
+        begin += 8 + n_bytes
+
+    def read_storage(key: str) -> Tensor:
+        place, n_bytes = places[key]
+        file.seek(place)
+        return _to_tensor(file.read(n_bytes), dtypes[key])
+
+    return read_storage
+
+
+def _to_tensor(content: bytes, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)

@@ -1,0 +1,89 @@
+"""Whether weights were trained on the images that a network is evaluated on."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from cxrlit.config import ModelConfig
+from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
+
+SAME_IMAGES = {"nih_google": "nih", "rsna": "nih"}
+"""Data sets that label images of another one."""
+
+OFFICIAL_TESTS = ("official", "test of the official")
+"""Names of splits whose test part is NIH's own."""
+
+
+def find_saw(said: Sequence[str] | None, known: KnownWeights | None) -> tuple[str, ...] | None:
+    """Data sets that weights saw; None where it is not known.
+
+    Args:
+        said: By the user. Of known weights it comes to what is known, unless that is a guess.
+        known: What they are.
+    """
+    if known is None:
+        return None if said is None else tuple(said)
+    if known.is_guess:
+        return known.saw if said is None else tuple(said)
+    return tuple(dict.fromkeys([*known.saw, *(said or ())]))
+
+
+def find_own_saw(model: ModelConfig) -> tuple[str, ...] | None:
+    """What the starting weights of a trained model saw; None where it is not known."""
+    if model.weights_saw is not None:
+        return tuple(model.weights_saw)
+    return () if model.weights in ("none", "imagenet") else None
+
+
+def find_saw_of_ancestor(model: ModelConfig, said: Sequence[str] | None) -> tuple[str, ...] | None:
+    """What a trained model's starting weights saw, and what the user says of them besides."""
+    saw = find_own_saw(model)
+    if saw is None:
+        return None if said is None else tuple(said)
+    return tuple(dict.fromkeys([*saw, *(said or ())]))
+
+
+def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) -> list[str]:
+    """The data sets among ``sources`` whose test images were seen.
+
+    Args:
+        saw: From ``find_saw``.
+        sources: Names of the data sets of an evaluation.
+        split_name: How they were divided.
+
+    >>> find_overlap(["nih", "chexpert"], ["rsna", "padchest"], "grouped")
+    ['rsna']
+    >>> find_overlap(["nih_train"], ["nih"], "official"), find_overlap(["nih_train"], ["nih"], "fold 1 of 5")
+    ([], ['nih'])
+    """
+    seen = {name.casefold() for name in saw}
+    if NIH_OFFICIAL_TRAIN in seen and split_name not in OFFICIAL_TESTS:
+        seen.add("nih")
+    return [name for name in sources if SAME_IMAGES.get(name.casefold(), name.casefold()) in seen]
+
+
+def name_start(model: ModelConfig) -> str:
+    """What a training started from, without folders of the machine."""
+    if not model.weights:
+        return "another training (init_from)"
+    return "random weights" if model.weights == "none" else Path(model.weights).name
+
+
+def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str) -> str:
+    """What stands beside the numbers of a model whose starting weights saw the images; empty: nothing to say.
+
+    Args:
+        model: Of the trained config.
+        sources: Names of the data sets of the evaluation.
+        split_name: How they were divided.
+    """
+    saw = find_own_saw(model)
+    name = name_start(model)
+    if saw is None:
+        return f"it is not known what the starting weights ({name}) were trained on: they may have seen these images"
+    overlap = find_overlap(saw, sources, split_name)
+    if not overlap:
+        return ""
+    return (
+        f"the starting weights ({name}) were trained on images of {', '.join(overlap)}, test images too: these numbers "
+        "flatter the model"
+    )

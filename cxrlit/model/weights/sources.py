@@ -1,0 +1,141 @@
+"""Known weights: how their images were normalized, what they may be used for, and what they were trained on."""
+
+import re
+from dataclasses import dataclass
+
+from cxrlit.config import Normalization
+
+NORMALIZE: dict[Normalization, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "jfhealthcare": ((128 / 255,) * 3, (64 / 255,) * 3),
+    "medical_mae": ((0.5056,) * 3, (0.252,) * 3),
+}
+"""Mean and standard deviation of each channel, after scaling to [0, 1].
+
+Source of ``imagenet``: the transforms that torchvision states for its ImageNet weights; of the others: the configs of
+the programs in ``KNOWN``.
+"""
+
+XRV_SCALE = 1024.0
+"""torchxrayvision's pixels are in [-1024, 1024], those of ``half`` in [-1, 1]."""
+
+NIH_LABELS = (
+    "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+    "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
+)  # fmt: skip
+"""The 14 findings in the order of the CheXNet replications."""
+
+NIH_OFFICIAL_TRAIN = "nih_train"
+"""NIH's official training part alone: its test images were not seen."""
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Weights whose origin is known.
+
+    Attributes:
+        name: What the table calls them.
+        normalize: Of the images that they were trained on.
+        licence: Of code and weights, as stated.
+        trained_on: In words.
+        saw: Data sets whose images they saw, test images too, by their names in ``data=``; ``nih_train``: the official
+            training part of NIH alone.
+        files: File names that are theirs, as a regular expression.
+        labels: Of their head, in order, where it is a linear layer on pooled features; empty: not known here.
+        is_guess: Whether a format tells no more than what such files mostly are: ``model.weights_saw`` says otherwise.
+    """
+
+    name: str
+    normalize: Normalization
+    licence: str
+    trained_on: str
+    saw: tuple[str, ...] = ()
+    files: str = ""
+    labels: tuple[str, ...] = ()
+    is_guess: bool = False
+
+
+_XRV = "code Apache-2.0; the terms of the data sets"
+_XRV_FILE = r"-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best\.pt"
+
+KNOWN = (
+    KnownWeights("imagenet", "imagenet", "BSD-3-Clause", "ImageNet"),
+    KnownWeights(
+        "xrv:all", "half", _XRV, "NIH, PadChest, CheXpert, MIMIC-CXR, Google's NIH labels, OpenI, RSNA",
+        ("nih", "padchest", "chexpert", "mimic"), "nih-pc-chex-mimic_ch-google-openi-kaggle" + _XRV_FILE,
+    ),
+    KnownWeights("xrv:nih", "half", _XRV, "NIH", ("nih",), "nih" + _XRV_FILE),
+    KnownWeights("xrv:rsna", "half", _XRV, "RSNA, which are images of NIH", ("nih",), "kaggle" + _XRV_FILE),
+    KnownWeights("xrv:pc", "half", _XRV, "PadChest", ("padchest",), "pc" + _XRV_FILE),
+    KnownWeights("xrv:chex", "half", _XRV, "CheXpert", ("chexpert",), "chex" + _XRV_FILE),
+    KnownWeights("xrv:mimic_nb", "half", _XRV, "MIMIC-CXR", ("mimic",), "mimic_nb" + _XRV_FILE),
+    KnownWeights("xrv:mimic_ch", "half", _XRV, "MIMIC-CXR", ("mimic",), "mimic_ch" + _XRV_FILE),
+    KnownWeights("timm:densenet121.ra_in1k", "imagenet", "Apache-2.0", "ImageNet"),
+    KnownWeights("timm:densenet121.tv_in1k", "imagenet", "Apache-2.0", "ImageNet"),
+    KnownWeights("jfhealthcare", "jfhealthcare", "Apache-2.0", "CheXpert", ("chexpert",)),
+    KnownWeights("Stanford CheXpert", "imagenet", "by registration", "CheXpert", ("chexpert",), is_guess=True),
+    KnownWeights("RadImageNet", "half", "MIT", "CT, MR and ultrasound"),
+    KnownWeights(
+        "Medical MAE", "medical_mae", "none stated", "NIH and CheXpert, without labels",
+        ("nih", "chexpert"), r"densenet121_CXR_0\.3M_(mae|mocov2)\.pth(\.tar)?",
+    ),
+    KnownWeights(
+        "EVA-X, fine-tuned", "medical_mae", "MIT", "NIH, official training part, after Medical MAE",
+        (NIH_OFFICIAL_TRAIN, "chexpert"), r"densenet121_(medical_mae|mocov2)_pt_cxr14_ft\.pth", NIH_LABELS,
+    ),
+    KnownWeights("CheXNet (arnoweng, zoogzog)", "imagenet", "none stated", "NIH, a split of their own",
+                 ("nih",), labels=NIH_LABELS, is_guess=True),
+    KnownWeights("jrzech/reproduce-chexnet", "imagenet", "none stated", "NIH, a split of its own",
+                 ("nih",), labels=NIH_LABELS, is_guess=True),
+)  # fmt: skip
+"""Source: the repositories and papers of each; their files were not read here, but for the formats."""
+
+BY_NAME = {known.name: known for known in KNOWN}
+
+
+def identify(file_name: str, keys: set[str], prefix: str, wrapper: str, class_name: str) -> KnownWeights | None:
+    """Which known weights a file is, by its name, its names of tensors, or the class that was pickled.
+
+    Args:
+        file_name: Of the file.
+        keys: Names of the tensors that are no features.
+        prefix: What stands before the features' names.
+        wrapper: The keys that the state dict lay below.
+        class_name: Of a pickled module, else empty.
+
+    >>> identify("m.pth.tar", {"module.densenet121.classifier.0.weight"}, "module.densenet121.features.",
+    ...          "state_dict", "").name
+    'CheXNet (arnoweng, zoogzog)'
+    """
+    by_file = next((known for known in KNOWN if known.files and re.fullmatch(known.files, file_name)), None)
+    if by_file is not None:
+        return by_file
+    if any(".attention_map." in f".{key}" for key in keys) and "backbone." in prefix:
+        return BY_NAME["jfhealthcare"]
+    if prefix.endswith("backbone.0."):
+        return BY_NAME["RadImageNet"]
+    if wrapper == "model_state" and prefix.endswith("model.features."):
+        return BY_NAME["Stanford CheXpert"]
+    if "module.densenet121.classifier.0.weight" in keys:
+        return BY_NAME["CheXNet (arnoweng, zoogzog)"]
+    if wrapper == "model" and class_name == "torchvision.models.densenet.DenseNet":
+        return BY_NAME["jrzech/reproduce-chexnet"]
+    return None
+
+
+def tabulate_known() -> str:
+    """The table of the known weights, in Markdown."""
+    rows = [
+        f"| {known.name} | `{known.normalize}` | {known.licence} | {known.trained_on} | "
+        f"{'yes' if 'nih' in known.saw else 'no'}{', probably' if known.is_guess and 'nih' in known.saw else ''} |"
+        for known in KNOWN
+    ]
+    return "\n".join(
+        [
+            "| weights | normalize | licence | trained on | saw NIH's test images |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+        ]
+    )

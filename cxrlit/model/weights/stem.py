@@ -1,0 +1,65 @@
+"""The first convolution: from the pixels that a network was trained on to those of this program."""
+
+from torch import Tensor
+
+from cxrlit.config import Normalization
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.weights.sources import NORMALIZE
+
+
+def fold_stem(weight: Tensor, scale: float) -> Tensor:
+    """The stem for three equal channels in place of one, and for pixels divided by ``scale``.
+
+    It has no bias, and its padding is zero after normalization in both programs, so the fold is exact but for rounding.
+
+    Args:
+        weight: (64, 1, 7, 7), or (64, 3, 7, 7).
+        scale: What the pixels of the original are times ours.
+
+    Returns:
+        (64, 3, 7, 7).
+
+    >>> import torch
+    >>> fold_stem(torch.full((1, 1, 1, 1), 3.0), scale=2.0).flatten().tolist()
+    [2.0, 2.0, 2.0]
+    """
+    channels = weight.shape[1]
+    scaled = weight.double() * scale / (3 // channels)
+    return scaled.expand(-1, 3, -1, -1).float().contiguous() if channels == 1 else scaled.float()
+
+
+def choose_normalize(
+    asked: str, theirs: Normalization | None, is_certain: bool, n_channels: int, what: str
+) -> Normalization:
+    """How images are normalized for weights.
+
+    Args:
+        asked: ``model.normalize``, or auto.
+        theirs: How those of the weights were, where that is known.
+        is_certain: Whether nothing else can be right.
+        n_channels: Of the stem.
+        what: What to call the weights in messages.
+
+    Raises:
+        ConfigError: The two contradict each other, or nothing says how.
+    """
+    if asked != "auto" and theirs is not None and is_certain and asked != theirs:
+        raise ConfigError(f"model.normalize={asked}: {what} was trained with {theirs}: drop model.normalize")
+    chosen: Normalization
+    if asked != "auto":
+        chosen = asked  # type: ignore[assignment]  # the config sees to it
+    elif theirs is not None:
+        chosen = theirs
+    elif n_channels == 1:
+        raise ConfigError(
+            f"{what}: a stem of one channel, whose pixels are not known: model.weights=xrv:PATH for torchxrayvision's "
+            "[-1024, 1024], model.normalize=half for [-1, 1], model.normalize=unit for [0, 1]"
+        )
+    else:
+        chosen = "imagenet"
+    mean, std = NORMALIZE[chosen]
+    if n_channels == 1 and (len(set(mean)) > 1 or len(set(std)) > 1):
+        raise ConfigError(
+            f"model.normalize={chosen}: {what} has a stem of one channel, and these three differ: say half or unit"
+        )
+    return chosen
