@@ -9,6 +9,7 @@ import pytest
 from lab import QUICK
 from PIL import Image
 from tiny import run_command
+from trees import write_vindr_tree
 
 from cxrlit.commands.cli import main
 
@@ -64,3 +65,13 @@ def test_names_with_a_slash_go_through_every_command(
     with pytest.raises(SystemExit):
         main(["compare", str(folder), str(folder), "must_improve=[Nodule/Mass]", f"out={tmp_path / 'compared'}"])
     assert "Nodule/Mass" in capsys.readouterr().out
+
+
+def test_vindr_names_a_label_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = tmp_path / "vindr"
+    write_vindr_tree(tree)
+    main(["inspect", "data=vindr", f"data.root={tree}", "data.patient=image", "labels=[Nodule/Mass]", "n_sample=2",
+          f"cache_dir={tmp_path}", f"out={tmp_path / 'page.html'}"])  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "Nodule/Mass" in shown
+    assert "Nodule/Mass" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Image files with the same bytes, and what in a data set its images alone show: said, listed, or refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,12 +64,15 @@ def name_pairs(groups: Sequence[Duplicates]) -> str:
     return name_some([" = ".join(clip(image) for image in group.images[:2]) for group in groups], limit=3)
 
 
-def name_image_concerns(groups: Sequence[Duplicates], flat: Sequence[str]) -> list[str]:
+def name_image_concerns(
+    groups: Sequence[Duplicates], flat: Sequence[str], odd: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
     """What a user should look into, of what the images show, a line each.
 
     Args:
         groups: From ``find_duplicates``.
         flat: Images of one gray, or almost.
+        odd: Images that are read otherwise than their file says, by how.
     """
     leaks = [group for group in groups if len(group.parts) > 1]
     others = [group for group in groups if len(group.parts) < 2]
@@ -91,6 +94,9 @@ def name_image_concerns(groups: Sequence[Duplicates], flat: Sequence[str]) -> li
     if flat:
         names = name_some([clip(image) for image in flat], limit=3)
         concerns.append(f"{format_count(len(flat), 'image is', 'images are')} {FLAT}: {names}")
+    for how, images in (odd or {}).items():
+        names = name_some([clip(image) for image in images], limit=3)
+        concerns.append(f"{format_count(len(images), 'image is', 'images are')} {how}: {names}")
     return concerns
 
 
@@ -120,9 +126,11 @@ def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | N
             f"{data.name}: {format_count(len(leaks), 'image file stands', 'image files stand')} in two parts of the "
             f"split under other names ({name_pairs(leaks)}; the same file in {pair}): {REMEDY}"
         )
-    if warn_once(data, name_image_concerns(groups, flat["image"].tolist())) and rank() == 0:
+    odd = rows.assign(reason=store.warnings)[(store.warnings != "") & usable]
+    by_warning = odd.groupby("reason", sort=False)["image"].agg(list).to_dict()
+    if warn_once(data, name_image_concerns(groups, flat["image"].tolist(), by_warning)) and rank() == 0:
         path = folder / "noticed" / f"{data.name}-{data.index_hash}.csv"
-        write_csv(path, list_noticed(rows, groups, flat))
+        write_csv(path, pd.concat([list_noticed(rows, groups, flat), odd], ignore_index=True))
         say(f"They are listed in {format_path(path)}")
 
 

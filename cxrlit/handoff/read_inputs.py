@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import CXRLitError, DataError
-from cxrlit.data.image_io.decode import decode_pixels, measure_colour, read_view, resize_square
+from cxrlit.data.image_io.decode import decode_pixels, list_warnings, measure_colour, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.ood_check import find_oddities
@@ -109,9 +109,11 @@ def read_content(content: bytes, config: BundleConfig, path: str = "") -> Seen:
             height, width = pixels.shape
             del pixels
             colour, view = measure_colour(content), read_view(content)
+            read_otherwise = list_warnings(content, colour)
     except UNUSABLE as error:
         return _refuse(path, error)
-    return Seen(path, image, opened, "", tuple(find_oddities(image, width, height, colour, view, config.input_check)))
+    odd = find_oddities(image, width, height, colour, view, config.input_check)
+    return Seen(path, image, opened, "", (*odd, *read_otherwise))
 
 
 def _refuse(path: str, error: Exception) -> Seen:

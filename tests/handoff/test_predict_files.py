@@ -198,7 +198,7 @@ def test_heatmaps_are_drawn(bundle: Path, tmp_path: Path) -> None:
         (lambda pixels: np.stack([pixels, pixels // 2, pixels // 4], axis=2), "it has colour"),
         (lambda pixels: np.concatenate([pixels] * 3), "its aspect is 0.33"),
         (lambda pixels: pixels, ""),
-        (lambda pixels: np.stack([pixels] * 3, axis=2), ""),
+        (lambda pixels: np.stack([pixels] * 3, axis=2), "gray saved as RGB"),
     ],
 )
 def test_what_is_no_such_radiograph_is_warned_of(

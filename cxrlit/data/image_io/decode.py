@@ -35,9 +35,6 @@ MAX_COLOUR = 8.0
 DICOM_START = re.compile(rb".{128}DICM|[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
 """Of a DICOM file; of one without the first 132 bytes: an element of group 2 or 8, in either byte order."""
 
-MIN_STD = 0.01
-"""An image whose pixels have a smaller standard deviation, as a share of the range, is of one gray, or almost."""
-
 Resize = Literal["pad", "crop", "stretch"]
 
 
@@ -149,11 +146,6 @@ def list_warnings(content: bytes, colour: float | None = None) -> list[str]:
         return []
     found = measure_colour(content) if colour is None else colour
     return [f"gray saved as {mode}" if found <= MAX_COLOUR else "colour, read as its luminance"]
-
-
-def is_flat(pixels: Pixels) -> bool:
-    """Whether an image is of one gray, or almost."""
-    return float(cv2.meanStdDev(pixels)[1][0, 0]) < MIN_STD * np.iinfo(pixels.dtype).max
 
 
 def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:

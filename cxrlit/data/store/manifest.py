@@ -9,7 +9,7 @@ misread as this one. In it
 | ``store.json`` | version, source, resize, hash of ``files.csv`` |
 | ``files.csv`` | image, path below the data set's root and size of each file, by image |
 | ``<size>/manifest.json`` | size, counts, hash of the table of images, and each shard with its hash |
-| ``<size>/images-<hash>.csv`` | each image in the order of the shards: hash of its file, why it is left out, or flat |
+| ``<size>/images-<hash>.csv`` | each image in the order of the shards: hash of its file, why it is left out, flat, or odd |
 | ``<size>/shard-NNN-<hash>.npy`` | uint8 (n, S, S) |
 | ``<size>/seen.csv`` | when each file was last changed: this machine's own, not part of the store |
 
@@ -182,13 +182,15 @@ def read_files(folder: Path, record: StoreRecord) -> pd.DataFrame:
 
 
 def read_image_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``, ``flat``.
+    """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``, ``flat``, ``warning``.
 
     Raises:
         StoreFault: It is damaged, or not of this manifest.
     """
     name = manifest.images_file
-    images = _read_checked_table(folder / name, ("image", "sha256", "reason"), manifest.images_sha256, ("flat",))
+    images = _read_checked_table(
+        folder / name, ("image", "sha256", "reason"), manifest.images_sha256, ("flat", "warning")
+    )
     ends = np.cumsum([0, *(shard.n_rows for shard in manifest.shards)])
     if len(images) != ends[-1] or images["image"].duplicated().any():
         raise StoreFault(f"{name} is damaged")

@@ -88,6 +88,7 @@ class Store:
         files_sha256: Hash of the bytes of all files of the index, in its order, as they were when they were decoded.
         digests: (N,) the first 8 bytes of the SHA-256 of the file of each row.
         is_flat: (N,) whether its image is of one gray, or almost; False where that was not measured.
+        warnings: (N,) how its image is read otherwise than its file says; empty where it is not.
     """
 
     size: int
@@ -98,6 +99,7 @@ class Store:
     files_sha256: str
     digests: NDArray[np.int64]
     is_flat: NDArray[np.bool_]
+    warnings: NDArray[np.object_]
     _shards: dict[int, _OpenShard] = field(default_factory=dict, repr=False)
 
     def take(self, positions: ArrayLike) -> NDArray[np.uint8]:
@@ -149,10 +151,10 @@ def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) ->
     offsets = np.cumsum([0, *(store.starts[-1] for store in stores)])
     n_rows = sum(len(rows) for rows in places)
     positions, digests = np.empty(n_rows, dtype=np.int64), np.empty(n_rows, dtype=np.int64)
-    is_flat = np.empty(n_rows, dtype=bool)
+    is_flat, warnings = np.empty(n_rows, dtype=bool), np.empty(n_rows, dtype=object)
     for store, rows, offset in zip(stores, places, offsets[:-1], strict=True):
         positions[rows] = np.where(store.positions >= 0, store.positions + offset, -1)
-        digests[rows], is_flat[rows] = store.digests, store.is_flat
+        digests[rows], is_flat[rows], warnings[rows] = store.digests, store.is_flat, store.warnings
     starts = [store.starts[:-1] + offset for store, offset in zip(stores, offsets[:-1], strict=True)]
     return Store(
         size=stores[0].size,
@@ -163,6 +165,7 @@ def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) ->
         files_sha256=hash_value([store.files_sha256 for store in stores], digits=64),
         digests=digests,
         is_flat=is_flat,
+        warnings=warnings,
     )
 
 
@@ -205,6 +208,7 @@ def match_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: 
         files_sha256=hashlib.sha256("\n".join(images["sha256"].to_numpy()[places]).encode()).hexdigest(),
         digests=_shorten(images["sha256"])[places],
         is_flat=(images["flat"] == "1").to_numpy()[places],
+        warnings=images["warning"].to_numpy(object)[places],
     )
 
 

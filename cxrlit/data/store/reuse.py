@@ -38,7 +38,7 @@ class EarlierShard:
     Attributes:
         path: Its file.
         record: Its entry in a manifest.
-        rows: ``image``, ``sha256``, ``reason``, ``flat`` and ``mtime_ns`` of each of its files, in its order.
+        rows: ``image``, ``sha256``, ``reason``, ``flat``, ``warning`` and ``mtime_ns`` of each of its files, in order.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def name_note(shard: ShardRecord) -> str:
 
 def _read_notes(folder: Path) -> Iterator[EarlierShard]:
     """The shards of an interrupted build."""
-    types = {"image": str, "sha256": str, "reason": str, "flat": str, "mtime_ns": np.int64}
+    types = {"image": str, "sha256": str, "reason": str, "flat": str, "warning": str, "mtime_ns": np.int64}
     for note in sorted(folder.glob("shard-*.csv")):
         path = note.with_suffix(".npy")
         try:

@@ -38,14 +38,15 @@ MAX_SHARD_BITS = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: hash of its bytes, why it cannot be used or "", its pixels at each size, and whether they
-    are of one gray.
+    """What became of a file: hash of its bytes, why it cannot be used or "", its pixels at each size, whether they are
+    of one gray, and how it is read otherwise than it says.
     """
 
     sha256: str
     reason: str
     pixels: Mapping[int, NDArray[np.uint8]]
     is_flat: bool = False
+    warning: str = ""
 
 
 def order_files(index: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.uint64]]:
@@ -100,7 +101,7 @@ class SizeBuild:
 
     Attributes:
         is_open: (N,) whether the image belongs to a shard that is to be written.
-        sha256, reasons, flat: (N,) of each file, as far as they are known; flat is 1 or empty.
+        sha256, reasons, flat, warnings: (N,) of each file, as far as they are known; flat is 1 or empty.
         finished: The shards that are there, by number.
     """
 
@@ -117,7 +118,8 @@ class SizeBuild:
         self._firsts = {rows.start: number for number, rows in self.ranges.items()}
         self._lasts = {rows.stop - 1 for rows in self.ranges.values()}
         self.is_open = np.ones(len(files), dtype=bool)
-        self.sha256, self.reasons, self.flat = (np.full(len(files), "", dtype=object) for _ in range(3))
+        empty = (np.full(len(files), "", dtype=object) for _ in range(4))
+        self.sha256, self.reasons, self.flat, self.warnings = empty
         self.finished: dict[int, ShardRecord] = {}
         self._writer: ShardWriter | None = None
         self._earlier: dict[int, list[EarlierShard]] = {number: [] for number in self.ranges}
@@ -153,6 +155,7 @@ class SizeBuild:
                     self.is_open[rows] = False
                     self.sha256[rows], self.reasons[rows] = sha256, shard.rows["reason"].to_numpy(object)
                     self.flat[rows] = shard.rows["flat"].to_numpy(object)
+                    self.warnings[rows] = shard.rows["warning"].to_numpy(object)
                     break
 
     def _find_changes(self, number: int, shard: EarlierShard) -> NDArray[np.bool_]:
@@ -183,7 +186,7 @@ class SizeBuild:
         if self._writer is None:
             self._writer = ShardWriter(self.folder, self._firsts[row], self.size)
         self.sha256[row], self.reasons[row] = outcome.sha256, outcome.reason
-        self.flat[row] = "1" if outcome.is_flat else ""
+        self.flat[row], self.warnings[row] = "1" if outcome.is_flat else "", outcome.warning
         if self.size in outcome.pixels:
             self._writer.append(outcome.pixels[self.size])
         if row not in self._lasts:
@@ -237,4 +240,5 @@ class SizeBuild:
 
     def _describe(self, rows: slice) -> pd.DataFrame:
         columns = {"image": self.files["image"].to_numpy(object), "sha256": self.sha256, "reason": self.reasons}
-        return pd.DataFrame({name: values[rows] for name, values in (columns | {"flat": self.flat}).items()})
+        columns |= {"flat": self.flat, "warning": self.warnings}
+        return pd.DataFrame({name: values[rows] for name, values in columns.items()})
