@@ -9,7 +9,7 @@ misread as this one. In it
 | ``store.json`` | version, source, resize, hash of ``files.csv`` |
 | ``files.csv`` | image, path below the data set's root and size of each file, by image |
 | ``<size>/manifest.json`` | size, counts, hash of the table of images, and each shard with its hash |
-| ``<size>/images-<hash>.csv`` | each image in the order of the shards: hash of its file, why it is excluded; flat, odd |
+| ``<size>/images-<hash>.csv`` | each image in the order of shards: hash of its file, why it is excluded, flat, odd |
 | ``<size>/shard-NNN-<hash>.npy`` | uint8 (n, S, S) |
 | ``<size>/seen.csv`` | when each file was last changed: this machine's own, not part of the store |
 
