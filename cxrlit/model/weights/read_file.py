@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -48,6 +49,8 @@ def read_file(path: Path, what: str) -> Any:
             return _read_zip(file, path, what) if zipfile.is_zipfile(file) else _read_legacy(file, path, what)
     except CheckpointError:
         raise
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{what}: refused: it is no file of weights, or holds more than plain types") from None
     except OSError as error:
         raise CheckpointError(f"{what}: it cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # bytes that are no such file make its reader raise anything

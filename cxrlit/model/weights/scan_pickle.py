@@ -17,17 +17,18 @@ OTHER_OPCODES = frozenset({"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"
 """``torch.save`` writes none of them, unless it is told to take another protocol than its own."""
 
 PLAIN = re.compile(
-    r"torch\.(\w*Storage|Size|Tensor|device|storage\.\w+|bfloat16|bool|float\d+|u?int\d+|complex\d+)"
+    r"torch\.(\w*Storage|Size|device|storage\.\w+|bfloat16|bool|float\d+|u?int\d+|complex\d+)"
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
     r"|torch\.nn\.parameter\.Parameter|collections\.(OrderedDict|Counter)|_codecs\.encode"
-    r"|(builtins|__builtin__)\.(set|bytearray|complex)"
+    r"|(builtins|__builtin__)\.set"
 )
-"""Names of what ``torch.load(weights_only=True)`` builds: tensors and plain types."""
+"""Names of what ``torch.load(weights_only=True)`` builds: tensors and plain types. Without ``bytearray`` and
+``Tensor``, which it builds too: called with a number, they are as large as that says."""
 
 KNOWN = re.compile(
     rf"{PLAIN.pattern}|(torch|torchvision\.models|torchxrayvision|numpy|pytorch_lightning|lightning|lightning_fabric"
     r"|omegaconf)\.[\w.]+|argparse\.Namespace|pathlib\.\w*Path|typing\.Any|collections\.\w+"
-    r"|(builtins|__builtin__)\.(dict|list|tuple|int|float|str|bool|object|slice|range|frozenset|type)"
+    r"|(builtins|__builtin__)\.(dict|list|tuple|int|float|str|bool|bytearray|complex|object|slice|range|frozenset|type)"
 )
 """Names that a pickled network or a training's settings hold. They stand for records that do nothing
 (``pickled_module``): nothing of that name is imported."""

@@ -301,6 +301,25 @@ def test_a_far_memo_is_refused(tmp_path: Path) -> None:
     assert "its pickle is larger than that of any file of weights" in refuse(tmp_path / "far.pth")
 
 
+@pytest.mark.parametrize(
+    "call", [b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", b"ctorch\nTensor\nM\xff\xffM\xff\xff\x86R."]
+)
+def test_what_is_as_large_as_a_number_says_is_not_made(tmp_path: Path, call: bytes) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
+    rewrite(tmp_path / "plain.pth", tmp_path / "large.pth", zipfile.ZIP_STORED, data_pkl=b"\x80\x02" + call)
+    assert read_file(tmp_path / "large.pth", "this file") is None
+    assert "not a state dict: found something else" in refuse(tmp_path / "large.pth")
+
+
+def test_lists_in_each_other_are_not_shown(tmp_path: Path) -> None:
+    """Sixty of them, each twice in the next, would be 2 ** 60 in words."""
+    torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
+    nested = b"".join(b"](h%ch%ceq%c" % (place, place, place + 1) for place in range(60))
+    pickled = b"\x80\x02]q\x00" + nested + b"."
+    rewrite(tmp_path / "plain.pth", tmp_path / "laughs.pth", zipfile.ZIP_STORED, data_pkl=pickled)
+    assert "not a state dict: found something else" in refuse(tmp_path / "laughs.pth")
+
+
 def test_archives_are_named(state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pth")
     (tmp_path / "weights.pth.gz").write_bytes(gzip.compress(b"weights"))
