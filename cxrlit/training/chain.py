@@ -13,7 +13,7 @@ from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
-from cxrlit.model.weights.open_weights import open_configured
+from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor
 from cxrlit.training.check_recipe import check_recipe, check_schedule
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
@@ -58,10 +58,12 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
     join_ranks(config.trainer)
     on_rank_0(check_recipe)(config)
     start = read_start(config)
-    config = config.model_copy(update={"model": start.model})
     if start.checkpoint is not None:
         config = config.model_copy(update={"init_from": str(start.checkpoint)})
     data = rank_0_first(load_data)(config.data, config.labels, Path(config.cache_dir))
+    if start.checkpoint is None:
+        start = read_weights(config, start)
+    config = config.model_copy(update={"model": start.model})
     phases, precision = plan_and_check(config, data, start)
 
     previous, goal = start.checkpoint, phases[-1]
@@ -85,11 +87,7 @@ def read_start(config: TrainConfig) -> Start:
         ConfigError: The checkpoint has other labels or another normalization.
     """
     if config.init_from is None:
-        weights = open_configured(config.model)
-        for line in weights.describe(config.labels if config.model.take_head else ()):
-            say(line)
-        model = settle_model(config.model, weights.normalize, weights.saw)
-        return Start(None, set(weights.trained_patients), hash_start(config), model)
+        return Start(None, set(), hash_start(config), config.model)
     path = find_checkpoint(Path(config.init_from)).resolve()
     checkpoint = read_checkpoint(path)
     check_start(checkpoint, config)
@@ -98,6 +96,21 @@ def read_start(config: TrainConfig) -> Start:
     saw = find_saw_of_ancestor(theirs, config.model.weights_saw)
     model = settle_model(config.model, theirs.normalize, saw)
     return Start(path, set(checkpoint.metadata.trained_patients), content, model)
+
+
+@on_rank_0
+def read_weights(config: TrainConfig, start: Start) -> Start:
+    """What the weights of ``model.weights`` say of themselves.
+
+    Raises:
+        CheckpointError: They cannot be used.
+        ConfigError: They contradict the config.
+    """
+    weights = name_configured(config.model) or open_configured(config.model)
+    for line in weights.describe(config.labels if config.model.take_head else ()):
+        say(line)
+    model = settle_model(config.model, weights.normalize, weights.saw)
+    return start._replace(trained_patients=set(weights.trained_patients), model=model)
 
 
 def settle_model(model: ModelConfig, normalize: str, saw: Sequence[str] | None) -> ModelConfig:

@@ -118,7 +118,7 @@ def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> Non
     [folder] = lab.runs.glob("*/frozen-*/")
     checkpoint = read_checkpoint(folder)
     rows = [NIH_LABELS.index(name) for name in ("Hernia", "Pleural_Thickening", "Effusion")]
-    start, _, _ = start_network(checkpoint.config, None)
+    start = start_network(checkpoint.config, None).network
     assert torch.equal(start.head.weight[:3], state["classifier.weight"][rows])
     torch.testing.assert_close(checkpoint.weights["head.bias"][:3], state["classifier.bias"][rows], atol=1e-6, rtol=0)
     head = open_weights(str(path)).head

@@ -33,9 +33,6 @@ def open_weights(
         CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
         ConfigError: ``normalize``, ``saw`` or ``labels`` contradict what they are.
     """
-    if weights in ("none", "imagenet") and (saw or labels):
-        key = "weights_saw" if saw else "weights_labels"
-        raise ConfigError(f"model.{key} goes with a file of weights, and not with model.weights={weights}")
     if weights == "none":
         return StartingWeights(weights, choose_normalize(normalize, "imagenet", False, 3, weights), ())
     location, what = locate(weights), f"model.weights={weights}"
@@ -61,6 +58,23 @@ def open_weights(
     )
 
 
+def name_configured(model: ModelConfig) -> StartingWeights | None:
+    """What ``none`` and ``imagenet`` are known to be, without their weights; None: another name, or a file.
+
+    Raises:
+        ConfigError: The config says of them what they are not.
+    """
+    if model.weights not in ("none", "imagenet"):
+        return None
+    said = {"take_head": model.take_head, "weights_labels": model.weights_labels, "weights_saw": model.weights_saw}
+    for key, value in said.items():
+        if value:
+            raise ConfigError(f"model.{key} goes with a file of weights, and not with model.weights={model.weights}")
+    is_certain = model.weights == "imagenet"
+    chosen = choose_normalize(model.normalize, "imagenet", is_certain, 3, f"model.weights={model.weights}")
+    return StartingWeights(model.weights, chosen, ())
+
+
 def open_configured(model: ModelConfig) -> StartingWeights:
     """What a config starts from.
 
@@ -68,8 +82,6 @@ def open_configured(model: ModelConfig) -> StartingWeights:
         CheckpointError, ConfigError: As ``open_weights``; or a head is to be taken over that is not there.
     """
     assert model.weights is not None  # read_config sees to it
-    if model.take_head and model.weights in ("none", "imagenet"):
-        raise ConfigError(f"model.take_head goes with a file of weights, and not with model.weights={model.weights}")
     start = open_weights(model.weights, model.normalize, model.weights_saw, model.weights_labels)
     if not model.take_head:
         return start
