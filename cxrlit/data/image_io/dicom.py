@@ -8,7 +8,8 @@ A file can contradict itself. One rule holds for all: the pixels are believed ov
 
 - Precision: JPEG 2000, JPEG-LS and lossy JPEG say the bits of a sample themselves. They are believed, unless BitsStored
   says fewer and those hold all values. Samples that are stored as they are (uncompressed, RLE, lossless JPEG) have the
-  bits of BitsStored, since those above may be an overlay, unless with all bits the image is much smoother.
+  bits of BitsStored, since those above may be an overlay, unless with all bits the image is much smoother. Where
+  BitsStored is below 6, less than any radiograph has, and the values need more, they have all bits.
 - Sign: PixelRepresentation says whether the highest of these bits is one, whatever the codestream says of signs, unless
   the image is much smoother otherwise (``dicom_contradictions.py``).
 - Gray in three channels (RGB, or YBR with neutral colour) is gray as it is stored: no slope, look-up table or window.
@@ -40,6 +41,8 @@ from cxrlit.data.image_io.sizes import Pixels, check_size
 
 BLOCK_ROWS = 128
 """Rows that are looked up at once: NumPy makes 8 bytes of each index."""
+LEAST_BITS = 6
+"""Bits of a sample at least in the DX image module (PS3.3, C.8.11.3)."""
 GRAY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -157,7 +160,7 @@ class _Image:
             self.signed = False
             return merge_channels(values, n_bits, BLOCK_ROWS), n_bits
         if is_verbatim and n_bits < all_bits and int(values.max()) >= 2**n_bits:
-            n_bits = choose_bits(values, n_bits, all_bits, self.signed)
+            n_bits = all_bits if n_bits < LEAST_BITS else choose_bits(values, n_bits, all_bits, self.signed)
         if n_bits < 8 * values.itemsize:
             values = values & values.dtype.type(2**n_bits - 1)
         n_bits, self.signed = choose_sign(values, n_bits, self.signed)
