@@ -154,7 +154,7 @@ TRAIN = [
     ("phase=scratch model.weights=imagenet", "phase=scratch starts from random weights"),
     ("phase=scratch data=nih", "phase=scratch starts from random weights"),
     ("init_from=a.ckpt model.weights=imagenet", "init_from and model.weights both say what to start from"),
-    ("model.weights=null", "model.weights must be imagenet, none or a file"),
+    ("model.weights=null", "model.weights must be imagenet, none, a name or a file"),
     ("loss.pos_weight_cap=-3", "loss.pos_weight_cap=-3: it must be a number above 0, at most 1000, or null"),
     # no settings at all
     ("--foo", "--foo: there is no such option; settings are given as KEY=VALUE"),
