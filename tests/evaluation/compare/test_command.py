@@ -150,11 +150,11 @@ def test_another_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "the following arguments are required: BASELINE, CANDIDATE"),
         (["old-1"], "the following arguments are required: CANDIDATE"),
-        (["old-1", "new-2", "--fast"], "unrecognized arguments: --fast"),
+        (["old-1", "new-2", "--fast"], "error: --fast: there is no such option; cxrlit compare --help"),
         (["old-1", "nope"], "error: nope: there is no such folder or file"),
         (["old-1", "metric=f1"], "error: metric=f1: there is no such folder or file"),
         (["old-1", "new-2", "margins=0.1"], "error: margins: there is no such key; did you mean margin?"),
-        (["old-1", "new-2", "baseline=x"], "baseline: there is no such key; the keys are: cxrlit compare --help"),
+        (["old-1", "new-2", "baseline=x"], "baseline: there is no such key; did you mean thresholds.baseline?"),
         (["old-1", "new-2", "margin=-1"], "error: margin=-1: input should be greater than or equal to 0"),
         (["old-1", "new-2", "metric=auc"], "error: metric=auc: input should be 'auroc' or 'f1'"),
         (["old-1", "new-2", "n_replicates=5"], "error: n_replicates=5: input should be greater than or equal to 100"),
