@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> Any:
     for name in PATHS.get(options.command, {}):
         given = getattr(options, name)
         if given.startswith(f"{name}=") and not Path(given).exists():
-            raise ConfigError(f"{given}: {name} is given without its key: {given.partition('=')[2]}")
+            values = given.partition("=")[2].removeprefix("[").removesuffix("]").replace(",", " ")
+            raise ConfigError(f"{given}: {name} is given without its key: {values}")
     with own_configs(options.config_dir), initialize_conf():
         if options.command == "export":
             take_members(options)
@@ -76,13 +77,7 @@ def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:
 
 
 def take_members(options: argparse.Namespace) -> None:
-    """Let ``ckpt`` be all checkpoints that are named: the settings that are none, or that are paths all the same.
-
-    Raises:
-        ConfigError: It is written as for evaluate.py.
-    """
-    if options.ckpt.startswith("ckpt="):
-        raise ConfigError(f"{options.ckpt}: the checkpoints go without a key: cxrlit export A B C --out DIR")
+    """Let ``ckpt`` be all checkpoints that are named: the settings that are none, or that are paths all the same."""
     paths = [text for text in options.settings if "=" not in text or os.path.lexists(text)]
     options.settings = [text for text in options.settings if text not in paths]
     options.ckpt = [options.ckpt, *paths]
