@@ -15,6 +15,8 @@ from unittest.mock import patch
 
 import torch
 
+from cxrlit.data.synthetic.drawn_set import write_synthetic
+
 REPO = Path(__file__).resolve().parents[1]
 LABELS = ("Effusion", "Infiltration")
 DATA = ("data.n_patients=80", "data.image_px=32", f"labels=[{','.join(LABELS)}]")
@@ -47,9 +49,10 @@ def run_all() -> tuple[dict[str, Path], dict[str, str]]:
     [drawn] = Path("cache").glob("synthetic-*")
     folders = {"train.py": phase, "evaluate.py": phase / "eval"}
     run("evaluate.py", f"ckpt={frozen}", "report=false", "localise=none", *QUICK)
+    write_synthetic(Path("elsewhere"), n_patients=80, seed=1, image_px=32)
     evaluations = {
         "evaluate.py baseline=PHASE": (f"ckpt={phase}", f"baseline={frozen}", "localise=none"),
-        "evaluate.py data=nih": (f"ckpt={phase}", "data=nih", f"data.root={drawn}", "recalibrate=true"),
+        "evaluate.py data=nih": (f"ckpt={phase}", "data=nih", "data.root=elsewhere", "recalibrate=true"),
         "evaluate.py predictions=FILE": (f"predictions={phase}/eval/predictions_test.csv",),
     }
     for number, (name, settings) in enumerate(evaluations.items()):
