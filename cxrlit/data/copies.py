@@ -165,4 +165,6 @@ def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArr
     line = f"{is_same} of {data.name} ({of}) {what} ({name_some([clip(image) for image in images])})"
     if not data.allow_copies:
         raise LeakageError(f"{line}, under whatever names: {REMEDY}")
-    warn_once(data, [f"{line}: the results say less than they seem to"])
+    caveat = f"{line}: the results say less than they seem to"
+    if warn_once(data, [caveat]):
+        data.caveats.append(caveat)

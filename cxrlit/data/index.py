@@ -160,6 +160,7 @@ class DataTables:
         excluded: Images that the config does not want, in the same form.
         stores: Address of the prepared images of a source, where it has one.
         said: Lines about these data that were said, and are not said again.
+        caveats: Those of them that must stand beside every number of these data.
     """
 
     sources: tuple[str, ...]
@@ -169,6 +170,7 @@ class DataTables:
     excluded: pd.DataFrame
     stores: Mapping[str, str]
     said: set[str] = field(default_factory=set, kw_only=True, repr=False, compare=False)
+    caveats: list[str] = field(default_factory=list, kw_only=True, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from cxrlit.data.concerns import name_label_concerns, warn_once
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
+from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import find_shared, name_patients
 from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
@@ -131,7 +132,8 @@ def warn_of_folder(checkpoint: Checkpoint) -> None:
     """Say where a later epoch may be better, and where the folder is that of a phase that was rejected."""
     if rejection := describe_rejection(checkpoint.path):
         phase = checkpoint.config.phases[checkpoint.metadata.phase]
-        say(f"warning: {rejection}: {checkpoint.metadata.name} at {phase.img_size} px", style="yellow")
+        sources = "+".join(name_sources(checkpoint.config.data))
+        say(f"warning: {rejection}: {checkpoint.metadata.name} of {sources} at {phase.img_size} px", style="yellow")
     if is_unfinished(checkpoint.path):
         say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
 

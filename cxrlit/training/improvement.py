@@ -30,6 +30,8 @@ class Baseline(BaseModel):
         name: ``finetune-1a2b3c4d``, or the starting weights.
         img_size: Side of the images that it was validated on, pixels.
         scores: Its validation metrics, by name.
+        is_recorded: Whether its checkpoint has them, of the same images and targets; else they were measured for the
+            phase, at its img_size.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +39,7 @@ class Baseline(BaseModel):
     name: str
     img_size: int
     scores: dict[str, float]
+    is_recorded: bool = True
 
     def describe(self, monitor: str) -> str:
         """Name, monitored value and size.
@@ -65,6 +68,14 @@ def find_baseline(previous: Path, metadata: Mapping[str, Any], config: TrainConf
     if not same or (config.monitor == "val/loss" and theirs.loss != config.loss):
         return None
     return Baseline(name=before.name, img_size=theirs.phases[before.phase].img_size, scores=before.scores)
+
+
+def hand_on(folder: Path, previous: Path) -> None:
+    """Let the ``best.ckpt`` of a phase be the checkpoint that it started from; its own best epoch has another name."""
+    best = folder / "best.ckpt"
+    find_own_best(folder).replace(folder / REJECTED)
+    with replace_file(best) as staged:
+        shutil.copyfile(find_checkpoint(previous), staged)
 
 
 def judge(
@@ -96,25 +107,18 @@ def judge(
     scores = read_checkpoint(best.folder).metadata.scores
     if change := describe_change(baseline.scores, scores, module.labels):
         say(f"{name} against {baseline.name} at {baseline.img_size} px: {change}")
-    if module.is_better(best.best_score, at_its_size):
-        say_how_to_compare(previous, best.folder)
-        return best
-    hand_on(best.folder, previous)
-    say(
-        f"warning: {name} is rejected: {reached} is not better than {before}, whose checkpoint is its best.ckpt now; "
-        f"its own best epoch is {REJECTED}",
-        style="yellow",
-    )
-    say_how_to_compare(previous, best.folder / REJECTED)
-    return best._replace(rejected_for=before)
-
-
-def hand_on(folder: Path, previous: Path) -> None:
-    """Let the ``best.ckpt`` of a phase be the checkpoint that it started from; its own best epoch has another name."""
-    best = folder / "best.ckpt"
-    find_own_best(folder).replace(folder / REJECTED)
-    with replace_file(best) as staged:
-        shutil.copyfile(find_checkpoint(previous), staged)
+    is_better = module.is_better(best.best_score, at_its_size)
+    if not is_better:
+        hand_on(best.folder, previous)
+        say(
+            f"warning: {name} is rejected: {reached} is not better than {before}, whose checkpoint is its best.ckpt "
+            f"now; its own best epoch is {REJECTED}",
+            style="yellow",
+        )
+        best = best._replace(rejected_for=before)
+    if baseline.is_recorded:  # on the same images
+        say_how_to_compare(previous, best.folder if is_better else best.folder / REJECTED)
+    return best
 
 
 def describe_change(before: Mapping[str, float], after: Mapping[str, float], labels: Sequence[str]) -> str:

@@ -198,7 +198,9 @@ class PhaseRun:
             if found is None and settings.require_improvement:
                 scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
                 known = {name: value for name, value in scores.items() if not math.isnan(value)}
-                found = Baseline(name="the starting weights", img_size=settings.img_size, scores=known)
+                found = Baseline(
+                    name="the starting weights", img_size=settings.img_size, scores=known, is_recorded=False
+                )
             self.record["baseline"] = found and found.model_dump()
             write_phase_record(self.plan.folder, self.record)
         self.baseline = self.record["baseline"] and Baseline.model_validate(self.record["baseline"])

@@ -215,6 +215,13 @@ def test_an_ensemble_has_a_folder_of_its_own(pair: tuple[Path, Path], tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_member_that_is_there_twice_is_refused(frozen: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(frozen, tmp_path / "renamed")
+    outcome = run_command("evaluate.py", f"ckpt=[{frozen},{again}]", f"out={tmp_path / 'out'}", *QUICK)
+    assert outcome.code != 0
+    assert outcome.err == f"error: {again}/best.ckpt: it is the same checkpoint as {frozen}/best.ckpt: name each once\n"
+
+
 def test_members_with_other_splits_are_refused(frozen: Path, regrouped: Path, tmp_path: Path) -> None:
     outcome = run_command("evaluate.py", f"ckpt=[{frozen},{regrouped}]", f"out={tmp_path / 'out'}")
     assert outcome.code != 0

@@ -129,7 +129,8 @@ def test_a_phase_that_is_no_better_than_the_one_before_hands_that_on(lab: Lab, s
     assert "done, rejected" in done.out
     outcome = run_command("evaluate.py", f"ckpt={folder}", f"out={folder / 'eval'}", *QUICK)
     assert outcome.code == 0, outcome.err
-    assert f"{folder.name} was rejected, and its best.ckpt is the one before it: {start.name} at 32 px" in outcome.out
+    screen = " ".join(outcome.out.split())
+    assert f"{folder.name} was rejected, and its best.ckpt is the one before it: {start.name} of nih at 32 px" in screen
     summary = pd.read_csv(folder / "eval" / "eval_summary.csv").set_index("split")
     assert summary.loc["val", "auroc_macro"] == pytest.approx(before["best_score"], abs=1e-12)
     assert summary.loc["val", "checkpoint"] == f"{start.name}/best.ckpt"

@@ -101,7 +101,7 @@ def read_part(folder: Path, part: str) -> pd.DataFrame:
 MOMENTS = {
     "before anything was saved": (CXRModule, "training_step", 2, "start over"),
     "in a validation": (CXRModule, "validation_step", 2, f"resume at epoch 2, step {2 * STEPS_AN_EPOCH}"),
-    "while its files are finished": (PhaseRun, "keep_best", 1, "resume at epoch"),
+    "while its files are finished": (PhaseRun, "read_best", 1, "resume at epoch"),
 }
 
 

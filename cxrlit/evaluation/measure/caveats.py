@@ -9,7 +9,7 @@ from cxrlit.model.weights.seen import describe_seen
 
 
 def find_caveats(checkpoints: Sequence[Checkpoint], data: SplitData) -> tuple[str, ...]:
-    """What must stand beside every number of checkpoints: that their starting weights saw the images.
+    """What must stand beside every number of checkpoints: that they, or their starting weights, saw the images.
 
     Those are the images of ``data``, and those of their own data, which an external validation shows too.
     """
@@ -21,4 +21,4 @@ def find_caveats(checkpoints: Sequence[Checkpoint], data: SplitData) -> tuple[st
             (name_sources(member.config.data), member.metadata.split_name),
         )
     ]
-    return tuple(dict.fromkeys(filter(None, found)))
+    return tuple(dict.fromkeys(filter(None, [*data.caveats, *found])))

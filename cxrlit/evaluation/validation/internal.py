@@ -30,9 +30,12 @@ def load_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> 
 
 
 def check_members(checkpoints: Sequence[Checkpoint]) -> None:
-    """All members of an ensemble have the labels, the images and the split of the first."""
+    """All members of an ensemble have the labels, the images and the split of the first, and none is there twice."""
     first = checkpoints[0]
-    for member in checkpoints[1:]:
+    for number, member in enumerate(checkpoints[1:], start=1):
+        for other in checkpoints[:number]:
+            if (member.metadata.name, member.metadata.epoch) == (other.metadata.name, other.metadata.epoch):
+                raise CheckpointError(f"{member.path}: it is the same checkpoint as {other.path}: name each once")
         if member.metadata.labels != first.metadata.labels:
             raise CheckpointError(f"{member.path}: its labels are other than those of {first.path}")
         if member.metadata.split_hash != first.metadata.split_hash:

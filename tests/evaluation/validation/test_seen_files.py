@@ -75,6 +75,8 @@ def test_files_of_the_training_are_not_external(lab: Lab, frozen: Path, tmp_path
     outcome = evaluate_on(frozen, tmp_path / "out", lab, *settings, "data.allow_copies=true")
     assert outcome.code == 0, outcome.err
     assert "warning: 2 image files of clinic (external) are files" in outcome.out
+    summary = pd.read_csv(tmp_path / "out" / "eval_summary.csv")
+    assert summary["caveat"].str.contains("the results say less than they seem to").all()
 
 
 def test_no_phase_starts_from_what_was_trained_on_its_tests(lab: Lab, frozen: Path, tmp_path: Path) -> None:
