@@ -22,6 +22,7 @@ from cxrlit.core.labels import LABELS
 from cxrlit.data.split import hash_split
 from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.model.densenet import build_network
+from cxrlit.training.phase_folder import find_own_best
 
 PHASE_FILES = {
     "best.ckpt", "last.ckpt", "config.yaml", "split.csv", "dropped.csv", "metrics.csv", "curves.png",
@@ -339,12 +340,12 @@ def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> N
     assert outcome.code == 0, outcome.err
     assert lab.list_phases() == ["finetune", "frozen", *["highres"] * 4]
     assert not list(folder.iterdir())
-    configs = [read_checkpoint(path).config.phases["highres"] for path in lab.runs.glob("*/highres-*/")]
+    trained = [read_checkpoint(find_own_best(path)) for path in lab.runs.glob("*/highres-*/")]
+    configs = [checkpoint.config.phases["highres"] for checkpoint in trained]
     assert {(config.n_unfreeze, config.lr) for config in configs} == {
         (n_unfreeze, lr) for n_unfreeze in (25, 50) for lr in (1e-5, 5e-6)
     }
-    histories = {tuple(read_checkpoint(path).metadata.history) for path in lab.runs.glob("*/highres-*/")}
-    assert len(histories) == 1
+    assert len({tuple(checkpoint.metadata.history) for checkpoint in trained}) == 1
 
 
 @pytest.mark.slow
