@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxrlit.core.console import say
 from cxrlit.core.errors import DataError, format_count
-from cxrlit.data.near_files import NearFiles, describe_difference, describe_tried
+from cxrlit.data.near_files import NearFiles, describe_difference, describe_tried, shares_folders
 from cxrlit.data.tables.text_table import clip
 
 FoundFile = tuple[str, int, int]
@@ -203,7 +203,8 @@ def _find_meant(
     meant: dict[int, tuple[str, FoundFile]] = {}
     for row, (file, reason) in missing.items():
         names = near.find(file) if file and reason in {NOT_ON_DISK, NOT_IN_STORE} else []
-        here = files.find(names[0]) if len(names) == 1 and names[0] not in taken else ""
+        is_clear = len(names) == 1 and names[0] not in taken and shares_folders(file, names[0])
+        here = files.find(names[0]) if is_clear else ""
         if isinstance(here, str):
             return {}
         taken.add(names[0])

@@ -130,6 +130,20 @@ class NearFiles:
         return self._names[folder]
 
 
+def shares_folders(wanted: str, there: str) -> bool:
+    """Whether two paths differ at most by folders that one of them lacks in front, not by the name of a folder.
+
+    Another folder may be another patient, another part of the split, or masks.
+
+    >>> shares_folders("img/a.png", "data/IMG/a.jpg"), shares_folders("a.png", "p1/a.png")
+    (True, True)
+    >>> shares_folders("p2/a.png", "p1/a.png")
+    False
+    """
+    folders = [[key_name(name) for name in path.split("/")[-2::-1]] for path in (wanted, there)]
+    return all(one == other for one, other in zip(*folders, strict=False))
+
+
 def describe_difference(wanted: str, there: str) -> str:
     """How the path of a file differs from the one that was wanted, in a few words.
 

@@ -41,7 +41,6 @@ OTHERWISE: dict[str, tuple[Callable[[str], str], str]] = {
     "the folder in another case": (lambda file: file.replace("img", "Img"), "in another case"),
     "a folder too many": (lambda file: f"images/{file}", "in another folder"),
     "two folders too many": (lambda file: f"release/v1/{file}", "in another folder"),
-    "another folder": (lambda file: file.replace("img", "images"), "in another folder"),
     "no folder": (lambda file: file.removeprefix("img/"), "in another folder"),
     "no folder and no ending": (lambda file: file[4:-4], "in another folder, with an ending"),
 }
@@ -79,6 +78,11 @@ NOT_TAKEN: dict[str, tuple[list[str], list[str]]] = {
     "the same in two folders": (["i00.png", "i01.png"], ["more/i00.png"]),
     "the file of another row": (["img/i00.png", "img/i00"], []),
     "two rows, one file": (["img/I00.png", "img/i00.PNG"], []),
+    "another folder": (["images/i00.png"], []),
+    "another patient": (["p2/view1.png"], ["p1/view1.png"]),
+    "another patient of the same part": (["train/p2/view1.png"], ["train/p1/view1.png"]),
+    "another part": (["valid/p1/view1.png"], ["train/p1/view1.png"]),
+    "a mask": (["images/a.png"], ["masks/a.png"]),
 }
 
 
