@@ -6,7 +6,7 @@ names of the lists; the name of an image without its ending is the same in all o
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +24,9 @@ LIST_NAMES = {"train_val": (TRAIN_VAL_LIST, "train_val_list_NIH.txt"), "test": (
 FOLDER = re.compile(r"images(_\d{3})?")
 """Folders of NIH's own archives."""
 
+OTHER_PICTURES = re.compile(r"mask|thumb|segment|heat_?map|overlay|preview", re.IGNORECASE)
+"""Folders of what is made of the images, under the same names."""
+
 LIST_LIKE = re.compile(r"\w*(train|val|test)\w*\.(txt|csv)", re.IGNORECASE)
 NAME = re.compile(r"\d{8}_\d{3}", re.ASCII)
 """Name of an image of NIH, without its ending."""
@@ -32,8 +35,8 @@ NAME = re.compile(r"\d{8}_\d{3}", re.ASCII)
 def locate_images(files: ImageFiles, images: Sequence[str]) -> list[str]:
     """Path below the root of each image; empty where there is none.
 
-    The folders of NIH's archives count where they hold images; else the root, its folders and theirs, the first level
-    that holds one of these images. An image with another ending is the same image.
+    The folders of NIH's archives count where they hold images; else the root, its folders and theirs, the level that
+    holds most of these images, which is said. An image with another ending is the same image.
 
     Args:
         files: What is there.
@@ -46,12 +49,17 @@ def locate_images(files: ImageFiles, images: Sequence[str]) -> list[str]:
     places = _list_images(files, [inner for folder in top for inner in (folder, f"{folder}/images")])
     if not places:
         stems = {cut_ending(image) for image in images}
-        folders = NearFiles(files).folders
+        folders = [folder for folder in NearFiles(files).folders if not OTHER_PICTURES.search(folder)]
         for depth in range(3):
             level = [folder for folder in folders if folder.count("/") == depth - 1] if depth else ["."]
-            places = _list_images(files, level)
-            if any(cut_ending(name) in stems for name in places):
+            here = _list_images(files, level, stems)
+            if len({cut_ending(name) for name in here}) > len({cut_ending(name) for name in places}):
+                places = here
+            if len(here) >= len(stems):
                 break
+        homes = {path.rpartition("/")[0] for path in places.values()} - {""}
+        if homes:
+            say(f"the images are read from {name_some(sorted(homes))} below data.root")
     found = [places.get(image, "") for image in images]
     if all(found) or not places:
         return found
@@ -67,8 +75,13 @@ def locate_images(files: ImageFiles, images: Sequence[str]) -> list[str]:
     return found
 
 
-def _list_images(files: ImageFiles, folders: Sequence[str]) -> dict[str, str]:
+def _list_images(files: ImageFiles, folders: Sequence[str], stems: Container[str] | None = None) -> dict[str, str]:
     """Path below the root of every image file in some folders, by file name.
+
+    Args:
+        files: What is there.
+        folders: The folders.
+        stems: Names without endings of the images that count; None: all do.
 
     Raises:
         DataError: Two folders hold a file of the same name.
@@ -76,7 +89,8 @@ def _list_images(files: ImageFiles, folders: Sequence[str]) -> dict[str, str]:
     places: dict[str, str] = {}
     for folder in folders:
         for name in files.list_folder(folder):
-            if cut_ending(name) == name:
+            stem = cut_ending(name)
+            if stem == name or (stems is not None and stem not in stems):
                 continue
             if name in places:
                 raise DataError(f"{folder}/{name} and {places[name]} have the same name: keep one of them")

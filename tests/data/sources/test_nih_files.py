@@ -223,6 +223,19 @@ def test_a_preview_beside_the_folder_of_images_hides_nothing(nih_tree: Path) -> 
     assert read_nih(nih_tree).dropped.empty
 
 
+@pytest.mark.parametrize("others", ["masks", "thumbs", "Segmentations/lungs", "few"])
+def test_the_folder_with_the_images_is_taken_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], others: str
+) -> None:
+    names = ["00000001_000.png", "00000002_000.png"]
+    for folder, held in ((others, names[: 1 if others == "few" else 2]), ("big/originals", names)):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in held:
+            (tmp_path / folder / name).touch()
+    assert locate_images(DiskFiles(tmp_path), names) == [f"big/originals/{name}" for name in names]
+    assert "the images are read from big/originals below data.root" in capsys.readouterr().out
+
+
 def test_the_table_of_kaggles_sample(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "nih")
     wanted = read_nih(root).index
