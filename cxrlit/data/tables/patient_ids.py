@@ -21,13 +21,19 @@ NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.
 POINT = "\x00"
 """Stands for a decimal point in a key: zeros that follow it count."""
 
-ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d*)?e\+\d+", re.ASCII | re.IGNORECASE)
+BARE_EXPONENT = re.compile(r"^\d+e\d+$", re.ASCII)
+"""A number only in a column of numbers: pseudonyms in hexadecimal digits look like this, too."""
+
+NOBODY = re.compile(r"-(?:1|9+)(?:\.0*)?", re.ASCII)
+"""Numbers that programs write for a patient whom they do not know; labels may hold them for another reason."""
+
+ROUNDED = re.compile(r"[+-]?\d(?:(?:[.,]\d*)?e\+\d+|[.,]\d+e\d{2,})", re.ASCII | re.IGNORECASE)
 """A large number as spreadsheets and pandas write it, without its last digits: 1.2345E+11."""
 
 EXACT_DIGITS = 15
 """Digits of a number that a spreadsheet keeps; it writes zeros for those behind."""
 
-SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])0+(?=\d)", re.ASCII)
+SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])(?<!\d\.)0+(?=\d)", re.ASCII)
 
 
 def read_patients(cells: pd.Series, table: TextTable) -> pd.Series:
@@ -52,7 +58,9 @@ def refuse_nobody(cells: pd.Series, table: TextTable) -> None:
     names = cells.unique().tolist()
     faults = {
         "is blank: every image needs a patient": [name for name in names if not name],
-        "names nobody: every image needs a patient": [name for name in names if name and is_placeholder(name)],
+        "names nobody: every image needs a patient; if somebody is called so, write more of the name": [
+            name for name in names if name and (is_placeholder(name) or NOBODY.fullmatch(name))
+        ],
         "is a number without its last digits, which several patients may share: export the column as text": [
             name for name in names if ROUNDED.fullmatch(name)
         ],
@@ -89,7 +97,7 @@ def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
         DataError: Two are; the message names both, and a line of each.
     """
     names = pd.Series(cells.unique())
-    keys = pd.Series(key_patients(names.tolist()))
+    keys = pd.Series(key_patients(names.tolist(), _are_numbers(names.tolist())))
     again = keys.duplicated(keep=False)
     if not again.any():
         return
@@ -101,23 +109,25 @@ def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
     )
 
 
-def key_patients(names: list[str]) -> list[str]:
+def key_patients(names: list[str], are_numbers: bool = False) -> list[str]:
     """What spellings of one name have in common: two names with the same key are one patient's.
 
-    Letters by Unicode's compatibility forms and without case, each dash as ``-``, white space as one space, digits
-    without leading zeros, a decimal number by its value.
+    Letters by Unicode's compatibility forms and without case, each dash as ``-``, white space as one space, decimal
+    digits of all scripts as ASCII and without leading zeros, a decimal number by its value.
 
     Args:
         names: Names without line breaks.
+        are_numbers: Whether ``1e4`` is 10000, too, as in a column of numbers; else it may be a pseudonym.
 
-    >>> key_patients(["A 007", "a  7", "+1.0", "1e4", "1.05"])
+    >>> key_patients(["A 007", "a  7", "+1.0", "1.0e4", "1.05"])
     ['a 7', 'a 7', '1', '10000', '1\\x0005']
     """
     # All names at once: a call for each would take longer than reading the table.
     text = unicodedata.normalize("NFKC", "\n".join(names)).casefold()
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_list_dashes())
-    text = NUMBER.sub(lambda found: _write_plainly(found[0]), SPACES.sub(" ", text))
+        text = unicodedata.normalize("NFKC", text).translate(_list_signs())
+    text = SPACES.sub(" ", text)
+    text = NUMBER.sub(lambda found: _write_plainly(found[0], are_numbers), text)
     return ZEROS.sub("", text).split("\n")
 
 
@@ -128,7 +138,7 @@ def spell_numbers(cells: pd.Series) -> pd.Series:
     ['7', '7', '7', 'A7']
     """
     codes, names = pd.factorize(cells)
-    keys = key_patients(names.tolist())
+    keys = key_patients(names.tolist(), _are_numbers(names.tolist()))
     spelled = [
         key if key.isdecimal() else re.sub(r"^0+(?=\d)", "", name) for key, name in zip(keys, names, strict=True)
     ]
@@ -147,7 +157,18 @@ def key_people(names: Iterable[str]) -> dict[tuple[str, str], str]:
     return {(source, key): name for (source, _, _), key, name in zip(parts, keys, texts, strict=True)}
 
 
-def _write_plainly(number: str) -> str:
+def _are_numbers(names: Iterable[str]) -> bool:
+    """Whether all names are numbers; 00e1 is none, but a pseudonym in hexadecimal digits."""
+    texts = [name.casefold() for name in names]
+    return all(
+        name.isdecimal() or (NUMBER.match(name) and not (name[0] == "0" and BARE_EXPONENT.match(name)))
+        for name in texts
+    )
+
+
+def _write_plainly(number: str, are_numbers: bool) -> str:
+    if not are_numbers and BARE_EXPONENT.match(number):
+        return number
     whole, _, fraction = format(Decimal(number), "f").partition(".")
     fraction = fraction.rstrip("0")
     plain = whole if not fraction else f"{whole}{POINT}{fraction}"
@@ -155,5 +176,11 @@ def _write_plainly(number: str) -> str:
 
 
 @cache
-def _list_dashes() -> dict[int, str]:
-    return {code: "-" for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Pd"}
+def _list_signs() -> dict[int, str]:
+    """ASCII for every dash, the minus sign, and the decimal digits of all scripts."""
+    signs = {0x2212: "-"}
+    for code in range(sys.maxunicode + 1):
+        category = unicodedata.category(chr(code))
+        if category in ("Pd", "Nd"):
+            signs[code] = "-" if category == "Pd" else str(unicodedata.decimal(chr(code)))
+    return signs

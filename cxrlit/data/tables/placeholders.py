@@ -6,16 +6,17 @@ PLACEHOLDERS = frozenset(
         "unspecified", "not specified", "undefined", "missing", "not available", "not applicable", "not reported",
         "not recorded", "not labeled", "not labelled", "unlabeled", "unlabelled", "no data", "todo", "to do", "tbd",
         "to be done", "to be determined", "pending", "xxx", "#n/a", "#na", "#null!", "#ref!", "#value!", "#name?",
-        "#num!", "#div/0!", "anonymous", "anonymized", "anonymised",
+        "#num!", "#div/0!", "anonymous", "anonymized", "anonymised", "anon",
+        "de-identified", "deidentified", "no id", "no patient", "(blank)", "n\\a",
     }
 )  # fmt: skip
 """In lower case, with single spaces."""
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a cell says that nothing is known: it is blank, a word for it, or dashes, dots and question marks alone.
+    """Whether a cell says that nothing is known: it is blank, a word for it, or signs such as dashes alone.
 
     >>> [is_placeholder(text) for text in ("NA", "not_available", "--", "?", "0", "Mass")]
     [True, True, True, True, False, False]
     """
-    return " ".join(text.casefold().replace("_", " ").split()) in PLACEHOLDERS or not text.strip("-–—.?*_ \t")
+    return " ".join(text.casefold().replace("_", " ").split()) in PLACEHOLDERS or not text.strip("-–—.?*#_ \t")
