@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,25 @@ NOTHING = frozenset(
 )  # fmt: skip
 """Names that say that nothing is present."""
 
-SEPARATORS = (",", ";", "/", "|", "+", "&", "\n", "\t", "\\")
+SEPARATORS = (
+    ",",
+    ";",
+    "/",
+    "|",
+    "+",
+    "&",
+    "\n",
+    "\t",
+    "\\",
+    "^",
+    "~",
+    "#",
+    ">",
+    "\uff0c",
+    "\uff1b",
+    "\uff5c",
+    "\u3001",
+)
 """Signs that separate names: one label among the pieces is enough to tell."""
 
 JOINTS = (" ", "_", "-", ".", ":", " and ", " with ")
@@ -31,7 +49,7 @@ JOINTS = (" ", "_", "-", ".", ":", " and ", " with ")
 BRACKETS = " \t\n[](){}'\""
 """What may stand around names, or around none."""
 
-DOUBT = re.compile("[?!~<>=*%^]")
+DOUBT = re.compile(r"[?!~<>=*%^¬#]|^\s*[-\u2010-\u2015\u2212]")
 """What makes another statement of a name: ``Mass?``."""
 
 
@@ -70,6 +88,7 @@ def read_findings(
     says_nothing = any(simplify_name(part) in NOTHING for names in parts for part in names)
     is_blank = [not any(part.strip(BRACKETS) for part in names) for names in parts]
     values = np.zeros((len(texts), len(labels)), dtype=np.float32)
+    n_both = 0
     odd: Counter[str] = Counter()
     unclear: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
@@ -91,6 +110,7 @@ def read_findings(
                 values[row, like] = np.nan
         if says_nothing and is_blank[row]:
             values[row] = np.nan
+        n_both += counts[row] * (bool(found) and any(simplify_name(part) in NOTHING for part in names))
         values[row, found] = 1
     is_named = (values == 1).any(axis=0)
     if not is_named.any():
@@ -98,11 +118,12 @@ def read_findings(
         raise DataError(
             f"{table.path}: {clip(str(cells.name))} names none of the labels {', '.join(labels)}; it names "
             f"{name_some(known, limit=12) or 'nothing'} (data.separator={quote(separator)})"
+            f"{_advise(unclear, separator)}"
         )
     values[:, ~is_named] = np.nan
     where = f"{table.path}: {clip(str(cells.name))}"
     notes = [
-        f"{where} {text}: {_list_counts(names)}"
+        f"{where} {text}: {_list_counts(names)}{_advise(names if names is unclear else (), separator)}"
         for text, names in (
             ("has names that contain a label and say more, for which that label is unknown", unclear),
             ("has names that are none of the labels", odd),
@@ -110,6 +131,10 @@ def read_findings(
         )
         if names
     ]
+    if n_both:
+        notes.append(
+            f"{where}: {format_count(n_both, 'cell names', 'cells name')} a label and No Finding: the label counts"
+        )
     n_blank = sum(count for count, blank in zip(counts, is_blank, strict=True) if blank)
     if n_blank:
         blank = "unknown, as other cells say No Finding" if says_nothing else "taken for no finding"
@@ -169,6 +194,12 @@ def _find_sign(part: str, wanted: dict[str, int], separator: str) -> str | None:
         if any(named) if sign in SEPARATORS else all(named):
             return sign
     return None
+
+
+def _advise(unclear: Iterable[str], separator: str) -> str:
+    """How a name that contains a label and says more is read as a label: by its own name."""
+    plain = [name for name in unclear if re.fullmatch(r"[A-Za-z][\w -]*", name) and separator not in name]
+    return f'; if it is a finding of its own, name it as a label: "labels=[{plain[0]}]"' if plain else ""
 
 
 def _list_counts(names: Counter[str]) -> str:

@@ -43,6 +43,8 @@ def read_targets(folder: Path, *cells: str, **options: object) -> list[list[floa
         ("Effusion&Mass", "&"), ("['Effusion', 'Mass']", ","), ('["Effusion"; "Mass"]', ";"),
         ("Mass/Viral/COVID-19", "/"), ("effusion, pleural plaque", ","), ("Effusion - Mass", "-"),
         ("Effusion:Mass", ":"), ("Effusion and Mass", " and "), ("Effusion_Mass", "_"), ("Mass.Effusion", "."),
+        ("Effusion\uff0cMass", "\uff0c"), ("Effusion^Mass", "^"), ("Effusion~Mass", "~"), ("Effusion#Mass", "#"),
+        ("Effusion>Mass", ">"),
     ],
 )  # fmt: skip
 def test_another_separator_stops_with_a_remedy_that_works(tmp_path: Path, cell: str, separator: str) -> None:
@@ -82,12 +84,42 @@ def test_placeholders_are_unknown_and_counted(tmp_path: Path, cell: str) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["Pleural Effusion", "Effusion (left)", "no effusion", "Effusion?", "possible effusion", "effusion=0", "~Effusion"],
+    [
+        "Pleural Effusion",
+        "Effusion (left)",
+        "no effusion",
+        "Effusion?",
+        "possible effusion",
+        "effusion=0",
+        "~Effusion",
+        "¬Effusion",
+        "-Effusion",
+        "\u2212Effusion",
+        "Effusion#",
+        ">Effusion",
+        "^Effusion",
+    ],
 )
 def test_names_that_contain_a_label_and_say_more_leave_it_unknown(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(read_targets(tmp_path, name, f"{name}|Mass"), [[U, 0], [U, 1]])
     [note] = read(tmp_path, name).notes
-    assert note.endswith(f"say more, for which that label is unknown: {name} (1)")
+    assert f"say more, for which that label is unknown: {name} (1)" in note
+
+
+def test_the_remedy_for_a_name_that_says_more_works(tmp_path: Path) -> None:
+    remedy = '; if it is a finding of its own, name it as a label: "labels=[Pleural Effusion]"'
+    [note] = read(tmp_path, "Pleural Effusion").notes
+    assert note.endswith(remedy)
+    with pytest.raises(DataError, match="names none of the labels Plural") as caught:
+        read(tmp_path, "Pleural Effusion, left", labels=("Plural",), separator="|")
+    assert "labels=" not in str(caught.value)
+    assert read_targets(tmp_path, "Pleural Effusion", labels=("Pleural Effusion",)) == [[1]]
+
+
+def test_a_label_beside_no_finding_counts_and_is_counted(tmp_path: Path) -> None:
+    assert read_targets(tmp_path, "Mass|No Finding") == [[0, 1]]
+    [note] = read(tmp_path, "Mass|No Finding").notes
+    assert note.endswith("found: 1 cell names a label and No Finding: the label counts")
 
 
 def test_other_names_are_listed_with_counts(tmp_path: Path) -> None:

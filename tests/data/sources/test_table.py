@@ -266,7 +266,10 @@ def test_without_patients_it_is_refused_until_the_user_says_so(plain: Path) -> N
         (("007", "8", "7"), "lines 2, 4: patient is 007 and 7"),
         (("1e4", "8", "10000"), "lines 2, 4: patient is 1e4 and 10000"),
         *(
-            (("1", cell, "2", cell), f"lines 3, 5: patient {cell!r} names nobody: every image needs a patient; if somebody is called so, write")
+            (
+                ("1", cell, "2", cell),
+                f"lines 3, 5: patient {cell!r} names nobody: every image needs a patient; if somebody is called so",
+            )
             for cell in (
                 "NA",
                 "N/A",
@@ -326,7 +329,8 @@ def test_a_patient_is_spelled_in_one_way(tmp_path: Path, names: tuple[str, str])
 
 
 def test_patients_may_be_called_anything_else(tmp_path: Path) -> None:
-    names = ["1", "01-2", "A1", "-2", "1e1", "10", "00e1", "00e5", "S1.05", "S1.5", "1.05", "1.5", "1-05", "1_05", "1e", "1e1000", "A1.0", "A10", "b",
+    names = ["1", "01-2", "A1", "-2", "1e1", "10", "00e1", "00e5", "S1.05", "S1.5",
+             "1.05", "1.5", "1-05", "1_05", "1e", "1e1000", "A1.0", "A10", "b",
              "100000000000000000001", "100000000000000000002", "100000000000000000001.5"]  # fmt: skip
     path = write(tmp_path, "image,patient,Mass", *(f"{row:02}.png,{name},0" for row, name in enumerate(names)))
     assert read(path).index["patient"].tolist() == names
