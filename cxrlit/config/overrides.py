@@ -164,6 +164,8 @@ def _mend(value: str) -> tuple[str, str] | None:
         return "one = is enough", value.lstrip("=")
     if "/" in value:
         return None
+    if re.fullmatch(r"\[.*,\s*\]", value) and PLAIN.fullmatch(value[1:-1].replace(",", "")):
+        return "no comma stands behind the last entry", re.sub(r"[,\s]+\]$", "]", value)
     if value.endswith((",", ";")) and value[:-1] and PLAIN.fullmatch(value[:-1]):
         return f"no {value[-1]} stands at its end", value[:-1]
     typed = value.translate(TYPOGRAPHIC)
@@ -186,7 +188,8 @@ def _join_split(overrides: Sequence[str], place: int) -> str:
 def _quote_parts(key: str, value: str) -> str:
     """An override with quotes around what needs them: the value, or entries of a plain list."""
     inner = value[1:-1]
-    if value[:1] + value[-1:] != "[]" or re.search(r"[\[\]{}'\"]", inner):
+    # An apostrophe between letters is no quotation mark.
+    if value[:1] + value[-1:] != "[]" or re.search(r"[\[\]{}'\"]", re.sub(r"(?<=\w)'(?=\w)", "", inner)):
         return quote_for_shell(key, value)
     parts = [part.strip() for part in inner.split(",")]
     entries = ",".join(part if PLAIN.fullmatch(part) else _quote_twice(part) for part in parts)

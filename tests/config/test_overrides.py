@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -44,6 +45,20 @@ def test_every_text_can_be_quoted(value: str) -> None:
     [typed] = shlex.split(quote_for_shell("key", value))
     if "${" not in value:
         assert parse(typed) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "entries"),
+    [
+        ("[Effusion,]", ["Effusion"]), ("[Mass, Effusion , ]", ["Mass", "Effusion"]),
+        ("[Hampton's hump]", ["Hampton's hump"]), ("[Mass,Hampton's hump]", ["Mass", "Hampton's hump"]),
+    ],
+)  # fmt: skip
+def test_a_list_with_a_slip_comes_back_as_the_list_that_was_meant(value: str, entries: list[str]) -> None:
+    message = explain_syntax([f"labels={value}"], 0)
+    typed = message[message.rindex("labels=") :]
+    read: Any = parse(shlex.split(typed)[0] if "'" in typed else typed)  # a comma and a space need no shell's quotes
+    assert [str(getattr(entry, "text", entry)) for entry in read] == entries
 
 
 @pytest.mark.parametrize("path", PATHS)
