@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxrlit.core.errors import DataError, first_line
+from cxrlit.core.errors import DataError, first_line, format_count
 from cxrlit.core.files import open_regular
 from cxrlit.data.tables.separators import drop_preamble, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
@@ -24,6 +24,9 @@ MAX_LINE = 2**20
 
 MAX_UNPACKED = 2**32
 """Bytes of a table at most, unpacked."""
+
+N_FIRST = 100
+"""Rows that are looked at before the columns are chosen."""
 
 CHUNK = 2**18
 """Bytes that are read at once."""
@@ -82,15 +85,19 @@ def read_text(path: Path) -> Generator[str, None, None]:
         raise DataError(f"{path}: it cannot be read: {clip(first_line(error))}") from None
 
 
-def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], Iterator[str]]:
-    """The names of the columns, none where no line has text; and the pieces again, from the first on.
+def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], list[list[str]], Iterator[str]]:
+    """The names of the columns, none where no line has text; the first rows; and the pieces again, from the first on.
 
     Raises:
         DataError: It is no CSV.
     """
     parsed: list[str] = []
-    header = next((record.cells for record in _parse_records(pieces, parsed, path)), [])
-    return [name.strip() for name in header], itertools.chain(parsed, pieces)
+    first: list[list[str]] = []
+    for record in _parse_records(pieces, parsed, path):
+        first.append([cell.strip() for cell in record.cells])
+        if record.ends_piece or len(first) > N_FIRST:
+            break
+    return first[0] if first else [], first[1:], itertools.chain(parsed, pieces)
 
 
 def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequence[str]) -> TextTable:
@@ -222,9 +229,14 @@ class _RowFinder:
             if self.n_columns > 1 and not any(map(str.strip, cells)):
                 self.blank.append(len(self.lines) - 1)
             elif self.uneven is None and (len(cells) < self.n_columns or any(cells[self.n_columns :])):
+                remedy = (
+                    "complete the row or take it out"
+                    if len(cells) < self.n_columns
+                    else "put a cell that holds a separator into quotes"
+                )
                 self.uneven = (
-                    f"{self.path}, line {record.line}: it has {len(cells)} cells and the header {self.n_columns}: "
-                    "put a cell that holds a separator into quotes"
+                    f"{self.path}, line {record.line}: it has {format_count(len(cells), 'cell')} and the header "
+                    f"{self.n_columns}: {remedy}"
                 )
             if record.ends_piece:
                 break

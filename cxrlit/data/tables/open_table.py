@@ -29,11 +29,13 @@ class OpenTable:
         path: The file.
         header: Names of its columns.
         read_columns: Reads columns that the header has once.
+        first: Cells of its first rows, by which columns can be chosen; none of Parquet.
     """
 
     path: Path
     header: list[str]
     read_columns: Callable[[Sequence[str]], TextTable]
+    first: Sequence[Sequence[str]] = ()
 
     def read(self, needed: Sequence[str], optional: Sequence[str] = ()) -> TextTable:
         """Read the rows; takes and raises what ``read_table`` does."""
@@ -44,7 +46,7 @@ class OpenTable:
         wanted = [column for column in dict.fromkeys([*needed, *optional]) if column in self.header]
         twice = [column for column in wanted if self.header.count(column) > 1]
         if twice:
-            raise DataError(f"{self.path}: there are two columns {clip(twice[0])}: rename one of them")
+            raise DataError(f"{self.path}: there are two columns {clip(twice[0])}: take one of them out")
         table = self.read_columns(wanted)
         if table.cells.empty:
             raise DataError(f"{self.path}: the table has no rows")
@@ -86,13 +88,13 @@ def open_table(path: Path) -> Iterator[OpenTable]:
             yield OpenTable(path, header, partial(_read_parquet, path, file))
         return
     with closing(read_text(path)) as pieces:
-        header, text = read_header(pieces, path)
+        header, first, text = read_header(pieces, path)
         others = [name for mark, name in SEPARATORS.items() if mark in "".join(header)] if len(header) == 1 else []
         if others:
             wanted = SEPARATORS[find_separator(path)]
             raise DataError(f"{path}: its columns are separated by {others[0]}, not by {wanted}: save it with {wanted}")
         _check_header(header, path)
-        yield OpenTable(path, header, partial(read_csv, path, text, len(header)))
+        yield OpenTable(path, header, partial(read_csv, path, text, len(header)), first)
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
