@@ -25,10 +25,10 @@ from cxrlit.config.types import Labels
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_csv
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.table import SEXES, read_ages
 from cxrlit.data.tables.label_cells import read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
+from cxrlit.data.tables.person_cells import SEXES, read_ages
 from cxrlit.data.tables.read_scores import narrow_probs, read_scores
 from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import check_unique, refuse_cells

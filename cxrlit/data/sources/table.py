@@ -13,34 +13,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import ColumnsConfig, TableConfig
+from cxrlit.config import ColumnsConfig, TableConfig, TableData
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.core.labels import simplify_name
 from cxrlit.data.image_files import ImageFiles, attach_files, refuse_all
-from cxrlit.data.index import MAX_AGE, check_index
+from cxrlit.data.index import check_index
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.findings_column import read_findings
 from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
-from cxrlit.data.tables.own_columns import NAMES, adopt_columns
+from cxrlit.data.tables.own_columns import NAMES, adopt_columns, find_likely, say_adopted, say_likely
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
+from cxrlit.data.tables.person_cells import (
+    SEXES,
+    WORDS,
+    read_likely_ages,
+    read_names,
+    read_parts,
+    read_views,
+    say_unknown,
+)
 from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import check_unique, refuse_cells, settle_uncertain
 
 T = TypeVar("T")
 
 ENDS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-
-VIEWS = {
-    "pa": "PA", "posteroanterior": "PA", "posterior anterior": "PA", "ap": "AP", "anteroposterior": "AP",
-    "anterior posterior": "AP", "ap horizontal": "AP", "ap supine": "AP", "lateral": "LATERAL", "lat": "LATERAL",
-    "l": "LATERAL", "ll": "LATERAL", "rl": "LATERAL", "left lateral": "LATERAL", "right lateral": "LATERAL",
-}  # fmt: skip
-SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
-PARTS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
@@ -66,12 +64,20 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
 
     with open_table(path) as opened:
         columns, notes = adopt_columns(config, opened)
-        adopted = {role for role in NAMES if getattr(columns, role) != getattr(config.columns, role)}
+        columns = _find_images(columns, opened)
+        adopted = {
+            role: getattr(columns, role)
+            for role in ("image", *NAMES)
+            if getattr(columns, role) != getattr(config.columns, role)
+        }
         _check_config(config, columns, labels, opened)
         marks = {} if columns.findings is not None else find_columns(config, labels, opened)
         named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
-        table = opened.read([name for name in (*named, columns.findings, *marks.values()) if name is not None])
+        used = [name for name in (*named, columns.findings, *marks.values()) if name is not None]
+        likely = find_likely(config, columns, opened, used, WORDS)
+        table = opened.read(used, [name for _, name in likely])
     table.check_cells()
+    notes += say_likely(likely, table, WORDS)
     cells = table.cells
 
     def read_role(role: str, read: Callable[[pd.Series], T]) -> T | None:
@@ -85,6 +91,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
             if role not in adopted:
                 raise
             notes.append(f"{error}; the column is not used as data.columns.{role}")
+            del adopted[role]
             return None
 
     index = pd.DataFrame({"image_path": read_paths(cells[columns.image], Path(config.root or path.parent), table)})
@@ -93,9 +100,16 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     check_unique(index["image"], table)  # a/b.png and a_b.png
     index["patient"] = index["image"] if columns.patient is None else read_patients(cells[columns.patient], table)
     index["study"] = None if columns.study is None else cells[columns.study].where(cells[columns.study] != "")
-    index["view"] = read_role("view", lambda view: read_names(view, VIEWS, path))
-    index["age"] = read_role("age", lambda age: read_ages(age, table))
+    index["view"] = read_role("view", lambda view: read_views(view, path))
+    index["age"] = read_role("age", lambda age: read_likely_ages(age, table, notes if "age" in adopted else None))
     index["sex"] = read_role("sex", lambda sex: read_names(sex, SEXES, path))
+    views_key = "data.views" if isinstance(config, TableData) else f"data.{config.source}.views"
+    remedy = "" if config.views is None else f"; {views_key}=null includes such images"
+    for role, advice in (("view", remedy), ("sex", "")):
+        column = getattr(columns, role)
+        if column is not None and (role in adopted or getattr(config.columns, role) is not None):
+            notes += say_unknown(cells[column], index[role], f"{path}: {clip(column)}", f"{role} unknown{advice}")
+    notes[:0] = say_adopted(adopted, path)
     if columns.findings is None:
         targets, known = read_columns(table, marks, config, labels), opened.header
     else:
@@ -104,7 +118,11 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     index = pd.concat([index, pd.DataFrame(targets, columns=list(labels), index=index.index)], axis=1)
     parts = None
     if columns.split is not None:
-        parts = dict(zip(index["image"].tolist(), read_parts(cells[columns.split], table), strict=True))
+        remedy = "rename the column" if not isinstance(config, TableData) else "say data.split=grouped to draw a split"
+        if "split" not in adopted:
+            remedy = "drop data.columns.split"
+        own = read_parts(cells[columns.split], table, f"correct it, or {remedy}")
+        parts = dict(zip(index["image"].tolist(), own, strict=True))
 
     index, dropped = attach_files(index, ([file] for file in index["image_path"].tolist()), files)
     if index.empty:
@@ -200,41 +218,22 @@ def name_images_by_path(paths: pd.Series) -> pd.Series:
     return names if names.is_unique else paths.str.replace("/", "_", regex=False)
 
 
-def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Series:
-    """Names in the index's own words; missing where they are others.
+def _find_images(columns: ColumnsConfig, table: OpenTable) -> ColumnsConfig:
+    """The columns, that of the images also where its name is written in another case.
 
     Raises:
-        DataError: None of them is known.
+        DataError: There is none.
     """
-    names = cells.map({text: known.get(simplify_name(text)) for text in cells.unique()})
-    if names.isna().all() and (cells != "").any():
-        there = name_some([clip(text) for text in cells[cells != ""].unique()])
-        raise DataError(f"{path}: {cells.name} is never one of {', '.join(known)}; it is {there}")
-    return names
-
-
-def read_ages(cells: pd.Series, table: TextTable) -> pd.Series:
-    """Years, from ``58``, ``58.5`` or ``058Y``; missing where blank.
-
-    Raises:
-        DataError: One is no number of years from 0 to 120; the message names the line.
-    """
-    years = pd.to_numeric(cells.str.replace(r"(?<=\d)[Yy]$", "", regex=True), errors="coerce")
-    fault = f"is no age from 0 to {MAX_AGE} years: correct it, or leave the cell blank"
-    refuse_cells((cells != "") & ~years.between(0, MAX_AGE), cells, fault, table)
-    return years
-
-
-def read_parts(cells: pd.Series, table: TextTable) -> list[str]:
-    """The part of each row: train, val or test; ``train_val`` for train where no row is val.
-
-    Raises:
-        DataError: One is none of them; the message names the line.
-    """
-    parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
-    fault = "is no part of a split (train, val or test): correct it, or rename the column if it is no split"
-    refuse_cells(parts.isna(), cells, fault, table)
-    return parts.tolist() if (parts == "val").any() else parts.replace("train", "train_val").tolist()
+    if columns.image in table.header:
+        return columns
+    like = [name for name in table.header if simplify_name(name) == simplify_name(columns.image)]
+    if len(like) != 1:
+        there = name_some([clip(name) for name in table.header if name], limit=12)
+        raise DataError(
+            f"{table.path}: the column {columns.image} is missing; there are {there}: name that of the images with "
+            "data.columns.image"
+        )
+    return columns.model_copy(update={"image": like[0]})
 
 
 def _check_config(config: TableConfig, columns: ColumnsConfig, labels: Sequence[str], table: OpenTable) -> None:

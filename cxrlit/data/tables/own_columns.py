@@ -1,12 +1,14 @@
 """Columns of a user's table that are called as what they plainly are: patient, split, view, age and sex."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
-from cxrlit.config import ColumnsConfig, TableConfig, TableData
+from cxrlit.config import ColumnsConfig, TableConfig, TableData, quote
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.labels import simplify_name
 from cxrlit.data.tables.open_table import OpenTable
-from cxrlit.data.tables.text_table import clip
+from cxrlit.data.tables.text_table import TextTable, clip
 
 NAMES: dict[str, frozenset[str]] = {
     "patient": frozenset({"patient", "patientid", "patientnumber", "subject", "subjectid"}),
@@ -16,6 +18,9 @@ NAMES: dict[str, frozenset[str]] = {
     "sex": frozenset({"sex", "gender", "patientsex", "patientgender"}),
 }
 """By role, the names in lower case without spaces and underscores."""
+
+FLAGS = frozenset({"istest", "istrain", "istraining", "isval", "isvalid", "isvalidation", "test", "train", "val"})
+FLAG_CELLS = frozenset({"0", "1", "true", "false", "yes", "no", "0 0", "1 0"})
 
 
 def find_own_columns(header: Sequence[str]) -> dict[str, list[str]]:
@@ -33,7 +38,7 @@ def adopt_columns(config: TableConfig, table: OpenTable) -> tuple[ColumnsConfig,
     """The columns of the config, and those that it does not name and that are called as what they plainly are.
 
     Returns:
-        The columns; and what is used or not used of those with such names, a line each.
+        The columns; and which of those with such names are not used, a line each.
 
     Raises:
         DataError: Two columns may say who the patients are, or how they are split.
@@ -43,8 +48,7 @@ def adopt_columns(config: TableConfig, table: OpenTable) -> tuple[ColumnsConfig,
     claimed = {*columns.model_dump(exclude={"labels"}).values(), *labels.values()}
     # What the config says in another way, a column cannot say, too.
     otherwise = {"patient": "data.patient=image" if config.patient is not None else ""}
-    if isinstance(config, TableData) and (config.split not in ("auto", "official") or config.fold is not None):
-        otherwise["split"] = f"data.split={'kfold' if config.fold is not None else config.split}"
+    otherwise["split"] = _name_split(config)
     adopted: dict[str, str] = {}
     for role, names in find_own_columns(table.header).items():
         free = [name for name in names if name not in claimed]
@@ -64,7 +68,64 @@ def adopt_columns(config: TableConfig, table: OpenTable) -> tuple[ColumnsConfig,
             )
         else:
             notes.append(f"{table.path}: of the columns {listed} none is used: data.columns.{role} names one")
-    if adopted:
-        used = ", ".join(f"{clip(name)} as {role}" for role, name in adopted.items())
-        notes.insert(0, f"{table.path}: columns that no key names are used for what they are called: {used}")
     return columns.model_copy(update=adopted), notes
+
+
+def say_adopted(adopted: Mapping[str, str], path: Path) -> list[str]:
+    """The line about the columns that are used, by role; none where there are none."""
+    if not adopted:
+        return []
+    used = ", ".join(f"{clip(name)} as {role}" for role, name in adopted.items())
+    return [f"{path}: columns that no key names are used for what they are called: {used}"]
+
+
+def find_likely(
+    config: TableConfig,
+    columns: ColumnsConfig,
+    table: OpenTable,
+    used: Collection[str],
+    words: Mapping[str, Collection[str]],
+) -> list[tuple[str, str]]:
+    """Role and name of columns whose first cells are all words of a role that no column has, or flags of a part.
+
+    Args:
+        config: The config; a split that it says in another way, no column can say.
+        columns: The columns that are used.
+        table: The table.
+        used: Columns that are used.
+        words: By role, what its cells may say, in lower case.
+    """
+    said = {*used, *(name for names in find_own_columns(table.header).values() for name in names)}
+    free = {role: known for role, known in words.items() if getattr(columns, role) is None}
+    if _name_split(config):
+        free.pop("split", None)
+    likely = []
+    for place, name in enumerate(table.header):
+        if not name or name in said or table.header.count(name) > 1:
+            continue
+        cells = {simplify_name(row[place]) for row in table.first if place < len(row)} - {""}
+        is_flag = simplify_name(name).replace(" ", "") in FLAGS and cells <= FLAG_CELLS
+        roles = [role for role, known in free.items() if cells <= set(known) or (role == "split" and is_flag)]
+        likely += [(role, name) for role in roles[:1] if cells]
+    return likely
+
+
+def say_likely(likely: Sequence[tuple[str, str]], table: TextTable, words: Mapping[str, Collection[str]]) -> list[str]:
+    """A line for each of the columns from ``find_likely`` whose other cells are of the role, too."""
+    notes = []
+    for role, name in likely:
+        cells = {simplify_name(text) for text in table.cells[name].unique()} - {""}
+        what = f"{table.path}: the column {clip(name)} looks like the {role} of each image and is not used"
+        if cells <= set(words[role]):
+            said = name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else quote(name)
+            notes.append(f"{what}: to use it, say data.columns.{role}={said}")
+        elif cells <= FLAG_CELLS:
+            notes.append(f"{what}: to use it, write train, val or test and name it with data.columns.{role}")
+    return notes
+
+
+def _name_split(config: TableConfig) -> str:
+    """The key by which the config says the split in another way than by a column; empty where it does not."""
+    if not isinstance(config, TableData) or (config.split in ("auto", "official") and config.fold is None):
+        return ""
+    return f"data.split={'kfold' if config.fold is not None else config.split}"

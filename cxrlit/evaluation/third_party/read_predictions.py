@@ -12,10 +12,10 @@ from cxrlit.config.evaluate import PredictionsConfig
 from cxrlit.core.errors import ConfigError, DataError, name_some
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
-from cxrlit.data.sources.table import SEXES, VIEWS, read_ages, read_names, read_parts
 from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
 from cxrlit.data.tables.open_table import OpenTable, open_table
 from cxrlit.data.tables.patient_ids import read_patients
+from cxrlit.data.tables.person_cells import SEXES, VIEWS, read_ages, read_names, read_parts
 from cxrlit.data.tables.read_scores import read_scores
 from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.evaluation.predictions import PEOPLE, read_image_names, split_arrays

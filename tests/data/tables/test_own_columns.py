@@ -76,6 +76,65 @@ def test_columns_that_are_not_used_are_said(
     assert any(said in note for note in read_any_table(make(tmp_path, columns, **changes), EveryFile(), ["Mass"]).notes)
 
 
+SEEN = ["train", "valid", "test", "Train"] * 3
+LOOKS = "looks like the {} of each image and is not used: to use it, "
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"set": SEEN}, LOOKS.format("split") + "say data.columns.split=set"),
+        ({"fold": SEEN}, LOOKS.format("split") + "say data.columns.split=fold"),
+        ({"split name": SEEN}, LOOKS.format("split") + "say data.columns.split='split name'"),
+        ({"is_test": [0, 1] * 6}, LOOKS.format("split") + "write train, val or test and name it"),
+        ({"Projection": ["PA", "AP"] * 6}, LOOKS.format("view") + "say data.columns.view=Projection"),
+        ({"views": ["lateral", ""] * 6}, LOOKS.format("view") + "say data.columns.view=views"),
+        ({"view": ["L", "R"] * 6}, "view names sides (l, r), no views; the column is not used as data.columns.view"),
+        ({"view": ["PA upright", "frontal", "AP portable", "lateral view"] * 3},
+         "view has spellings that are not known: frontal (3): view unknown"),
+        ({"sex": ["M", "O"] * 6}, "sex has spellings that are not known: O (6): sex unknown"),
+        ({"age": ["45", "999", "NA", "old"] * 3},
+         "6 cells of age are no ages from 0 to 120 years and taken for unknown: 999 (3), old (3)"),
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_is_said_with_counts(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    source = read_any_table(make(tmp_path, {"patient": PEOPLE, **columns}), EveryFile(), ["Mass"])
+    assert sum(said in note for note in source.notes) == 1
+    assert len(source.notes) == 2
+    assert source.official is None
+
+
+def test_a_column_of_words_that_a_later_row_breaks_is_no_split(tmp_path: Path) -> None:
+    config = make(tmp_path, {"patient": PEOPLE, "set": "train"})
+    table = pd.read_csv(tmp_path / "t.csv", dtype=str)
+    table = pd.concat([table] * 20, ignore_index=True)
+    table["image"] = [f"{row}.png" for row in range(len(table))]
+    table.loc[len(table) - 1, "set"] = "saucer"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert len(read_any_table(config, EveryFile(), ["Mass"]).notes) == 1
+
+
+def test_qualified_views_are_read_and_a_column_is_never_both_used_and_not(tmp_path: Path) -> None:
+    views = ["PA upright", "AP portable", "lateral view"] * 4
+    source = read_any_table(make(tmp_path, {"patient": PEOPLE, "view": views}), EveryFile(), ["Mass"])
+    assert source.index["view"].tolist() == ["PA", "AP", "LATERAL"] * 4
+    source = read_any_table(make(tmp_path, {"patient": PEOPLE, "view": "sea"}), EveryFile(), ["Mass"])
+    assert [note for note in source.notes if " as view" in note] == []
+    assert source.notes[-1].endswith("it is sea; the column is not used as data.columns.view")
+
+
+def test_the_images_are_found_in_a_column_of_another_case(tmp_path: Path) -> None:
+    config = make(tmp_path, {"patient": PEOPLE})
+    path = tmp_path / "t.csv"
+    path.write_text(path.read_text().replace("image,", "Image,"))
+    assert read_any_table(config, EveryFile(), ["Mass"]).notes[0].endswith("Image as image, patient as patient")
+    path.write_text(path.read_text().replace("Image,", "file,"))
+    with pytest.raises(
+        DataError, match=r"image is missing; there are file, .*: name that of the images with data\.columns\.image$"
+    ):
+        read_any_table(config, EveryFile(), ["Mass"])
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -86,7 +145,7 @@ def test_columns_that_are_not_used_are_said(
         ({"patient": PEOPLE, "split": PARTS, "subset": PARTS}, "the columns split, subset may each be the split"),
         (
             {"patient": PEOPLE, "split": ["left", "right"] * 6},
-            "split 'left' is no part of a split .train, val or test",
+            "split 'left' is no part of a split .train, val or test.: correct it, or say data.split=grouped",
         ),
     ],
 )
