@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import CXRLitError, DataError
-from cxrlit.data.image_io.decode import decode_pixels, list_warnings, measure_colour, read_view, resize_square
+from cxrlit.data.image_io.decode import decode_image, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.ood_check import find_oddities
@@ -101,15 +101,14 @@ def read_content(content: bytes, config: BundleConfig, path: str = "") -> Seen:
     preprocessing = config.preprocessing
     try:
         with hold_pixels(content):
-            pixels = decode_pixels(content)
+            pixels, colour, read_otherwise = decode_image(content)
             image = resize_square(pixels, preprocessing.img_size, preprocessing.resize)
             opened = image
             if config.side != preprocessing.img_size:
                 opened = resize_square(pixels, config.side, preprocessing.resize)
             height, width = pixels.shape
             del pixels
-            colour, view = measure_colour(content), read_view(content)
-            read_otherwise = list_warnings(content, colour)
+            view = read_view(content)
     except UNUSABLE as error:
         return _refuse(path, error)
     odd = find_oddities(image, width, height, colour, view, config.input_check)

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from cxrlit.core.files import NotAFileError, open_regular
 from cxrlit.data.image_io import jpeg, png
 from cxrlit.data.image_io.sizes import Pixels
 
-PREPROCESSING_VERSION = 5
+PREPROCESSING_VERSION = 6
 """Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
 
 MAX_FILE_BYTES = 192 * 2**20
@@ -57,6 +57,41 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror}; mend that and start again") from None
 
 
+class Decoded(NamedTuple):
+    """An image.
+
+    Attributes:
+        pixels: From ``decode_pixels``.
+        colour: From ``measure_colour``.
+        read_otherwise: How it is read otherwise than its file says, one text for each way.
+    """
+
+    pixels: Pixels
+    colour: float
+    read_otherwise: list[str]
+
+
+def decode_image(content: bytes) -> Decoded:
+    """The gray values of an image, its colour, and how it is read otherwise than its file says.
+
+    Raises:
+        ValueError: As for ``decode_pixels``.
+        ConfigError: As for ``decode_pixels``.
+    """
+    if not content.startswith((png.SIGNATURE, jpeg.SIGNATURE)) and DICOM_START.match(content):
+        from cxrlit.data.image_io.dicom import decode_dicom
+
+        pixels, read_otherwise = decode_dicom(content)
+        return Decoded(pixels, 0.0, read_otherwise)
+    pixels, colour = decode_pixels(content), measure_colour(content)
+    mode = describe_image(content)[2].partition(" ")[0]
+    if mode not in {"RGB", "RGBA"}:
+        return Decoded(pixels, colour, [])
+    return Decoded(
+        pixels, colour, [f"gray saved as {mode}" if colour <= MAX_COLOUR else "colour, read as its luminance"]
+    )
+
+
 def decode_pixels(content: bytes) -> Pixels:
     """The gray values of a PNG, JPEG or DICOM image, whatever its file is called.
 
@@ -75,7 +110,7 @@ def decode_pixels(content: bytes) -> Pixels:
     if DICOM_START.match(content):
         from cxrlit.data.image_io.dicom import decode_dicom
 
-        return decode_dicom(content)
+        return decode_dicom(content)[0]
     raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
 
 
@@ -128,24 +163,6 @@ def measure_colour(content: bytes) -> float:
         image.draft("RGB", (COLOUR_PX, COLOUR_PX))
         seen = np.asarray(image.convert("RGB").resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX), np.int16)
     return float((seen.max(axis=2) - seen.min(axis=2)).mean())
-
-
-def list_warnings(content: bytes, colour: float | None = None) -> list[str]:
-    """How an image that can be decoded is read otherwise than its file says; nothing where it is not.
-
-    Args:
-        content: The file.
-        colour: From ``measure_colour``; None: it is measured here.
-    """
-    if not content.startswith((png.SIGNATURE, jpeg.SIGNATURE)):
-        from cxrlit.data.image_io.dicom import list_dicom_warnings
-
-        return list_dicom_warnings(content)
-    mode = describe_image(content)[2].partition(" ")[0]
-    if mode not in {"RGB", "RGBA"}:
-        return []
-    found = measure_colour(content) if colour is None else colour
-    return [f"gray saved as {mode}" if found <= MAX_COLOUR else "colour, read as its luminance"]
 
 
 def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ A file can contradict itself. One rule holds for all: the pixels are believed ov
   bits of BitsStored, since those above may be an overlay, unless with all bits the image is much smoother. Where
   BitsStored is below 6, less than any radiograph has, and the values need more, they have all bits.
 - Sign: PixelRepresentation says whether the highest of these bits is one, whatever the codestream says of signs, unless
-  the image is much smoother otherwise (``dicom_contradictions.py``).
+  the pixels are overwhelming evidence of the contrary (``dicom_contradictions.py``), which has a warning.
 - Gray in three channels (RGB, or YBR with neutral colour) is gray as it is stored: no slope, look-up table or window.
   A palette of grays is a look-up table. What has colour is refused.
 - Look-up tables: the entries count, not the number and the bits that the descriptor says. White is the largest entry.
@@ -47,14 +47,14 @@ GRAY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
-def decode_dicom(content: bytes) -> Pixels:
-    """The gray values of a DICOM image, light for what absorbs (MONOCHROME2).
+def decode_dicom(content: bytes) -> tuple[Pixels, list[str]]:
+    """The gray values of a DICOM image, light for what absorbs (MONOCHROME2), and which tags are not believed.
 
     Returns:
         (H, W). uint8 as stored where it has 8 bits and the file says no more about them. Otherwise uint16, 0 for the
         lower end of the VOI LUT or window and 65535 for its upper end. Without both the ends are the smallest and
         the largest value of the image: detectors of 10 to 14 bits say 16 in many files, and by the range of those
-        bits their radiographs would be nearly black. Padding is black.
+        bits their radiographs would be nearly black. Padding is black. And one text for each tag that is not believed.
 
     Raises:
         ValueError: It has no pixels, several frames, colour, too many pixels, one gray value alone, a compression that
@@ -73,7 +73,7 @@ def decode_dicom(content: bytes) -> Pixels:
     pixels: Pixels = np.empty_like(table, shape=stored.shape)
     for top in range(0, image.height, BLOCK_ROWS):
         pixels[top : top + BLOCK_ROWS] = table[stored[top : top + BLOCK_ROWS]]
-    return pixels
+    return pixels, image.warnings
 
 
 def describe_dicom(content: bytes) -> tuple[int, int, str]:
@@ -93,17 +93,6 @@ def read_dicom_view(content: bytes) -> str:
         ValueError: The image cannot be used, by its header.
     """
     return _Image(content).file.read_text(header.VIEW).upper()
-
-
-def list_dicom_warnings(content: bytes) -> list[str]:
-    """What of an image that can be decoded is read otherwise than its file says.
-
-    Raises:
-        ValueError: The image cannot be used, by its header.
-    """
-    image = _Image(content)
-    found = [image.file.guess] if image.file.guess else []
-    return found + ([f"gray saved as {image.photometric}"] if image.photometric not in GRAY else [])
 
 
 class _Image:
@@ -129,6 +118,9 @@ class _Image:
         if file.read_word(header.HIGH_BIT, self.stored_bits - 1) != self.stored_bits - 1:
             raise ValueError("DICOM with pixels in the upper bits is not supported")
         self.signed = file.read_word(header.SIGNED, 0) == 1
+        self.warnings = [file.guess] if file.guess else []
+        if self.photometric not in GRAY:
+            self.warnings.append(f"gray saved as {self.photometric}")
 
     def read_stored(self) -> tuple[NDArray[Any], int]:
         """Read the stored value of each pixel, and settle what it is: of how many bits, and whether one is a sign.
@@ -163,7 +155,12 @@ class _Image:
             n_bits = all_bits if n_bits < LEAST_BITS else choose_bits(values, n_bits, all_bits, self.signed)
         if n_bits < 8 * values.itemsize:
             values = values & values.dtype.type(2**n_bits - 1)
-        n_bits, self.signed = choose_sign(values, n_bits, self.signed)
+        n_bits, self.signed, is_doubtful = choose_sign(values, n_bits, said_signed := self.signed)
+        if is_doubtful:
+            self.warnings.append("a doubtful sign, read as its tags say")
+        if self.signed != said_signed or n_bits > self.stored_bits or (self.signed and n_bits != self.stored_bits):
+            read, said = _name_bits(n_bits, self.signed), _name_bits(self.stored_bits, said_signed)
+            self.warnings.append(f"read as {read}, though its tags say {said}")
         return values, n_bits
 
     def _read_plain(self) -> NDArray[Any]:
@@ -297,3 +294,7 @@ class _Image:
         kind = item.get_item(header.LUT_DESCRIPTOR).VR
         signed = kind == "SS" or (kind != "US" and self.signed)
         return parse_lookup(descriptor, data, values, signed, self.file.syntax.is_little_endian)
+
+
+def _name_bits(n_bits: int, signed: bool) -> str:
+    return f"{'signed' if signed else 'unsigned'} values of {n_bits} bits"

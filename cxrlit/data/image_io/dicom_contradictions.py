@@ -2,7 +2,12 @@
 
 Neighbouring pixels of a radiograph differ by little. Bits that are cut off or a sign that is none make neighbours jump
 by nearly the whole range, and only along the edges where those bits change. So only neighbours are compared whose
-difference is another one in the two readings. What the tags say is kept unless the other reading is much smoother.
+difference is another one in the two readings.
+
+Letters, markers and shutters that are nearly white on nearly black are smoother with a sign, too, though they have
+none. So the tags are believed unless the evidence is overwhelming: the other reading is much smoother; its steps there
+are about as small as elsewhere in the image; and the pixels that it moves are many and of many gray levels, as those
+of an object of few gray levels are not.
 """
 
 from typing import Any
@@ -16,6 +21,15 @@ SMOOTHER = 0.25
 """Share of the difference between neighbours that another reading than that of the tags may leave."""
 MIN_SHARE = 0.001
 """Share of the neighbours that must differ in the bits in question: letters on an image make fewer."""
+MAX_STEP = 3.0
+"""Median step of the other reading where the two differ, by the ``LARGE_STEPS`` quantile of the steps elsewhere."""
+LARGE_STEPS = 0.9
+MIN_MOVED = 0.05
+"""Share of the pixels that the other reading must move against the rest."""
+MIN_LEVELS = 0.07
+"""Range of the moved pixels (10th to 90th percentile) by that of the image (5th to 95th): shutters have less."""
+MIN_STEPS = 4.0
+"""The same by a large step elsewhere: the noise of one gray level has less."""
 GRAY_DIFFERENCE = 2.0
 """Mean difference between the channels of a gray image, of 255: JPEG's rounding makes less."""
 
@@ -39,21 +53,26 @@ def choose_bits(stored: NDArray[Any], n_bits: int, all_bits: int, signed: bool) 
     return n_bits
 
 
-def choose_sign(stored: NDArray[Any], n_bits: int, signed: bool) -> tuple[int, bool]:
+def choose_sign(stored: NDArray[Any], n_bits: int, signed: bool) -> tuple[int, bool, bool]:
     """How many bits a value has, and whether the highest of them is a sign.
 
     Args:
         stored: (H, W) unsigned, of ``n_bits``.
         n_bits: Bits of a value that the file says; fewer are in use where the values need no more.
         signed: Whether the file says that there is a sign.
+
+    Returns:
+        The bits, whether there is a sign, and whether that is doubtful: the image is much smoother otherwise, but the
+        evidence is not enough to contradict the file.
     """
     used = min(int(stored.max()).bit_length(), n_bits)
     if used < 2:
-        return n_bits, signed
+        return n_bits, signed, False
     rows = _pick_rows(stored)
     said_signed = signed and used == n_bits
     said, other = (read_sign(rows, used, sign) for sign in (said_signed, not said_signed))
-    return (used, not said_signed) if _is_smoother(other, said, 1.0) else (n_bits, signed)
+    is_smoother = _is_smoother(other, said, 1.0)
+    return (used, not said_signed, False) if is_smoother else (n_bits, signed, is_smoother is None)
 
 
 def read_sign(codes: NDArray[Any], n_bits: int, signed: bool) -> NDArray[np.int32]:
@@ -98,17 +117,30 @@ def _pick_rows(stored: NDArray[Any]) -> NDArray[Any]:
     return picked
 
 
-def _is_smoother(other: NDArray[np.int32], said: NDArray[np.int32], scale: float) -> bool:
+def _is_smoother(other: NDArray[np.int32], said: NDArray[np.int32], scale: float) -> bool | None:
     """Whether another reading than that of the tags is much smoother where the two differ.
 
     Args:
         other: (H, W) values.
         said: (H, W) values, as the tags have it.
         scale: Range of the other by that of the tags' own.
+
+    Returns:
+        None where it is, but may be so by objects that are nearly white.
     """
-    steps, steps_said = other[:, 1:] - other[:, :-1], said[:, 1:] - said[:, :-1]
+    steps, steps_said = (np.abs(values[:, 1:] - values[:, :-1]) for values in (other, said))
     is_end = (said == said.min()) | (said == said.max())  # black beside white is an edge in any reading
-    differ = (steps != steps_said) & ~(is_end[:, 1:] | is_end[:, :-1])
-    if np.count_nonzero(differ) <= MIN_SHARE * differ.size:
+    differ = steps != steps_said
+    judged = differ & ~(is_end[:, 1:] | is_end[:, :-1])
+    shift = other - said
+    moved = other[shift != np.median(shift)]
+    if np.count_nonzero(judged) <= MIN_SHARE * judged.size or len(moved) < MIN_MOVED * other.size:
         return False
-    return bool(np.abs(steps[differ]).mean() / scale < SMOOTHER * np.abs(steps_said[differ]).mean())
+    if steps[judged].mean() / scale >= SMOOTHER * steps_said[judged].mean():
+        return False
+    elsewhere = steps[~differ] if np.count_nonzero(differ) < differ.size / 2 else steps
+    large = max(float(np.quantile(elsewhere, LARGE_STEPS)), 1.0)
+    low, high = np.quantile(moved, [0.1, 0.9])
+    first, last = np.quantile(other, [0.05, 0.95])
+    has_levels = high - low >= max(MIN_LEVELS * (last - first), MIN_STEPS * large)
+    return True if has_levels and np.median(steps[judged]) <= MAX_STEP * large else None

@@ -22,7 +22,7 @@ from cxrlit.core.console import format_path, say
 from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import hold_lock, replace_file, write_json
-from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_pixels, list_warnings, resize_square
+from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize, decode_image, resize_square
 from cxrlit.data.image_io.gray_levels import is_flat
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels, keep_freed
 from cxrlit.data.store.find_store import StoreSpec, find_sizes, open_sizes
@@ -216,9 +216,9 @@ def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize)
                 raise DataError(f"{path}: it was written while the images were prepared: start again")
             digest = hashlib.sha256(content).hexdigest()
             with hold_pixels(content):
-                pixels = decode_pixels(content)
+                pixels, _, read_otherwise = decode_image(content)
                 squares = {size: resize_square(pixels, size, resize) for size in sizes}
-                return Outcome(digest, "", squares, is_flat(pixels), "; ".join(list_warnings(content)))
+                return Outcome(digest, "", squares, is_flat(pixels), "; ".join(read_otherwise))
     except ValueError as error:
         return Outcome(digest, _to_line(error), {})
 
