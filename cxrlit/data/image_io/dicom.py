@@ -1,8 +1,8 @@
 """DICOM: the pixels of one radiograph as they are meant to be seen, and nothing else of the file.
 
 The stored values go through what the file says, in the order of the standard: modality LUT or rescale slope and
-intercept; VOI LUT, else the first window, else their range; MONOCHROME1 is inverted. No reason why a file cannot be
-used holds a value of the file.
+intercept; VOI LUT, else the first usable window, else their range; MONOCHROME1 is inverted. No reason why a file cannot
+be used holds a value of the file.
 
 A file can contradict itself. One rule holds for all: the pixels are believed over the tags.
 
@@ -16,27 +16,29 @@ A file can contradict itself. One rule holds for all: the pixels are believed ov
   A palette of grays is a look-up table. What has colour is refused.
 - Look-up tables: the entries count, not the number and the bits that the descriptor says. White is the largest entry.
   The value of the first entry has a sign where the values of the image are among those of the table only with it.
-- A slope, modality LUT, VOI LUT or window that leaves one gray value is set aside; the last resort is the range of the
-  values. A window of LINEAR with a width below 1 is LINEAR_EXACT, one without width is none. Padding that covers the
-  whole image, or lies between its values, is none.
+- A slope, modality LUT, VOI LUT or window that leaves one gray value is set aside, and so is a VOI LUT or window that
+  leaves more than 90 % of the pixels (padding not counted) nearly black, or nearly white, where the range of the values
+  does not. Then the next window counts, or the range of the values, and there is a warning. A window of LINEAR with a
+  width below 1 is LINEAR_EXACT, one without width is none. Padding that covers the whole image, or lies between its
+  values, is none.
 - An image of one value, padding not counted, is refused.
 - Rows and Columns are not set aside: pixels of another size than the file says are refused, a row too many too.
 
 Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality LUT), C.11.2 (VOI LUT and window); PS3.5, 8 and A.4.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_windowing
 
 from cxrlit.data.image_io import dicom_codecs as codestreams
 from cxrlit.data.image_io import dicom_header as header
 from cxrlit.data.image_io.dicom_contradictions import choose_bits, choose_sign, merge_channels, read_sign
 from cxrlit.data.image_io.dicom_lookup import look_up, parse_lookup
+from cxrlit.data.image_io.dicom_window import FUNCTIONS, apply_window, is_one_gray, misses_image
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 BLOCK_ROWS = 128
@@ -44,6 +46,8 @@ BLOCK_ROWS = 128
 LEAST_BITS = 6
 """Bits of a sample at least in the DX image module (PS3.3, C.8.11.3)."""
 GRAY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
+MAX_WINDOWS = 16
+"""Windows of a file that are tried."""
 CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
@@ -63,11 +67,11 @@ def decode_dicom(content: bytes) -> tuple[Pixels, list[str]]:
     """
     image = _Image(content)
     stored, n_bits = image.read_stored()
-    present = np.zeros(2**n_bits, np.bool_)
+    counts = np.zeros(2**n_bits, np.int64)
     for top in range(0, image.height, BLOCK_ROWS):
-        present[stored[top : top + BLOCK_ROWS]] = True
-    codes = np.flatnonzero(present)
-    shown = image.show(codes, n_bits)
+        counts += np.bincount(stored[top : top + BLOCK_ROWS].ravel(), minlength=len(counts))
+    codes = np.flatnonzero(counts)
+    shown = image.show(codes, counts[codes], n_bits)
     table = np.zeros_like(shown, shape=2**n_bits)
     table[codes] = shown
     pixels: Pixels = np.empty_like(table, shape=stored.shape)
@@ -184,11 +188,12 @@ class _Image:
         values, _ = get_decoder(self.file.syntax).as_array(data, raw=True, validate=False, **options)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
-    def show(self, codes: NDArray[np.intp], n_bits: int) -> Pixels:
+    def show(self, codes: NDArray[np.intp], counts: NDArray[np.int64], n_bits: int) -> Pixels:
         """What each stored value of the image becomes.
 
         Args:
             codes: (N,) the values that occur in it, as ``read_stored`` has them, ascending.
+            counts: (N,) pixels of each.
             n_bits: Bits of a value.
         """
         values = read_sign(codes, n_bits, self.signed)
@@ -200,15 +205,17 @@ class _Image:
         is_gray = self.photometric in GRAY
         known = self._apply_modality(values) if is_gray else values
         is_plain = known is values and n_bits == 8 and not self.signed and self.photometric != PALETTE
-        palette = (self._apply_palette,) if self.photometric == PALETTE else ()
-        for view in (self._apply_voi_lut, self._apply_window) if is_gray else palette:
-            shown = view(known)
-            is_plain = is_plain and shown is None
-            if shown is not None and np.ptp(np.rint(np.clip(shown[inside], 0, 1) * 255)) > 0:
+        for kind, shown in self._list_views(known):
+            is_plain = False
+            if kind == PALETTE and not is_one_gray(shown[inside]):
                 break
+            if kind != PALETTE and not misses_image(shown[inside], known[inside], counts[inside]):
+                break
+            self.warnings.append(f"a {kind} that does not show the image, set aside")
         else:
             if np.ptp(known[inside]) == 0:
                 known = values
+                self.warnings.append("a slope or modality LUT that leaves one gray value, set aside")
             low, high = (0, 255) if is_plain else (known[inside].min(), known[inside].max())
             shown = (known - low) / (high - low)
         shown = np.clip(shown, 0, 1)
@@ -232,12 +239,26 @@ class _Image:
         lookup = self._read_lookup(header.MODALITY_LUT, values)
         if lookup is not None:
             return look_up(values, *lookup)
-        slope, intercept = self._read_number(header.SLOPE, 1.0), self._read_number(header.INTERCEPT, 0.0)
+        slope, intercept = self.file.read_number(header.SLOPE, 1.0), self.file.read_number(header.INTERCEPT, 0.0)
         return values if (slope, intercept) == (1.0, 0.0) else values * slope + intercept
 
-    def _apply_voi_lut(self, known: NDArray[Any]) -> NDArray[np.float64] | None:
+    def _list_views(self, known: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """What makes grays of 0 to 1 of the values: its kind, and the grays; the next is for where one is set aside."""
+        if self.photometric == PALETTE:
+            yield PALETTE, self._apply_palette(known)
+        if self.photometric not in GRAY:
+            return
         lookup = self._read_lookup(header.VOI_LUT, known)
-        return None if lookup is None else look_up(known, *lookup) / (lookup[1].max() or 1)
+        if lookup is not None:
+            yield "VOI LUT", look_up(known, *lookup) / (lookup[1].max() or 1)
+        function = self.file.read_text(header.FUNCTION) or FUNCTIONS[0]
+        n_windows = min(self.file.count_values(header.CENTER), self.file.count_values(header.WIDTH), MAX_WINDOWS)
+        if n_windows and function not in FUNCTIONS:
+            raise ValueError("DICOM with a window of unknown function")
+        for place in range(n_windows):
+            center, width = (self.file.read_number(tag, 0.0, place) for tag in (header.CENTER, header.WIDTH))
+            if width > 0:
+                yield "window", apply_window(known, center, width, function, self.photometric)
 
     def _apply_palette(self, values: NDArray[Any]) -> NDArray[np.float64]:
         tables = [
@@ -252,37 +273,6 @@ class _Image:
         if not all(other[0] == first and np.array_equal(other[1], entries) for other in tables):
             raise ValueError("DICOM in colour is not supported")
         return look_up(values, first, entries) / (255 if entries.max() <= 255 else 65535)
-
-    def _apply_window(self, known: NDArray[Any]) -> NDArray[np.float64] | None:
-        """0 to 1 by the first window."""
-        if not self.file.read_text(header.CENTER) or not self.file.read_text(header.WIDTH):
-            return None
-        function = self.file.read_text(header.FUNCTION) or "LINEAR"
-        if function not in {"LINEAR", "LINEAR_EXACT", "SIGMOID"}:
-            raise ValueError("DICOM with a window of unknown function")
-        center, width = self._read_number(header.CENTER, 0.0), self._read_number(header.WIDTH, 0.0)
-        if width <= 0:
-            return None
-        window = Dataset()  # of the file's values, as numbers, and with ends that are 0 and 65535
-        window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = self.photometric, 16, 0
-        window.VOILUTFunction = "LINEAR_EXACT" if function == "LINEAR" and width < 1 else function
-        window.add_new(header.CENTER, "FD", center)
-        window.add_new(header.WIDTH, "FD", width)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return np.asarray(apply_windowing(known, window) / 65535)
-
-    def _read_number(self, tag: int, default: float) -> float:
-        """The first of a list of decimal numbers."""
-        text = self.file.read_text(tag).split("\\")[0].strip()
-        if not text:
-            return default
-        try:
-            number = float(text)
-        except ValueError:
-            raise ValueError("damaged: a number that is none") from None
-        if not abs(number) < 1e9:
-            raise ValueError("damaged: a number that cannot be")
-        return number
 
     def _read_lookup(self, tag: int, values: NDArray[Any]) -> tuple[int, NDArray[np.float64]] | None:
         """A look-up table for values: the value that has the first entry, and what values become."""

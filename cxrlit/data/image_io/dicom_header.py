@@ -168,6 +168,28 @@ class DICOMHeader:
             raise ValueError("damaged: size or bits of the pixels are missing")
         return int.from_bytes(value, "little" if self.syntax.is_little_endian else "big")
 
+    def count_values(self, tag: int) -> int:
+        """How many values an element of text has; 0 where it is missing or empty."""
+        text = self.read_text(tag)
+        return text.count("\\") + 1 if text else 0
+
+    def read_number(self, tag: int, default: float, place: int = 0) -> float:
+        """One of the decimal numbers of an element.
+
+        Raises:
+            ValueError: It is not one.
+        """
+        text = self.read_text(tag).split("\\")[place].strip()
+        if not text:
+            return default
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError("damaged: a number that is none") from None
+        if not abs(number) < 1e9:
+            raise ValueError("damaged: a number that cannot be")
+        return number
+
 
 class _BoundedFile(io.BytesIO):
     """A file from which so much is read and no more."""

@@ -146,6 +146,7 @@ def test_windows_are_those_of_pydicom(
     function: str, center: float, width: float, slope: float, photometric: str
 ) -> None:
     stored = draw_radiograph(n_bits=10)
+    intercept = -100 if slope > 0 else 1100
     dataset = make_dataset(
         stored,
         BitsStored=10,
@@ -153,12 +154,12 @@ def test_windows_are_those_of_pydicom(
         WindowWidth=[width, 2],
         VOILUTFunction=function,
         RescaleSlope=slope,
-        RescaleIntercept=-100,
+        RescaleIntercept=intercept,
         PhotometricInterpretation=photometric,
     )
     known = apply_modality_lut(stored, dataset)
     shown = apply_voi_lut(known, dataset)
-    ends = [-100, 1023 * slope - 100]  # of what the bits can hold: pydicom maps the window onto them
+    ends = [intercept, 1023 * slope + intercept]  # of what the bits can hold: pydicom maps the window onto them
     wanted = (shown - ends[0]) / (ends[1] - ends[0]) * 65535
     if np.ptp(wanted) < 65535 / 255:  # one gray: the window is set aside
         wanted = spread(known)

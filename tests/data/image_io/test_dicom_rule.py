@@ -103,7 +103,7 @@ def test_the_files_that_pydicom_is_tested_with(path: Path) -> None:
         shown = apply_voi_lut(known, dataset)
         low, high = apply_voi_lut(np.array([[-1e9, 1e9]]), dataset)[0]
         wanted = (shown - low) / (high - low) * 65535
-        if np.ptp(wanted) < 65535 / 255:  # one gray: the window is set aside
+        if any(text.endswith("set aside") for text in read_otherwise):
             wanted = spread(known)
     else:
         wanted = known if decoded.dtype == np.uint8 else spread(known)
@@ -226,6 +226,54 @@ def test_without_a_usable_lookup_table_the_window_counts() -> None:
 )
 def test_what_leaves_one_gray_is_set_aside(attributes: dict[str, Any], wanted: list[int]) -> None:
     assert show(**attributes) == wanted
+
+
+CHEST = np.rint(np.linspace(100, 3900, 4000)).reshape(50, 80).astype(np.uint16)
+MARKED = CHEST * 3 // 4
+MARKED[0, 0] = 4095
+SET_ASIDE = "a window that does not show the image, set aside"
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("stored", "center", "width"),
+    [(CHEST, 127, 255), (CHEST, 4000, 50), (CHEST, 3_000_000, 5_999_999), (MARKED, 4090, 20), (MARKED, 4095, 2)],
+)
+def test_a_window_that_misses_the_pixels_is_set_aside(
+    stored: NDArray[np.uint16], center: float, width: float, photometric: str
+) -> None:
+    """One pixel that it shows does not help."""
+    tags: dict[str, Any] = {"BitsStored": 12, "PhotometricInterpretation": photometric}
+    content = make_dicom(stored, WindowCenter=center, WindowWidth=width, **tags)
+    decoded = decode_image(content)
+    wanted = spread(stored)
+    np.testing.assert_allclose(decoded.pixels, 65535 - wanted if photometric == "MONOCHROME1" else wanted, atol=1)
+    assert decoded.read_otherwise == [SET_ASIDE]
+    following = make_dicom(stored, WindowCenter=[center, 2048], WindowWidth=[width, 1000], **tags)
+    only = make_dicom(stored, WindowCenter=2048, WindowWidth=1000, **tags)
+    np.testing.assert_array_equal(decode_pixels(following), decode_pixels(only))
+
+
+@pytest.mark.parametrize(("center", "width"), [(400, 600), (3600, 500), (2000, 50), (2000, 4096)])
+def test_a_narrow_window_stays(center: float, width: float) -> None:
+    decoded = decode_image(make_dicom(CHEST, BitsStored=12, WindowCenter=center, WindowWidth=width))
+    low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+    np.testing.assert_allclose(decoded.pixels, np.clip((CHEST - low) / (high - low), 0, 1) * 65535, atol=1)
+    assert decoded.read_otherwise == []
+
+
+def test_a_window_is_not_to_blame_for_what_is_black() -> None:
+    """Shutters over most of the image."""
+    stored = CHEST.copy()
+    stored[:, 5:] = 0
+    decoded = decode_image(make_dicom(stored, BitsStored=12, WindowCenter=2000, WindowWidth=3000))
+    assert decoded.read_otherwise == []
+    assert len(np.unique(decoded.pixels[:, :5])) > 100
+
+
+def test_a_slope_that_is_set_aside_has_a_warning() -> None:
+    decoded = decode_image(make_dicom(STORED, RescaleSlope=0, RescaleIntercept=5))
+    assert decoded.read_otherwise == ["a slope or modality LUT that leaves one gray value, set aside"]
 
 
 def test_a_width_below_1_is_exact() -> None:
