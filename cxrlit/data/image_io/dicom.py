@@ -154,7 +154,7 @@ class _Image:
                 n_bits = codestream.precision
         if values.ndim == 3:
             self.signed = False
-            return merge_channels(values, n_bits, BLOCK_ROWS), n_bits
+            return merge_channels(values, n_bits, self.photometric != "RGB", BLOCK_ROWS), n_bits
         if is_verbatim and n_bits < all_bits and int(values.max()) >= 2**n_bits:
             n_bits = all_bits if n_bits < LEAST_BITS else choose_bits(values, n_bits, all_bits, self.signed)
         if n_bits < 8 * values.itemsize:

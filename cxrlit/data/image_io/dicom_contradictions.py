@@ -85,12 +85,13 @@ def read_sign(codes: NDArray[Any], n_bits: int, signed: bool) -> NDArray[np.int3
     return np.where(values >= 2 ** (n_bits - 1), values - 2**n_bits, values) if signed else values
 
 
-def merge_channels(channels: NDArray[Any], n_bits: int, block_rows: int) -> NDArray[Any]:
+def merge_channels(channels: NDArray[Any], n_bits: int, is_ybr: bool, block_rows: int) -> NDArray[Any]:
     """The gray values of an image in three channels that has no colour.
 
     Args:
-        channels: (H, W, 3): red, green and blue, or luminance and two of colour, whatever the file says.
+        channels: (H, W, 3): red, green and blue, or luminance and two of colour.
         n_bits: Bits of a value.
+        is_ybr: Whether the file says that it is the latter; three channels that are the same are gray in any case.
         block_rows: Rows that are looked at at once, for the memory that it takes.
 
     Raises:
@@ -107,7 +108,7 @@ def merge_channels(channels: NDArray[Any], n_bits: int, block_rows: int) -> NDAr
     limit = GRAY_DIFFERENCE * (2**n_bits - 1) / 255 * grays.size
     if spread <= limit:
         return grays
-    if chroma <= limit:
+    if is_ybr and chroma <= limit:
         return channels[..., 0].copy()
     raise ValueError("DICOM in colour is not supported")
 

@@ -182,7 +182,6 @@ GRAYS: dict[str, Callable[[], Dataset]] = {
     "RGB, big endian": lambda: make_colour(RGB, syntax=ExplicitVRBigEndian),
     "YBR that is RGB": lambda: make_colour(RGB, "YBR_FULL"),
     "YBR": lambda: make_colour(YBR, "YBR_FULL"),
-    "RGB that is YBR": lambda: make_colour(YBR),
     "YBR, subsampled": lambda: subsample(YBR),
     "RLE": lambda: pack(RLELossless, pack_rle(RGB)),
     "RLE of YBR": lambda: pack(RLELossless, pack_rle(YBR), "YBR_FULL"),
@@ -224,6 +223,7 @@ def test_gray_in_colour_channels_is_gray_with_a_warning(kind: str) -> None:
 COLOURS: dict[str, Callable[[], Dataset]] = {
     "RGB": lambda: make_colour(np.stack([GRAY, GRAY // 2, GRAY], axis=2)),
     "YBR": lambda: make_colour(np.stack([GRAY, np.full_like(GRAY, 90), np.full_like(GRAY, 128)], axis=2), "YBR_FULL"),
+    "RGB that would be gray as YBR": lambda: make_colour(YBR),
     "RLE": lambda: pack(RLELossless, pack_rle(np.stack([GRAY, GRAY // 2, GRAY], axis=2))),
     "JPEG": lambda: pack(
         JPEGBaseline8Bit, bytes(imagecodecs.jpeg8_encode(np.stack([GRAY, 255 - GRAY, GRAY], axis=2), 95)), "YBR_FULL"
