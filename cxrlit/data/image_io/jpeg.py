@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cxrlit.core.errors import first_line
-from cxrlit.data.image_io.orientation import UPRIGHT, read_orientation, turn_upright
+from cxrlit.data.image_io.orientation import UNKNOWN, UPRIGHT, read_orientation, read_xmp_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -22,6 +22,8 @@ BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF
 FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS} - {0xC4, 0xC8, 0xCC})
 """Markers of a frame header: what kind of JPEG it is, and its size."""
 START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, APP15, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+"""What the two kinds of APP1 begin with that say an orientation."""
 MARKER = re.compile(rb"\xff[^\0\xff]")
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a segment."""
@@ -41,7 +43,7 @@ class JPEGHeader:
         precision: Bits of a sample.
         n_components: 1 for gray, 3 for colour, 4 for print colours.
         process: Marker of the frame header: ``BASELINE``, ...
-        orientation: 1 to 8, of EXIF; 1 is upright.
+        orientation: 1 to 8, of EXIF or else XMP; 1 is upright.
         segments: First and last byte of each segment that decoding needs, up to the first scan.
     """
 
@@ -67,7 +69,7 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
         ValueError: It is damaged, or of an image that is too large or would take too long.
     """
     frame: tuple[int, int, int, int, int] | None = None
-    orientation = UPRIGHT
+    orientation = by_xmp = UNKNOWN
     segments: list[tuple[int, int]] = []
     position = 2
     for _ in range(MAX_SEGMENTS):
@@ -88,8 +90,10 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
             if frame is not None or len(body) < 6:
                 raise ValueError("damaged: two headers" if frame else "damaged: no header")
             frame = (marker, *struct.unpack(">BHHB", body[:6]))
-        if marker == APP1 and orientation == UPRIGHT:  # other programs use the same marker for what is no EXIF
-            orientation = read_orientation(body[6:]) if body.startswith(b"Exif\0\0") else UPRIGHT
+        if marker == APP1 and body.startswith(EXIF):
+            orientation = orientation or read_orientation(body[len(EXIF) :])
+        if marker == APP1 and body.startswith(XMP):
+            by_xmp = by_xmp or read_xmp_orientation(body)
         if marker in {APP0, APP14} or not (APP0 <= marker <= APP15 or marker == COMMENT):
             segments.append((position, stop))
         if marker == START_OF_SCAN:
@@ -103,11 +107,11 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
     check_size(width, height)
     if content.count(b"\xff\xda", stop) >= MAX_SCANS:
         raise ValueError(f"more than {MAX_SCANS} scans")
-    return JPEGHeader(width, height, precision, n_components, process, orientation, segments)
+    return JPEGHeader(width, height, precision, n_components, process, orientation or by_xmp or UPRIGHT, segments)
 
 
 def decode_jpeg(content: bytes) -> Pixels:
-    """The gray values of a JPEG, upright: turned as its EXIF orientation says.
+    """The gray values of a JPEG, upright: turned as EXIF or XMP says.
 
     Colour becomes luminance.
 

@@ -1,9 +1,9 @@
 """PNG: checksums, size and completeness of the pixels.
 
 Pillow gets a file that holds nothing but header, palette and pixels. What it would unpack or warn of besides (texts,
-colour profiles, frames of an animation) is not looked at. OpenCV's and imagecodecs' libpng refuse short streams
-without the count that stands here, but the one writes to the terminal of each file that it refuses, from C, and the
-other of each interlaced one; Pillow is silent.
+colour profiles, frames of an animation) is not looked at, but for EXIF and XMP, which say how the image is turned.
+OpenCV's and imagecodecs' libpng refuse short streams without the count that stands here, but the one writes to the
+terminal of each file that it refuses, from C, and the other of each interlaced one; Pillow is silent.
 
 Source: PNG specification, third edition, https://www.w3.org/TR/png-3/.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrlit.core.errors import first_line
-from cxrlit.data.image_io.orientation import UPRIGHT, read_orientation, turn_upright
+from cxrlit.data.image_io.orientation import UNKNOWN, UPRIGHT, read_orientation, read_xmp_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -31,6 +31,12 @@ DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 1
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 GRAY_BITS = (8, 10, 12, 14, 16)
 """Bits that the values of a 16-bit gray image may have."""
+
+TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+RAW_EXIF, XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
+"""Keywords of texts that may say an orientation."""
+MAX_TEXT_BYTES = 2**20
+"""So much of a text is looked at."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced image: first column, first row, step between columns, step between rows."""
@@ -83,7 +89,7 @@ def read_png_header(content: bytes) -> PNGHeader:
 
 
 def decode_png(content: bytes) -> Pixels:
-    """The gray values of a PNG, of the first image where it is an animation, turned as its EXIF orientation says.
+    """The gray values of a PNG, of the first image where it is an animation, turned as EXIF or XMP says.
 
     Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
     spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
@@ -95,7 +101,7 @@ def decode_png(content: bytes) -> Pixels:
     """
     header, chunks = _check(content)
     plain = _join(chunks)
-    orientation = next((read_orientation(bytes(chunk[8:-4])) for kind, chunk in chunks if kind == b"eXIf"), UPRIGHT)
+    orientation = _find_orientation(chunks)
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
@@ -114,6 +120,45 @@ def decode_png(content: bytes) -> Pixels:
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
+
+
+def _find_orientation(chunks: list[tuple[bytes, memoryview]]) -> int:
+    """Of EXIF in its own chunk, else in a text as ImageMagick writes it, else of XMP."""
+    found: dict[bytes, int] = {}  # the first of each alone: many packed texts would take long
+    for kind, chunk in chunks:
+        if kind == b"eXIf" and kind not in found:
+            found[kind] = read_orientation(bytes(chunk[8:-4]))
+        if kind in TEXTS:
+            keyword, _, text = bytes(chunk[8 : min(len(chunk) - 4, 8 + MAX_TEXT_BYTES)]).partition(b"\0")
+            if keyword == RAW_EXIF and keyword not in found:
+                found[keyword] = read_orientation(_read_profile(_unpack(kind, text)))
+            if keyword == XMP and keyword not in found:
+                found[keyword] = read_xmp_orientation(_unpack(kind, text))
+    said = (found.get(source, UNKNOWN) for source in (b"eXIf", RAW_EXIF, XMP))
+    return next((orientation for orientation in said if orientation != UNKNOWN), UPRIGHT)
+
+
+def _unpack(kind: bytes, text: bytes) -> bytes:
+    """The text after the keyword of a chunk, at most ``MAX_TEXT_BYTES``; empty where it is damaged."""
+    is_packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        is_packed = text[:1] == b"\1"
+        text = text[2:].split(b"\0", 2)[-1]  # past the language and the translated keyword
+    if not is_packed:
+        return text
+    try:
+        return zlib.decompressobj().decompress(text[1:] if kind == b"zTXt" else text, MAX_TEXT_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _read_profile(text: bytes) -> bytes:
+    """EXIF of a raw profile: its name and length, then hexadecimal digits in lines."""
+    digits = b"".join(text.split()[2:])
+    try:
+        return bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0")
+    except ValueError:
+        return b""
 
 
 def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -234,6 +234,52 @@ def make_exif(orientation: int, order: str = "<") -> bytes:
     return start + body
 
 
+def make_xmp(orientation: int, is_attribute: bool) -> bytes:
+    inside = (
+        f'tiff:Orientation="{orientation}"/>'
+        if is_attribute
+        else (f"><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>")
+    )
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description {inside}</rdf:RDF></x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "packed iTXt", "JPEG"])
+def test_a_profile_in_texts_turns_an_image(orientation: int, kind: str) -> None:
+    """EXIF as ImageMagick writes it, and XMP; EXIF counts before XMP."""
+    image = Image.fromarray(draw_noise()[:20])
+    contents = []
+    for is_attribute in (False, True):
+        xmp = make_xmp(orientation, is_attribute)
+        if kind == "JPEG":
+            contents.append(encode(image, "JPEG", xmp=xmp))
+            contents.append(
+                encode(image, "JPEG", xmp=make_xmp(5, is_attribute), exif=b"Exif\0\0" + make_exif(orientation))
+            )
+            continue
+        texts = PngImagePlugin.PngInfo()
+        if kind.endswith("iTXt"):
+            texts.add_itxt("XML:com.adobe.xmp", xmp.decode(), zip=kind.startswith("packed"))
+        else:
+            exif = make_exif(orientation)
+            profile = f"\nexif\n{len(exif):8d}\n{exif[:36].hex()}\n{exif[36:].hex()}\n"
+            texts.add_text("Raw profile type exif", profile, zip=kind == "zTXt")
+            texts.add_itxt("XML:com.adobe.xmp", make_xmp(5, is_attribute).decode())
+        contents.append(encode(image, pnginfo=texts))
+    for content in contents:
+        np.testing.assert_array_equal(decode_pixels(content), decode_with_pillow(content))
+        assert (decode_pixels(content).shape == (32, 20)) == (orientation >= 5)
+
+
+@pytest.mark.parametrize("text", [b"", b"\nexif\n 6\nzz\n", b"\nexif\n", b"\xff\xfe exif 6 00"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+def test_a_damaged_profile_turns_nothing(text: bytes, kind: bytes) -> None:
+    content = encode(Image.fromarray(draw_noise()))
+    for keyword in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
+        odd = content[:33] + make_chunk(kind, keyword + b"\0" + text) + content[33:]
+        np.testing.assert_array_equal(decode_pixels(odd), draw_noise())
+
+
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_an_image_is_turned_upright(orientation: int, order: str) -> None:
