@@ -5,6 +5,7 @@ it reads. So every reader of such files reads it, and one file alone says whethe
 the same bytes.
 """
 
+import io
 import os
 import pickle
 import re
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import open_regular, replace_file
+from cxrlit.model.scan_pickle import is_plain, scan_pickle
 
 MEMBERS = re.compile(
     r"archive/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d+)"
@@ -130,6 +132,11 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             n_bytes = sum(member.file_size for member in members)  # of members that overlap it would take hours
             if n_bytes > file.seek(0, os.SEEK_END) or archive.testzip():
                 raise CheckpointError(f"{path}: it is damaged: its checksum is not that of its bytes")
+            if len({member.filename for member in members}) < len(members):
+                raise CheckpointError(f"{path}: refused: it holds a member twice, which no checkpoint does")
+            scan = scan_pickle(io.BytesIO(archive.read("archive/data.pkl")), str(path))
+            if not is_plain(scan):
+                raise CheckpointError(f"{path}: refused: it holds more than plain types")
     except (CheckpointError, OSError):
         raise
     except Exception:  # bytes that are no archive make its reader raise anything

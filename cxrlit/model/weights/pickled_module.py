@@ -51,10 +51,6 @@ class Record:
 class MappingRecord(Record, dict[Any, Any]):
     """The same for a mapping, which is filled like one."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.update(args[0] if args and isinstance(args[0], list) else ())  # as Python 2 pickles them
-
 
 class StorageRecord(Record):
     """A block of numbers: its arguments are the type, the key, the device and the number of elements."""
@@ -92,12 +88,12 @@ class InertUnpickler(pickle.Unpickler):
     def persistent_load(self, saved: Any) -> Any:
         if saved[0] == "module":  # a class and its source, before torch 1.6
             return saved[1]
-        if saved[0] != "storage":
+        if saved[0] != "storage" or not isinstance(saved[2], str):
             raise pickle.UnpicklingError("neither a module nor a storage")
         kind = saved[1].name.rpartition(".")[2]
         if kind not in DTYPES:
             raise pickle.UnpicklingError(f"numbers of an unknown type, {kind}")
-        self.dtypes[str(saved[2])] = DTYPES[kind]
+        self.dtypes[saved[2]] = DTYPES[kind]
         return StorageRecord(*saved[1:])
 
 
@@ -117,22 +113,23 @@ class Converter:
         self._count(depth)
         if isinstance(value, Record) and isinstance(value.state, dict) and "_modules" in value.state:
             state = ModuleState()
-            state.class_name = _unwrap_parallel(value).name
+            state.class_name = self._unwrap_parallel(value, depth).name
             self._collect(value, "", state, depth)
             return state
         if isinstance(value, dict):
-            return {name: self.convert(item, depth + 1) for name, item in dict.items(value) if isinstance(name, str)}
+            items = self._list_items(value, depth)
+            return {name: self.convert(item, depth + 1) for name, item in items if isinstance(name, str)}
         return self._build_tensor(value) if isinstance(value, Record) else value if isinstance(value, str) else None
 
     def _collect(self, module: Record, prefix: str, state: dict[str, Tensor], depth: int) -> None:
         """Add the parameters and buffers of a module and of those in it."""
         self._count(depth)
-        for name, item in (*_items(module, "_parameters"), *_items(module, "_buffers")):
-            self._count(depth)
+        items = {kind: self._list_items(module.state[kind], depth) for kind in ("_parameters", "_buffers", "_modules")}
+        for name, item in (*items["_parameters"], *items["_buffers"]):
             tensor = self._build_tensor(item) if isinstance(item, Record) else None
             if tensor is not None:
                 state[f"{prefix}{name}"] = tensor
-        for name, item in _items(module, "_modules"):
+        for name, item in items["_modules"]:
             if isinstance(item, Record):
                 self._collect(item, f"{prefix}{name}.", state, depth + 1)
 
@@ -144,21 +141,26 @@ class Converter:
         storage, offset, size, stride = record.args[:4]
         _, key, _, _, *views = storage.args
         first = views[0][1] if views and views[0] is not None else 0
-        return self.read_storage(str(key)).as_strided(tuple(size), tuple(stride), first + offset)  # within its bounds
+        return self.read_storage(key).as_strided(tuple(size), tuple(stride), first + offset)  # within its bounds
 
-    def _count(self, depth: int) -> None:
+    def _unwrap_parallel(self, module: Record, depth: int) -> Record:
+        """The module that runs on several devices."""
+        if not module.name.startswith("torch.nn.parallel."):
+            return module
+        inner = dict(self._list_items(module.state["_modules"], depth)).get("module")
+        return inner if isinstance(inner, Record) else module
+
+    def _list_items(self, mapping: Any, depth: int) -> list[tuple[Any, Any]]:
+        """Names and values of a mapping; Python 2 pickles them as a list that the mapping is made of."""
+        if not isinstance(mapping, dict):
+            return []
+        given = mapping.args[0] if isinstance(mapping, MappingRecord) and mapping.args else []
+        pairs = given if isinstance(given, list) else []
+        self._count(depth, len(pairs) + len(mapping))
+        return [*((name, item) for name, item in pairs), *dict.items(mapping)]
+
+    def _count(self, depth: int, n_values: int = 1) -> None:
         """What is named in many places would be read as often."""
-        self.n_values += 1
+        self.n_values += n_values
         if self.n_values > MAX_VALUES or depth > MAX_DEPTH:
             raise ValueError("too many modules in each other")
-
-
-def _unwrap_parallel(module: Record) -> Record:
-    """The module that runs on several devices."""
-    inner = dict(_items(module, "_modules")).get("module") if module.name.startswith("torch.nn.parallel.") else None
-    return inner if isinstance(inner, Record) else module
-
-
-def _items(module: Record, kind: str) -> list[tuple[Any, Any]]:
-    entries = module.state[kind]
-    return list(dict.items(entries)) if isinstance(entries, dict) else []

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import open_regular
+from cxrlit.model.scan_pickle import PickleScan, check_names, is_plain, scan_pickle
 from cxrlit.model.weights.pickled_module import Converter, InertUnpickler
-from cxrlit.model.weights.scan_pickle import check_names, is_plain, scan_pickle
 
 MAX_BYTES, MAX_PICKLE = 2**30, 2**26
 """DenseNet121 has 32 MB of weights, three times that with the state of an optimizer."""
@@ -65,6 +65,9 @@ def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
         if len(pickles) != 1:
             raise CheckpointError(f"{what}: an archive, and no file of weights: unpack it, and name the file in it")
         folder = pickles[0].filename.removesuffix("data.pkl")
+        folded = {member.filename.casefold() for member in members}  # torch finds a member whatever its case
+        if len(folded) < len(members) or not all(member.filename.startswith(folder) for member in members):
+            raise CheckpointError(f"{what}: refused: an archive with members that torch.save would not write")
         if any(member.filename == f"{folder}constants.pkl" for member in members):
             raise CheckpointError(
                 f"{what}: a TorchScript program: save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
@@ -77,9 +80,9 @@ def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
         if archive.testzip() is not None:
             raise CheckpointError(f"{what}: it is damaged: its checksum is not that of its bytes")
         pickled = archive.read(pickles[0])
-        names = scan_pickle(io.BytesIO(pickled), what)
-        check_names(names, path, what)
-        if is_plain(names):
+        scan = scan_pickle(io.BytesIO(pickled), what)
+        check_names(scan.names, path, what)
+        if is_plain(scan):
             file.seek(0)
             return torch.load(file, "cpu", weights_only=True)
         unpickler = InertUnpickler(io.BytesIO(pickled))
@@ -102,13 +105,13 @@ def _read_legacy(file: BinaryIO, path: Path, what: str) -> Any:
     if LEGACY_MAGIC not in first:
         raise CheckpointError(f"{what}: refused: it is no file of weights")
     ends = [head.tell()]
-    names: list[set[str]] = []
+    scans: list[PickleScan] = []
     for _ in range(4):  # a version, facts of the machine, the content, the keys of the storages
-        names.append(scan_pickle(head, what))
+        scans.append(scan_pickle(head, what))
         ends.append(head.tell())
-    check_names(names[2], path, what)
-    check_names(names[0] | names[1] | names[3], path, what)
-    if is_plain(names[2]):
+    for scan in (scans[2], scans[0], scans[1], scans[3]):  # the content first: it is what the message is about
+        check_names(scan.names, path, what)
+    if all(map(is_plain, scans)):
         file.seek(0)
         return torch.load(file, "cpu", weights_only=True)
     head.seek(ends[2])
