@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.models import densenet121
 
 from cxrlit.core.errors import CheckpointError, format_count, name_some
+from cxrlit.model.archive import is_whole
 from cxrlit.model.weights.pickled_module import ModuleState
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
@@ -103,7 +104,12 @@ def find_features(state: Mapping[str, Tensor], what: str) -> FoundFeatures:
     if not prefix or not prefix.endswith("features."):  # the head may stand beside them
         own = {name: tensor for name, tensor in own.items() if FEATURE.match(name[len(prefix) :])}
     rest = {name: tensor for name, tensor in state.items() if name not in own}
-    weights = {simplify_feature(name[len(prefix) :]): tensor for name, tensor in own.items()}
+    weights: dict[str, Tensor] = {}
+    for name, tensor in own.items():
+        simple = simplify_feature(name[len(prefix) :])
+        if simple in weights:
+            raise CheckpointError(f"{what}: it has {_show([prefix + simple])} twice, under an old and a new name")
+        weights[simple] = tensor
     _check_shapes(weights, prefix, what)
     floats = {name: _to_float(name, weights.get(name), f"{what}: {prefix}") for name in list_shapes()}
     return FoundFeatures(floats, prefix, rest)
@@ -156,9 +162,13 @@ def _to_float(name: str, tensor: Tensor | None, where: str) -> Tensor:
     is_plain = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
     if not is_plain or tensor.is_nested or tensor.dtype not in FLOATS:
         raise CheckpointError(f"{where}{name} is {tensor.dtype}, {tensor.layout}: weights are dense floats")
+    if not is_whole(tensor):
+        raise CheckpointError(f"{where}{name} repeats the same numbers in the file: it is damaged, or no training's")
     converted = tensor.detach().to(torch.float32).contiguous()
     if not torch.isfinite(converted).all():
         raise CheckpointError(f"{where}{name} holds NaN or infinity: the training behind it diverged")
+    if name.endswith("running_var") and (converted < 0).any():
+        raise CheckpointError(f"{where}{name} is below 0, which no variance is: it is damaged")
     return converted
 
 

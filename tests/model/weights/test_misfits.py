@@ -76,6 +76,25 @@ def test_weights_that_are_no_dense_floats_are_refused(state: dict[str, Tensor], 
     assert said in refuse(tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("norm0.weight", torch.ones(1).expand(64), "features.norm0.weight repeats the same numbers"),
+        ("norm0.running_var", torch.full((64,), -1.0), "features.norm0.running_var is below 0"),
+        (
+            "denseblock1.denselayer1.norm.1.weight",
+            torch.ones(64),
+            "features.denseblock1.denselayer1.norm1.weight twice",
+        ),
+    ],
+)
+def test_weights_that_no_training_leaves_are_refused(
+    state: dict[str, Tensor], tmp_path: Path, name: str, tensor: Tensor, said: str
+) -> None:
+    torch.save({**state, f"features.{name}": tensor}, tmp_path / "weights.pth")
+    assert said in refuse(tmp_path / "weights.pth")
+
+
 def test_half_precision_is_read(state: dict[str, Tensor], tmp_path: Path) -> None:
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     torch.save(halves, tmp_path / "weights.pth")
