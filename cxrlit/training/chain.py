@@ -12,9 +12,10 @@ from cxrlit.core.console import format_path, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
+from cxrlit.data.sources.registry import name_sources
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
-from cxrlit.model.weights.seen import find_saw_of_ancestor
+from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
 from cxrlit.training.check_recipe import check_recipe, check_schedule
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
@@ -93,7 +94,8 @@ def read_start(config: TrainConfig) -> Start:
     check_start(checkpoint, config)
     content = hash_start(config.model_copy(update={"init_from": str(path)}))
     theirs = checkpoint.config.model
-    saw = find_saw_of_ancestor(theirs, config.model.weights_saw)
+    said = name_seen(config.model.weights_saw, [*name_sources(config.data), *(theirs.weights_saw or ())])
+    saw = find_saw_of_ancestor(theirs, said)
     model = settle_model(config.model, theirs.normalize, saw)
     return Start(path, set(checkpoint.metadata.trained_patients), content, model)
 
@@ -106,7 +108,9 @@ def read_weights(config: TrainConfig, start: Start) -> Start:
         CheckpointError: They cannot be used.
         ConfigError: They contradict the config.
     """
-    weights = name_configured(config.model) or open_configured(config.model)
+    said = name_seen(config.model.weights_saw, name_sources(config.data))
+    asked = config.model.model_copy(update={"weights_saw": said})
+    weights = name_configured(asked) or open_configured(asked)
     for line in weights.describe(config.labels if config.model.take_head else ()):
         say(line)
     model = settle_model(config.model, weights.normalize, weights.saw)

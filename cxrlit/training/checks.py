@@ -80,8 +80,9 @@ def check_seen(model: ModelConfig, data: SplitData) -> None:
             "its numbers would flatter the model: start from others (xrv:chex, xrv:pc, imagenet), or say "
             "model.allow_seen=true, and every evaluation says it beside the numbers"
         )
-    if overlap:
-        say(f"warning: {describe_seen(model, data.sources, data.split_name)}", style="yellow")
+    said = describe_seen(model, data.sources, data.split_name)
+    if said:
+        say(f"warning: {said}", style="yellow")
     elif find_overlap(saw, data.sources, ""):
         say("warning: the starting weights saw the validation images: epochs are chosen on them", style="yellow")
 

@@ -180,7 +180,8 @@ def hash_start(config: TrainConfig) -> str:
         return IMAGENET_FILE
     else:
         assert model.weights is not None  # read_config sees to it
-        path, _, is_xrv, _ = locate(model.weights)
+        location = locate(model.weights)
+        path, is_xrv = location.path, location.is_xrv
     said = {
         "pixels": "xrv" if is_xrv else None,
         "head": [config.labels, model.weights_labels] if model.take_head else None,

@@ -108,7 +108,7 @@ def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> Non
     named = {f"module.densenet121.{name}".replace("classifier.", "classifier.0."): item for name, item in state.items()}
     path = tmp_path / "m-25012018-123527.pth.tar"
     torch.save({"state_dict": named}, path)
-    arguments = (f"model.weights={path}", "model.take_head=true", "model.weights_saw=[]", "lr=1e-9")
+    arguments = (f"model.weights={path}", "model.take_head=true", "model.allow_seen=true", "lr=1e-9")
     labels = "labels=[Hernia,'Pleural Thickening',Effusion,Lesion]"
     outcome = lab.train(*arguments, labels)
     assert outcome.code == 0, outcome.err

@@ -27,12 +27,14 @@ class Location(NamedTuple):
         known: What it is, where the name that it was asked by says so.
         is_xrv: Whether its network takes torchxrayvision's pixels, [-1024, 1024].
         labels: Of its head, in order, where the package knows them; empty text: an output that is not trained.
+        note: For the screen, of a file of which no hash is published: which it is.
     """
 
     path: Path
     known: KnownWeights | None = None
     is_xrv: bool = False
     labels: tuple[str, ...] = ()
+    note: str = ""
 
 
 def locate(weights: str) -> Location:
@@ -102,7 +104,7 @@ def _locate_xrv(weights: str) -> Location:
     file_name = url.rpartition("/")[2]
     own = Path(xrv.utils.get_cache_dir()) / file_name
     path = own if own.is_file() else fetch(weights, url, file_name)
-    return Location(path, BY_NAME.get(f"{XRV}{short}"), True, tuple(entry["labels"]))
+    return Location(path, BY_NAME.get(f"{XRV}{short}"), True, tuple(entry["labels"]), _describe_file(path))
 
 
 def _locate_timm(weights: str) -> Location:
@@ -114,7 +116,12 @@ def _locate_timm(weights: str) -> Location:
         raise ConfigError(f"model.weights={weights}: not a DenseNet121 of timm; it has {', '.join(names)}")
     host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     url = f"{host}/{timm.models.get_pretrained_cfg(name).hf_hub_id}/resolve/main/model.safetensors"
-    return Location(fetch(weights, url, f"timm-{name}.safetensors"), BY_NAME.get(weights))
+    path = fetch(weights, url, f"timm-{name}.safetensors")
+    return Location(path, BY_NAME.get(weights), note=_describe_file(path))
+
+
+def _describe_file(path: Path) -> str:
+    return f"; {path.name}, SHA-256 {hash_file(path)[:12]}, not verified: its package publishes no hash"
 
 
 def _import(package: str, weights: str, extra: str) -> Any:

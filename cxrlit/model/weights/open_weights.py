@@ -48,13 +48,14 @@ def open_weights(
     is_certain = is_xrv or (known is not None and not known.is_guess)
     chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what)
     stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
+    theirs_labels = known.labels if known and not known.is_guess else ()
     return StartingWeights(
         name=weights,
         normalize=chosen,
         saw=find_saw(saw, known),
-        note=_describe(found, known, is_xrv, chosen),
+        note=_describe(found, known, is_xrv, chosen) + location.note,
         features={**found.weights, STEM: stem},
-        head=_label_head(find_head(found.rest), labels, location.labels or (known.labels if known else ()), what),
+        head=_label_head(find_head(found.rest), labels, location.labels or theirs_labels, what),
     )
 
 
@@ -106,8 +107,9 @@ def _label_head(head: Head | None, labels: Sequence[str] | None, known: Sequence
 
 def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, chosen: Normalization) -> str:
     """What weights are, in words."""
-    name = f"{known.name}{', by its format' if known.is_guess else ''}" if known else "unknown"
-    origin = f"{name}: trained on {known.trained_on}; licence: {known.licence}" if known else f"{name} origin"
+    origin = f"{known.name}: trained on {known.trained_on}; licence: {known.licence}" if known else "unknown origin"
+    if known and known.is_guess:
+        origin = f"unknown origin, in the format of {known.name}, whose normalization is {known.normalize}"
     pixels = ", pixels of torchxrayvision folded into the stem" if is_xrv else ""
     mean, std = (", ".join(f"{value:.3g}" for value in sorted(set(values))) for values in NORMALIZE[chosen])
     return f"{origin}; features below {found.prefix!r}; normalized by {chosen} (mean {mean}, std {std}){pixels}"

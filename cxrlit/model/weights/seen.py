@@ -4,26 +4,64 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cxrlit.config import ModelConfig
+from cxrlit.core.errors import ConfigError
 from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
 
 SAME_IMAGES = {"nih_google": "nih", "rsna": "nih"}
 """Data sets that label images of another one."""
 
+KNOWN_SETS = ("nih", NIH_OFFICIAL_TRAIN, "nih_google", "rsna", "chexpert", "mimic", "padchest", "vindr", "synthetic")
+"""Names of data sets that weights may have seen; a table has a name of its own besides."""
+
+SAW_SYNONYMS = {
+    "chestxray14": "nih", "chestxray8": "nih", "nihchestxray14": "nih", "nihcxr14": "nih", "nihcxr": "nih",
+    "cxr14": "nih", "cxr8": "nih", "nihchestxray": "nih", "mimiccxr": "mimic", "mimiccxrjpg": "mimic",
+    "vindrcxr": "vindr",
+}  # fmt: skip
+"""Other names of them, in small letters and figures alone."""
+
 OFFICIAL_TESTS = ("official", "test of the official")
 """Names of splits whose test part is NIH's own."""
+
+
+def name_seen(said: Sequence[str] | None, sources: Sequence[str]) -> list[str] | None:
+    """Our names of the data sets that a user says weights saw.
+
+    Args:
+        said: ``model.weights_saw``.
+        sources: Names of the data sets that are trained on: a table's may be said too.
+
+    Raises:
+        ConfigError: One is not known, and so would never be found among the images of an evaluation.
+
+    >>> name_seen(["ChestX-ray14", "CheXpert", "mine"], ["mine"])
+    ['nih', 'chexpert', 'mine']
+    """
+    if said is None:
+        return None
+    ours = {name.casefold(): name for name in (*KNOWN_SETS, *sources)}
+    names = []
+    for name in said:
+        plain = "".join(c for c in name.casefold() if c.isalnum())
+        found = ours.get(name.casefold()) or SAW_SYNONYMS.get(plain)
+        if found is None:
+            raise ConfigError(
+                f"model.weights_saw: {name} is no data set that is known here: {', '.join(KNOWN_SETS)}, or the name of "
+                "yours; leave out what is none of them"
+            )
+        names.append(found)
+    return names
 
 
 def find_saw(said: Sequence[str] | None, known: KnownWeights | None) -> tuple[str, ...] | None:
     """Data sets that weights saw; None where it is not known.
 
     Args:
-        said: By the user. Of known weights it comes to what is known, unless that is a guess.
+        said: By the user. Of known weights it comes to what is known; a guess is not known.
         known: What they are.
     """
-    if known is None:
+    if known is None or known.is_guess:
         return None if said is None else tuple(said)
-    if known.is_guess:
-        return known.saw if said is None else tuple(said)
     return tuple(dict.fromkeys([*known.saw, *(said or ())]))
 
 
@@ -81,6 +119,12 @@ def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str) -
     if saw is None:
         return f"it is not known what the starting weights ({name}) were trained on: they may have seen these images"
     overlap = find_overlap(saw, sources, split_name)
+    others = [source for source in sources if source.casefold() not in KNOWN_SETS]
+    if not overlap and others and {"nih", NIH_OFFICIAL_TRAIN} & {seen.casefold() for seen in saw}:
+        return (
+            f"the starting weights ({name}) were trained on images of nih: whether those of {', '.join(others)} are "
+            "among them cannot be known"
+        )
     if not overlap:
         return ""
     return (

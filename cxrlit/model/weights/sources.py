@@ -1,7 +1,7 @@
 """Known weights: how their images were normalized, what they may be used for, and what they were trained on."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cxrlit.config import Normalization
 
@@ -44,7 +44,8 @@ class KnownWeights:
             training part of NIH alone.
         files: File names that are theirs, as a regular expression.
         labels: Of their head, in order, where it is a linear layer on pooled features; empty: not known here.
-        is_guess: Whether a format tells no more than what such files mostly are: ``model.weights_saw`` says otherwise.
+        is_guess: Whether a format alone tells, which other programs write too: it proposes how images are normalized,
+            and says nothing of what was seen or of labels.
     """
 
     name: str
@@ -75,7 +76,7 @@ KNOWN = (
     KnownWeights("timm:densenet121.ra_in1k", "imagenet", "Apache-2.0", "ImageNet"),
     KnownWeights("timm:densenet121.tv_in1k", "imagenet", "Apache-2.0", "ImageNet"),
     KnownWeights("jfhealthcare", "jfhealthcare", "Apache-2.0", "CheXpert", ("chexpert",)),
-    KnownWeights("Stanford CheXpert", "imagenet", "by registration", "CheXpert", ("chexpert",), is_guess=True),
+    KnownWeights("Stanford CheXpert", "imagenet", "by registration", "CheXpert", ("chexpert",)),
     KnownWeights("RadImageNet", "half", "MIT", "CT, MR and ultrasound"),
     KnownWeights(
         "Medical MAE", "medical_mae", "none stated", "NIH and CheXpert, without labels",
@@ -86,9 +87,9 @@ KNOWN = (
         (NIH_OFFICIAL_TRAIN, "chexpert"), r"densenet121_(medical_mae|mocov2)_pt_cxr14_ft\.pth", NIH_LABELS,
     ),
     KnownWeights("CheXNet (arnoweng, zoogzog)", "imagenet", "none stated", "NIH, a split of their own",
-                 ("nih",), labels=NIH_LABELS, is_guess=True),
+                 ("nih",), r"m-25012018-123527\.pth\.tar", NIH_LABELS),
     KnownWeights("jrzech/reproduce-chexnet", "imagenet", "none stated", "NIH, a split of its own",
-                 ("nih",), labels=NIH_LABELS, is_guess=True),
+                 ("nih",), labels=NIH_LABELS),
 )  # fmt: skip
 """Source: the repositories and papers of each; their files were not read here, but for the formats."""
 
@@ -105,6 +106,9 @@ def identify(file_name: str, keys: set[str], prefix: str, wrapper: str, class_na
         wrapper: The keys that the state dict lay below.
         class_name: Of a pickled module, else empty.
 
+    Returns:
+        By its name certain, by anything else a guess.
+
     >>> identify("m.pth.tar", {"module.densenet121.classifier.0.weight"}, "module.densenet121.features.",
     ...          "state_dict", "").name
     'CheXNet (arnoweng, zoogzog)'
@@ -112,16 +116,21 @@ def identify(file_name: str, keys: set[str], prefix: str, wrapper: str, class_na
     by_file = next((known for known in KNOWN if known.files and re.fullmatch(known.files, file_name)), None)
     if by_file is not None:
         return by_file
+    name = _guess(keys, prefix, wrapper, class_name)
+    return None if name is None else replace(BY_NAME[name], is_guess=True)
+
+
+def _guess(keys: set[str], prefix: str, wrapper: str, class_name: str) -> str | None:
     if any(".attention_map." in f".{key}" for key in keys) and "backbone." in prefix:
-        return BY_NAME["jfhealthcare"]
+        return "jfhealthcare"
     if prefix.endswith("backbone.0."):
-        return BY_NAME["RadImageNet"]
+        return "RadImageNet"
     if wrapper == "model_state" and prefix.endswith("model.features."):
-        return BY_NAME["Stanford CheXpert"]
+        return "Stanford CheXpert"
     if "module.densenet121.classifier.0.weight" in keys:
-        return BY_NAME["CheXNet (arnoweng, zoogzog)"]
+        return "CheXNet (arnoweng, zoogzog)"
     if wrapper == "model" and class_name == "torchvision.models.densenet.DenseNet":
-        return BY_NAME["jrzech/reproduce-chexnet"]
+        return "jrzech/reproduce-chexnet"
     return None
 
 
@@ -129,7 +138,7 @@ def tabulate_known() -> str:
     """The table of the known weights, in Markdown."""
     rows = [
         f"| {known.name} | `{known.normalize}` | {known.licence} | {known.trained_on} | "
-        f"{'yes' if 'nih' in known.saw else 'no'}{', probably' if known.is_guess and 'nih' in known.saw else ''} |"
+        f"{'yes' if 'nih' in known.saw else 'no'} |"
         for known in KNOWN
     ]
     return "\n".join(

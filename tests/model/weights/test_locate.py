@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torchvision.models import densenet121
 
 from cxrlit.core.errors import CheckpointError, ConfigError
+from cxrlit.core.files import hash_file
 from cxrlit.model.weights.locate import locate
 from cxrlit.model.weights.open_weights import open_weights
 from cxrlit.model.weights.sources import KNOWN, tabulate_known
@@ -38,6 +39,7 @@ def test_a_name_of_torchxrayvision_is_downloaded_once(caches: Path, monkeypatch:
     monkeypatch.setitem(entry, "weights_url", served.as_uri())
     start = open_weights("xrv:chex")
     assert (start.normalize, start.saw) == ("half", ("chexpert",))
+    assert f"; {served.name}, SHA-256 {hash_file(served)[:12]}, not verified: " in start.note
     assert start.head is not None
     assert start.head.labels == tuple(entry["labels"])
     shutil.rmtree(served.parent)
@@ -84,6 +86,7 @@ def test_a_name_of_timm_comes_from_the_mirror(caches: Path, monkeypatch: pytest.
     monkeypatch.setenv("HF_ENDPOINT", (caches / "hub").as_uri())
     start = open_weights("timm:densenet121.ra_in1k")
     assert (start.normalize, start.saw) == ("imagenet", ())
+    assert "timm-densenet121.ra_in1k.safetensors, SHA-256 " in start.note
     assert locate("timm:densenet121.ra_in1k").path.name == "timm-densenet121.ra_in1k.safetensors"
     with pytest.raises(ConfigError, match=r"it has densenet121\.ra_in1k, densenet121\.tv_in1k"):
         locate("timm:resnet50")

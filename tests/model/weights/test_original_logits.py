@@ -142,7 +142,7 @@ def test_radimagenet_has_features_alone(torchvision_net: DenseNet, tmp_path: Pat
     state = with_prefix("backbone.0.", torchvision_net.features.state_dict())
     torch.save(state, tmp_path / "DenseNet121.pt")
     start = open_weights(str(tmp_path / "DenseNet121.pt"))
-    assert (start.normalize, start.head, start.saw) == ("half", None, ())
+    assert (start.normalize, start.head, start.saw) == ("half", None, None)
     assert start.features is not None
     assert torch.equal(start.features["norm5.bias"], torchvision_net.features.norm5.bias)
 
@@ -189,9 +189,9 @@ def test_a_pickled_torchvision_module_in_a_dict(
     network.classifier = nn.Sequential(network.classifier, nn.Sigmoid())  # type: ignore[assignment]
     save({"model": network, "best_loss": 0.1, "epoch": 3, "rng_state": torch.get_rng_state()}, tmp_path / "checkpoint")
     loaded, start = load(str(tmp_path / "checkpoint"))
-    assert start.saw == ("nih",)
+    assert start.saw is None  # the class is torchvision's: anyone may have trained it on anything
     assert start.head is not None
-    assert start.head.labels[0] == "Atelectasis"
+    assert start.head.labels == ()
     assert_same_logits(loaded, images, torchvision_net(normalize(images, "imagenet")).detach())
 
 
@@ -219,7 +219,7 @@ def test_features_of_jfhealthcare(images: Tensor, tmp_path: Path, jfhealthcare: 
     settle(original.backbone, pixels)
     torch.save(original.state_dict(), tmp_path / "pre_train.pth")
     start = open_weights(str(tmp_path / "pre_train.pth"))
-    assert (start.normalize, start.saw, start.head) == ("jfhealthcare", ("chexpert",), None)
+    assert (start.normalize, start.saw, start.head) == ("jfhealthcare", None, None)
     network = build_network(str(tmp_path / "pre_train.pth"), "auto", 1, seed=0).eval()
     with torch.no_grad():
         assert (network.forward_features(images) - original.backbone(pixels)).abs().max() < 1e-4

@@ -1,9 +1,15 @@
 """What weights saw: known, guessed, said by the user, or unknown; and of which test part it is a leak."""
 
+from pathlib import Path
+
 import pytest
+import torch
+from torch import Tensor
 
 from cxrlit.config import ModelConfig
-from cxrlit.model.weights.seen import describe_seen, find_overlap, find_saw
+from cxrlit.core.errors import ConfigError
+from cxrlit.model.weights.open_weights import open_weights
+from cxrlit.model.weights.seen import describe_seen, find_overlap, find_saw, name_seen
 from cxrlit.model.weights.sources import BY_NAME, identify
 
 
@@ -17,7 +23,6 @@ from cxrlit.model.weights.sources import BY_NAME, identify
         ("xrv:nih", [], ("nih",)),  # what is known stays known
         ("xrv:chex", ["mine"], ("chexpert", "mine")),
         ("CheXNet (arnoweng, zoogzog)", None, ("nih",)),
-        ("CheXNet (arnoweng, zoogzog)", [], ()),  # a format alone is a guess
     ],
 )
 def test_what_weights_saw(known: str | None, said: list[str] | None, saw: tuple[str, ...] | None) -> None:
@@ -25,6 +30,27 @@ def test_what_weights_saw(known: str | None, said: list[str] | None, saw: tuple[
     assert found == saw
     if found is not None:  # the settled config says the same again
         assert find_saw(list(found), BY_NAME[known] if known else None) == found
+
+
+def test_a_format_alone_is_a_guess(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Other programs write ``backbone.0.`` and the class of a replication too, whatever they trained on."""
+    path = tmp_path / "mine.ckpt"
+    features = {name.removeprefix("features."): item for name, item in state.items() if name.startswith("features.")}
+    torch.save({"state_dict": {f"backbone.0.{name}": item for name, item in features.items()}}, path)
+    start = open_weights(str(path))
+    assert (start.normalize, start.saw) == ("half", None)
+    assert start.note.startswith("unknown origin, in the format of RadImageNet, whose normalization is half")
+    assert open_weights(str(path), normalize="imagenet", saw=["nih"]).normalize == "imagenet"
+    named = {f"module.densenet121.features.{name}": item for name, item in features.items()}
+    head = {
+        f"module.densenet121.classifier.0.{name}": torch.zeros(14, *([1024] * (name == "weight")))
+        for name in ("weight", "bias")
+    }
+    torch.save({"state_dict": named | head}, path)
+    start = open_weights(str(path))
+    assert start.saw is None
+    assert start.head is not None
+    assert start.head.labels == ()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +69,23 @@ def test_what_weights_saw(known: str | None, said: list[str] | None, saw: tuple[
 )
 def test_which_test_parts_they_saw(saw: list[str], sources: list[str], split: str, overlap: list[str]) -> None:
     assert find_overlap(saw, sources, split) == overlap
+
+
+@pytest.mark.parametrize("name", ["ChestX-ray14", "NIH", "nih_chestxray14", "cxr14"])
+def test_other_names_of_nih_are_nih(name: str) -> None:
+    assert name_seen([name], []) == ["nih"]
+
+
+def test_a_data_set_that_is_none_is_refused_with_the_list() -> None:
+    with pytest.raises(ConfigError, match=r"model\.weights_saw: hospital is no data set .*: nih, nih_train, .*vindr"):
+        name_seen(["hospital"], ["mine"])
+    assert name_seen(["hospital"], ["hospital"]) == ["hospital"]
+
+
+def test_whether_a_table_is_of_nih_cannot_be_known() -> None:
+    model = ModelConfig(name="densenet121", weights="xrv:nih", normalize="half", weights_saw=["nih"])
+    assert "whether those of mine are among them cannot be known" in describe_seen(model, ["mine"], "grouped")
+    assert describe_seen(model, ["chexpert"], "grouped") == ""
 
 
 @pytest.mark.parametrize(
