@@ -33,9 +33,11 @@ class Lab:
 
     def train(self, *arguments: str) -> Outcome:
         chosen = " ".join(arguments)
-        known = (f"model.weights={self.weights}", "model.weights_saw=[]")
-        start = () if "init_from" in chosen or "model.weights" in chosen else known
+        start = () if "init_from" in chosen or "model.weights" in chosen else self.list_start()
         return run_command("train.py", *self.list_settings(), *start, *arguments)
+
+    def list_start(self) -> tuple[str, str]:
+        return f"model.weights={self.weights}", "model.weights_saw=[]"
 
     def list_settings(self) -> list[str]:
         phases = [f"phases.{name}.{setting}" for name in ("scratch", "frozen", "finetune", "highres")

@@ -333,7 +333,7 @@ def run_slowly(*arguments: str, cwd: Path) -> Outcome:
 @pytest.mark.slow
 def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> None:
     settings = [setting for setting in lab.list_settings() if not setting.startswith("phase=")]
-    sweep = ["-m", "phase=highres", "n_unfreeze=25,50", "lr=1e-5,5e-6", f"model.weights={lab.weights}"]
+    sweep = ["-m", "phase=highres", "n_unfreeze=25,50", "lr=1e-5,5e-6", *lab.list_start()]
     folder = tmp_path / "cwd"
     folder.mkdir()
     outcome = run_slowly(*sweep, *settings, cwd=folder)
@@ -352,7 +352,7 @@ def test_a_sweep_trains_what_comes_before_it_once(lab: Lab, tmp_path: Path) -> N
 def test_a_sweep_with_a_bad_point_trains_nothing(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "cwd"
     folder.mkdir()
-    outcome = run_slowly("-m", *lab.list_settings(), "lr=1e-3,20", f"model.weights={lab.weights}", cwd=folder)
+    outcome = run_slowly("-m", *lab.list_settings(), "lr=1e-3,20", *lab.list_start(), cwd=folder)
     assert outcome.code != 0
     assert outcome.err == "error: lr=20: input should be less than or equal to 10\n"
     assert not lab.runs.exists()
@@ -364,7 +364,7 @@ def test_a_sweep_with_a_bad_point_trains_nothing(lab: Lab, tmp_path: Path) -> No
 def test_a_signal_to_all_processes_saves_and_the_same_command_goes_on(
     lab: Lab, tmp_path: Path, signum: int, code: int
 ) -> None:
-    settings = [*lab.list_settings(), "max_epochs=10", f"model.weights={lab.weights}", "callbacks.early_stopping=null"]
+    settings = [*lab.list_settings(), "max_epochs=10", *lab.list_start(), "callbacks.early_stopping=null"]
     settings = [*settings, "trainer.num_workers=2"]
     command = [sys.executable, "-u", str(REPO / "train.py"), *settings]
     with subprocess.Popen(

@@ -61,19 +61,19 @@ def hash_csv(table: pd.DataFrame) -> str:
 PINNED = {
     ("chexpert",): [
         "chexpert", "5150561f714f", "d5c16e7614ad", "d2db74d06789", "785ee532d9a4", "4706ab4d28c3", "68886afe4dc8",
-        "70d93552d0f0", "chexpert-2c4ff735d00c",
+        "70d93552d0f0", "chexpert-13645d708549",
     ],
     ("table",): [
         "chexpert-2", "f5574725e343", "0444f3089b0b", "f087d2daaf14", "3c03071cdaec", "08c5352986cc", "e2531c0698c8",
-        "bea8b8066a40", "chexpert-2-aaad112fe001",
+        "bea8b8066a40", "chexpert-2-389d30241a8a",
     ],
     ("chexpert", "table"): [
         "chexpert+chexpert-2", "687609ffd276", "1da6b2fd10be", "a9628bbbbf71", "a808d821c3e8", "87f878c63851",
-        "51bd4e2ac32a", "73fe2fc1ffe2", "chexpert-2-aaad112fe001", "chexpert-2c4ff735d00c",
+        "51bd4e2ac32a", "73fe2fc1ffe2", "chexpert-2-389d30241a8a", "chexpert-13645d708549",
     ],
     ("table", "chexpert"): [
         "chexpert-2+chexpert", "687609ffd276", "1da6b2fd10be", "a9628bbbbf71", "4a71b58794eb", "87f878c63851",
-        "51bd4e2ac32a", "73fe2fc1ffe2", "chexpert-2-aaad112fe001", "chexpert-2c4ff735d00c",
+        "51bd4e2ac32a", "73fe2fc1ffe2", "chexpert-2-389d30241a8a", "chexpert-13645d708549",
     ],
 }  # fmt: skip
 

@@ -51,7 +51,7 @@ def launch(lab: Lab, folder: Path, *arguments: str, plugins: str = "") -> str:
         plugins: A folder with ``hydra_plugins/`` in it.
     """
     folder.mkdir()
-    settings = [*lab.list_settings(), f"model.weights={lab.weights}"]
+    settings = [*lab.list_settings(), *lab.list_start()]
     path = os.pathsep.join(filter(None, [plugins, ENVIRONMENT.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, str(REPO / "train.py"), "-m", *settings, *arguments],
@@ -128,7 +128,7 @@ def test_another_sweeper_is_found_on_the_path(lab: Lab, tmp_path: Path, launcher
 @pytest.mark.slow
 def test_who_waits_goes_on_where_the_holder_of_a_lock_was_killed(lab: Lab, tmp_path: Path) -> None:
     settings = [
-        *lab.list_settings(), f"model.weights={lab.weights}", "phase=finetune",
+        *lab.list_settings(), *lab.list_start(), "phase=finetune",
         "phases.frozen.max_epochs=4", "callbacks.early_stopping=null",
     ]  # fmt: skip
 

@@ -19,7 +19,7 @@ GRID = ("lr=1e-3,1e-2", "max_epochs=2")
 
 
 def sweep(lab: Lab, *arguments: str) -> Outcome:
-    settings = [*lab.list_settings(), f"model.weights={lab.weights}"]
+    settings = [*lab.list_settings(), *lab.list_start()]
     return run_command("train.py", "-m", *settings, *arguments)
 
 

@@ -71,7 +71,7 @@ def test_a_transform_of_the_current_folder_trains(lab: Lab, folder: Path, monkey
 
 @pytest.mark.slow
 def test_the_command_finds_a_transform_of_the_current_folder(lab: Lab, folder: Path) -> None:
-    settings = [*lab.list_settings(), f"model.weights={lab.weights}", *MINE]
+    settings = [*lab.list_settings(), *lab.list_start(), *MINE]
     command = [sys.executable, str(REPO / "train.py"), *settings]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=plain_environment()

@@ -36,7 +36,7 @@ LONG = ("max_epochs=3", "metrics.train=true", "logger=csv", "trainer.checkpoint_
 
 
 def list_command(lab: Lab, *arguments: str) -> list[str]:
-    start = () if "model.weights" in " ".join(arguments) else (f"model.weights={lab.weights}",)
+    start = () if "model.weights" in " ".join(arguments) else lab.list_start()
     return ["train.py", *lab.list_settings(), *start, *arguments]
 
 
