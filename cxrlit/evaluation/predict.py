@@ -107,7 +107,8 @@ def refuse_seen_files(checkpoints: Sequence[Checkpoint], datamodule: CXRDataModu
     if not is_own:
         seen += [member.files.tuned.numpy() for member in checkpoints]
     what = TRAINED_ON if is_own else TRAINED_OR_TUNED_ON
-    refuse_seen(datamodule.data, datamodule.store, parts, np.concatenate(seen), what)
+    names = [part for part in parts if part != "train" or not is_own]
+    refuse_seen(datamodule.data, datamodule.store, names, np.concatenate(seen), what)
 
 
 def predict_part(

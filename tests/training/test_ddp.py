@@ -200,7 +200,9 @@ def test_each_image_is_evaluated_once_on_any_number_of_devices(
         assert [(outcome.code, outcome.err) for [outcome] in outcomes] == [(0, "")] * n_devices
         assert [outcome.out.strip() == "" for [outcome] in outcomes] == [False] + [True] * (n_devices - 1)
         several = pd.read_csv(tmp_path / str(n_devices) / "predictions_external.csv")
-        pd.testing.assert_frame_equal(one, several, rtol=0, atol=1e-6)
+        calibrated = [name for name in one if name.startswith("calibrated_")]
+        pd.testing.assert_frame_equal(one.drop(columns=calibrated), several.drop(columns=calibrated), rtol=0, atol=1e-6)
+        pd.testing.assert_frame_equal(one[calibrated], several[calibrated], rtol=0, atol=1e-4)  # by steeper slopes
         scores = pd.read_csv(tmp_path / str(n_devices) / "eval_per_label_auroc.csv").query("split == 'external'")
         for label, value in zip(scores["label"], scores["auroc"], strict=True):
             given = roc_auc_score(several[f"target_{label}"], several[f"prob_{label}"])
