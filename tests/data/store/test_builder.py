@@ -36,7 +36,7 @@ from stores import (
 
 from cxrlit.core.errors import ConfigError, DataError
 from cxrlit.data.image_files import DiskFiles
-from cxrlit.data.image_io.decode import decode_pixels, resize_square
+from cxrlit.data.image_io.decode import decode_image, decode_pixels, resize_square
 from cxrlit.data.store import builder as build
 from cxrlit.data.store import shard_writer as shards
 from cxrlit.data.store.builder import prepare_stores
@@ -353,7 +353,7 @@ def test_reasons_of_any_text_are_a_line_each(images: Path, cache: Path, monkeypa
 
     write_images(images, 36)
     with monkeypatch.context() as patched:
-        patched.setattr(build, "decode_pixels", decode)
+        patched.setattr(build, "decode_image", lambda content: decode_image(content)._replace(pixels=decode(content)))
         [store] = prepare(images, cache)
     wanted = ['a, "b", c', "a b c", "ValueError", "ValueError", "Röntgen ☢ x", "a [31mred", "ValueError", "NA", "'=1+1"]
     for again in (store, prepare(images, cache)[0]):
@@ -400,7 +400,7 @@ def test_a_build_that_stopped_goes_on_where_it_was(images: Path, cache: Path, mo
         return decode_pixels(content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "decode_pixels", stop)
+        patched.setattr(build, "decode_image", lambda content: decode_image(content)._replace(pixels=stop(content)))
         with pytest.raises(ConfigError, match="DICOM images need"):
             prepare(images, cache, SIDE, 16, workers=1)
     assert not [path for path in cache.rglob(".*") if path.suffix != ".lock"]
@@ -425,7 +425,7 @@ def test_files_that_change_while_a_build_is_interrupted(
 
     for name in (order[2], order[20]):
         with monkeypatch.context() as patched:
-            patched.setattr(build, "decode_pixels", stop)
+            patched.setattr(build, "decode_image", lambda content: decode_image(content)._replace(pixels=stop(content)))
             with pytest.raises(ConfigError):
                 prepare(images, cache)
         (images / name).write_bytes((images / order[5]).read_bytes())
@@ -447,7 +447,7 @@ def test_damage_while_a_build_is_interrupted(
         return decode_pixels(content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "decode_pixels", stop)
+        patched.setattr(build, "decode_image", lambda content: decode_image(content)._replace(pixels=stop(content)))
         with pytest.raises(ConfigError):
             prepare(images, cache, workers=1)
     suffix = {"shard": "npy", "note": "csv"}[what]
