@@ -7,7 +7,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from dicoms import draw_radiograph, make_dataset, save, set_codestream
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lying import LIES, check_lies, tell_lies
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::pydicom")
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 10**9), lies=st.lists(st.sampled_from(LIES), min_size=1, max_size=2, unique=True))
+@example(3082, ["samples", "colour"])
 def test_tags_that_lie_leave_the_true_picture_or_a_reason(seed: int, lies: list[str]) -> None:
     check_lies(*tell_lies(np.random.default_rng(seed), *lies))
 
