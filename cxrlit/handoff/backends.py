@@ -115,7 +115,7 @@ class TorchBackend:
 
         config = bundle.config
         self._torch: Any = torch
-        torch.set_num_threads(n_threads)
+        self._n_threads = n_threads
         self._networks = []
         for name, _ in bundle.member_files:
             path = bundle.folder / name
@@ -137,6 +137,15 @@ class TorchBackend:
         self.description = f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {n_threads} threads"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        torch = self._torch
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._n_threads)  # of the thread that computes
+        try:
+            return self._run(images, with_features)
+        finally:
+            torch.set_num_threads(before)
+
+    def _run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
             batch = torch.from_numpy(images).unsqueeze(1)

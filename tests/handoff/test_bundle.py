@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import SIZE, draw_network, make_config, make_network, pack_network, seal, write_bundle
+import torch
+from bundles import SIZE, draw_network, make_config, make_network, pack_network, seal, write_bundle, write_images
 from hostile import Payload
 from safetensors.torch import load, save
 
@@ -282,3 +283,9 @@ def test_a_config_may_be_changed_where_it_says_so(bundle: Path) -> None:
     after = read_bundle(bundle)
     assert after.digest != before.digest
     assert after.point.thresholds.values[after.labels.index("Mass")] == 0.9
+
+
+def test_torch_outside_has_its_own_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    Predictor.load(write_bundle(tmp_path / "bundle"), "torch", n_threads=before + 1).predict(write_images(tmp_path, 1))
+    assert torch.get_num_threads() == before
