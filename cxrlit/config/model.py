@@ -32,5 +32,5 @@ class ModelConfig(ConfigSection):
 
     @property
     def normalization(self) -> Normalization:
-        """What a trained network was given; its weights settled what auto is."""
+        """How a trained network's pixels are normalised: ``auto`` was settled by its starting weights."""
         return "imagenet" if self.normalize == "auto" else self.normalize

@@ -48,7 +48,7 @@ def name_key(override: str) -> str:
 
 
 def expand_home(override: str) -> str:
-    """Replace ``~/`` at the start of a value, or of the entries of a list: Hydra refuses it, and shells leave it.
+    """Expand ``~/`` at the start of a value or of a list's entries, which Hydra refuses and shells leave.
 
     >>> expand_home("data.root=~nobody-here/x"), expand_home("~callbacks.ema")
     ('data.root=~nobody-here/x', '~callbacks.ema')
@@ -63,7 +63,7 @@ def expand_home(override: str) -> str:
 
 
 def quote_for_shell(key: str, value: str) -> str:
-    """How a text is typed in a shell so that it arrives as it is.
+    """Quote an override so that its value passes the shell and Hydra unchanged.
 
     >>> quote_for_shell("data.root", "/x,y")
     'data.root=\\'"/x,y"\\''
@@ -72,7 +72,7 @@ def quote_for_shell(key: str, value: str) -> str:
 
 
 def write_anew(override: str) -> str:
-    """How a section is typed that has nothing of the one that is there.
+    """Overrides that replace a whole section, so that nothing of the old one stays.
 
     >>> write_anew("loss={_target_: mine.Loss, gamma: 2}")
     "~loss '+loss={_target_: mine.Loss, gamma: 2}'"
