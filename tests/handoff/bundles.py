@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from cxrlit.commands.cli import main
 from cxrlit.core.labels import LABELS
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
 from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums, list_sizes, name_member_files
@@ -168,3 +170,13 @@ def write_images(folder: Path, n_images: int, size: int = 48) -> list[Path]:
     for path, pixels in zip(paths, make_images(n_images, size, seed=7), strict=True):
         Image.fromarray(pixels).save(path)
     return paths
+
+
+def fail_to_export(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    """The one line that ``cxrlit export`` ends in."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["export", *map(str, arguments)])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from bundles import fail_to_export
 from hostile import Payload, write_member, write_pickle, write_whole
 from lab import pretend_bf16
 
@@ -124,21 +124,12 @@ def test_the_card_says_what_the_tables_say(exported: Path) -> None:
     assert test["split_hash"] in card
 
 
-def fail(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["export", *map(str, arguments)])
-    assert stop.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    return line
-
-
 def test_what_was_not_evaluated_is_refused(
     tmp_path: Path, frozen: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = tmp_path / "frozen-0"
     shutil.copytree(frozen, bare, ignore=shutil.ignore_patterns("eval"))
-    said = fail(capsys, bare, "--out", tmp_path / "out", f"cache_dir={cache}")
+    said = fail_to_export(capsys, bare, "--out", tmp_path / "out", f"cache_dir={cache}")
     assert f"evaluate first: cxrlit evaluate ckpt={bare}" in said
     assert not (tmp_path / "out").exists()
 
@@ -150,13 +141,13 @@ def test_the_evaluation_of_another_checkpoint_is_refused(
     shutil.copytree(frozen / "eval", other)
     summary = other / "eval_summary.csv"
     summary.write_text(summary.read_text().replace(frozen.name, "frozen-00000000"))
-    said = fail(capsys, frozen, "--out", tmp_path / "out", f"cache_dir={cache}", f"evaluation={other}")
+    said = fail_to_export(capsys, frozen, "--out", tmp_path / "out", f"cache_dir={cache}", f"evaluation={other}")
     assert "the evaluation of another checkpoint" in said
 
 
 def test_a_folder_that_is_there_stays(exported: Path, frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = hashlib.sha256((exported / "SHA256SUMS").read_bytes()).digest()
-    assert "it exists" in fail(capsys, frozen, "--out", exported)
+    assert "it exists" in fail_to_export(capsys, frozen, "--out", exported)
     assert hashlib.sha256((exported / "SHA256SUMS").read_bytes()).digest() == before
 
 
@@ -172,7 +163,7 @@ def test_a_hostile_checkpoint_never_runs(tmp_path: Path, kind: str, capsys: pyte
     else:
         key = "_instantiator" if kind == "instantiator" else "_class_path"
         write_whole(path, {"cxrlit": {"format": 4}, "state_dict": {}, key: "os.system"})
-    assert str(path) in fail(capsys, path, "--out", tmp_path / "out")
+    assert str(path) in fail_to_export(capsys, path, "--out", tmp_path / "out")
     assert not canary.exists()
     assert not (tmp_path.parent / "canary").exists()
     assert not (tmp_path / "out").exists()

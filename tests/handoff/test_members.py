@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bundles import SIZE, make_network, seal, write_images, write_mean_bundle
+from bundles import SIZE, fail_to_export, make_network, seal, write_images, write_mean_bundle
 from lab import QUICK, evaluate
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
@@ -192,30 +192,21 @@ def test_members_that_differ_are_refused_by_name(frozen: Path, second: Path) -> 
         assert str(fault.value).startswith(str(other.path))
 
 
-def fail(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["export", *map(str, arguments)])
-    assert stop.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    return line
-
-
 def test_what_cannot_be_exported_is_a_line(
     frozen: Path, second: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ("--out", tmp_path / "out", f"cache_dir={cache}")
-    assert f"evaluate first: cxrlit evaluate ckpt=[{frozen},{second}]" in fail(capsys, frozen, second, *out)
-    said = fail(capsys, f"ckpt=[{frozen},{second}]", *out)
+    assert f"evaluate first: cxrlit evaluate ckpt=[{frozen},{second}]" in fail_to_export(capsys, frozen, second, *out)
+    said = fail_to_export(capsys, f"ckpt=[{frozen},{second}]", *out)
     assert said.endswith(f"ckpt is given without its key: {frozen} {second}")
-    assert "ckpt names each checkpoint once" in fail(capsys, frozen, frozen, *out)
-    said = fail(capsys, frozen, second, *out, f"evaluation={frozen / 'eval'}")
+    assert "ckpt names each checkpoint once" in fail_to_export(capsys, frozen, frozen, *out)
+    said = fail_to_export(capsys, frozen, second, *out, f"evaluation={frozen / 'eval'}")
     assert f"the evaluation of another checkpoint than {frozen.name}/best.ckpt + {second.name}/best.ckpt" in said
     first = shutil.copytree(frozen, tmp_path / frozen.name, ignore=shutil.ignore_patterns("eval"))
     evaluate(first, first / "eval-flip", "tta=flip", f"cache_dir={cache}")
-    assert f"or name one that is there: evaluation={first / 'eval-flip'}" in fail(capsys, first, *out)
+    assert f"or name one that is there: evaluation={first / 'eval-flip'}" in fail_to_export(capsys, first, *out)
     summary = first / "eval-flip" / "eval_summary.csv"
     summary.write_text(summary.read_text().replace("mirror image", "shadow"))
-    said = fail(capsys, first, *out, f"evaluation={first / 'eval-flip'}")
+    said = fail_to_export(capsys, first, *out, f"evaluation={first / 'eval-flip'}")
     assert "it was predicted by the mean probs of one checkpoint on each image and its shadow" in said
     assert not (tmp_path / "out").exists()

@@ -94,8 +94,8 @@ def test_whether_a_table_is_of_nih_cannot_be_known() -> None:
         ("none", None, ""),
         ("imagenet", None, ""),
         ("xrv:chex", ["chexpert"], ""),
-        ("/home/me/w.pth", None, "it is not known what the starting weights (w.pth) were trained on"),
-        ("/home/me/w.pth", ["nih"], "the starting weights (w.pth) were trained on images of nih, test images too"),
+        ("a folder/w.pth", None, "it is not known what the starting weights (w.pth) were trained on"),
+        ("a folder/w.pth", ["nih"], "the starting weights (w.pth) were trained on images of nih, test images too"),
         (None, ["nih"], "the starting weights (another training (init_from)) were trained on images of nih"),
     ],
 )
