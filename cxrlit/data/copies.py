@@ -91,10 +91,7 @@ def name_image_concerns(
         if these:
             n_files = format_count(len(these), "file", "files")
             concerns.append(f"the same file under several names: {n_files} {what} ({name_pairs(these)})")
-    if flat:
-        names = name_some([clip(image) for image in flat], limit=3)
-        concerns.append(f"{format_count(len(flat), 'image is', 'images are')} {FLAT}: {names}")
-    for how, images in (odd or {}).items():
+    for how, images in {**({FLAT: flat} if flat else {}), **(odd or {})}.items():
         names = name_some([clip(image) for image in images], limit=3)
         concerns.append(f"{format_count(len(images), 'image is', 'images are')} {how}: {names}")
     return concerns

@@ -178,9 +178,7 @@ def describe_tried(path: str) -> str:
     """
     if not path:
         return ""
-    home = Path(path).parent
-    while not home.is_dir() and home != home.parent:
-        home = home.parent
+    home = _find_home(Path(path))
     if home == home.parent:
         return f"tried {path}"
     file = os.path.relpath(path, home)
@@ -202,15 +200,21 @@ def check_folder(root: Path) -> None:
         return
     if root.exists():
         raise DataError(f"data.root={root} is a file: name the folder of the images")
-    home = root.parent
-    while not home.is_dir():
-        home = home.parent
+    home = _find_home(root)
     hint = ""
     if home != home.parent:
         near = NearFiles(_Folder(home)).find(os.path.relpath(root, home))
         nearest = f"the nearest is {home / near[0]}" if len(near) == 1 else f"{home} is there"
         hint = f"; {nearest}"
     raise DataError(f"data.root={root}: there is no such folder{hint}")
+
+
+def _find_home(path: Path) -> Path:
+    """The nearest folder above a path that is there."""
+    home = path.parent
+    while not home.is_dir() and home != home.parent:
+        home = home.parent
+    return home
 
 
 class _Folder:
