@@ -31,7 +31,7 @@ from cxrlit.evaluation.measure.assessment import (
     write_assessment,
 )
 from cxrlit.evaluation.measure.evaluation_names import evaluation_path
-from cxrlit.evaluation.predict import load_network, open_images, predict_parts, read_size
+from cxrlit.evaluation.predict import load_network, open_images, predict_parts
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (
     build_external_section,
@@ -181,7 +181,7 @@ def finish(
     for name, point in further.points.items():
         point.write(out / name, assessment.dtype)
     if config.localise != "none":
-        sizes = list(dict.fromkeys(map(read_size, checkpoints)))
+        sizes = list(dict.fromkeys(one.settings.img_size for one in checkpoints))
         if len(sizes) == 1 and data is not None:
             add_heatmaps(further, assessment, checkpoints, data, out, config)
         else:

@@ -84,7 +84,8 @@ def predict_parts(
             rows = pd.concat([datamodule.parts[part] for part in parts])
             warn_once(data, name_part_concerns(rows, data.labels))
         trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
-        module = TTAModule(load_network(checkpoint), checkpoint.metadata.labels, read_size(checkpoint), config.tta)
+        network, labels = load_network(checkpoint), checkpoint.metadata.labels
+        module = TTAModule(network, labels, checkpoint.settings.img_size, config.tta)
         for part in parts:
             logits[part] += predict_part(trainer, module, datamodule, part)
     assert dropped is not None
@@ -125,19 +126,14 @@ def predict_part(
     return list(made.swapaxes(0, 1))
 
 
-def read_size(checkpoint: Checkpoint) -> int:
-    """S, side of the images that a checkpoint was trained on, pixels."""
-    return checkpoint.config.phases[checkpoint.metadata.phase].img_size
-
-
 def open_images(
     checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path, tta: TTA = "none"
 ) -> CXRDataModule:
     """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from."""
     datamodule = CXRDataModule(
         data,
-        img_size=choose_side(read_size(checkpoint), tta),
-        batch_size=checkpoint.config.phases[checkpoint.metadata.phase].batch_size,
+        img_size=choose_side(checkpoint.settings.img_size, tta),
+        batch_size=checkpoint.settings.batch_size,
         resize=checkpoint.config.data.resize,
         cache_dir=cache_dir,
         num_workers=machine.num_workers,

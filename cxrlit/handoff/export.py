@@ -28,7 +28,7 @@ from cxrlit.evaluation.measure.evaluation_names import (
     read_precision,
     read_way,
 )
-from cxrlit.evaluation.predict import load_network, open_images, read_size
+from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.validation.internal import load_internal
 from cxrlit.handoff.bundle import CARD, CONFIG, SUMS, TABLES, format_sums, name_member_files
 from cxrlit.handoff.bundle_config import (
@@ -109,9 +109,10 @@ def check_inputs(checkpoints: Sequence[Checkpoint]) -> None:
     """
     first, *others = checkpoints
     for member in others:
-        if read_size(member) != read_size(first):
+        size, other = first.settings.img_size, member.settings.img_size
+        if other != size:
             raise CheckpointError(
-                f"{member.path}: it sees images of {read_size(member)} pixels, and {first.path} of {read_size(first)}: "
+                f"{member.path}: it sees images of {other} pixels, and {first.path} of {size}: "
                 "the members of a bundle see one size"
             )
         if member.config.model.normalize != first.config.model.normalize:
@@ -177,7 +178,6 @@ def describe_bundle(
     """What a bundle says of itself."""
     checkpoint = checkpoints[0]
     metadata, config = checkpoint.metadata, checkpoint.config
-    phase = config.phases[metadata.phase]
     is_mean = len(checkpoints) > 1 or found.tta != "none"
     return BundleConfig(
         format=MEAN_FORMAT if is_mean else FORMAT,
@@ -186,12 +186,12 @@ def describe_bundle(
         labels=metadata.labels,
         preprocessing=Preprocessing(
             version=PREPROCESSING_VERSION,
-            img_size=phase.img_size,
+            img_size=checkpoint.settings.img_size,
             resize=config.data.resize,
             normalize=config.model.normalization,
         ),
         precision=found.precision,
-        batch_size=phase.batch_size,
+        batch_size=checkpoint.settings.batch_size,
         operating_point=found.point.to_plain(),
         input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
         members=[record_member(member) for member in checkpoints],

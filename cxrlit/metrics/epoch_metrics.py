@@ -146,6 +146,15 @@ def read_monitored(scores: Mapping[str, float], monitor: str) -> float:
     return scores.get(monitor.removeprefix("val/"), math.nan)
 
 
+def drop_undefined(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores that are not NaN.
+
+    >>> drop_undefined({"auroc_Mass": float("nan"), "loss": 0.25})
+    {'loss': 0.25}
+    """
+    return {name: value for name, value in scores.items() if not math.isnan(value)}
+
+
 def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str]) -> dict[str, Metric]:
     """The metrics that a config names.
 

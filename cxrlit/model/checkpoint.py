@@ -1,31 +1,28 @@
 """Checkpoints as whole files of plain types, and what each says of its origin."""
 
 import io
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import pandas as pd
 from lightning_fabric.plugins import TorchCheckpointIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from cxrlit.config import Precision, TrainConfig, read_config
+from cxrlit.config import PhaseConfig, Precision, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
-from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
-from cxrlit.metrics.epoch_metrics import read_monitored
+from cxrlit.metrics.epoch_metrics import drop_undefined, read_monitored
 from cxrlit.model.archive import read_archive, write_archive
-from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.densenet import CXRNet
 from cxrlit.model.load_state import load_or_describe
 from cxrlit.model.seen_files import SeenFiles, read_seen_files
 from cxrlit.model.weights.finite import check_finite
-from cxrlit.model.weights.open_weights import open_configured
 
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
@@ -115,6 +112,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     files: SeenFiles
 
+    @property
+    def settings(self) -> PhaseConfig:
+        """Those of its phase."""
+        return self.config.phases[self.metadata.phase]
+
     def load_into(self, network: CXRNet) -> CXRNet:
         """Put the weights into a network.
 
@@ -158,7 +160,7 @@ def write_checkpoint(
     said = {
         "epoch": epoch,
         "score": read_monitored(scores, metadata["monitor"]),
-        "scores": {name: value for name, value in scores.items() if not math.isnan(value)},
+        "scores": drop_undefined(scores),
     }
     named = {key: value for key, value in metadata.items() if key != "files"}
     write_archive(path, {"cxrlit": {**named, **said}, "files": metadata["files"]._asdict(), "state_dict": weights})
@@ -185,6 +187,15 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint{_list_alike(path)}")
     return path
+
+
+def evaluation_folder(checkpoint: Path) -> Path:
+    """Where the evaluation of a checkpoint by itself goes.
+
+    >>> evaluation_folder(Path("frozen-1a2b3c4d/last.ckpt")).name
+    'eval-last'
+    """
+    return checkpoint.parent / ("eval" if checkpoint.stem == "best" else f"eval-{checkpoint.stem}")
 
 
 def _list_alike(path: Path) -> str:
@@ -259,40 +270,3 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return Checkpoint(path=path, metadata=metadata, config=config, split=split, weights=weights, files=files)
-
-
-class Start(NamedTuple):
-    """What a phase starts from.
-
-    Attributes:
-        network: The network.
-        patients: Patients that it was trained on.
-        files: The image files that it has seen.
-        history: The phases behind it.
-    """
-
-    network: CXRNet
-    patients: set[str]
-    files: SeenFiles
-    history: list[str]
-
-
-@rank_0_first
-def start_network(config: TrainConfig, previous: Path | None) -> Start:
-    """The network that a phase starts from, and what it has seen.
-
-    Args:
-        config: The resolved config of the chain.
-        previous: A checkpoint or phase folder; None: what ``model.weights`` says.
-    """
-    normalize, n_labels = config.model.normalize, len(config.labels)
-    if previous is None:
-        weights = open_configured(config.model)
-        network = build_network("none", weights.normalize, n_labels, config.seed)
-        weights.load_into(network.features, network.head, config.labels if config.model.take_head else ())
-        return Start(network, set(weights.trained_patients), weights.files, [])
-    checkpoint = read_checkpoint(previous)
-    network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
-    metadata = checkpoint.metadata
-    history = [*metadata.history, metadata.name]
-    return Start(network, set(metadata.trained_patients), checkpoint.files, history)

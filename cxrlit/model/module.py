@@ -119,8 +119,7 @@ class CXRModule(LightningModule):
         checkpoint = read_checkpoint(Path(checkpoint_path))
         normalize = checkpoint.config.model.normalize
         network = checkpoint.load_into(build_network("none", normalize, len(checkpoint.config.labels), seed=0))
-        lr = checkpoint.config.phases[checkpoint.metadata.phase].lr
-        options = {"lr": lr, **options}
+        options = {"lr": checkpoint.settings.lr, **options}
         return cls(labels=checkpoint.config.labels, normalize=normalize, network=network, **options)
 
     def setup(self, stage: str) -> None:

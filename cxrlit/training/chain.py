@@ -13,7 +13,8 @@ from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.sources.registry import name_sources
-from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint, start_network
+from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
+from cxrlit.model.start import start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
 from cxrlit.training.check_recipe import check_recipe, check_schedule

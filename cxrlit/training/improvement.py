@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,8 +14,8 @@ from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import name_some
 from cxrlit.core.files import replace_file
-from cxrlit.metrics.epoch_metrics import describe_monitor, read_monitored
-from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
+from cxrlit.metrics.epoch_metrics import describe_monitor, drop_undefined, read_monitored
+from cxrlit.model.checkpoint import evaluation_folder, find_checkpoint, read_checkpoint
 from cxrlit.model.module import CXRModule
 from cxrlit.training.phase_folder import REJECTED, Result, find_own_best
 
@@ -40,6 +40,12 @@ class Baseline(BaseModel):
     img_size: int
     scores: dict[str, float]
     is_recorded: bool = True
+
+    @classmethod
+    def of_start(cls, img_size: int, scores: Mapping[str, float]) -> Self:
+        """The starting weights, measured at the phase's own size."""
+        name = "the starting weights"
+        return cls(name=name, img_size=img_size, scores=drop_undefined(scores), is_recorded=False)
 
     def describe(self, monitor: str) -> str:
         """Name, monitored value and size.
@@ -67,7 +73,7 @@ def find_baseline(previous: Path, metadata: Mapping[str, Any], config: TrainConf
     same = all(getattr(before, key) == metadata[key] for key in COMPARED) and theirs.metrics == config.metrics
     if not same or (config.monitor == "val/loss" and theirs.loss != config.loss):
         return None
-    return Baseline(name=before.name, img_size=theirs.phases[before.phase].img_size, scores=before.scores)
+    return Baseline(name=before.name, img_size=checkpoint.settings.img_size, scores=before.scores)
 
 
 def hand_on(folder: Path, previous: Path) -> None:
@@ -79,7 +85,13 @@ def hand_on(folder: Path, previous: Path) -> None:
 
 
 def judge(
-    name: str, settings: PhaseConfig, best: Result, baseline: Baseline, previous: Path, module: CXRModule
+    name: str,
+    settings: PhaseConfig,
+    best: Result,
+    scores: Mapping[str, float],
+    baseline: Baseline,
+    previous: Path,
+    module: CXRModule,
 ) -> Result:
     """Compare the best epoch with the baseline, and hand that on where the phase requires an improvement.
 
@@ -87,6 +99,7 @@ def judge(
         name: Of the phase.
         settings: Of the phase.
         best: Its best epoch.
+        scores: Validation metrics of that epoch, by name.
         baseline: What it is to be better than.
         previous: The checkpoint or phase folder of that.
         module: Knows what is better.
@@ -104,7 +117,6 @@ def judge(
                 style="yellow",
             )
         return best
-    scores = read_checkpoint(best.folder).metadata.scores
     if change := describe_change(baseline.scores, scores, module.labels):
         say(f"{name} against {baseline.name} at {baseline.img_size} px: {change}")
     is_better = module.is_better(best.best_score, at_its_size)
@@ -153,9 +165,8 @@ def describe_change(before: Mapping[str, float], after: Mapping[str, float], lab
 def say_how_to_compare(before: Path, after: Path) -> None:
     """Say by which commands the same is asked of the test part."""
     checkpoints = [find_checkpoint(path) for path in (before, after)]
-    folders = [path.parent / ("eval" if path.stem == "best" else f"eval-{path.stem}") for path in checkpoints]
     commands = [f"evaluate ckpt={format_path(path)}" for path in checkpoints]
-    commands.append(f"compare {' '.join(map(format_path, folders))}")
+    commands.append(f"compare {' '.join(format_path(evaluation_folder(path)) for path in checkpoints)}")
     say("The same on test, with intervals:")
     for command in commands:
         say(f"  {format_command(command)}")

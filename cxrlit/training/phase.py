@@ -1,6 +1,5 @@
 """One phase: from its start, or from where it was cut off, to a finished folder."""
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,18 +26,13 @@ from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
 from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.adapt_batch_norm import adapt_batch_norms
-from cxrlit.model.checkpoint import (
-    CHECKPOINT_FORMAT,
-    Start,
-    read_checkpoint,
-    start_network,
-    write_checkpoint,
-)
+from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, write_checkpoint
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import build_loss
 from cxrlit.model.module import CXRModule
 from cxrlit.model.pos_weight import weigh_positives
 from cxrlit.model.seen_files import list_seen_files
+from cxrlit.model.start import Start, start_network
 from cxrlit.model.sync_batch_norm import sync_batch_norms
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_report import EpochReport
@@ -197,10 +191,7 @@ class PhaseRun:
             found = find_baseline(self.previous, self.metadata, self.config)
             if found is None and settings.require_improvement:
                 scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
-                known = {name: value for name, value in scores.items() if not math.isnan(value)}
-                found = Baseline(
-                    name="the starting weights", img_size=settings.img_size, scores=known, is_recorded=False
-                )
+                found = Baseline.of_start(settings.img_size, scores)
             self.record["baseline"] = found and found.model_dump()
             write_phase_record(self.plan.folder, self.record)
         self.baseline = self.record["baseline"] and Baseline.model_validate(self.record["baseline"])
@@ -253,7 +244,7 @@ class PhaseRun:
         composed = build_composed_callbacks(plan.name, plan.config, module.metrics, plan.freezing, has_logger)
         for callback in composed:
             if isinstance(callback, FreezeBatchNorm):
-                callback.is_adapted = True  # before features were cached
+                callback.is_adapted = plan.freezing.adapts  # before features were cached
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
             FrozenGuard(plan.freezing.n_trainable, plan.freezing.batch_norm_trains or plan.freezing.may_change),
@@ -268,9 +259,9 @@ class PhaseRun:
         """Write what the phase hands on: its best weights, its last ones, and in ``phase.json`` that it is done."""
         module, folder = trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
-        best = self.read_best(trainer)
+        best, scores = self.read_best(trainer)
         if self.baseline is not None and self.previous is not None:
-            best = judge(self.plan.name, self.plan.config, best, self.baseline, self.previous, module)
+            best = judge(self.plan.name, self.plan.config, best, scores, self.baseline, self.previous, module)
         log_result(trainer.loggers, best, trainer.global_step)
         n_epochs = trainer.current_epoch
         write_checkpoint(folder / "last.ckpt", self.metadata, n_epochs, module.scores["val"], module.copy_weights())
@@ -285,8 +276,8 @@ class PhaseRun:
         write_phase_record(folder, self.record)
         return best
 
-    def read_best(self, trainer: Trainer) -> Result:
-        """The best of its epochs.
+    def read_best(self, trainer: Trainer) -> tuple[Result, dict[str, float]]:
+        """The best of its epochs, and its validation metrics by name.
 
         Raises:
             CheckpointError: Its checkpoint holds something else.
@@ -294,8 +285,9 @@ class PhaseRun:
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
         path = self.plan.folder / "best.ckpt"
         assert best.epoch is not None
-        if read_checkpoint(path).metadata.epoch != best.epoch:
+        metadata = read_checkpoint(path).metadata
+        if metadata.epoch != best.epoch:
             raise CheckpointError(
                 f"{path}: it does not hold the weights of epoch {best.epoch}: remove {path.parent} to train it anew"
             )
-        return Result(path.parent, best.epoch, self.config.monitor, best.score)
+        return Result(path.parent, best.epoch, self.config.monitor, best.score), metadata.scores

@@ -14,7 +14,8 @@ from cxrlit.commands.cli import main
 from cxrlit.core.errors import CheckpointError
 from cxrlit.evaluation.compare.inputs import find_concerns, read_model_predictions
 from cxrlit.handoff.bundle import read_bundle
-from cxrlit.model.checkpoint import read_checkpoint, start_network
+from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.model.start import start_network
 from cxrlit.model.weights.head import load_head
 from cxrlit.model.weights.open_weights import open_weights
 from cxrlit.model.weights.sources import NIH_LABELS

@@ -10,7 +10,7 @@ from cxrlit.config import TTA, Average, EvaluateConfig, Precision
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import hash_value
 from cxrlit.data.tta import describe_mean
-from cxrlit.model.checkpoint import Checkpoint
+from cxrlit.model.checkpoint import Checkpoint, evaluation_folder
 from cxrlit.training.hardware import choose_precision
 
 
@@ -31,8 +31,8 @@ def hash_checkpoints(checkpoints: Sequence[Checkpoint]) -> str:
 
 def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
     """Where the results at home go unless ``out`` says: beside the first checkpoint, each way to predict apart."""
-    first = checkpoints[0]
-    name = "eval" if first.path.stem == "best" else f"eval-{first.path.stem}"
+    alone = evaluation_folder(checkpoints[0].path)
+    name = alone.name
     if len(checkpoints) > 1:
         name += f"-ensemble-{hash_checkpoints(checkpoints)}"
     if config.tta != "none":
@@ -41,7 +41,7 @@ def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -
         name += "-logits"
     if choose_evaluation_precision(config) == "bf16":
         name += "-bf16"
-    return first.path.parent / name
+    return alone.parent / name
 
 
 def choose_evaluation_precision(config: EvaluateConfig) -> Precision:

@@ -60,9 +60,7 @@ def find_saw(said: Sequence[str] | None, known: KnownWeights | None) -> tuple[st
         said: By the user. Of known weights it comes to what is known; a guess is not known.
         known: What they are.
     """
-    if known is None or known.is_guess:
-        return None if said is None else tuple(said)
-    return tuple(dict.fromkeys([*known.saw, *(said or ())]))
+    return _add_said(None if known is None or known.is_guess else known.saw, said)
 
 
 def find_own_saw(model: ModelConfig) -> tuple[str, ...] | None:
@@ -74,7 +72,10 @@ def find_own_saw(model: ModelConfig) -> tuple[str, ...] | None:
 
 def find_saw_of_ancestor(model: ModelConfig, said: Sequence[str] | None) -> tuple[str, ...] | None:
     """What a trained model's starting weights saw, and what the user says of them besides."""
-    saw = find_own_saw(model)
+    return _add_said(find_own_saw(model), said)
+
+
+def _add_said(saw: Sequence[str] | None, said: Sequence[str] | None) -> tuple[str, ...] | None:
     if saw is None:
         return None if said is None else tuple(said)
     return tuple(dict.fromkeys([*saw, *(said or ())]))

@@ -1,0 +1,48 @@
+"""What a phase starts from: the weights that the config names, or an earlier checkpoint."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cxrlit.config import TrainConfig
+from cxrlit.core.ranks import rank_0_first
+from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.seen_files import SeenFiles
+from cxrlit.model.weights.open_weights import open_configured
+
+
+class Start(NamedTuple):
+    """What a phase starts from.
+
+    Attributes:
+        network: The network.
+        patients: Patients that it was trained on.
+        files: The image files that it has seen.
+        history: The phases behind it.
+    """
+
+    network: CXRNet
+    patients: set[str]
+    files: SeenFiles
+    history: list[str]
+
+
+@rank_0_first
+def start_network(config: TrainConfig, previous: Path | None) -> Start:
+    """The network that a phase starts from, and what it has seen.
+
+    Args:
+        config: The resolved config of the chain.
+        previous: A checkpoint or phase folder; None: what ``model.weights`` says.
+    """
+    normalize, n_labels = config.model.normalize, len(config.labels)
+    if previous is None:
+        weights = open_configured(config.model)
+        network = build_network("none", weights.normalize, n_labels, config.seed)
+        weights.load_into(network.features, network.head, config.labels if config.model.take_head else ())
+        return Start(network, set(weights.trained_patients), weights.files, [])
+    checkpoint = read_checkpoint(previous)
+    network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
+    metadata = checkpoint.metadata
+    history = [*metadata.history, metadata.name]
+    return Start(network, set(metadata.trained_patients), checkpoint.files, history)
