@@ -62,7 +62,7 @@ def main() -> None:
     """Measure everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2, help="decoding threads and loader processes of every program")
-    parser.add_argument("--patients", type=int, default=100, help="patients that are drawn, three images each or so")
+    parser.add_argument("--patients", type=int, default=300, help="patients that are drawn, three images each or so")
     parser.add_argument(
         "--nih-table", type=Path, help="Data_Entry_2017_v2020.csv.gz, where torchxrayvision is not installed"
     )
