@@ -450,6 +450,8 @@ CODESTREAMS: dict[str, tuple[Any, Callable[[], bytes], str]] = {
     "JPEG 2000 cut": (JPEG2000, lambda: encode("jpeg_2000")[:1000], "damaged"),
     "JPEG 2000 in colour": (JPEG2000, lambda: encode_colour("jpeg_2000"), "colour"),
     "JPEG 2000 of precincts": (JPEG2000, lambda: set_precincts(encode("jpeg_2000"), 0x11), "precincts"),
+    "JPEG 2000 of low precincts": (JPEG2000, lambda: set_precincts(encode("jpeg_2000"), 0x17), "precincts"),
+    "JPEG 2000 of narrow precincts": (JPEG2000, lambda: set_precincts(encode("jpeg_2000"), 0x71), "precincts"),
     "JPEG 2000 of tiles": (JPEG2000, lambda: resize_jpeg_2000(encode("jpeg_2000"), 4000, tile=1), "tiles"),
     "JPEG 2000 far off": (JPEG2000, lambda: move_jpeg_2000(encode("jpeg_2000"), 2**31), "too many"),
     "JPEG 2000 of nothing": (JPEG2000, lambda: resize_jpeg_2000(encode("jpeg_2000"), 0), "without pixels"),
