@@ -142,6 +142,7 @@ def make_colour(
 
 
 GRAY = draw_radiograph(n_bits=8)
+DEEP = GRAY.astype(np.uint16) * 250
 RGB = np.repeat(GRAY[..., None], 3, axis=2)
 YBR = np.stack([GRAY, np.full_like(GRAY, 128), np.full_like(GRAY, 128)], axis=2)
 
@@ -198,6 +199,7 @@ GRAYS: dict[str, Callable[[], Dataset]] = {
     "RGB with a window, which is for gray": lambda: _change(make_colour(RGB), WindowCenter=9, WindowWidth=3),
     "a sign that is none": lambda: _change(make_colour(RGB), PixelRepresentation=1),
     "RGB of 16 bits": lambda: make_colour(np.repeat(GRAY[..., None].astype(np.uint16) * 257, 3, axis=2)),
+    "RGB of 16 bits, nearly gray": lambda: make_colour(np.stack([DEEP, DEEP, DEEP + 200], axis=2)),
     "a palette of 8 bits": lambda: paint(np.arange(256, dtype=np.uint16), 8),
     "a palette of 16 bits": lambda: paint(np.arange(256, dtype=np.uint16) * 257, 16),
 }
