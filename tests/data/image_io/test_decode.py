@@ -228,6 +228,17 @@ def test_jpeg(mode: str, options: dict[str, Any]) -> None:
     assert describe_image(content) == (56, 40, mode)
 
 
+def test_a_jpeg_is_rgb_where_adobe_says_so() -> None:
+    """Its components are called 1, 2 and 3, as those of YCbCr are."""
+    colour = np.dstack([draw_smooth(), draw_smooth()[::-1], draw_smooth()[:, ::-1]])
+    content = encode(Image.fromarray(colour), "JPEG", keep_rgb=True)
+    for names in (b"R\x11\0G\x11\0B\x11\0", b"R\0G\0B\0"):
+        assert content.count(names) == 1
+        content = content.replace(names, names.translate(bytes.maketrans(b"RGB", b"\1\2\3")))
+    np.testing.assert_array_equal(decode_pixels(content), decode_with_pillow(content))
+    np.testing.assert_allclose(decode_pixels(content), Image.fromarray(colour).convert("L"), atol=12)
+
+
 def make_exif(orientation: int, order: str = "<") -> bytes:
     start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     entries = [(0x0100, 4, 1, 56), (0x0112, 3, 1, orientation if order == "<" else orientation << 16)]
