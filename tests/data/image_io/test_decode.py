@@ -296,7 +296,7 @@ def test_a_damaged_profile_turns_nothing(text: bytes, kind: bytes) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_an_image_is_turned_upright(orientation: int, order: str) -> None:
     exif = make_exif(orientation, order)
-    jpeg, other = encode(Image.fromarray(draw_smooth()), "JPEG"), b"http://ns.adobe.com/xap/1.0/\0<x/>"
+    jpeg, other = encode(Image.fromarray(draw_smooth()), "JPEG"), b"http://ns.adobe.com/xap/1.0/\0" + make_xmp(5, True)
     bodies = (other, b"Exif\0\0" + exif, other)
     segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body for body in bodies)
     png, chunk = encode(Image.fromarray(draw_smooth())), make_chunk(b"eXIf", exif)
