@@ -11,7 +11,7 @@ import pytest
 from test_decode import make_png
 from tiny import plain_environment
 
-from cxrlit.data.image_io.memory_budget import MemoryBudget
+from cxrlit.data.image_io.memory_budget import PIXELS, MemoryBudget, hold_pixels
 
 PREPARE = """
 import sys
@@ -54,6 +54,13 @@ def test_what_fails_gives_its_memory_back() -> None:
         raise ValueError("damaged")
     with budget.hold(10):
         assert budget.used == 10
+
+
+def test_the_square_that_a_thin_image_becomes_counts() -> None:
+    row = (b"IDAT", zlib.compress(bytes(65)))
+    with hold_pixels(make_png(64, 1, row)):
+        assert PIXELS.used >= 2 * 64**2
+    assert PIXELS.used == 0
 
 
 @pytest.mark.slow
