@@ -200,9 +200,9 @@ def test_what_does_not_fit_is_one_line(address: str, index: pd.DataFrame, cache:
 
 
 def test_what_is_here_is_not_fetched_again(server: Server, index: pd.DataFrame, cache: Path) -> None:
-    for _ in range(3):
-        read_stored_files(server.address, cache)
-        open_remote_store(server.address, index, SIDE, "pad", cache)
+    for address in (server.address, f"{server.address}/", server.address):
+        read_stored_files(address, cache)
+        open_remote_store(address, index, SIDE, "pad", cache)
     assert {path.rpartition("/")[2]: count for path, count in server.requests.items() if count > 1} == {
         "store.json": 6,
         "manifest.json": 3,
