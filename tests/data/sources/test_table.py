@@ -336,6 +336,20 @@ def test_patients_may_be_called_anything_else(tmp_path: Path) -> None:
     assert read(path).index["patient"].tolist() == names
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("123456789012345", "123456789012346"),
+        ("123456789012345000", "7"),
+        ("123456789012345000", "123456789012346001"),
+    ],
+    ids=["15 digits", "one", "others behind"],
+)
+def test_long_numbers_may_be_patients(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = write(tmp_path, "image,patient,Mass", *(f"{row}.png,{name},0" for row, name in enumerate(names)))
+    assert read(path).index["patient"].tolist() == list(names)
+
+
 def read_column(folder: Path, column: str, *cells: str) -> Source:
     path = write(
         folder, f"image,patient,Mass,{column}", *(f"{row}.png,{row},0,{cell}" for row, cell in enumerate(cells))
