@@ -13,9 +13,10 @@ from PIL import Image
 
 from cxrlit.core.errors import LeakageError
 from cxrlit.core.labels import LABELS
-from cxrlit.data.copies import find_duplicates, refuse_seen
+from cxrlit.data.copies import find_duplicates, notice_images, refuse_seen
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData, load_data
+from cxrlit.data.store.open_stores import open_data_store
 
 
 @pytest.fixture
@@ -89,6 +90,17 @@ def test_copies_within_a_part_are_counted_and_listed(
     )
     assert len(pd.read_csv(next((tmp_path / "noticed").glob("*.csv")))) == 2
     assert len(datamodule.parts["train"]) == len(train)
+
+
+def test_images_in_no_part_are_not_looked_at(
+    data: SplitData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = list_images(data, "train")[0], list_images(data, "test")[0]
+    copied = copy(data, one, other)
+    parts = np.where(copied.split["image"] == other, None, copied.split["split"].to_numpy(object))
+    notice_images(copied, open_data_store(copied, 32, "pad", tmp_path), parts, tmp_path)
+    assert "the same file" not in capsys.readouterr().out
+    assert not (tmp_path / "noticed").exists()
 
 
 def test_three_names_are_one_file(data: SplitData, tmp_path: Path) -> None:
