@@ -11,7 +11,7 @@ from trees import save_noise
 
 from cxrlit.core.errors import DataError
 from cxrlit.data.image_files import DANGLING, DiskFiles, StoredFiles, attach_files, refuse_all
-from cxrlit.data.near_files import check_folder, describe_tried
+from cxrlit.data.near_files import NearFiles, check_folder, describe_tried
 
 NAMES = ("i00.png", "i01.png", "röntgen.png")
 
@@ -110,6 +110,11 @@ def test_the_files_of_a_store_are_found_alike(capsys: pytest.CaptureFixture[str]
     assert dropped.empty
     assert found["n_bytes"].tolist() == [10, 20]
     assert "a is read from images/a.png" in capsys.readouterr().out
+
+
+def test_few_of_many_folders_are_looked_into() -> None:
+    files = StoredFiles("s3://x/nih", {f"p{number:04}/a.png": 10 for number in range(1000)})
+    assert NearFiles(files).find("images/a.png") == [f"p{number:04}/a.png" for number in range(64)]
 
 
 @pytest.mark.parametrize(
