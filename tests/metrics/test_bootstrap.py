@@ -15,6 +15,7 @@ from cxrlit.metrics.calibration_error import expected_calibration_error
 from cxrlit.metrics.intervals import (
     MIN_PATIENTS,
     NO_VARIATION,
+    degrees_of_freedom,
     find_reasons,
     interval,
     interval_of_change,
@@ -176,6 +177,11 @@ def test_the_interval_of_a_change_is_t_standard_errors_wide() -> None:
     np.testing.assert_allclose(touching.low, 0, atol=1e-6)
     ends = interval_of_change(changes, 0.9)
     np.testing.assert_allclose(p_of_change(changes, ends.low[0])[0], 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_patients", "n_others"), [(5, 0), (5, 20), (50, 1)])
+def test_patients_without_influence_add_no_degrees_of_freedom(n_patients: int, n_others: int) -> None:
+    assert degrees_of_freedom(np.append(np.resize([0.1, -0.1], n_patients), np.zeros(n_others))) == n_patients - 1
 
 
 def test_what_has_no_interval_says_why() -> None:
