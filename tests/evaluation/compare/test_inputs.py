@@ -145,6 +145,7 @@ OTHER = {"predictions": draw_table(0, n_patients=8, shift=2)}
             "the mean probs of one checkpoint on each image and its mirror image",
         ),
         ({"predicted": None}, OTHER, "test", None),
+        ({}, {**OTHER, "predicted": f"{ONCE} in fp32"}, "test", None),
         ({"split_hash": None}, OTHER, "test", None),
     ],
 )
