@@ -121,6 +121,7 @@ def test_replicates_are_those_of_a_plain_loop(seed: int) -> None:
     names = sorted(set(patients))
     for column in range(2):
         assert found[column].estimate == pytest.approx([values[codes == label, column].mean() for label in (0, 1)])
+        assert found[column].support.tolist() == [len(set(patients[codes == label])) for label in (0, 1)]
     weights = next(draw_weights(len(names), 20, 0))
     for draw in range(20):
         times = np.array([int(weights[names.index(patient), draw]) for patient in patients])
