@@ -104,6 +104,15 @@ def test_members_that_lie_over_each_other_are_not_read(tmp_path: Path) -> None:
     assert "it is damaged" in refuse(path)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Its two readers, Python's and torch's, need not take the same one."""
+    write_archive(tmp_path / "a.ckpt", CONTENT)
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "a") as archive:
+        archive.writestr("archive/data.pkl", archive.read("archive/data.pkl"))
+    assert "refused: it holds a member twice" in refuse(tmp_path / "a.ckpt")
+
+
 def test_a_file_that_torch_named_otherwise_is_not_taken(tmp_path: Path) -> None:
     torch.save(CONTENT, tmp_path / "other.ckpt")  # the name is that of the folder in the archive
     assert "not a checkpoint of cxrlit; plain weights go in model.weights=" in refuse(tmp_path / "other.ckpt")
