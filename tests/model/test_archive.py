@@ -164,10 +164,11 @@ def test_a_state_that_is_copied_again_and_again_is_not_built(tmp_path: Path) -> 
     assert "refused: it holds more than plain types" in refuse(path)
 
 
-def test_a_long_tuple_that_many_calls_take_is_not_built(tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", [b"R", b"\x81", b"Q"], ids=["REDUCE", "NEWOBJ", "BINPERSID"])
+def test_a_long_tuple_that_many_calls_take_is_not_built(tmp_path: Path, call: bytes) -> None:
     """Each would keep a copy of it, as the sizes of a tensor of thousands of dimensions."""
     size = b"(" + b"K\x01" * 3000 + b"tq\x00"
-    write_pickled(tmp_path / "a.ckpt", size + b"ctorch\ndevice\nq\x01](" + b"h\x01h\x00R" * 4000 + b"e\x86")
+    write_pickled(tmp_path / "a.ckpt", size + b"ctorch\ndevice\nq\x01](" + (b"h\x01h\x00" + call) * 4000 + b"e\x86")
     assert "refused: it would take far more memory than the file is large" in refuse(tmp_path / "a.ckpt")
 
 
