@@ -1,15 +1,21 @@
 """The losses against their plain formulas, and the weights of the positives."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cxrlit.config import Instantiable
+from cxrlit.config import Instantiable, SamplerConfig
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.labels import LABELS
+from cxrlit.data.datamodule import CXRDataModule
+from cxrlit.data.dataset import load_data
+from cxrlit.data.index import read_targets
 from cxrlit.model.losses import AsymmetricLoss, FocalLoss, build_loss, mask_loss, share_loss
-from cxrlit.model.pos_weight import capped_pos_weight
+from cxrlit.model.pos_weight import capped_pos_weight, weigh_positives
 
 
 def plain_bce(logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Tensor | None) -> float:
@@ -82,6 +88,18 @@ def test_pos_weight_is_negatives_over_positives_up_to_the_cap() -> None:
     assert weight.dtype == np.float32
     # 1/3; 3/1 is above the cap; no positive: the cap; 2/1 without the unknown one; no negative: 0
     np.testing.assert_array_equal(weight, np.array([1 / 3, 2.5, 2.5, 2, 0], dtype=np.float32))
+
+
+def test_positives_that_are_drawn_more_often_weigh_less(nih_tree: Path, make_nih_config: Any, tmp_path: Path) -> None:
+    sampler = SamplerConfig(name="oversample", labels=["Mass"], prevalence=0.9)
+    data = load_data(make_nih_config(nih_tree), LABELS, nih_tree)
+    datamodule = CXRDataModule(data, img_size=32, batch_size=8, resize="pad", cache_dir=tmp_path, sampler=sampler)
+    datamodule.setup()
+    weight = weigh_positives(datamodule, 10.0)["weight"].to_numpy()
+    targets = read_targets(datamodule.parts["train"], LABELS)
+    np.testing.assert_array_equal(weight, capped_pos_weight(targets, 10.0, datamodule.repeats))
+    column = LABELS.index("Mass")
+    assert weight[column] < capped_pos_weight(targets, 10.0)[column]
 
 
 def test_a_label_without_a_positive_gets_the_cap_however_few_its_negatives() -> None:
