@@ -20,6 +20,7 @@ from cxrlit.config import EvaluateConfig
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.labels import LABELS
 from cxrlit.data.tta import average_logits
+from cxrlit.evaluation.measure.measure import measure
 from cxrlit.evaluation.measure.tune_thresholds import tune_thresholds
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.predictions import read_predictions, split_arrays
@@ -308,6 +309,10 @@ def test_other_data_beside_the_test_at_home(frozen: Path, tmp_path: Path) -> Non
     assert float(rows.loc[("auroc", "Nodule"), "change"]) == pytest.approx(change)
     predictions = read_predictions(tmp_path / "out" / "predictions_external.csv")
     assert len(predictions) == 60
+    drawn = [measure("external", predictions, fixed, 100, seed).metrics for seed in (0, 1)]  # 0 is the seed at home
+    like_home, elsewhere = (of.set_index(["metric", "label"]).loc[("auroc", "Effusion"), "low"] for of in drawn)
+    assert like_home != pytest.approx(elsewhere)
+    assert float(rows.loc[("auroc", "Effusion"), "external_low"]) == pytest.approx(elsewhere)
 
 
 def test_a_part_of_other_data(frozen: Path, tmp_path: Path) -> None:
