@@ -62,6 +62,15 @@ def test_unknown_targets_have_no_gradient() -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_a_loss_makes_of_an_unknown_target_is_dropped(value: float) -> None:
+    targets = torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]])
+    total, n_known = mask_loss(
+        lambda logits, marks: torch.where(marks == 1, logits, value), torch.full((2, 2), 3.0), targets
+    )
+    assert (total.item(), n_known.item()) == (6.0, 2)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_without_a_known_target_changes_nothing(weighted: bool) -> None:
     logits = torch.full((2, 8), 50.0, requires_grad=True)
