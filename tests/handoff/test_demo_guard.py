@@ -12,7 +12,9 @@ from cxrlit import Predictor
 pytest.importorskip("starlette")
 
 from demos import FILE, Served, Watched, check_described, serve_here
+from starlette.datastructures import Headers
 
+from cxrlit.handoff.demo.guard import is_own
 from cxrlit.handoff.demo.intake import Limits
 
 HOSTS = (
@@ -49,6 +51,11 @@ class TestFromElsewhere:
         lines = ["GET / HTTP/1.1", *([f"Host: {served.host}"] if name == "Origin" else [])]
         with closing(served.connect(*lines, f"{name}: {own}", f"{name}: http://evil.example")) as one:
             assert one.recv(2**16).split()[1] in {b"400", b"403"}
+
+    def test_two_hosts_are_none_whatever_serves(self) -> None:
+        """uvicorn refuses such a request before the guard sees it."""
+        assert is_own(Headers(raw=[(b"host", b"localhost")]))
+        assert not is_own(Headers(raw=[(b"host", b"localhost"), (b"host", b"evil.example")]))
 
     def test_a_request_without_a_host_gets_nothing(self, served: Served) -> None:
         with closing(served.connect("GET / HTTP/1.0")) as one:
