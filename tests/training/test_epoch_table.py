@@ -2,10 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from pytorch_lightning import Callback
 from rich import get_console
-from tiny import fit, make_module
+from tiny import fit, make_loader, make_module
 
 from cxrlit.training.callbacks import EpochReport
 
@@ -31,6 +34,24 @@ def test_a_row_an_epoch_below_one_head(tmp_path: Path, capsys: pytest.CaptureFix
     ends = [lines[0].index("val loss") + len("val loss"), lines[0].index("macro AUROC") + len("macro AUROC")]
     for line in lines[1:]:
         assert all(line[end - 1].isdigit() and line[end : end + 1] in ("", " ") for end in ends)  # below their heads
+
+
+class Losses(Callback):
+    """What each batch was."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(outputs["mean_loss"].item())
+
+
+def test_a_small_batch_counts_as_many_images_as_it_has(tmp_path: Path) -> None:
+    losses = Losses()
+    fit(make_module(), [EpochReport(tmp_path), losses], train=[next(iter(make_loader(size))) for size in (12, 4)])
+    first, last = losses.losses
+    assert first != pytest.approx(last)
+    assert pd.read_csv(tmp_path / "metrics.csv")["train_loss"].tolist() == pytest.approx([(3 * first + last) / 4])
 
 
 def test_labels_stand_below_within_the_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
