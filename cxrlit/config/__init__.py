@@ -55,6 +55,7 @@ from cxrlit.config.types import (
     PhaseName,
     Precision,
     PrecisionChoice,
+    SeenName,
 )
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "SamplerConfig",
     "SearchInterval",
     "SectionT",
+    "SeenName",
     "SeveralData",
     "SplitConfig",
     "SweepConfig",

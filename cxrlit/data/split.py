@@ -5,6 +5,7 @@ A split is a table with the columns ``source``, ``image``, ``patient`` and ``spl
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -184,6 +185,18 @@ def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False)
 def name_patients(split: pd.DataFrame, part: str) -> set[str]:
     """Patients of a part as ``source/patient``, however many sources there are: as checkpoints name them."""
     return set(name_rows(split[split["split"] == part], several=True)["patient"])
+
+
+def name_patients_sources(patients: Iterable[str]) -> list[str]:
+    """Data sets that patients are of, sorted; what cannot be the name of one is none.
+
+    Args:
+        patients: As ``source/patient``.
+
+    >>> name_patients_sources(["nih/7", "clinic/7", "nih/8"])
+    ['clinic', 'nih']
+    """
+    return sorted({name.partition("/")[0] for name in patients if re.match(r"\w[\w.-]{0,39}/", name)})
 
 
 def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -215,7 +215,7 @@ def describe_bundle(
 def record_start(checkpoints: Sequence[Checkpoint], data: SplitData) -> StartRecord:
     """What the training of each member started from, and what of that stands beside the numbers."""
     models = [member.config.model for member in checkpoints]
-    saw = [find_own_saw(model) for model in models]
+    saw = [find_own_saw(member.config.model, member.metadata.start_sources) for member in checkpoints]
     known = [names for names in saw if names is not None]
     return StartRecord(
         weights=", ".join(dict.fromkeys(map(name_start, models)))[:200],

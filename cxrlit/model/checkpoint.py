@@ -12,7 +12,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from cxrlit.config import PhaseConfig, Precision, TrainConfig, read_config
+from cxrlit.config import PhaseConfig, Precision, SeenName, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
@@ -45,6 +45,7 @@ class CheckpointMetadata(BaseModel):
         split_name: official or grouped.
         rows: Hash of each row of the index, in the order of the split.
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
+        start_sources: Data sets whose training images a checkpoint of ours saw that the chain started from.
         history: Phases before it, ``name-id``, first to last.
         epoch: Epoch of the weights, from 1.
         monitor: Name of the metric that the epoch was chosen by.
@@ -64,6 +65,7 @@ class CheckpointMetadata(BaseModel):
     split_name: Name
     rows: list[str]
     trained_patients: list[str]
+    start_sources: list[SeenName] = Field(default_factory=list)
     history: list[Name]
     epoch: int
     monitor: Name

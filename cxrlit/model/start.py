@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from cxrlit.config import TrainConfig
 from cxrlit.core.ranks import rank_0_first
+from cxrlit.data.split import name_patients_sources
 from cxrlit.model.checkpoint import read_checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.seen_files import SeenFiles
@@ -17,12 +18,14 @@ class Start(NamedTuple):
     Attributes:
         network: The network.
         patients: Patients that it was trained on.
+        sources: Data sets of those whom it was trained on before the chain began.
         files: The image files that it has seen.
         history: The phases behind it.
     """
 
     network: CXRNet
     patients: set[str]
+    sources: list[str]
     files: SeenFiles
     history: list[str]
 
@@ -40,9 +43,12 @@ def start_network(config: TrainConfig, previous: Path | None) -> Start:
         weights = open_configured(config.model)
         network = build_network("none", weights.normalize, n_labels, config.seed)
         weights.load_into(network.features, network.head, config.labels if config.model.take_head else ())
-        return Start(network, set(weights.trained_patients), weights.files, [])
+        sources = name_patients_sources(weights.trained_patients)
+        return Start(network, set(weights.trained_patients), sources, weights.files, [])
     checkpoint = read_checkpoint(previous)
     network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
     metadata = checkpoint.metadata
     history = [*metadata.history, metadata.name]
-    return Start(network, set(metadata.trained_patients), checkpoint.files, history)
+    patients = set(metadata.trained_patients)
+    sources = metadata.start_sources if config.init_from is None else name_patients_sources(patients)
+    return Start(network, patients, sources, checkpoint.files, history)

@@ -13,6 +13,7 @@ from cxrlit.core.distributed import join_ranks
 from cxrlit.core.ranks import on_rank_0, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
 from cxrlit.data.sources.registry import name_sources
+from cxrlit.data.split import name_patients_sources
 from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.model.start import start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
@@ -127,7 +128,7 @@ def settle_model(model: ModelConfig, normalize: str, saw: Sequence[str] | None) 
 def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[list[PlannedPhase], Precision]:
     """Plan the chain, print the plan, and check it: what can fail does so here, before anything is written."""
     check_ancestors(data, start.trained_patients)
-    check_seen(config.model, data)
+    check_seen(config.model, data, name_patients_sources(start.trained_patients))
     phases, precision = plan_chain(config, data, start.content)
     print_data(data)
     print_plan(phases, precision)

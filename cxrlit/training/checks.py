@@ -1,5 +1,6 @@
 """What must hold before a phase trains."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,13 @@ def warn_namesakes(patients: list[str], where: str) -> None:
         )
 
 
-def check_seen(model: ModelConfig, data: SplitData) -> None:
+def check_seen(model: ModelConfig, data: SplitData, trained_on: Collection[str] = ()) -> None:
     """The starting weights did not see the test images, or the user knows that they did.
 
     Args:
         model: Settled: with what the weights saw.
         data: Index and split.
+        trained_on: Data sets that a checkpoint of ours, as starting weights, was trained on.
 
     Raises:
         LeakageError: They did, and ``model.allow_seen`` does not say so.
@@ -80,7 +82,7 @@ def check_seen(model: ModelConfig, data: SplitData) -> None:
             "its numbers would flatter the model: start from others (xrv:chex, xrv:pc, imagenet), or say "
             "model.allow_seen=true, and every evaluation says it beside the numbers"
         )
-    said = describe_seen(model, data.sources, data.split_name)
+    said = describe_seen(model, data.sources, data.split_name, trained_on)
     if said:
         say(f"warning: {said}", style="yellow")
     elif find_overlap(saw, data.sources, ""):

@@ -165,6 +165,7 @@ class PhaseRun:
             "rows": hash_rows(self.data.name_rows(self.data.index), self.data.labels),
             "split_name": self.data.split_name,
             "trained_patients": sorted(start.patients | name_patients(self.data.split, "train")),
+            "start_sources": start.sources,
             "history": start.history,
             "files": list_seen_files(self.datamodule, start.files),
         }

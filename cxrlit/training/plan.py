@@ -25,7 +25,7 @@ from cxrlit.training.hardware import choose_precision
 from cxrlit.training.phase_folder import describe_rejection, read_done, read_phase_record, read_versions
 from cxrlit.training.resume import Position, find_resume
 
-TRAINING_VERSION = 7
+TRAINING_VERSION = 8
 """Part of every phase's id. Rises when the same config would train to another result, or say it in another way."""
 
 COMPUTING = ("torch", "torchvision")

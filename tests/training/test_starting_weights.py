@@ -103,6 +103,27 @@ def test_the_patients_of_a_checkpoint_as_weights_count(lab: Lab, frozen: Path) -
     assert mine.err.startswith("error: model.normalize=half: ")
 
 
+def test_what_a_checkpoint_as_weights_was_trained_on_is_said(
+    lab: Lab, frozen: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Also by the phases behind, and of a goal that goes on from it; its own chain is no start."""
+    assert read_checkpoint(frozen).metadata.start_sources == []
+    start, same = f"model.weights={frozen / 'best.ckpt'}", ("n_unfreeze=0", "lr=1e-9")
+    folder = lab.train_well("phase=finetune", start, *same)
+    for child in (folder, lab.train_well("phase=finetune", f"init_from={frozen}", "seed=3", *same)):
+        metadata = read_checkpoint(child).metadata
+        assert metadata.start_sources == ["nih"]
+        assert read_checkpoint(child).config.model.weights_saw == []
+    outcome = evaluate(folder, folder / "eval", "report=true")
+    assert "warning" not in outcome.out
+    assert "from best.ckpt (trained on nih)" in (folder / "eval" / "report.html").read_text()
+    main(["export", str(folder), "--out", str(tmp_path / "bundle"), f"cache_dir={cache}"])
+    bundle = read_bundle(tmp_path / "bundle")
+    assert bundle.config.start is not None
+    assert bundle.config.start.model_dump() == {"weights": "best.ckpt", "saw": ["nih"], "caveats": []}
+    assert "\nIt started from best.ckpt (trained on nih).\n" in (tmp_path / "bundle" / "README.md").read_text()
+
+
 def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = densenet121(weights=None, num_classes=len(NIH_LABELS)).state_dict()

@@ -33,7 +33,7 @@ from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint, no_operating_point
 from cxrlit.metrics.read_operating_point import read_operating_point
 from cxrlit.model.checkpoint import Checkpoint
-from cxrlit.model.weights.seen import name_start
+from cxrlit.model.weights.seen import find_own_saw, name_start
 
 HOME, EXTERNAL = "home", "external"
 
@@ -79,11 +79,13 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
     first = checkpoints[0]
     facts = {}
     for number, member in enumerate(checkpoints, start=1):
+        saw = find_own_saw(member.config.model, member.metadata.start_sources)
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
             f"{name_checkpoint(member)}: epoch {member.metadata.epoch}, "
             f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, "
             f"{member.settings.img_size} px, "
             f"trained in {member.metadata.precision} from {name_start(member.config.model)}"
+            + (f" (trained on {', '.join(saw)})" if saw else "")
         )
         if member.metadata.history:
             facts[f"phases before {member.metadata.name}"] = ", ".join(member.metadata.history)

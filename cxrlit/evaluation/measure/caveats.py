@@ -14,7 +14,7 @@ def find_caveats(checkpoints: Sequence[Checkpoint], data: SplitData) -> tuple[st
     Those are the images of ``data``, and those of their own data, which an external validation shows too.
     """
     found = [
-        describe_seen(member.config.model, sources, split_name)
+        describe_seen(member.config.model, sources, split_name, member.metadata.start_sources)
         for member in checkpoints
         for sources, split_name in (
             (data.sources, data.split_name),

@@ -38,7 +38,7 @@ def open_weights(
     location, what = locate(weights), f"model.weights={weights}"
     content = read_file(location.path, what)
     if is_own(content):
-        return open_own(content, weights, normalize)
+        return open_own(content, weights, normalize, saw)
     state, wrapper, class_name = unwrap(content, what)
     found = find_features(state, what)
     known = location.known or identify(location.path.name, set(found.rest), found.prefix, wrapper, class_name)

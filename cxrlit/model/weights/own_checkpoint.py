@@ -1,5 +1,6 @@
 """A checkpoint of ours as weights: its features start a new chain, and what it was trained on is known."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from cxrlit.core.errors import CheckpointError
 from cxrlit.model.seen_files import NOTHING_SEEN, read_seen_files
 from cxrlit.model.weights.head import find_head
 from cxrlit.model.weights.names import STEM, find_features, unwrap
-from cxrlit.model.weights.seen import find_own_saw
+from cxrlit.model.weights.seen import find_saw_of_ancestor
 from cxrlit.model.weights.sources import NORMALIZE
 from cxrlit.model.weights.start import StartingWeights
 from cxrlit.model.weights.stem import choose_normalize
@@ -39,13 +40,16 @@ def is_own(content: Any) -> bool:
     return isinstance(content, dict) and any(str(key).startswith("cxrlit") for key in content)
 
 
-def open_own(content: dict[str, Any], weights: str, normalize: str) -> StartingWeights:
+def open_own(
+    content: dict[str, Any], weights: str, normalize: str, said: Sequence[str] | None = None
+) -> StartingWeights:
     """Features and head of a checkpoint of ours.
 
     Args:
         content: Of the file.
         weights: ``model.weights``.
         normalize: ``model.normalize``.
+        said: ``model.weights_saw``.
 
     Raises:
         CheckpointError: A phase resumes from it, or its metadata are damaged.
@@ -66,7 +70,7 @@ def open_own(content: dict[str, Any], weights: str, normalize: str) -> StartingW
     return StartingWeights(
         name=weights,
         normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what),
-        saw=find_own_saw(model),
+        saw=find_saw_of_ancestor(model, said),
         note=f"{metadata.phase}-{metadata.phase_id} of cxrlit: its features, and a new chain of phases; "
         f"init_from={weights} would go on from it with its head",
         features=found.weights,

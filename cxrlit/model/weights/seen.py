@@ -1,6 +1,6 @@
 """Whether weights were trained on the images that a network is evaluated on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from cxrlit.config import ModelConfig
@@ -63,11 +63,16 @@ def find_saw(said: Sequence[str] | None, known: KnownWeights | None) -> tuple[st
     return _add_said(None if known is None or known.is_guess else known.saw, said)
 
 
-def find_own_saw(model: ModelConfig) -> tuple[str, ...] | None:
-    """What the starting weights of a trained model saw; None where it is not known."""
+def find_own_saw(model: ModelConfig, trained_on: Iterable[str] = ()) -> tuple[str, ...] | None:
+    """What the starting weights of a trained model saw; None where it is not known.
+
+    Args:
+        model: Of the trained config.
+        trained_on: Data sets that they saw the training images of alone, as a checkpoint of ours.
+    """
     if model.weights_saw is not None:
-        return tuple(model.weights_saw)
-    return () if model.weights in ("none", "imagenet") else None
+        return tuple(dict.fromkeys([*model.weights_saw, *trained_on]))
+    return tuple(trained_on) if model.weights in ("none", "imagenet") else None
 
 
 def find_saw_of_ancestor(model: ModelConfig, said: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -97,7 +102,12 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
     seen = {name.casefold() for name in saw}
     if NIH_OFFICIAL_TRAIN in seen and split_name not in OFFICIAL_TESTS:
         seen.add("nih")
-    return [name for name in sources if SAME_IMAGES.get(name.casefold(), name.casefold()) in seen]
+    return [name for name in sources if _name_images(name) in seen]
+
+
+def _name_images(source: str) -> str:
+    """The data set whose images another one labels, else its own name."""
+    return SAME_IMAGES.get(source.casefold(), source.casefold())
 
 
 def name_start(model: ModelConfig) -> str:
@@ -107,21 +117,30 @@ def name_start(model: ModelConfig) -> str:
     return "random weights" if model.weights == "none" else Path(model.weights).name
 
 
-def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str) -> str:
+def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str, trained_on: Collection[str] = ()) -> str:
     """What stands beside the numbers of a model whose starting weights saw the images; empty: nothing to say.
 
     Args:
         model: Of the trained config.
         sources: Names of the data sets of the evaluation.
         split_name: How they were divided.
+        trained_on: Data sets that a checkpoint of ours was trained on, as starting weights. Within a data set of the
+            same name its patients were compared with those of the evaluation.
     """
     saw = find_own_saw(model)
     name = name_start(model)
     if saw is None:
         return f"it is not known what the starting weights ({name}) were trained on: they may have seen these images"
     overlap = find_overlap(saw, sources, split_name)
-    others = [source for source in sources if source.casefold() not in KNOWN_SETS]
-    if not overlap and others and {"nih", NIH_OFFICIAL_TRAIN} & {seen.casefold() for seen in saw}:
+    own = {other.casefold() for other in trained_on}
+    is_nih_seen = "nih" in map(_name_images, own) or not {"nih", NIH_OFFICIAL_TRAIN}.isdisjoint(map(str.casefold, saw))
+    others = [
+        source
+        for source in sources
+        if source.casefold() not in own
+        and (_name_images(source) in map(_name_images, own) if source.casefold() in KNOWN_SETS else is_nih_seen)
+    ]
+    if not overlap and others:
         return (
             f"the starting weights ({name}) were trained on images of nih: whether those of {', '.join(others)} are "
             "among them cannot be known"

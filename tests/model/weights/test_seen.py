@@ -9,7 +9,7 @@ from torch import Tensor
 from cxrlit.config import ModelConfig
 from cxrlit.core.errors import ConfigError
 from cxrlit.model.weights.open_weights import open_weights
-from cxrlit.model.weights.seen import describe_seen, find_overlap, find_saw, name_seen
+from cxrlit.model.weights.seen import describe_seen, find_overlap, find_own_saw, find_saw, name_seen
 from cxrlit.model.weights.sources import BY_NAME, identify
 
 
@@ -120,3 +120,26 @@ def test_what_stands_beside_the_numbers(weights: str | None, saw: list[str] | No
 def test_published_files_are_known_by_their_names(file: str, name: str | None) -> None:
     known = identify(file, set(), "features.", "", "")
     assert (known and known.name) == name
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "sources", "is_said"),
+    [
+        (["nih"], ["nih"], False),  # patient by patient
+        (["nih"], ["rsna"], True),  # the same radiographs under other names of their patients
+        (["rsna"], ["nih"], True),
+        (["nih"], ["mine"], True),
+        (["nih"], ["chexpert"], False),
+        (["chexpert"], ["mine"], False),
+    ],
+)
+def test_a_checkpoint_as_weights_saw_its_training_part_alone(
+    trained_on: list[str], sources: list[str], is_said: bool
+) -> None:
+    model = ModelConfig(name="densenet121", weights="best.ckpt", normalize="imagenet", weights_saw=["chexpert"])
+    assert find_own_saw(model, trained_on) == tuple(dict.fromkeys(["chexpert", *trained_on]))
+    text = describe_seen(model, sources, "grouped", trained_on)
+    cannot = f"images of nih: whether those of {sources[0]} are among them cannot be known"
+    assert (cannot in text) == is_said
+    if sources == ["chexpert"]:
+        assert "were trained on images of chexpert, test images too" in text
