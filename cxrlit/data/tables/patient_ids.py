@@ -3,7 +3,7 @@
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 
@@ -152,9 +152,21 @@ def key_people(names: Iterable[str]) -> dict[tuple[str, str], str]:
     {('nih', '7'): 'nih/007', ('table', '7'): 'table/7.0'}
     """
     texts = list(names)
-    parts = [name.replace("\n", " ").partition("/") for name in texts]
+    return dict(zip(list_people_keys(texts), texts, strict=True))
+
+
+def list_people_keys(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Source and key of each patient.
+
+    Args:
+        names: ``source/patient``, or the patient alone where all are of one source.
+
+    >>> list_people_keys(["nih/007", "7.0"])
+    [('nih', '7'), ('', '7')]
+    """
+    parts = [f"{'' if '/' in name else '/'}{name}".replace("\n", " ").partition("/") for name in names]
     keys = key_patients([patient for _, _, patient in parts]) if parts else []
-    return {(source, key): name for (source, _, _), key, name in zip(parts, keys, texts, strict=True)}
+    return [(source, key) for (source, _, _), key in zip(parts, keys, strict=True)]
 
 
 def _are_numbers(names: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cxrlit.core.command_line import format_command
 from cxrlit.core.errors import CheckpointError, DataError, first_line, format_count, name_some
 from cxrlit.data.tables.open_table import open_table
+from cxrlit.data.tables.patient_ids import list_people_keys
 from cxrlit.evaluation.predictions import PROB, TARGET, list_labels, read_open_predictions, split_arrays
 from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.read_operating_point import read_operating_point
@@ -214,7 +215,8 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
 
     Args:
         baseline: A predictions table.
-        candidate: Another, of the same images, patients, labels and targets, in any order.
+        candidate: Another, of the same images, patients, labels and targets, in any order; a patient may be spelled in
+            another way (``key_patients``).
         names: What messages call the two.
 
     Raises:
@@ -232,11 +234,13 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
     _check_same(set(baseline["image"]), set(candidate["image"]), names, "images", "predict the same images with both")
     rows = pd.Index(baseline["image"]).get_indexer(pd.Index(candidate["image"]))
     aligned = baseline.iloc[rows].reset_index(drop=True)
-    _check_equal(aligned["patient"].to_numpy() != candidate["patient"].to_numpy(), candidate, names, "patient")
+    before, after = (list_people_keys(table["patient"].astype(str).tolist()) for table in (aligned, candidate))
+    others = np.array([own != other for own, other in zip(before, after, strict=True)], dtype=bool)
+    _check_equal(others, candidate, names, "patient")
     columns = [f"{kind}{label}" for kind in (PROB, TARGET) for label in labels]
     paired: pd.DataFrame = aligned.loc[:, [*aligned.columns.difference(columns, sort=False), *columns]]
-    (_, before), (_, after) = split_arrays(paired), split_arrays(candidate)
-    other = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    (_, ours), (_, theirs) = split_arrays(paired), split_arrays(candidate)
+    other = (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
     for column in np.flatnonzero(other.any(axis=0)):
         _check_equal(other[:, column], candidate, names, f"{TARGET}{labels[column]}")
     return paired

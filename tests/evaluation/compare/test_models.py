@@ -61,6 +61,26 @@ def test_the_order_of_rows_and_labels_does_not_matter(random: object) -> None:
                                   BASELINE)  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "are_same"),
+    [
+        (("7", "12"), ("00007", "12.0"), True),
+        (("nih/7", "nih/A 1"), ("nih/7.0", "nih/a  1"), True),
+        (("7", "12"), ("12", "7"), False),
+        (("nih/7", "pc/7"), ("pc/7", "nih/7"), False),
+    ],
+)
+def test_patients_are_known_by_the_key_of_their_spelling(
+    ours: tuple[str, str], theirs: tuple[str, str], are_same: bool
+) -> None:
+    before, after = (BASELINE[:2].assign(patient=patients) for patients in (ours, theirs))
+    if are_same:
+        assert pair_rows(before, after, ("a", "b"))["image"].tolist() == after["image"].tolist()
+        return
+    with pytest.raises(DataError, match=r"^patient of 2 images is another in a than in b"):
+        pair_rows(before, after, ("a", "b"))
+
+
 def test_the_other_way_round_every_change_is_the_opposite() -> None:
     there, back = compare().tabulate(), compare(CANDIDATE, BASELINE, points=POINTS[::-1]).tabulate()
     np.testing.assert_allclose(there["change"], -back["change"], atol=1e-12)
