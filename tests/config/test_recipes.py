@@ -6,7 +6,7 @@ import pytest
 from lab import Lab, evaluate
 from tiny import REPO
 
-from cxrlit.config import TrainConfig
+from cxrlit.config import SyntheticData, TrainConfig
 from cxrlit.config.compose import compose_defaults
 
 PHASES = {
@@ -51,6 +51,20 @@ def test_the_recipe_to_start_with_trains_every_layer_and_no_statistics() -> None
         assert phase.scheduler is not None
         assert phase.scheduler["_target_"].endswith("CosineAnnealingLR")
         assert phase.callbacks["ema"]["_target_"].endswith("EMAWeightAveraging")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[], ["data=nih", "data.root=/nih"], ["data=table", "data.table=/t.csv"], ["data=several", "data.sources=[nih]"]],
+)
+def test_smoke_goes_with_any_data(data: list[str]) -> None:
+    """The drawn set is small with it; other data have no such keys."""
+    config = compose_defaults("train", TrainConfig, {}, ["experiment=smoke", *data])
+    assert [config.phases[name].img_size for name in ("frozen", "finetune", "highres")] == [32, 32, 64]
+    if isinstance(config.data, SyntheticData):
+        assert (config.data.n_patients, config.data.image_px) == (40, 64)
+    usual = compose_defaults("train", TrainConfig, {}, data)
+    assert (usual.data == config.data) == bool(data)
 
 
 @pytest.mark.slow
