@@ -1,6 +1,7 @@
 """Open a label table, CSV, TSV or Parquet, and read it once."""
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 from cxrlit.core.errors import DataError, first_line, name_some
 from cxrlit.core.extras import import_extra
 from cxrlit.core.files import open_regular
-from cxrlit.data.tables.csv_rows import read_csv, read_header, read_text, strip_cells
+from cxrlit.data.tables.csv_rows import N_FIRST, read_csv, read_header, read_text, strip_cells
 from cxrlit.data.tables.separators import SEPARATORS, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
@@ -29,7 +30,7 @@ class OpenTable:
         path: The file.
         header: Names of its columns.
         read_columns: Reads columns that the header has once.
-        first: Cells of its first rows, by which columns can be chosen; none of Parquet.
+        first: Cells of its first rows, by which columns can be chosen.
     """
 
     path: Path
@@ -85,7 +86,7 @@ def open_table(path: Path) -> Iterator[OpenTable]:
             with _say_parquet_fault(path):
                 header = [str(name) for name in file.schema_arrow.names]
             _check_header(header, path)
-            yield OpenTable(path, header, partial(_read_parquet, path, file))
+            yield OpenTable(path, header, partial(_read_parquet, path, file), _read_first(path, file, header))
         return
     with closing(read_text(path)) as pieces:
         header, first, text = read_header(pieces, path)
@@ -106,11 +107,33 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> TextTable:
     with _say_parquet_fault(path):
-        # Metadata are for pandas alone, and may be anything.
-        table = file.read(columns=list(columns)).replace_schema_metadata(None).to_pandas()
-        texts = {name: table[name].astype(object).where(table[name].notna(), "") for name in columns}
-        cells = pd.DataFrame({name: strip_cells(column.astype(str)) for name, column in texts.items()})
+        cells = _write_cells(file.read(columns=list(columns)), columns)
     return TextTable(path, cells, range(1, len(cells) + 1), unit="row")
+
+
+def _read_first(path: Path, file: Any, header: list[str]) -> list[list[str]]:
+    """Cells of the first rows; blank in columns that may hold whole files, and in those whose name is there twice."""
+    types = importlib.import_module("pyarrow").types
+    named = Counter(header)
+    plain = (types.is_primitive, types.is_string, types.is_large_string, types.is_dictionary)
+    with _say_parquet_fault(path):
+        columns = [
+            name
+            for name, kind in zip(header, file.schema_arrow.types, strict=True)
+            if named[name] == 1 and any(is_kind(kind) for is_kind in plain)
+        ]
+        batch = next(file.iter_batches(N_FIRST, columns=columns), None) if columns else None
+        if batch is None:
+            return []
+        cells = _write_cells(batch, columns)
+        return cells.reindex(columns=list(named), fill_value="")[header].to_numpy().tolist()
+
+
+def _write_cells(table: Any, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table or batch of pyarrow as text; what is missing is blank."""
+    frame = table.replace_schema_metadata(None).to_pandas()  # metadata are for pandas alone, and may be anything
+    texts = {name: frame[name].astype(object).where(frame[name].notna(), "") for name in columns}
+    return pd.DataFrame({name: strip_cells(column.astype(str)) for name, column in texts.items()})
 
 
 @contextmanager

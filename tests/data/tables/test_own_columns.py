@@ -104,6 +104,26 @@ def test_what_is_not_understood_is_said_with_counts(tmp_path: Path, columns: dic
     assert source.official is None
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"set": pd.Categorical(SEEN)}, LOOKS.format("split") + "say data.columns.split=set"),
+        ({"is_test": [0, 1] * 6, "bytes": b"file"}, LOOKS.format("split") + "write train, val or test and name it"),
+        ({"is_train": [True, None] * 6}, LOOKS.format("split") + "write train, val or test and name it"),
+        ({"Projection": ["PA", None] * 6}, LOOKS.format("view") + "say data.columns.view=Projection"),
+        ({"set": b"train"}, ""),
+    ],
+)
+def test_columns_of_parquet_are_looked_at_too(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    pytest.importorskip("pyarrow")
+    config = make(tmp_path, {"patient": PEOPLE})
+    pd.read_csv(tmp_path / "t.csv").assign(**columns).to_parquet(tmp_path / "t.parquet")
+    config = config.model_copy(update={"table": str(tmp_path / "t.parquet")})
+    notes = read_any_table(config, EveryFile(), ["Mass"]).notes
+    assert len(notes) == 1 + bool(said)
+    assert said in notes[-1]
+
+
 def test_a_column_of_words_that_a_later_row_breaks_is_no_split(tmp_path: Path) -> None:
     config = make(tmp_path, {"patient": PEOPLE, "set": "train"})
     table = pd.read_csv(tmp_path / "t.csv", dtype=str)
@@ -171,7 +191,9 @@ def test_a_split_without_a_part_is_one_line(tmp_path: Path, parts: list[str], pa
     for row in range(ROWS):
         save_noise(tmp_path / f"{row:02}.png", row)
     columns = {"patient": PEOPLE, "split": parts}
-    with pytest.raises(DataError, match=f"^table: its own split has no {part} part, .* or say data.split=grouped"):
+    with pytest.raises(
+        DataError, match=f"^table: its own split has no {part} part, .* or say data.split=grouped"
+    ) as no:
         load_data(make(tmp_path, columns), ["Mass"], tmp_path)
     assert set(load_data(make(tmp_path, columns, split="grouped"), ["Mass"], tmp_path).split["split"]) == {
         "train", "val", "test",
