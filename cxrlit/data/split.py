@@ -109,9 +109,12 @@ def split_source(
         undivided = parts == "train_val"
         for part, names in {"train": {"train", "train_val"}, "test": {"test"}}.items():
             if names.isdisjoint(parts):
+                rows = "give it some rows"
+                if part == "test" and "val" in parts:
+                    rows = "call val test, and validation is drawn from train"
                 raise DataError(
-                    f"{index['source'].iloc[0]}: its own split has no {part} part, and a model needs one: give it some "
-                    "rows, or say data.split=grouped to split all images anew by patient"
+                    f"{index['source'].iloc[0]}: its own split has no {part} part, and a model needs one: {rows}, or "
+                    "say data.split=grouped to split all images anew by patient"
                 )
     elif config.fold is not None:
         folds = {str(fold): 1 / config.n_folds for fold in range(config.n_folds)}

@@ -195,6 +195,12 @@ def test_a_split_without_a_part_is_one_line(tmp_path: Path, parts: list[str], pa
         DataError, match=f"^table: its own split has no {part} part, .* or say data.split=grouped"
     ) as no:
         load_data(make(tmp_path, columns), ["Mass"], tmp_path)
+    if part == "test":
+        assert "call val test, and validation is drawn from train" in str(no.value)
+        renamed = [name.replace("val", "test") for name in parts]
+        split = load_data(make(tmp_path, columns | {"split": renamed}), ["Mass"], tmp_path).split["split"]
+        assert [name.replace("val", "train") for name in split] == renamed
+        assert set(split) == {"train", "val", "test"}
     assert set(load_data(make(tmp_path, columns, split="grouped"), ["Mass"], tmp_path).split["split"]) == {
         "train", "val", "test",
     }  # fmt: skip
