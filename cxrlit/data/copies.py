@@ -19,8 +19,8 @@ from cxrlit.data.store.reader import Store
 from cxrlit.data.tables.text_table import clip
 
 REMEDY = "take them out of the table, or say data.allow_copies=true if you know of them"
-TRAINED_ON = "are files that the checkpoint was trained on"
-TRAINED_OR_TUNED_ON = "are files that the checkpoint was trained or tuned on"
+TRAINED_ON = "that the checkpoint was trained on"
+TRAINED_OR_TUNED_ON = "that the checkpoint was trained or tuned on"
 FLAT = "of one gray, or almost"
 
 
@@ -62,6 +62,23 @@ def find_duplicates(rows: pd.DataFrame, digests: Sequence[Any] | NDArray[np.int6
 def name_pairs(groups: Sequence[Duplicates]) -> str:
     """The first files of several groups, for a message: ``a.png = b.png``."""
     return name_some([" = ".join(clip(image) for image in group.images[:2]) for group in groups], limit=3)
+
+
+def name_damaged(damaged: pd.DataFrame, n_images: int, what: str) -> list[str]:
+    """The line about images that cannot be decoded; none where there are none.
+
+    Args:
+        damaged: ``image`` and ``reason`` of each.
+        n_images: Images of which they are some.
+        what: Those images, in words.
+
+    >>> name_damaged(pd.DataFrame({"image": ["a.png", "b.png"], "reason": ["empty file", "cut off"]}), 30, "images")
+    ['2 of 30 images cannot be decoded, such as a.png: empty file']
+    """
+    if damaged.empty:
+        return []
+    image, reason = damaged[["image", "reason"]].iloc[0]
+    return [f"{len(damaged):,} of {n_images:,} {what} cannot be decoded, such as {clip(image)}: {reason}"]
 
 
 def name_image_concerns(
@@ -111,9 +128,10 @@ def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | N
     """
     rows = data.name_rows(data.index[["source", "image", "patient", "path"]])
     rows = rows if parts is None else rows.assign(split=parts)
-    usable = store.positions >= 0
-    if parts is not None:
-        usable &= rows["split"].notna().to_numpy()
+    wanted = np.ones(len(rows), dtype=bool) if parts is None else rows["split"].notna().to_numpy()
+    usable = wanted & (store.positions >= 0)
+    damaged = rows.merge(data.name_rows(store.dropped)[["image", "reason"]])
+    damaged = damaged[damaged["image"].isin(rows["image"][wanted])]
     groups = find_duplicates(rows[usable], store.digests[usable])
     flat = rows[store.is_flat & usable]
     leaks = [group for group in groups if len(group.parts) > 1]
@@ -125,9 +143,11 @@ def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | N
         )
     odd = rows.assign(reason=store.warnings)[(store.warnings != "") & usable]
     by_warning = odd.groupby("reason", sort=False)["image"].agg(list).to_dict()
-    if warn_once(data, name_image_concerns(groups, flat["image"].tolist(), by_warning)) and rank() == 0:
+    concerns = name_damaged(damaged, int(wanted.sum()), "images")
+    concerns += name_image_concerns(groups, flat["image"].tolist(), by_warning)
+    if warn_once(data, concerns) and rank() == 0:
         path = folder / "noticed" / f"{data.name}-{data.index_hash}.csv"
-        write_csv(path, pd.concat([list_noticed(rows, groups, flat), odd], ignore_index=True))
+        write_csv(path, pd.concat([damaged, list_noticed(rows, groups, flat), odd], ignore_index=True))
         say(f"They are listed in {format_path(path)}")
 
 
@@ -148,7 +168,7 @@ def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArr
         store: Its images.
         names: The parts.
         seen: Digests of the files that it has seen.
-        what: What they were for it, for the message.
+        what: What such files were for it, in words.
 
     Raises:
         LeakageError: One is, and ``data.allow_copies`` is not true.
@@ -158,8 +178,9 @@ def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArr
     if not known.any():
         return
     images = data.name_rows(data.index[known])["image"].tolist()
-    is_same, of = format_count(len(images), "image file", "image files"), " and ".join(names)
-    line = f"{is_same} of {data.name} ({of}) {what} ({name_some([clip(image) for image in images])})"
+    is_same, of = format_count(len(images), "image file"), " and ".join(names)
+    are = "is a file" if len(images) == 1 else "are files"
+    line = f"{is_same} of {data.name} ({of}) {are} {what} ({name_some([clip(image) for image in images])})"
     if not data.allow_copies:
         raise LeakageError(f"{line}, under whatever names: {REMEDY}")
     caveat = f"{line}: the results say less than they seem to"

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError
 from cxrlit.data.concerns import name_label_concerns
-from cxrlit.data.copies import name_image_concerns
+from cxrlit.data.copies import name_damaged, name_image_concerns
 from cxrlit.data.dataset import SplitData, UnsplitData, check_dropped, split_data
 from cxrlit.data.index import DataTables
-from cxrlit.data.tables.text_table import clip
 from cxrlit.inspection.counts import IndexCounts, count_parts
 from cxrlit.inspection.sample import Sample
 
@@ -70,11 +69,6 @@ def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
 
 def name_sample_concerns(sample: Sample) -> list[str]:
     """What a user should look into, of what the images show."""
-    concerns = []
-    corrupt = sample.corrupt
-    if corrupt:
-        concerns.append(
-            f"{len(corrupt):,} of {len(sample.facts):,} images that were read cannot be decoded, such as "
-            f"{clip(corrupt[0].image)}: {corrupt[0].reason}"
-        )
+    damaged = pd.DataFrame([(facts.image, facts.reason) for facts in sample.corrupt], columns=["image", "reason"])
+    concerns = name_damaged(damaged, len(sample.facts), "images that were read")
     return [*concerns, *name_image_concerns(sample.duplicates, [facts.image for facts in sample.flat])]

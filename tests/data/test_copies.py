@@ -74,6 +74,24 @@ def test_whoever_knows_of_the_copies_goes_on_and_is_told_once(
     assert "leak" not in capsys.readouterr().out
 
 
+def test_damaged_images_are_said_in_the_same_words_where_the_store_is_there(
+    data: SplitData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = min(list_images(data, "train"))
+    empty = Path(data.index.set_index("image")["path"][name])
+    empty.write_bytes(b"\x89PNG")
+    data = replace(data, index=data.index.assign(n_bytes=[Path(path).stat().st_size for path in data.index["path"]]))
+    said = []
+    for _ in range(2):
+        open_images(replace(data, said=set()), tmp_path)
+        [line] = [line for line in capsys.readouterr().out.splitlines() if "cannot be decoded" in line]
+        said.append(line)
+    assert said[0] == said[1]
+    assert said[0].startswith(f"warning: 1 of {len(data.index)} images cannot be decoded, such as {name}: ")
+    [listed] = (tmp_path / "noticed").glob("*.csv")
+    assert pd.read_csv(listed)["image"].tolist() == [name]
+
+
 def test_copies_within_a_part_are_counted_and_listed(
     data: SplitData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,10 +166,10 @@ def test_what_a_checkpoint_has_seen_is_refused_by_the_name_that_it_has_now(data:
     store = datamodule.store
     refuse_seen(data, store, ("val", "test"), store.digests[~test & (data.split["split"] == "train").to_numpy()], "x")
     image = data.index["image"][test].iloc[0]
-    with pytest.raises(LeakageError, match=rf"1 image file of nih \(val and test\) are theirs \({image}\)"):
-        refuse_seen(data, store, ("val", "test"), store.digests[test][:1], "are theirs")
-    refuse_seen(data, store, ("val",), store.digests[test][:1], "are theirs")
-    refuse_seen(replace(data, allow_copies=True), store, ("val", "test"), store.digests[test], "are theirs")
+    with pytest.raises(LeakageError, match=rf"1 image file of nih \(val and test\) is a file of theirs \({image}\)"):
+        refuse_seen(data, store, ("val", "test"), store.digests[test][:1], "of theirs")
+    refuse_seen(data, store, ("val",), store.digests[test][:1], "of theirs")
+    refuse_seen(replace(data, allow_copies=True), store, ("val", "test"), store.digests[test], "of theirs")
 
 
 @pytest.mark.parametrize("side", [32, 48])
