@@ -35,9 +35,11 @@ class UnsplitData(DataTables):
 
     Attributes:
         official: For each source with a split of its own, the part of each of its rows (``Source.official``).
+        notes: What was said of them while they were read, a line each.
     """
 
     official: Mapping[str, NDArray[np.object_]]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ def read_data(
     divided = [choose_views(source, section.views) for source, section in zip(sources, chosen, strict=True)]
     kept = [source for source, _ in divided]
     unlike = _check_labels(labels, sources, are_labels_fixed)
-    for note in (*unlike, *(note for source in sources for note in source.notes), *_list_namesakes(kept)):
+    notes = [*unlike, *(note for source in sources for note in source.notes), *_list_namesakes(kept)]
+    for note in notes:
         say(f"warning: {note}", style="yellow")
     for section, (source, unwanted) in zip(chosen, divided, strict=True):
         if len(unwanted):
             key = f"data.{section.source}.views" if isinstance(config, SeveralData) else "data.views"
-            say(_describe_views(source, unwanted, key, section.views or ()))
+            notes.append(_describe_views(source, unwanted, key, section.views or ()))
+            say(notes[-1])
     return UnsplitData(
         sources=tuple(names),
         labels=tuple(labels),
@@ -115,6 +119,7 @@ def read_data(
         excluded=pd.concat([unwanted for _, unwanted in divided], ignore_index=True),
         official={source.name: source.official for source in kept if source.official is not None},
         stores=stores,
+        notes=tuple(notes),
     )
 
 

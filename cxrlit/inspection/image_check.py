@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.core.errors import DataError
-from cxrlit.data.image_io.decode import decode_pixels, describe_image, resize_square
+from cxrlit.data.image_io.decode import decode_image, describe_image, resize_square
 from cxrlit.data.image_io.gray_levels import count_levels, measure_levels
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 
@@ -30,6 +30,7 @@ class ImageFacts(NamedTuple):
         mode: What a pixel is.
         digest: Of the bytes of the file.
         mean, std: Of the pixels, as shares of their range.
+        warning: How it is read otherwise than the file says; empty where it is not.
     """
 
     row: int
@@ -41,6 +42,7 @@ class ImageFacts(NamedTuple):
     digest: bytes = b""
     mean: float = 0.0
     std: float = 0.0
+    warning: str = ""
 
 
 class ReadImage(NamedTuple):
@@ -66,7 +68,7 @@ def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadIm
     try:
         with hold_file(path) as content, hold_pixels(content):
             width, height, mode = describe_image(content)
-            pixels = decode_pixels(content)
+            pixels, _, read_otherwise = decode_image(content)
             digest = hashlib.blake2b(content, digest_size=16).digest()
             counts, thumbnail = count_levels(pixels), None
             if with_thumbnail:
@@ -77,5 +79,5 @@ def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadIm
         return ReadImage(ImageFacts(row, image, str(error).removeprefix(f"{path}: ").partition(";")[0]))
     values, mean, std = measure_levels(counts)
     levels = np.bincount(np.rint(values * (LEVELS - 1)).astype(np.int64), weights=counts, minlength=LEVELS)
-    facts = ImageFacts(row, image, "", width, height, mode, digest, mean, std)
+    facts = ImageFacts(row, image, "", width, height, mode, digest, mean, std, "; ".join(read_otherwise))
     return ReadImage(facts, levels / counts.sum(), thumbnail)

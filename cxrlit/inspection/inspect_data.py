@@ -44,7 +44,7 @@ def inspect_data(config: InspectConfig) -> None:
         )
         print_sample(sample)
         concerns = [*concerns, *name_sample_concerns(sample)]
-    print_concerns(concerns)
+    print_concerns(concern for concern in concerns if concern not in read.notes)  # which were said
     sheet = None
     if augment is not None and readable.any():
         sheet = draw_augment_sheet(survey.rows, survey.data.labels, readable, augment, config.data.resize, config.seed)

@@ -56,7 +56,8 @@ def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
     except DataError as error:
         split_fault = str(error)
     counts = count_parts(rows, data.labels)
-    concerns = [f"there is no split: {split_fault}"] if split_fault else []
+    concerns = [*read.notes]
+    concerns += [f"there is no split: {split_fault}"] if split_fault else []
     try:
         check_dropped(data.name_rows(data.dropped), len(rows), config.max_dropped)
     except DataError as error:
@@ -71,4 +72,8 @@ def name_sample_concerns(sample: Sample) -> list[str]:
     """What a user should look into, of what the images show."""
     damaged = pd.DataFrame([(facts.image, facts.reason) for facts in sample.corrupt], columns=["image", "reason"])
     concerns = name_damaged(damaged, len(sample.facts), "images that were read")
-    return [*concerns, *name_image_concerns(sample.duplicates, [facts.image for facts in sample.flat])]
+    odd: dict[str, list[str]] = {}
+    for facts in sample.decoded:
+        if facts.warning:
+            odd.setdefault(facts.warning, []).append(facts.image)
+    return [*concerns, *name_image_concerns(sample.duplicates, [facts.image for facts in sample.flat], odd)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from inspecting import Row, encode, fill, noise, read
 
@@ -89,6 +90,25 @@ def test_what_is_wrong_is_said(write_rows: RowWriter, make_config: ConfigMaker, 
     page = Path(config.out).read_text()
     assert "this is a leak" in page
     assert "test, train: leak" in page
+
+
+def test_what_was_said_while_reading_is_on_the_page(
+    write_rows: RowWriter, make_config: ConfigMaker, capsys: Capture
+) -> None:
+    """Once on the screen, as in a training; the page has it among its concerns."""
+    gray = encode(np.repeat(noise(3)[..., None], 3, axis=2))
+    rows = fill([Row("gray.png", gray, "Mass", "a")])
+    root = write_rows(rows)
+    cells = [(row.image, row.patient, place % 2, ("train", "test")[place % 2]) for place, row in enumerate(rows)]
+    table = pd.DataFrame(cells, columns=["image", "patient", "Mass", "stage"])
+    table.to_csv(root / "images" / "t.csv", index=False)
+    config = make_config(root / "images", "data=table", f"data.table={root / 'images' / 't.csv'}", "labels=[Mass]")
+    inspect_data(config)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    page = Path(config.out).read_text()
+    for said in ("the column stage looks like the split of each image", "1 image is gray saved as RGB: gray.png"):
+        assert sum(said in line for line in warnings) == 1, said
+        assert said in page.partition("Images of the sample")[0]
 
 
 def test_what_stands_in_a_table_is_no_markup(capsys: Capture) -> None:
