@@ -18,7 +18,7 @@ from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.model.start import start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
-from cxrlit.training.check_recipe import check_recipe, check_schedule
+from cxrlit.training.check_recipe import check_recipe, check_schedule, name_idle_keys
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
@@ -132,6 +132,8 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
     phases, precision = plan_chain(config, data, start.content)
     print_data(data)
     print_plan(phases, precision)
+    for line in name_idle_keys(config):
+        say(f"warning: {line}", style="yellow")
     if any(phase.is_to_run for phase in phases):
         warn_labels(data)
     for phase in phases:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from cxrlit.config import TrainConfig
 from cxrlit.data.augment import build_augment
@@ -55,8 +56,7 @@ def check_schedule(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -
         ConfigError: One of them cannot be used, or the monitor is not measured.
     """
     settings, mode = config.phases[name], _build_metrics(config).choose_mode(config.monitor)
-    backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
-    optimizer = build_optimizer(backbone, head, settings.lr, config.optimizer)
+    optimizer = _try_optimizer(settings.lr, config)
     n_batches = -(-n_train // settings.batch_size)
     build_schedulers(
         optimizer,
@@ -67,6 +67,30 @@ def check_schedule(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -
         mode=mode,
         key=f"phases.{name}.scheduler",
     )
+
+
+def name_idle_keys(config: TrainConfig) -> list[str]:
+    """Keys of the optimizer that change nothing in any phase up to the goal, a line each.
+
+    They are no fault: a phase that comes next may need them, and its chain is the same with them alone.
+    """
+    idle = []
+    factor, names = config.optimizer.get("backbone_lr_factor", 1.0), config.list_to_goal()
+    if factor != 1 and not any(try_freezing(name, config.phases[name]).n_trainable for name in names):
+        idle.append(
+            f"optimizer.backbone_lr_factor={factor:g} changes nothing up to phase={config.phase}: no phase trains "
+            "layers of the backbone"
+        )
+    if not config.optimizer.get("decay_norms", True):
+        optimizer = _try_optimizer(config.phases[names[-1]].lr, config)
+        if not optimizer.defaults.get("weight_decay"):
+            idle.append("optimizer.decay_norms=false changes nothing: no weight decays; set optimizer.weight_decay")
+    return idle
+
+
+def _try_optimizer(lr: float, config: TrainConfig) -> Optimizer:
+    backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
+    return build_optimizer(backbone, head, lr, config.optimizer)
 
 
 def _build_metrics(config: TrainConfig) -> EpochMetrics:

@@ -1,0 +1,39 @@
+"""Keys that change nothing are said, and refused nowhere."""
+
+import pytest
+from lab import Lab
+
+from cxrlit.config import TrainConfig
+from cxrlit.config.compose import compose_defaults
+from cxrlit.training.check_recipe import name_idle_keys
+
+FACTOR, DECAY = "optimizer.backbone_lr_factor=0.1", "optimizer.decay_norms=false"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([FACTOR], []),  # frozen comes before finetune, which needs it
+        ([FACTOR, "phase=highres"], []),
+        ([FACTOR, "phase=frozen", "model.weights=none"], []),  # scratch trains everything
+        ([FACTOR, "phase=frozen"], [f"{FACTOR} changes nothing up to phase=frozen"]),
+        ([FACTOR, "n_unfreeze=0"], [f"{FACTOR} changes nothing up to phase=finetune"]),
+        ([DECAY], []),
+        ([DECAY, "optimizer=sgd"], []),
+        ([DECAY, "~optimizer.weight_decay"], []),  # AdamW has one of its own
+        ([DECAY, "optimizer.weight_decay=0"], [f"{DECAY} changes nothing: no weight decays"]),
+        ([DECAY, "optimizer=sgd", "~optimizer.weight_decay"], [f"{DECAY} changes nothing: no weight decays"]),
+    ],
+)
+def test_keys_that_change_nothing_are_named(overrides: list[str], said: list[str]) -> None:
+    config = compose_defaults("train", TrainConfig, {}, ["data=nih", "data.root=/nih", *overrides])
+    idle = name_idle_keys(config)
+    assert [line[: len(start)] for line, start in zip(idle, said, strict=True)] == said
+
+
+def test_they_are_said_before_the_training(lab: Lab) -> None:
+    outcome = lab.train(FACTOR, DECAY, "optimizer.weight_decay=0", "phase=frozen")
+    assert outcome.code == 0, outcome.err
+    said, _, trained = outcome.out.partition("Preparing")
+    for line in (FACTOR, DECAY):
+        assert f"warning: {line} changes nothing" in " ".join((said or trained).split())
