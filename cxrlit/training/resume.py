@@ -1,6 +1,7 @@
 """What a phase that was cut off goes on from: its last two states, each a file that says whether it is whole."""
 
 import random
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +148,38 @@ def read_position(path: Path, phase_id: str) -> Position:
     if position.phase_id != phase_id:
         raise CheckpointError(f"{path}: it is a state of phase {position.phase_id}")
     return position
+
+
+def check_like(found: Any, fresh: Any, where: str) -> None:
+    """A value of a state is of the kind that the same value of a new training is; None may become anything.
+
+    Args:
+        found: Of the state.
+        fresh: Of a training that has not begun: a dict may have other keys later, and a list another length.
+        where: What the value is, for the message.
+
+    Raises:
+        ValueError: It is of another kind; the message names the place.
+
+    >>> check_like({"n": 3, "best": 0.5}, {"n": 0, "best": None}, "callbacks")
+    >>> check_like({"n": "3"}, {"n": 0}, "loops")
+    Traceback (most recent call last):
+    ValueError: loops.n is a str
+    """
+    kinds: tuple[type, ...] = (type(fresh),)
+    for alike in ((int, float), (list, tuple), (dict, OrderedDict), (torch.Tensor, torch.nn.Parameter)):
+        kinds = alike if type(fresh) in alike else kinds
+    if fresh is None:
+        return
+    if type(found) not in kinds or (isinstance(fresh, torch.Tensor) and found.shape != fresh.shape):
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else ""
+        raise ValueError(f"{where} is a {type(found).__name__}{shape}")
+    if isinstance(fresh, dict):
+        for key in fresh.keys() & found.keys():
+            check_like(found[key], fresh[key], f"{where}.{key}")
+    elif isinstance(fresh, list | tuple):
+        for place, (item, new) in enumerate(zip(found, fresh, strict=False)):
+            check_like(item, new, f"{where}.{place}")
 
 
 def load_state(path: Path, network: CXRNet) -> None:

@@ -235,6 +235,13 @@ UNUSABLE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "optimizer": lambda state: state["optimizer_states"][0].update(param_groups=[]),
     "weights": lambda state: state["state_dict"].update({"network.head.bias": torch.zeros(3)}),
     "generators": lambda state: state.update(rng=5),
+    "counters": lambda state: state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"].update(completed="3"),
+    "moments": lambda state: state["optimizer_states"][0]["state"][0].update(exp_avg=torch.zeros(7, 2)),
+    "schedule": lambda state: state["lr_schedulers"][0].update(best="high"),
+    "early stopping": lambda state: next(
+        value for key, value in state["callbacks"].items() if key.startswith("EarlyStopping")
+    ).update(wait_count="3"),
+    "report": lambda state: state["callbacks"]["EpochReport"].update(rows=3),
 }
 
 

@@ -15,7 +15,19 @@ from cxrlit.model.archive import check_plain
 from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, RESUME_STATE
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.logger_runs import resume_logs, save_logs
-from cxrlit.training.resume import KEPT, UNNEEDED, ResumePoint, drop_states, read_rng, restore_rng, state_path
+from cxrlit.training.resume import (
+    KEPT,
+    UNNEEDED,
+    ResumePoint,
+    check_like,
+    drop_states,
+    read_rng,
+    restore_rng,
+    state_path,
+)
+
+MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"})
+"""What the optimizers that come with cxrlit keep of each parameter, in its shape."""
 
 
 class ResumeCheckpoint(Callback):
@@ -40,11 +52,29 @@ class ResumeCheckpoint(Callback):
     def __init__(self, folder: str | Path, phase_id: str, every_n_steps: int | None = None) -> None:
         self.folder, self.phase_id, self.every_n_steps = Path(folder), phase_id, every_n_steps
         self._rng: dict[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None
         self._saved_step = 0
         self.has_begun = False
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._loaded is None:
+            return
+        fresh = {
+            "loops": trainer._checkpoint_connector._get_loops_state_dict(),
+            "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "lr_schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        }
+        for key, value in fresh.items():
+            check_like(self._loaded[key], value, key)
+        self._loaded = None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         set_handlers()
+        for optimizer in trainer.optimizers:
+            for parameter, state in optimizer.state.items():
+                for name in MOMENTS & state.keys():
+                    if state[name] is not None:
+                        check_like(state[name], parameter, f"{name} of the optimizer")
         # Lightning takes an epoch that goes on for one that cannot tell ReduceLROnPlateau its number.
         trainer.fit_loop._restarting = False
         if self._rng is None:
@@ -97,6 +127,11 @@ class ResumeCheckpoint(Callback):
         _settle(checkpoint["loops"]["fit_loop"], in_validation=trainer.validating)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # those of a user may change kinds
+            found = checkpoint["callbacks"].get(callback.state_key)
+            if found is not None and type(callback).__module__.startswith(("cxrlit.", "pytorch_lightning.")):
+                check_like(found, callback.state_dict(), f"callbacks.{type(callback).__name__}")
+        self._loaded = checkpoint
         self._rng, self._saved_step = checkpoint["rng"], checkpoint[RESUME_STATE]["step"]
         resume_logs(trainer.loggers, checkpoint["logs"])
 
