@@ -4,6 +4,8 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +29,12 @@ SQLITE_NEEDS = ("sqlalchemy", "alembic")
 """What MLflow imports where its store is a SQLite file."""
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
+WANDB_FILES = (Path("wandb/settings"), Path(".wandb/settings"))
+"""Where W&B reads settings of the current folder, which may be a stranger's; it names the file on the screen."""
+WANDB_KEYS = ("entity", "project", "mode")
+"""What its own commands write there; other keys may send data, and the user's key, to another server."""
+WANDB_SERVER = "https://api.wandb.ai"
 
 
 def fill_places(value: Any, facts: Mapping[str, Any]) -> Any:
@@ -71,6 +79,8 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
     check_target(f"logger.{name}", settings)
     target = get_class(settings["_target_"])
     _import_package(name, target)
+    if issubclass(target, WandbLogger):
+        _check_folder_settings(name, settings.get("settings") or {})
     if issubclass(target, MLFlowLogger):
         settings = _choose_store(name, settings, run_folder.parent, must_exist=run_id is not None)
         _name_store(name, settings["tracking_uri"])
@@ -105,6 +115,36 @@ def _import_package(name: str, target: type) -> None:
                 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             for one in dict.fromkeys((extra, module)):  # an extra has the name of its package
                 import_extra(one, extra, f"logger.{name}")
+
+
+def _check_folder_settings(name: str, own: Any) -> None:
+    """The current folder's settings of W&B choose no server, key or the like that the user did not choose, too.
+
+    Args:
+        name: Name of the logger in the config.
+        own: Its ``settings``, which W&B takes before those of any file, as it does variables of the environment.
+
+    Raises:
+        ConfigError: They do.
+    """
+    for path in WANDB_FILES:
+        parser = ConfigParser()
+        try:
+            parser.read(path)
+            found = dict(parser.items("default")) if parser.has_section("default") else {}
+        except (OSError, ValueError, ConfigParserError) as error:
+            raise ConfigError(f"logger.{name}: {path.absolute()}: {first_line(error)}: mend or remove it") from None
+        for key in sorted(found.keys() - WANDB_KEYS):
+            if (
+                key in own
+                or f"WANDB_{key.upper()}" in os.environ
+                or (key, found[key].rstrip("/")) == ("base_url", WANDB_SERVER)
+            ):
+                continue
+            raise ConfigError(
+                f"logger.{name}: {path.absolute()}, which W&B reads, sets {key}: take it out, or, if it is yours, "
+                f"say it with +logger.{name}.settings.{key}= or WANDB_{key.upper()}"
+            )
 
 
 def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist: bool) -> Instantiable:

@@ -359,6 +359,46 @@ def test_wandb_has_a_run_for_each_phase_and_the_evaluation_in_that_of_the_goal(l
     assert second.rows[-1]["eval/test/auroc_macro"] > 0
 
 
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("base_url = http://evil.example", "base_url"),
+        ("mode = online\napi_key = 0123", "api_key"),
+        ("base_url = https://api.wandb.ai/\nentity = us\nproject = x\nmode = offline", ""),
+    ],
+)
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+def test_the_folders_settings_of_wandb_choose_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, lines: str, key: str
+) -> None:
+    """The current folder may be a stranger's; the user's own settings go before it."""
+    pytest.importorskip("wandb")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "settings").write_text(f"[default]\n{lines}\n")
+    spec = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
+    if not key:
+        build_logger("wandb", spec, tmp_path)
+        return
+    with pytest.raises(
+        ConfigError, match=rf"{folder}/settings, which W&B reads, sets {key}: take it out, or, if it is"
+    ):
+        build_logger("wandb", spec, tmp_path)
+    build_logger("wandb", {**spec, "settings": {key: "http://mine.example"}}, tmp_path)
+    monkeypatch.setenv(f"WANDB_{key.upper()}", "http://mine.example")
+    build_logger("wandb", spec, tmp_path)
+
+
+def test_settings_of_wandb_that_are_none_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_bytes(b"\xff no section")
+    with pytest.raises(ConfigError, match=r"^logger\.wandb: /.*wandb/settings: .*: mend or remove it$") as caught:
+        build_logger("wandb", {"_target_": "pytorch_lightning.loggers.WandbLogger"}, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_run_of_wandb_stays_in_its_project(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     logger = build_logger("wandb", {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "a"}, tmp_path, "1")
