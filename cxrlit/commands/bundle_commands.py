@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+from cxrlit.core.command_line import read_path
+
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """The arguments of a command."""
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that cxrlit export wrote")
+    parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder that cxrlit export wrote")
     parser.add_argument(
         "--backend", choices=("torch", "onnx"), default="torch",
         help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
@@ -16,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--port", type=_port, default=7860, help="local port (default 7860; 0: any free one)")
         return
     parser.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
+        "files", type=_path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the table; killed, the same command goes on with it")
+    parser.add_argument("--out", type=_path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the evaluation")
     parser.add_argument(
         "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 16"
@@ -54,6 +56,10 @@ def _predict(options: argparse.Namespace) -> None:
             as_json=options.json,
         )
     )
+
+
+def _path(text: str) -> Path:
+    return Path(read_path(text))
 
 
 def _positive(text: str) -> int:

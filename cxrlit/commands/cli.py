@@ -102,7 +102,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(COMMANDS)}"
-        stop(ConfigError(f"{arguments[0]}: there is no such command; {meant}"))
+        stop(ConfigError(f"{arguments[0] or repr('')}: there is no such command; {meant}"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

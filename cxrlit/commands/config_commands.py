@@ -12,6 +12,7 @@ from cxrlit.config import CompareConfig, ConfigSection, ExportConfig, InspectCon
 from cxrlit.config.compose import compose_config, refuse_sweep
 from cxrlit.config.folders import initialize_conf, own_configs
 from cxrlit.config.overrides import expand_home
+from cxrlit.core.command_line import read_path
 from cxrlit.core.errors import ConfigError, format_count
 
 SCHEMAS: dict[str, type[ConfigSection]] = {
@@ -35,14 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """The arguments of a command."""
     paths = PATHS.get(name, {})
     for path, meaning in paths.items():
-        parser.add_argument(path, metavar=path.upper(), help=meaning)
+        parser.add_argument(path, type=read_path, metavar=path.upper(), help=meaning)
     parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for train.py")
-    parser.add_argument("--config-dir", metavar="DIR", help="configs of your own, looked for there before conf/")
+    parser.add_argument(
+        "--config-dir", type=read_path, metavar="DIR", help="configs of your own, looked for there before conf/"
+    )
     parser.add_argument("--cfg", action="store_true", help="show the settings and do nothing")
     if name == "prepare":
         parser.add_argument("--verify", action="store_true", help="check every byte of what is prepared")
     if name == "export":
-        parser.add_argument("--out", required=True, metavar="DIR", help="folder of the bundle, which is not there yet")
+        parser.add_argument(
+            "--out", type=read_path, required=True, metavar="DIR", help="folder of the bundle, which is not there yet"
+        )
     keys = [key for key in SCHEMAS[name].model_fields if key not in paths and (key != "out" or name == "compare")]
     parser.epilog = f"keys: {', '.join(keys)}; cxrlit/config says what each means and may be"
 

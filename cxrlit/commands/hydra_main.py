@@ -179,6 +179,10 @@ def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> ar
     if known.multirun and known.cfg:
         raise ConfigError("--cfg shows one config: drop -m")
     known.overrides = [expand_home(text) for text in known.overrides]
+    checkpoints = [text for text in known.overrides if schema is EvaluateConfig and name_key(text) == "ckpt"]
+    if len(checkpoints) > 1:
+        paths = [text.partition("=")[2].strip("[]") for text in checkpoints]
+        raise ConfigError(f"ckpt is given twice: keep one; of several checkpoints together: ckpt=[{','.join(paths)}]")
     for place, override in enumerate(known.overrides):
         key = name_key(override)
         if schema is TrainConfig and re.match(r"sweep\b", key):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cxrlit.config.data import DataConfig
-from cxrlit.config.evaluate import CheckpointPath, InternalData
+from cxrlit.config.evaluate import CheckpointPath, InternalData, check_members
 from cxrlit.config.train import AugmentConfig
 from cxrlit.config.types import TTA, ConfigSection, Folder, ImageSize, LabelName, Labels, Seed
 
@@ -75,18 +75,12 @@ MAX_MEMBERS = 10
 """Of a bundle. Each takes 56 MB of disk and memory."""
 
 
-def _check_members(paths: list[str]) -> list[str]:
-    if len(set(paths)) < len(paths):
-        raise ValueError("ckpt names each checkpoint once")
-    return paths
-
-
 class ExportConfig(ConfigSection):
     """What becomes a bundle."""
 
     command = "export"
 
-    ckpt: Annotated[list[CheckpointPath], AfterValidator(_check_members)] = Field(
+    ckpt: Annotated[list[CheckpointPath], AfterValidator(check_members)] = Field(
         min_length=1,
         max_length=MAX_MEMBERS,
         description="a checkpoint or a phase folder, or the members of an ensemble",

@@ -15,6 +15,20 @@ def _list_one(value: Any) -> Any:
 
 Scores = Literal["probs", "logits", "percent"]
 CheckpointPath = Annotated[str, Field(min_length=1)]
+
+
+def check_members(paths: list[str]) -> list[str]:
+    """Checkpoints of an ensemble, each named once.
+
+    Raises:
+        ValueError: One is named twice.
+    """
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ValueError(f"ckpt names {twice} twice: name each checkpoint once")
+    return paths
+
+
 ColumnName = Annotated[str, Field(min_length=1)]
 ColumnNames = Annotated[list[ColumnName], BeforeValidator(_list_one)]
 """A name, or several, of which each table has one."""
@@ -126,14 +140,14 @@ class EvaluateConfig(PredictionsConfig):
     @model_validator(mode="after")
     def _check_subject(self, info: ValidationInfo) -> Self:
         typed = self._list_typed(info)
-        if (self.ckpt is None) == (self.predictions is None):
+        if self.ckpt == [] or (self.ckpt is None) == (self.predictions is None):
             raise ValueError("say what to evaluate: ckpt=PATH or predictions=FILE, one of the two")
         if self.ckpt is not None:
             of_tables = [key for key in ("targets", "patient", "scores", "missing", "columns") if key in typed]
             if of_tables:
                 raise ValueError(f"{of_tables[0]} goes with predictions=FILE; a checkpoint's data are data=...")
-        if self.ckpt is not None and (not self.ckpt or len(set(self.ckpt)) < len(self.ckpt)):
-            raise ValueError("ckpt names each checkpoint once")
+        if self.ckpt is not None:
+            check_members(self.ckpt)
         if "average" in typed and not self.is_mean:
             raise ValueError(
                 "average goes with several checkpoints, or with tta=flip or crops: there is nothing to average"

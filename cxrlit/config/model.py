@@ -12,8 +12,9 @@ class ModelConfig(ConfigSection):
 
     name: Literal["densenet121"]
     weights: str | None = Field(
+        min_length=1,
         description="what the chain starts from: imagenet, none, xrv:NAME, timm:NAME, or a file of weights; "
-        "auto: imagenet (none for synthetic data); null: what init_from says"
+        "auto: imagenet (none for synthetic data); null: what init_from says",
     )
     normalize: Literal["auto"] | Normalization = Field(
         description="mean and std after scaling to [0, 1]; auto: those of the weights"

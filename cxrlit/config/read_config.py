@@ -202,6 +202,11 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
         return f"{key}.source={fault['ctx']['tag']}: it may be {fault['ctx']['expected_tags']}"
     if kind == "none_required":
         return f"{key}={fault['input']}: the chosen data set takes none: add data=nih, or which it is"
+    if fault["input"] == "" and kind not in ("extra_forbidden", "value_error"):
+        name = re.sub(r"\.\d+$", "", key)
+        return f"{name} has no value: say {name}={'[...]' if kind == 'list_type' else 'VALUE'}, or drop it"
+    if kind == "too_short" and fault["input"] == []:
+        return f"{key} is empty: name at least one, {key}=[...]"
     if kind == "list_type" and isinstance(fault["input"], (str, int)):
         return f"{key} is a list: {key}=[{fault['input']}]"
     message = fault["msg"].removeprefix("Value error, ")

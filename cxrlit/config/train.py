@@ -175,7 +175,9 @@ class TrainConfig(ConfigSection):
     batch_size: BatchSize | None
     max_epochs: Epochs | None
     batch_norm: BatchNormMode | None
-    init_from: str | None = Field(description="checkpoint that the goal starts from, in place of the phases before")
+    init_from: str | None = Field(
+        min_length=1, description="checkpoint that the goal starts from, in place of the phases before"
+    )
     seed: Seed = Field(description="seed of initialisation, order and augmentation")
     run: RunName = Field(description="name of the run, a folder of runs_dir")
     runs_dir: Folder = Field(description="folder of the runs")

@@ -1,5 +1,6 @@
 """How a command is typed."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -19,3 +20,14 @@ def format_command(line: str) -> str:
     name, space, rest = line.partition(" ")
     is_script = f"{name}.py" in SCRIPTS and Path(sys.argv[0]).name in SCRIPTS
     return (f"python {name}.py" if is_script else f"cxrlit {name}") + space + rest
+
+
+def read_path(text: str) -> str:
+    """A path of a command line, for argparse: an empty one, as of a variable of the shell that is not set, is none.
+
+    Raises:
+        ArgumentTypeError: It is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: name a path")
+    return text

@@ -199,7 +199,7 @@ def test_what_cannot_be_exported_is_a_line(
     assert f"evaluate first: cxrlit evaluate ckpt=[{frozen},{second}]" in fail_to_export(capsys, frozen, second, *out)
     said = fail_to_export(capsys, f"ckpt=[{frozen},{second}]", *out)
     assert said.endswith(f"ckpt is given without its key: {frozen} {second}")
-    assert "ckpt names each checkpoint once" in fail_to_export(capsys, frozen, frozen, *out)
+    assert "twice: name each checkpoint once" in fail_to_export(capsys, frozen, frozen, *out)
     said = fail_to_export(capsys, frozen, second, *out, f"evaluation={frozen / 'eval'}")
     assert f"the evaluation of another checkpoint than {frozen.name}/best.ckpt + {second.name}/best.ckpt" in said
     first = shutil.copytree(frozen, tmp_path / frozen.name, ignore=shutil.ignore_patterns("eval"))
