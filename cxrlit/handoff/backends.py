@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlit.core.cores import count_cores
-from cxrlit.core.errors import BundleError, CheckpointError, ConfigError, first_line
+from cxrlit.core.errors import BundleError, CheckpointError, ConfigError, first_line, format_count
 from cxrlit.core.extras import import_extra
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
@@ -87,7 +87,7 @@ class OnnxBackend:
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
         self.batch_size = ONNX_BATCH_SIZE
-        self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {n_threads} threads"
+        self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         names = [LOGITS, FEATURES] if with_features else [LOGITS]
@@ -134,7 +134,9 @@ class TorchBackend:
         evaluated = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
         self._in_bf16 = (precision or evaluated) == "bf16"
         self.batch_size = config.batch_size
-        self.description = f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {n_threads} threads"
+        self.description = (
+            f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {format_count(n_threads, 'thread')}"
+        )
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch

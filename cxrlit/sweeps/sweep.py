@@ -20,7 +20,7 @@ from cxrlit.config.folders import list_own_options
 from cxrlit.config.overrides import name_key
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
-from cxrlit.core.errors import ConfigError, CXRLitError, first_line
+from cxrlit.core.errors import ConfigError, CXRLitError, first_line, format_count
 from cxrlit.core.extras import import_extra
 from cxrlit.core.files import hash_value, hold_lock, write_text
 from cxrlit.sweeps.objective import Objective, check_one_process
@@ -194,7 +194,7 @@ def launch_points(multirun: Multirun, plan: Plan, points: list[Point]) -> None:
     launcher = multirun.build_launcher(Job(multirun.objective.task, plan.folder, points, plan.n_jobs, plan.search))
     name = multirun.config.hydra.runtime.choices["hydra/launcher"]
     if name != "basic":
-        say(f"Launching {len(points)} jobs with {name}; what they leave: {format_path(plan.folder)}")
+        say(f"Launching {format_count(len(points), 'job')} with {name}; what they leave: {format_path(plan.folder)}")
     reason = "its process ended without a result"
     try:
         launcher.launch([point.overrides for point in points], initial_job_idx=points[0].number)

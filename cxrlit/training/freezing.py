@@ -152,7 +152,9 @@ def _name_layers(callbacks: Sequence[Callback]) -> str:
             n_unfreeze, steps = callback.schedule.n_unfreeze, callback.schedule.steps
             if len(steps) > 1:
                 return f"last {steps} layers"
-            return {0: "the head", N_LAYERS: "all layers"}.get(n_unfreeze, f"last {n_unfreeze} layers")
+            return {0: "the head", N_LAYERS: "all layers"}.get(
+                n_unfreeze, "last layer" if n_unfreeze == 1 else f"last {n_unfreeze} layers"
+            )
         if not isinstance(callback, FreezeBatchNorm):
             return f"what {type(callback).__name__} unfreezes"
     return "all layers"

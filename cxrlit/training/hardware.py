@@ -10,7 +10,7 @@ import torch
 from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.core.console import say
 from cxrlit.core.cores import count_cores
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.training.phase_folder import read_versions
 
 
@@ -22,8 +22,8 @@ def use_threads(n_threads: int) -> Iterator[None]:
     n_cores = count_cores()
     if torch.get_num_threads() != n_threads:
         say(
-            f"warning: the phase was begun with {n_threads} threads, and this machine gives {torch.get_num_threads()}: "
-            "the last digits may differ",
+            f"warning: the phase was begun with {format_count(n_threads, 'thread')}, and this machine gives "
+            f"{torch.get_num_threads()}: the last digits may differ",
             style="yellow",
         )
     elif n_threads > n_cores:

@@ -223,7 +223,7 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
         DataError: The two do not agree; the message names the labels, or the images.
     """
     labels = list_labels(candidate)
-    _check_same(set(list_labels(baseline)), set(labels), names, "labels", "compare models of the same labels")
+    _check_same(set(list_labels(baseline)), set(labels), names, "label", "compare models of the same labels")
     for table, name in zip((baseline, candidate), names, strict=True):
         twice = table.loc[table["image"].duplicated(), "image"].unique().tolist()
         if twice:
@@ -231,7 +231,7 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
                 f"{name}: {format_count(len(twice), 'image stands', 'images stand')} "
                 f"in it twice ({name_some(twice)}): keep one row"
             )
-    _check_same(set(baseline["image"]), set(candidate["image"]), names, "images", "predict the same images with both")
+    _check_same(set(baseline["image"]), set(candidate["image"]), names, "image", "predict the same images with both")
     rows = pd.Index(baseline["image"]).get_indexer(pd.Index(candidate["image"]))
     aligned = baseline.iloc[rows].reset_index(drop=True)
     before, after = (list_people_keys(table["patient"].astype(str).tolist()) for table in (aligned, candidate))
@@ -248,7 +248,8 @@ def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str,
 
 def _check_same(before: set[str], after: set[str], names: tuple[str, str], what: str, remedy: str) -> None:
     alone = [
-        f"{len(own - other)} {what} are in {name} alone ({name_some(sorted(own - other))})"
+        f"{format_count(len(own - other), f'{what} is', f'{what}s are')} in {name} alone "
+        f"({name_some(sorted(own - other))})"
         for own, other, name in ((before, after, names[0]), (after, before, names[1]))
         if own - other
     ]
@@ -260,6 +261,6 @@ def _check_equal(other: NDArray[np.bool_], table: pd.DataFrame, names: tuple[str
     if other.any():
         images = table.loc[other, "image"].tolist()
         raise DataError(
-            f"{column} of {len(images)} images is another in {names[0]} than in {names[1]} ({name_some(images)}): "
-            "these are predictions of other data"
+            f"{column} of {format_count(len(images), 'image')} is another in {names[0]} than in {names[1]} "
+            f"({name_some(images)}): these are predictions of other data"
         )

@@ -193,7 +193,10 @@ def _list_dropped(
         notes.append(f"{_say_extra(extra, base)}, and left out")
     nowhere = rows.index[rows["split"].isna().to_numpy()]
     if len(nowhere):
-        notes.append(f"{len(nowhere)} images of {base.where} are in no part, not being predicted: they are left out")
+        are = "is" if len(nowhere) == 1 else "are"
+        notes.append(
+            f"{format_count(len(nowhere), 'image')} of {base.where} {are} in no part, not being predicted, and left out"
+        )
         reasons |= dict.fromkeys(nowhere, "in no part of a split")
     dropped = pd.DataFrame({"image": list(reasons), "path": "", "reason": list(reasons.values())})
     return dropped.sort_values("image", kind="stable", ignore_index=True)

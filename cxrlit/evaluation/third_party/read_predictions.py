@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlit.config.evaluate import PredictionsConfig
-from cxrlit.core.errors import ConfigError, DataError, name_some
+from cxrlit.core.errors import ConfigError, DataError, format_count, name_some
 from cxrlit.data.dataset import SplitData
 from cxrlit.data.index import read_targets
 from cxrlit.data.tables.label_cells import UNCERTAIN, read_marks
@@ -127,7 +127,8 @@ def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -
             people[role] = read_names(cells, known, table.path)
             n_unknown = int((people[role].isna() & (cells != "")).sum())
             if n_unknown:
-                odd = f"{n_unknown} cells of {clip(roles[role])} are not understood"
+                are = "is" if n_unknown == 1 else "are"
+                odd = f"{format_count(n_unknown, 'cell')} of {clip(roles[role])} {are} not understood"
                 notes.append(f"{table.path}: {odd}: {role} unknown")
     if "age" in roles:
         people["age"] = read_ages(table.cells[roles["age"]], table)
@@ -142,10 +143,11 @@ def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) 
     """
     values = read_marks(table.cells, list(columns.values()), table, uncertain=-1)
     n_uncertain = np.count_nonzero(values == UNCERTAIN)
+    targets = format_count(n_uncertain, "target is", "targets are")
     if n_uncertain and not (values == 0).any():
-        raise DataError(f"{table.path}: {n_uncertain} targets are -1 and none is 0: if -1 means absent, write 0")
+        raise DataError(f"{table.path}: {targets} -1 and none is 0: if -1 means absent, write 0")
     if n_uncertain:
-        notes.append(f"{table.path}: {n_uncertain} targets are -1, which is uncertain: they are taken for unknown")
+        notes.append(f"{table.path}: {targets} -1, which is uncertain: taken for unknown")
     values[values == UNCERTAIN] = np.nan
     return pd.DataFrame(values, columns=list(columns), index=table.cells.index)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cxrlit.config import ModelConfig, Normalization
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.model.weights.head import Head, find_head
 from cxrlit.model.weights.locate import locate
 from cxrlit.model.weights.names import STEM, FoundFeatures, find_features, unwrap
@@ -90,8 +90,8 @@ def open_configured(model: ModelConfig) -> StartingWeights:
         raise ConfigError(f"model.take_head=true: model.weights={model.weights} has no head linear on pooled features")
     if not start.head.labels:
         raise ConfigError(
-            f"model.take_head=true: the labels of the {len(start.head.bias)} outputs of model.weights={model.weights} "
-            "are not known: name them in their order: model.weights_labels=[...]"
+            f"model.take_head=true: the labels of the {format_count(len(start.head.bias), 'output')} of "
+            f"model.weights={model.weights} are not known: name them in their order: model.weights_labels=[...]"
         )
     return start
 
@@ -101,7 +101,10 @@ def _label_head(head: Head | None, labels: Sequence[str] | None, known: Sequence
         return None
     n_outputs = len(head.bias)
     if labels and len(labels) != n_outputs:
-        raise ConfigError(f"model.weights_labels has {len(labels)} labels; the head of {what} has {n_outputs} outputs")
+        raise ConfigError(
+            f"model.weights_labels has {format_count(len(labels), 'label')}; the head of {what} has "
+            f"{format_count(n_outputs, 'output')}"
+        )
     return head._replace(labels=tuple(labels or (known if len(known) == n_outputs else ())))
 
 

@@ -139,16 +139,16 @@ def test_what_is_undefined_says_why() -> None:
     [
         (
             CANDIDATE.drop(columns=["prob_Mass", "target_Mass"]),
-            r"1 labels are in old alone \(Mass\): compare models of",
+            r"1 label is in old alone \(Mass\): compare models of",
         ),
         (
             CANDIDATE.rename(columns=lambda name: name.replace("Mass", "Hernia")),
-            r"1 labels are in old alone \(Mass\), and 1 labels are in new alone \(Hernia\)",
+            r"1 label is in old alone \(Mass\), and 1 label is in new alone \(Hernia\)",
         ),
-        (CANDIDATE[1:], r"1 images are in old alone \(00000.png\): predict the same images with both"),
+        (CANDIDATE[1:], r"1 image is in old alone \(00000.png\): predict the same images with both"),
         (
             CANDIDATE.replace({"image": {"00003.png": "x.png"}}),
-            r"1 images are in old alone \(00003.png\), and 1 images are in new alone \(x.png\)",
+            r"1 image is in old alone \(00003.png\), and 1 image is in new alone \(x.png\)",
         ),
         (CANDIDATE.replace({"image": {"00003.png": "00004.png"}}), r"new: 1 image stands in it twice \(00004.png\)"),
         (
@@ -161,7 +161,7 @@ def test_what_is_undefined_says_why() -> None:
         ),
         (
             CANDIDATE.assign(target_Mass=CANDIDATE["target_Mass"].mask(CANDIDATE.index == 5)),
-            r"target_Mass of 1 images is another in old than in new \(00005.png\)",
+            r"target_Mass of 1 image is another in old than in new \(00005.png\)",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_scores_and_labels_become_predictions_tables(tmp_path: Path) -> None:
         "split": ["test", "test", "val", "train"],
     }
     assert found.notes == [
-        f"{tmp_path / 'labels.csv'}: 1 targets are -1, which is uncertain: they are taken for unknown",
+        f"{tmp_path / 'labels.csv'}: 1 target is -1, which is uncertain: taken for unknown",
         "1 image of train is predicted, and left out",
     ]
 
@@ -552,7 +552,7 @@ def test_a_column_that_is_not_to_be_read_is_not(tmp_path: Path) -> None:
 
 def test_sexes_and_views_that_are_not_understood_are_counted(tmp_path: Path) -> None:
     found = read(tmp_path, SCORES, change(TRUTH, "female", "diverse"))
-    assert f"{tmp_path / 'labels.csv'}: 1 cells of sex are not understood: sex unknown" in found.notes
+    assert f"{tmp_path / 'labels.csv'}: 1 cell of sex is not understood: sex unknown" in found.notes
     assert found.parts["test"]["sex"].tolist() == ["F", None]
 
 
