@@ -6,69 +6,24 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lab import Lab, evaluate, pretend_bf16
 from omegaconf import OmegaConf
-from PIL import Image
 from tiny import write_tree
 from torchvision.models import densenet121
+from trees import write_nih_tree
 
 from cxrlit.config import NIHData
 from cxrlit.core.files import open_regular
-from cxrlit.core.labels import LABELS, NO_FINDING
+from cxrlit.core.labels import LABELS
 from cxrlit.data.sources.nih import read_labels
 from cxrlit.data.tables import csv_rows, open_table
 
-HEADER_V2020 = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-)
-HEADER_2017 = HEADER_V2020 + ","
-
 TreeWriter = Callable[..., Path]
 ConfigMaker = Callable[..., NIHData]
-
-
-def write_nih_tree(
-    root: Path,
-    *,
-    n_patients: int = 40,
-    seed: int = 0,
-    form: str = "v2020",
-    folders: tuple[str, ...] = ("images_001/images", "images_002/images"),
-    lists: bool = True,
-) -> Path:
-    """Random noise in the layout of NIH ChestX-ray14: 1 to 4 images of 48 x 48 pixels for each patient.
-
-    A fifth of the patients is in the test list. Each label has a prevalence of about a third.
-    """
-    rng = np.random.default_rng(seed)
-    rows, names = [], {True: [], False: []}
-    for folder in folders:
-        (root / folder).mkdir(parents=True)
-    for patient in range(1, n_patients + 1):
-        for visit in range(int(rng.integers(1, 5))):
-            name = f"{patient:08d}_{visit:03d}.png"
-            present = [label for label in LABELS if rng.random() < 1 / 3]
-            age = f"{patient:03d}Y" if form == "2017" else f"{patient}"
-            row = [name, "|".join(present) or NO_FINDING, visit, patient, age, "FM"[patient % 2], "PA"]
-            rows.append(",".join(map(str, [*row, 48, 48, 0.143, 0.143])))
-            names[patient % 5 == 0].append(name)
-            pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / folders[len(rows) % len(folders)] / name)
-    table, header, end = {
-        "v2020": ("Data_Entry_2017_v2020.csv", HEADER_V2020, ""),
-        "2017": ("Data_Entry_2017.csv", HEADER_2017, ","),
-    }[form]
-    (root / table).write_text("\n".join([header, *(row + end for row in rows)]) + "\n")
-    if lists:
-        (root / "train_val_list.txt").write_text("\n".join(names[False]))
-        (root / "test_list.txt").write_text("\n".join(names[True]))
-    return root
 
 
 @pytest.fixture

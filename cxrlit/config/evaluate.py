@@ -2,11 +2,24 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cxrlit.config.data import AnyData
 from cxrlit.config.train import MachineConfig
-from cxrlit.config.types import TTA, Average, ConfigSection, Folder, Loggers, PrecisionChoice, Seed
+from cxrlit.config.types import (
+    TTA,
+    Average,
+    ConfigSection,
+    Folder,
+    ImageSize,
+    LabelName,
+    Labels,
+    Loggers,
+    Normalization,
+    PrecisionChoice,
+    Seed,
+    SeenName,
+)
 
 
 def _list_one(value: Any) -> Any:
@@ -79,7 +92,52 @@ class PredictingConfig(MachineConfig):
     precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
 
 
-class EvaluateConfig(PredictionsConfig):
+ChannelValues = list[Annotated[float, Field(ge=0, le=1)]]
+
+
+class WeightsConfig(ConfigSection):
+    """What weights of another project are, where their file or name does not say it."""
+
+    labels: Labels | None = Field(
+        description="which labels are evaluated; null: all that both the weights' head and the data have"
+    )
+    img_size: ImageSize | None = Field(description="side of their images, pixels")
+    normalize: Literal["auto"] | Normalization = Field(description="mean and std after scaling to [0, 1], by name")
+    mean: ChannelValues | None = Field(description="mean in place of normalize, one number or three")
+    std: ChannelValues | None = Field(description="std in place of normalize, one number or three")
+    weights_labels: list[LabelName] | None = Field(description="labels of their head, in order")
+    weights_saw: list[SeenName] | None = Field(
+        description="data sets that they were trained on, such as [nih]; []: none of ours"
+    )
+    allow_seen: bool = Field(description="evaluate although they saw the test images: every number says so beside it")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _check_labels(cls, labels: Any) -> Any:
+        if isinstance(labels, str):
+            raise ValueError(
+                f"labels={labels}: labels of weights=FILE are a list, labels=[Mass]; a table of targets is targets=FILE"
+            )
+        return labels
+
+    @model_validator(mode="after")
+    def _check_mean(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together, in place of normalize: mean=[0.5] std=[0.25]")
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            if values is not None and len(values) not in (1, 3):
+                raise ValueError(f"{key}={values}: it has one number, or one for each of the three channels")
+        if self.std is not None and min(self.std) == 0:
+            raise ValueError(f"std={self.std}: it must be above 0")
+        if self.mean is not None and self.normalize != "auto":
+            raise ValueError(
+                f"normalize={self.normalize} and mean both say how images are normalized: drop one of them"
+            )
+        return self
+
+
+class EvaluateConfig(PredictionsConfig, WeightsConfig):
     """What is evaluated, on what, and how.
 
     A key that was typed and has no effect is a fault. A default of ``conf/`` that has none is not used.
@@ -89,6 +147,9 @@ class EvaluateConfig(PredictionsConfig):
 
     ckpt: Annotated[list[CheckpointPath] | None, BeforeValidator(_list_one)] = Field(
         description="a checkpoint or a phase folder, or several"
+    )
+    weights: str | None = Field(
+        min_length=1, description="a DenseNet121 of another project, in place of ckpt: a file, or xrv:NAME"
     )
     average: Average = Field(description="what the mean over checkpoints and over tta is of")
     tta: TTA = Field(description="test-time augmentation: which views of an image are predicted")
@@ -130,7 +191,7 @@ class EvaluateConfig(PredictionsConfig):
     @property
     def is_mean(self) -> bool:
         """Whether probs are the mean over several checkpoints or views."""
-        return self.ckpt is not None and (len(self.ckpt) > 1 or self.tta != "none")
+        return self.predictions is None and (len(self.ckpt or ()) > 1 or self.tta != "none")
 
     @property
     def takes_rate(self) -> bool:
@@ -140,12 +201,21 @@ class EvaluateConfig(PredictionsConfig):
     @model_validator(mode="after")
     def _check_subject(self, info: ValidationInfo) -> Self:
         typed = self._list_typed(info)
-        if self.ckpt == [] or (self.ckpt is None) == (self.predictions is None):
-            raise ValueError("say what to evaluate: ckpt=PATH or predictions=FILE, one of the two")
-        if self.ckpt is not None:
+        given = [key for key in ("ckpt", "weights", "predictions") if getattr(self, key) not in (None, [])]
+        if len(given) != 1:
+            both = f"{given[0]} and {given[1]} contradict: " if given else ""
+            raise ValueError(f"{both}say what to evaluate: ckpt=PATH, weights=FILE or predictions=FILE, one of them")
+        if self.predictions is None:
             of_tables = [key for key in ("targets", "patient", "scores", "missing", "columns") if key in typed]
             if of_tables:
-                raise ValueError(f"{of_tables[0]} goes with predictions=FILE; a checkpoint's data are data=...")
+                raise ValueError(f"{of_tables[0]} goes with predictions=FILE; the data of {given[0]} are data=...")
+        if self.weights is None:
+            of_weights = [key for key in WeightsConfig.model_fields if key in typed]
+            if of_weights:
+                tables = "; a table of targets is targets=FILE" if of_weights[0] == "labels" else ""
+                raise ValueError(f"{of_weights[0]} goes with weights=FILE{tables}")
+        elif isinstance(self.data, InternalData):
+            raise ValueError("weights=FILE needs data to evaluate on: add data=nih data.root=PATH, or which it is")
         if self.ckpt is not None:
             check_members(self.ckpt)
         if "average" in typed and not self.is_mean:
@@ -154,7 +224,7 @@ class EvaluateConfig(PredictionsConfig):
             )
         if self.predictions is not None:
             if "tta" in typed and self.tta != "none":
-                raise ValueError("tta goes with ckpt=PATH: predictions are made already")
+                raise ValueError("tta goes with ckpt=PATH or weights=FILE: predictions are made already")
             if isinstance(self.data, InternalData):
                 if "data" in typed and (self.data.root or self.data.roots or self.data.store):
                     raise ValueError("data.root goes with a data set: add data=nih, or which it is")
@@ -165,8 +235,8 @@ class EvaluateConfig(PredictionsConfig):
     @model_validator(mode="after")
     def _check_other_data(self, info: ValidationInfo) -> Self:
         typed = self._list_typed(info)
-        if "part" in typed and isinstance(self.data, InternalData):
-            raise ValueError("part goes with other data: data=nih, or which it is")
+        if "part" in typed and not self.is_external:
+            raise ValueError("part goes with other data for a checkpoint: ckpt=PATH data=nih, or which it is")
         if "recalibrate" in typed and not self.is_external:
             raise ValueError("recalibrate goes with a checkpoint on other data: data=nih, or which it is")
         if "baseline" in typed and self.is_external:

@@ -28,7 +28,7 @@ SHOW_KEYS = {
 """What shows all keys of a command."""
 
 RENAMED = {
-    "evaluate": {"labels": "targets", "wanted": "min_rate", "device": "trainer.accelerator"},
+    "evaluate": {"wanted": "min_rate", "device": "trainer.accelerator"},
     "train": {
         "freeze_bn": "batch_norm (frozen | affine | adapt | train)",
         "loss.name": "loss._target_, or a choice: loss=bce",

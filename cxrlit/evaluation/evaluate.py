@@ -1,4 +1,4 @@
-"""``python evaluate.py``: a checkpoint or several on their own split or on other data, or anybody's predictions."""
+"""``python evaluate.py``: checkpoints on their own split or on other data, weights or predictions of other projects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from cxrlit.evaluation.measure.assessment import (
     write_assessment,
 )
 from cxrlit.evaluation.measure.evaluation_names import evaluation_path
-from cxrlit.evaluation.predict import load_network, open_images, predict_parts
+from cxrlit.evaluation.predict import PredictingNetwork, load_network, open_images, predict_parts
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (
     build_external_section,
@@ -45,6 +45,7 @@ from cxrlit.evaluation.report.subgroups_section import build_subgroups_section
 from cxrlit.evaluation.report.terminal import print_assessment, print_change
 from cxrlit.evaluation.subgroups.gaps import describe_gaps
 from cxrlit.evaluation.subgroups.subgroup_metrics import measure_subgroups
+from cxrlit.evaluation.third_party.network import describe_network, load_for_network, network_path, open_network
 from cxrlit.evaluation.third_party.read_predictions import read_foreign
 from cxrlit.evaluation.validation.external import assess_elsewhere, external_path
 from cxrlit.evaluation.validation.internal import load_internal, move_data
@@ -70,6 +71,8 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     if config.predictions is not None:
         out = on_rank_0(evaluate_predictions)(config)
         return out if rank() == 0 else None
+    if config.weights is not None:
+        return evaluate_weights(config)
     assert config.ckpt is not None
     checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     for checkpoint in checkpoints:
@@ -108,6 +111,19 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
     if found.shared:
         say(f"warning: {found.shared}, and the changes have no interval", style="yellow")
     return out
+
+
+def evaluate_weights(config: EvaluateConfig) -> Path | None:
+    """Evaluate weights of another project on the validation and test images of a data set."""
+    network, data = rank_0_first(load_for_network)(rank_0_first(open_network)(config), config)
+    say(f"{config.weights}: {network.start.note}; {network.describe_head(data)}")
+    parts = [part for part in ("val", "test") if (data.split["split"] == part).any()]
+    predictions, dropped = predict_parts([network], data, parts, config)
+    if rank() > 0:
+        return None
+    out = Path(config.out) if config.out else network_path(network, data, config)
+    subject = describe_network(network, data, config)
+    return finish(assess(predictions, subject, dropped, config), out, config, Further(), [network], data)
 
 
 def evaluate_predictions(config: EvaluateConfig) -> Path:
@@ -154,7 +170,7 @@ def finish(
     out: Path,
     config: EvaluateConfig,
     further: Further,
-    checkpoints: Sequence[Checkpoint] = (),
+    networks: Sequence[PredictingNetwork] = (),
     data: SplitData | None = None,
 ) -> Path:
     """Measure what else is wanted, write everything into a folder, and print it.
@@ -164,7 +180,7 @@ def finish(
         out: The folder.
         config: What is wanted.
         further: What goes with it already.
-        checkpoints: What made the predictions, where that is known.
+        networks: What made the predictions, where that is known.
         data: The images behind them.
     """
     gaps: list[str] = []
@@ -181,13 +197,14 @@ def finish(
     for name, point in further.points.items():
         point.write(out / name, assessment.dtype)
     if config.localise != "none":
-        sizes = list(dict.fromkeys(one.settings.img_size for one in checkpoints))
+        sizes = list(dict.fromkeys(network.img_size for network in networks))
         if len(sizes) == 1 and data is not None:
-            add_heatmaps(further, assessment, checkpoints, data, out, config)
+            add_heatmaps(further, assessment, networks, data, out, config)
         else:
             what = f"these see {' and '.join(map(str, sizes))} pixels" if sizes else "these predictions are a table"
             none = f"None: they are of checkpoints that see images of one size, and {what}."
             further.sections.append(Section("Heatmaps", "heatmaps", [none]))
+    checkpoints = [network for network in networks if isinstance(network, Checkpoint)]
     with logged_evaluation(checkpoints, out, config) as shared:
         if config.report:
             write_report(assessment, out, further.sections, config.seed, further.headline, shared)
@@ -207,7 +224,7 @@ def finish(
 def add_heatmaps(
     further: Further,
     assessment: Assessment,
-    checkpoints: Sequence[Checkpoint],
+    networks: Sequence[PredictingNetwork],
     data: SplitData,
     out: Path,
     config: EvaluateConfig,
@@ -219,12 +236,13 @@ def add_heatmaps(
     final, cache_dir = assessment.final, Path(config.cache_dir)
     source = config.data
     if isinstance(source, InternalData):
-        source = move_data(checkpoints[0].config, source, config.cache_dir).data
-    datamodule = open_images(checkpoints[0], data, config.trainer, cache_dir)
+        assert isinstance(networks[0], Checkpoint)  # the config sees to it
+        source = move_data(networks[0].config, source, config.cache_dir).data
+    datamodule = open_images(networks[0], data, config.trainer, cache_dir)
     method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
     calibrated = {f"{PROB}{label}": final.calibrated[:, column] for column, label in enumerate(final.labels)}
     found = localise(
-        [load_network(checkpoint) for checkpoint in checkpoints],
+        [load_network(network) for network in networks],
         datamodule,
         final.part,
         final.predictions.assign(**calibrated),
@@ -236,7 +254,7 @@ def add_heatmaps(
         seed=config.seed,
         device=choose_device(config.trainer.accelerator),
     )
-    section = build_localisation_section(found, final.labels, method, final.part, len(checkpoints), config.tta)
+    section = build_localisation_section(found, final.labels, method, final.part, len(networks), config.tta)
     further.sections.append(section)
     if found.table["value"].notna().any():
         print_localisation(found.table)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,14 +21,40 @@ from cxrlit.data.concerns import name_part_concerns, warn_once
 from cxrlit.data.copies import TRAINED_ON, TRAINED_OR_TUNED_ON, refuse_seen
 from cxrlit.data.datamodule import CXRDataModule
 from cxrlit.data.dataset import SplitData
+from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.torch_datasets import Batch
 from cxrlit.data.tta import N_VIEWS, average_logits, choose_side, cut_views
 from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision
 from cxrlit.evaluation.predictions import make_predictions
-from cxrlit.model.checkpoint import Checkpoint
-from cxrlit.model.densenet import CXRNet, build_network
+from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
+from cxrlit.model.seen_files import SeenFiles
 from cxrlit.training.trainer import LIGHTNING_PRECISION
+
+
+class PredictingNetwork(Protocol):
+    """What predicts: a checkpoint of ours, or a network of another project."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+
+    @property
+    def img_size(self) -> int:
+        """S, side of the images, pixels."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def resize(self) -> Resize:
+        """How images become square, as ``data.resize``."""
+
+    @property
+    def files(self) -> SeenFiles:
+        """The image files that it has seen."""
+
+    def build_network(self) -> CXRNet: ...
 
 
 class TTAModule(CXRModule):
@@ -52,7 +78,7 @@ class TTAModule(CXRModule):
 
 
 def predict_parts(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[PredictingNetwork],
     data: SplitData,
     parts: Sequence[str],
     config: EvaluateConfig,
@@ -84,8 +110,7 @@ def predict_parts(
             rows = pd.concat([datamodule.parts[part] for part in parts])
             warn_once(data, name_part_concerns(rows, data.labels))
         trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
-        network, labels = load_network(checkpoint), checkpoint.metadata.labels
-        module = TTAModule(network, labels, checkpoint.settings.img_size, config.tta)
+        module = TTAModule(load_network(checkpoint), checkpoint.labels, checkpoint.img_size, config.tta)
         for part in parts:
             logits[part] += predict_part(trainer, module, datamodule, part)
     assert dropped is not None
@@ -97,7 +122,9 @@ def predict_parts(
     return tables, dropped
 
 
-def refuse_seen_files(checkpoints: Sequence[Checkpoint], datamodule: CXRDataModule, parts: Sequence[str]) -> None:
+def refuse_seen_files(
+    checkpoints: Sequence[PredictingNetwork], datamodule: CXRDataModule, parts: Sequence[str]
+) -> None:
     """No image is a file that a checkpoint was trained on or, where the parts are of other data, tuned on.
 
     Raises:
@@ -127,14 +154,14 @@ def predict_part(
 
 
 def open_images(
-    checkpoint: Checkpoint, data: SplitData, machine: MachineConfig, cache_dir: Path, tta: TTA = "none"
+    checkpoint: PredictingNetwork, data: SplitData, machine: MachineConfig, cache_dir: Path, tta: TTA = "none"
 ) -> CXRDataModule:
     """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from."""
     datamodule = CXRDataModule(
         data,
-        img_size=choose_side(checkpoint.settings.img_size, tta),
-        batch_size=checkpoint.settings.batch_size,
-        resize=checkpoint.config.data.resize,
+        img_size=choose_side(checkpoint.img_size, tta),
+        batch_size=checkpoint.batch_size,
+        resize=checkpoint.resize,
         cache_dir=cache_dir,
         num_workers=machine.num_workers,
     )
@@ -142,10 +169,9 @@ def open_images(
     return datamodule
 
 
-def load_network(checkpoint: Checkpoint) -> CXRNet:
+def load_network(checkpoint: PredictingNetwork) -> CXRNet:
     """The network of a checkpoint. Nothing of it trains."""
-    network = build_network("none", checkpoint.config.model.normalize, len(checkpoint.metadata.labels), seed=0)
-    return checkpoint.load_into(network.requires_grad_(False))
+    return checkpoint.build_network().requires_grad_(False)
 
 
 def build_predicting_trainer(machine: MachineConfig, precision: Precision) -> Trainer:

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from cxrlit.config import PhaseConfig, Precision, SeenName, TrainConfig, read_config
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, first_line, name_some
+from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
 from cxrlit.metrics.epoch_metrics import drop_undefined, read_monitored
 from cxrlit.model.archive import read_archive, write_archive
-from cxrlit.model.densenet import CXRNet
+from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.load_state import load_or_describe
 from cxrlit.model.seen_files import SeenFiles, read_seen_files
 from cxrlit.model.weights.finite import check_finite
@@ -118,6 +119,29 @@ class Checkpoint:
     def settings(self) -> PhaseConfig:
         """Those of its phase."""
         return self.config.phases[self.metadata.phase]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return tuple(self.metadata.labels)
+
+    @property
+    def img_size(self) -> int:
+        """S, side of the images that it was trained on, pixels."""
+        return self.settings.img_size
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.batch_size
+
+    @property
+    def resize(self) -> Resize:
+        """How its images became square, as ``data.resize``."""
+        return self.config.data.resize
+
+    def build_network(self) -> CXRNet:
+        """The network with these weights."""
+        return self.load_into(build_network("none", self.config.model.normalize, len(self.metadata.labels), seed=0))
 
     def load_into(self, network: CXRNet) -> CXRNet:
         """Put the weights into a network.

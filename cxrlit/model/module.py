@@ -117,8 +117,7 @@ class CXRModule(LightningModule):
             CheckpointError: It is damaged, or is no checkpoint of weights.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path))
-        normalize = checkpoint.config.model.normalize
-        network = checkpoint.load_into(build_network("none", normalize, len(checkpoint.config.labels), seed=0))
+        normalize, network = checkpoint.config.model.normalize, checkpoint.build_network()
         options = {"lr": checkpoint.settings.lr, **options}
         return cls(labels=checkpoint.config.labels, normalize=normalize, network=network, **options)
 

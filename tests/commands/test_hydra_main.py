@@ -311,9 +311,12 @@ TRAIN = [
 ]
 
 EVALUATE = [
-    ("", "say what to evaluate: ckpt=PATH or predictions=FILE"),
-    ("ckpt=a predictions=b", "say what to evaluate: ckpt=PATH or predictions=FILE, one of the two"),
-    ("ckpt=[]", "say what to evaluate: ckpt=PATH or predictions=FILE, one of the two"),
+    ("", "say what to evaluate: ckpt=PATH, weights=FILE or predictions=FILE"),
+    (
+        "ckpt=a predictions=b",
+        "ckpt and predictions contradict: say what to evaluate: ckpt=PATH, weights=FILE or predictions=FILE",
+    ),
+    ("ckpt=[]", "say what to evaluate: ckpt=PATH, weights=FILE or predictions=FILE, one of them"),
     ("ckpt=[a,a]", "ckpt names a twice: name each checkpoint once"),
     ("ckpt=", "ckpt has no value: say ckpt=VALUE, or drop it"),
     ("ckpt=a ckpt=b", "ckpt is given twice: keep one; of several checkpoints together: ckpt=[a,b]"),
@@ -346,8 +349,8 @@ EVALUATE = [
     # keys that are called otherwise now
     ("ckpt=a wanted=0.9", "wanted: there is no such key; it is called min_rate now"),
     ("ckpt=a +wanted=0.9", "wanted: there is no such key; it is called min_rate now"),
-    ("predictions=a labels=b", "labels: there is no such key; it is called targets now"),
-    ("predictions=a ++labels=b", "labels: there is no such key; it is called targets now"),
+    ("predictions=a labels=b", "labels of weights=FILE are a list, labels=[Mass]; a table of targets is targets=FILE"),
+    ("predictions=a ++labels=b", "a table of targets is targets=FILE"),
     # no settings at all
     ("runs/default/finetune-1", "runs/default/finetune-1: write ckpt=runs/default/finetune-1"),
     ("a.ckpt b.ckpt", "a.ckpt: write ckpt=[a.ckpt,b.ckpt]"),

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cxrlit.config import ConfigSection
+from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.image_files import FoundFile
 from cxrlit.data.sources.chexpert import FINDINGS as CHEXPERT_FINDINGS
 
@@ -41,11 +42,56 @@ KAGGLE_CLASSES = (
 )  # fmt: skip
 
 
+HEADER_V2020 = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+HEADER_2017 = HEADER_V2020 + ","
+
+
 def save_noise(path: Path, seed: int) -> None:
     """A gray image of noise in the format that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def write_nih_tree(
+    root: Path,
+    *,
+    n_patients: int = 40,
+    seed: int = 0,
+    form: str = "v2020",
+    folders: tuple[str, ...] = ("images_001/images", "images_002/images"),
+    lists: bool = True,
+) -> Path:
+    """Random noise in the layout of NIH ChestX-ray14: 1 to 4 images of 48 x 48 pixels for each patient.
+
+    A fifth of the patients is in the test list. Each label has a prevalence of about a third.
+    """
+    rng = np.random.default_rng(seed)
+    rows, names = [], {True: [], False: []}
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    for patient in range(1, n_patients + 1):
+        for visit in range(int(rng.integers(1, 5))):
+            name = f"{patient:08d}_{visit:03d}.png"
+            present = [label for label in LABELS if rng.random() < 1 / 3]
+            age = f"{patient:03d}Y" if form == "2017" else f"{patient}"
+            row = [name, "|".join(present) or NO_FINDING, visit, patient, age, "FM"[patient % 2], "PA"]
+            rows.append(",".join(map(str, [*row, 48, 48, 0.143, 0.143])))
+            names[patient % 5 == 0].append(name)
+            pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folders[len(rows) % len(folders)] / name)
+    table, header, end = {
+        "v2020": ("Data_Entry_2017_v2020.csv", HEADER_V2020, ""),
+        "2017": ("Data_Entry_2017.csv", HEADER_2017, ","),
+    }[form]
+    (root / table).write_text("\n".join([header, *(row + end for row in rows)]) + "\n")
+    if lists:
+        (root / "train_val_list.txt").write_text("\n".join(names[False]))
+        (root / "test_list.txt").write_text("\n".join(names[True]))
+    return root
 
 
 def write_chexpert_tree(

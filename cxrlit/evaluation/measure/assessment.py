@@ -12,11 +12,11 @@ from cxrlit.config import EvaluateConfig, Precision
 from cxrlit.core.console import progress_steps
 from cxrlit.core.files import sweep_staged, write_csv
 from cxrlit.data.dataset import SplitData
-from cxrlit.data.tta import VIEWS
 from cxrlit.evaluation.measure.caveats import find_caveats
 from cxrlit.evaluation.measure.evaluation_names import (
     choose_evaluation_precision,
     describe_prediction,
+    describe_way,
     name_checkpoint,
     name_checkpoints,
 )
@@ -89,11 +89,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         )
         if member.metadata.history:
             facts[f"phases before {member.metadata.name}"] = ", ".join(member.metadata.history)
-    if config.tta != "none":
-        facts["test-time augmentation"] = VIEWS[config.tta]
-    if len(checkpoints) > 1 or config.tta != "none":
-        facts["mean of"] = config.average
-    facts["precision of the predictions"] = precision = choose_evaluation_precision(config)
+    facts |= describe_way(config)
     epoch_auroc = first.metadata.scores.get("auroc_macro")
     as_trained = len(checkpoints) == 1 and config.tta == "none"
     return EvaluatedModel(
@@ -102,7 +98,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         split_name=data.split_name,
         split_hash=first.metadata.split_hash,
         predicted=describe_prediction(checkpoints, config),
-        precision=precision,
+        precision=choose_evaluation_precision(config),
         in_training=(epoch_auroc, first.metadata.precision) if as_trained and epoch_auroc is not None else None,
         facts=facts,
         config=first.metadata.config,

@@ -9,7 +9,7 @@ import pandas as pd
 from cxrlit.config import TTA, Average, EvaluateConfig, Precision
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import hash_value
-from cxrlit.data.tta import describe_mean
+from cxrlit.data.tta import VIEWS, describe_mean
 from cxrlit.model.checkpoint import Checkpoint, evaluation_folder
 from cxrlit.training.hardware import choose_precision
 
@@ -35,13 +35,25 @@ def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -
     name = alone.name
     if len(checkpoints) > 1:
         name += f"-ensemble-{hash_checkpoints(checkpoints)}"
-    if config.tta != "none":
-        name += f"-{config.tta}"
+    return alone.parent / f"{name}{name_way(config)}"
+
+
+def name_way(config: EvaluateConfig) -> str:
+    """How images are predicted, as the end of a folder's name."""
+    name = "" if config.tta == "none" else f"-{config.tta}"
     if config.average == "logits":
         name += "-logits"
-    if choose_evaluation_precision(config) == "bf16":
-        name += "-bf16"
-    return alone.parent / name
+    return f"{name}-bf16" if choose_evaluation_precision(config) == "bf16" else name
+
+
+def describe_way(config: EvaluateConfig) -> dict[str, str]:
+    """How images are predicted: facts for the report."""
+    facts = {}
+    if config.tta != "none":
+        facts["test-time augmentation"] = VIEWS[config.tta]
+    if config.is_mean:
+        facts["mean of"] = config.average
+    return {**facts, "precision of the predictions": choose_evaluation_precision(config)}
 
 
 def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
@@ -54,10 +66,13 @@ def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
 
 
 def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
-    """How the probs of checkpoints come about. The precision is named unless everything is fp32, the training too."""
+    """How the probs of checkpoints come about; without any, those of one network of another project.
+
+    The precision is named unless everything is fp32, the training too.
+    """
     precision = choose_evaluation_precision(config)
     is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
-    how = describe_mean(len(checkpoints), config.tta, config.average)
+    how = describe_mean(len(checkpoints) or 1, config.tta, config.average)
     return f"{how}{'' if is_fp32 else f' in {precision}'}"
 
 

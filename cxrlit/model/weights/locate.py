@@ -37,32 +37,34 @@ class Location(NamedTuple):
     note: str = ""
 
 
-def locate(weights: str) -> Location:
+def locate(weights: str, what: str = "") -> Location:
     """The file behind ``model.weights``; what has a name is downloaded into torch's own cache on first use.
 
     Args:
         weights: ``imagenet``, ``xrv:NAME``, ``xrv:FILE`` (a file in the format of torchxrayvision), ``timm:NAME``, or
             a file.
+        what: The same with its key, for messages; empty: ``model.weights``.
 
     Raises:
         CheckpointError: There is no such file, or it cannot be downloaded; says which file to put where.
         ConfigError: There is no such name, or the package that knows it is not installed.
     """
+    what = what or f"model.weights={weights}"
     if weights == "imagenet":
         digest = IMAGENET_FILE.removesuffix(".pth").rpartition("-")[2]
-        return Location(fetch(weights, IMAGENET_URL, IMAGENET_FILE, digest), BY_NAME["imagenet"])
+        return Location(fetch(what, IMAGENET_URL, IMAGENET_FILE, digest), BY_NAME["imagenet"])
     if weights.startswith(XRV):
-        return _locate_xrv(weights)
+        return _locate_xrv(weights, what)
     if weights.startswith(TIMM):
-        return _locate_timm(weights)
-    return Location(_find_file(weights, weights))
+        return _locate_timm(weights, what)
+    return Location(_find_file(weights, what))
 
 
-def fetch(weights: str, url: str, file_name: str, digest: str = "") -> Path:
+def fetch(what: str, url: str, file_name: str, digest: str = "") -> Path:
     """A file in torch's own cache, downloaded on first use.
 
     Args:
-        weights: What asks for it, for messages.
+        what: The key and value that ask for it, for messages.
         url: Its address.
         file_name: What to call it.
         digest: What its SHA-256 begins with, where that is known.
@@ -73,50 +75,48 @@ def fetch(weights: str, url: str, file_name: str, digest: str = "") -> Path:
     path: Path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     if path.is_file():
         if not hash_file(path).startswith(digest):
-            raise CheckpointError(f"model.weights={weights}: {path} is not the file of that name: remove it")
+            raise CheckpointError(f"{what}: {path} is not the file of that name: remove it")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None)
     except (OSError, RuntimeError) as error:  # no network is an OSError, a wrong hash a RuntimeError
         raise CheckpointError(
-            f"model.weights={weights}: {file_name} cannot be downloaded ({first_line(error)}): put the file from {url} "
-            f"into {path.parent}{'' if url.endswith(f'/{file_name}') else f' as {file_name}'}, or start from "
-            "model.weights=none"
+            f"{what}: {file_name} cannot be downloaded ({first_line(error)}): put the file from {url} "
+            f"into {path.parent}{'' if url.endswith(f'/{file_name}') else f' as {file_name}'}"
+            + (", or start from model.weights=none" if what.startswith("model.") else "")
         ) from None
     return path
 
 
-def _locate_xrv(weights: str) -> Location:
+def _locate_xrv(weights: str, what: str) -> Location:
     """Names, addresses and labels are torchxrayvision's; its loader, which runs what a file says, is not used."""
     name = weights.removeprefix(XRV)
     if Path(name).expanduser().is_file():
         return Location(Path(name).expanduser(), is_xrv=True)
-    xrv = _import("torchxrayvision", weights, "xrv")
+    xrv = _import("torchxrayvision", what, "xrv")
     short = name.removeprefix("densenet121-res224-")
     entry = xrv.models.model_urls.get(f"densenet121-res224-{short}")
     if entry is None:
         names = [key.removeprefix("densenet121-res224-") for key in xrv.models.model_urls if "densenet121-" in key]
-        raise ConfigError(
-            f"model.weights={weights}: neither a file nor a DenseNet121 of torchxrayvision; it has {', '.join(names)}"
-        )
+        raise ConfigError(f"{what}: neither a file nor a DenseNet121 of torchxrayvision; it has {', '.join(names)}")
     url = entry["weights_url"]
     file_name = url.rpartition("/")[2]
     own = Path(xrv.utils.get_cache_dir()) / file_name
-    path = own if own.is_file() else fetch(weights, url, file_name)
+    path = own if own.is_file() else fetch(what, url, file_name)
     return Location(path, BY_NAME.get(f"{XRV}{short}"), True, tuple(entry["labels"]), _describe_file(path))
 
 
-def _locate_timm(weights: str) -> Location:
+def _locate_timm(weights: str, what: str) -> Location:
     """Names and repositories are timm's; the file is taken from Hugging Face, or the mirror that HF_ENDPOINT names."""
-    timm = _import("timm", weights, "timm")
+    timm = _import("timm", what, "timm")
     name = weights.removeprefix(TIMM)
     names = timm.list_pretrained("densenet121*")
     if name not in names:
-        raise ConfigError(f"model.weights={weights}: not a DenseNet121 of timm; it has {', '.join(names)}")
+        raise ConfigError(f"{what}: not a DenseNet121 of timm; it has {', '.join(names)}")
     host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     url = f"{host}/{timm.models.get_pretrained_cfg(name).hf_hub_id}/resolve/main/model.safetensors"
-    path = fetch(weights, url, f"timm-{name}.safetensors")
+    path = fetch(what, url, f"timm-{name}.safetensors")
     return Location(path, BY_NAME.get(weights), note=_describe_file(path))
 
 
@@ -124,15 +124,13 @@ def _describe_file(path: Path) -> str:
     return f"; {path.name}, SHA-256 {hash_file(path)[:12]}, not verified: its package publishes no hash"
 
 
-def _import(package: str, weights: str, extra: str) -> Any:
+def _import(package: str, what: str, extra: str) -> Any:
     with warnings.catch_warnings():  # torchxrayvision silences all warnings of the program
-        return import_extra(package, extra, f"model.weights={weights}")
+        return import_extra(package, extra, what)
 
 
-def _find_file(name: str, weights: str) -> Path:
+def _find_file(name: str, what: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
-        raise CheckpointError(
-            f"model.weights={weights}: there is no such file; it may be imagenet, none, xrv:NAME, timm:NAME or a file"
-        )
+        raise CheckpointError(f"{what}: there is no such file; it may be imagenet, none, xrv:NAME, timm:NAME or a file")
     return path

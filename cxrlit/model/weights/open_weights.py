@@ -20,14 +20,16 @@ def open_weights(
     normalize: str = "auto",
     saw: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
+    section: str = "model.",
 ) -> StartingWeights:
     """Read and check weights.
 
     Args:
         weights: ``none`` (random), or what ``locate`` takes.
-        normalize: How images are normalized; auto: as those of the weights were.
+        normalize: How images are normalized; auto: as those of the weights were; numbers: see ``choose_normalize``.
         saw: Data sets that unknown weights saw, as the user says.
         labels: Those of an unknown head, in order.
+        section: Where the keys stand in the config, for messages.
 
     Raises:
         CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
@@ -35,10 +37,11 @@ def open_weights(
     """
     if weights == "none":
         return StartingWeights(weights, choose_normalize(normalize, "imagenet", False, 3, weights), ())
-    location, what = locate(weights), f"model.weights={weights}"
+    what = f"{section}weights={weights}"
+    location = locate(weights, what)
     content = read_file(location.path, what)
     if is_own(content):
-        return open_own(content, weights, normalize, saw)
+        return open_own(content, weights, normalize, saw, section)
     state, wrapper, class_name = unwrap(content, what)
     found = find_features(state, what)
     known = location.known or identify(location.path.name, set(found.rest), found.prefix, wrapper, class_name)
@@ -46,16 +49,18 @@ def open_weights(
     is_xrv |= known is not None and known.name.startswith("xrv:")
     theirs = "half" if is_xrv else known.normalize if known else None
     is_certain = is_xrv or (known is not None and not known.is_guess)
-    chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what)
+    chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what, section)
     stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
     theirs_labels = known.labels if known and not known.is_guess else ()
     return StartingWeights(
         name=weights,
         normalize=chosen,
         saw=find_saw(saw, known),
-        note=_describe(found, known, is_xrv, chosen) + location.note,
+        note=_describe(found, known, is_xrv, None if normalize == "numbers" else chosen) + location.note,
         features={**found.weights, STEM: stem},
-        head=_label_head(find_head(found.rest), labels, location.labels or theirs_labels, what),
+        head=_label_head(find_head(found.rest), labels, location.labels or theirs_labels, what, section),
+        known=known,
+        is_normalize_known=theirs is not None or normalize != "auto",
     )
 
 
@@ -96,23 +101,28 @@ def open_configured(model: ModelConfig) -> StartingWeights:
     return start
 
 
-def _label_head(head: Head | None, labels: Sequence[str] | None, known: Sequence[str], what: str) -> Head | None:
+def _label_head(
+    head: Head | None, labels: Sequence[str] | None, known: Sequence[str], what: str, section: str
+) -> Head | None:
     if head is None:
         return None
     n_outputs = len(head.bias)
     if labels and len(labels) != n_outputs:
         raise ConfigError(
-            f"model.weights_labels has {format_count(len(labels), 'label')}; the head of {what} has "
+            f"{section}weights_labels has {format_count(len(labels), 'label')}; the head of {what} has "
             f"{format_count(n_outputs, 'output')}"
         )
     return head._replace(labels=tuple(labels or (known if len(known) == n_outputs else ())))
 
 
-def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, chosen: Normalization) -> str:
-    """What weights are, in words."""
+def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, chosen: Normalization | None) -> str:
+    """What weights are, in words; without ``chosen`` nothing of how their images are normalized."""
     origin = f"{known.name}: trained on {known.trained_on}; licence: {known.licence}" if known else "unknown origin"
     if known and known.is_guess:
         origin = f"unknown origin, in the format of {known.name}, whose normalization is {known.normalize}"
     pixels = ", pixels of torchxrayvision folded into the stem" if is_xrv else ""
+    said = f"{origin}; features below {found.prefix!r}"
+    if chosen is None:
+        return said
     mean, std = (", ".join(f"{value:.3g}" for value in sorted(set(values))) for values in NORMALIZE[chosen])
-    return f"{origin}; features below {found.prefix!r}; normalized by {chosen} (mean {mean}, std {std}){pixels}"
+    return f"{said}; normalized by {chosen} (mean {mean}, std {std}){pixels}"

@@ -41,7 +41,11 @@ def is_own(content: Any) -> bool:
 
 
 def open_own(
-    content: dict[str, Any], weights: str, normalize: str, said: Sequence[str] | None = None
+    content: dict[str, Any],
+    weights: str,
+    normalize: str,
+    said: Sequence[str] | None = None,
+    section: str = "model.",
 ) -> StartingWeights:
     """Features and head of a checkpoint of ours.
 
@@ -50,12 +54,13 @@ def open_own(
         weights: ``model.weights``.
         normalize: ``model.normalize``.
         said: ``model.weights_saw``.
+        section: Where the keys stand in the config, for messages.
 
     Raises:
         CheckpointError: A phase resumes from it, or its metadata are damaged.
         ConfigError: Its images were normalized in another way.
     """
-    what = f"model.weights={weights}"
+    what = f"{section}weights={weights}"
     if "cxrlit" not in content:
         raise CheckpointError(f"{what}: a phase resumes from it; its weights so far are in best.ckpt beside it")
     try:
@@ -69,7 +74,7 @@ def open_own(
     head = find_head(found.rest)
     return StartingWeights(
         name=weights,
-        normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what),
+        normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what, section),
         saw=find_saw_of_ancestor(model, said),
         note=f"{metadata.phase}-{metadata.phase_id} of cxrlit: its features, and a new chain of phases; "
         f"init_from={weights} would go on from it with its head",

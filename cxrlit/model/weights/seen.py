@@ -24,12 +24,13 @@ OFFICIAL_TESTS = ("official", "test of the official")
 """Names of splits whose test part is NIH's own."""
 
 
-def name_seen(said: Sequence[str] | None, sources: Sequence[str]) -> list[str] | None:
+def name_seen(said: Sequence[str] | None, sources: Sequence[str], section: str = "model.") -> list[str] | None:
     """Our names of the data sets that a user says weights saw.
 
     Args:
         said: ``model.weights_saw``.
         sources: Names of the data sets that are trained on: a table's may be said too.
+        section: Where the key stands in the config, for messages.
 
     Raises:
         ConfigError: One is not known, and so would never be found among the images of an evaluation.
@@ -46,8 +47,8 @@ def name_seen(said: Sequence[str] | None, sources: Sequence[str]) -> list[str] |
         found = ours.get(name.casefold()) or SAW_SYNONYMS.get(plain)
         if found is None:
             raise ConfigError(
-                f"model.weights_saw: {name} is no data set that is known here: {', '.join(KNOWN_SETS)}, or the name of "
-                "yours; leave out what is none of them"
+                f"{section}weights_saw: {name} is no data set that is known here: {', '.join(KNOWN_SETS)}, or the name "
+                "of yours; leave out what is none of them"
             )
         names.append(found)
     return names
@@ -127,10 +128,31 @@ def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str, t
         trained_on: Data sets that a checkpoint of ours was trained on, as starting weights. Within a data set of the
             same name its patients were compared with those of the evaluation.
     """
-    saw = find_own_saw(model)
-    name = name_start(model)
+    what, saw = f"the starting weights ({name_start(model)})", find_own_saw(model)
+    return describe_saw(what, saw, sources, split_name, trained_on)
+
+
+def describe_saw(
+    what: str,
+    saw: Collection[str] | None,
+    sources: Sequence[str],
+    split_name: str,
+    trained_on: Collection[str] = (),
+) -> str:
+    """What stands beside the numbers of weights that saw the images; empty: nothing to say.
+
+    Args:
+        what: What to call the weights.
+        saw: Data sets whose images they saw; None: not known.
+        sources: Names of the data sets of the evaluation.
+        split_name: How they were divided.
+        trained_on: As in ``describe_seen``.
+
+    >>> describe_saw("the weights (a.pth)", ["nih"], ["nih"], "official")
+    'the weights (a.pth) were trained on images of nih, test images too: these numbers flatter the model'
+    """
     if saw is None:
-        return f"it is not known what the starting weights ({name}) were trained on: they may have seen these images"
+        return f"it is not known what {what} were trained on: they may have seen these images"
     overlap = find_overlap(saw, sources, split_name)
     own = {other.casefold() for other in trained_on}
     is_nih_seen = "nih" in map(_name_images, own) or not {"nih", NIH_OFFICIAL_TRAIN}.isdisjoint(map(str.casefold, saw))
@@ -142,12 +164,8 @@ def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str, t
     ]
     if not overlap and others:
         return (
-            f"the starting weights ({name}) were trained on images of nih: whether those of {', '.join(others)} are "
-            "among them cannot be known"
+            f"{what} were trained on images of nih: whether those of {', '.join(others)} are among them cannot be known"
         )
     if not overlap:
         return ""
-    return (
-        f"the starting weights ({name}) were trained on images of {', '.join(overlap)}, test images too: these numbers "
-        "flatter the model"
-    )
+    return f"{what} were trained on images of {', '.join(overlap)}, test images too: these numbers flatter the model"

@@ -44,6 +44,7 @@ class KnownWeights:
             training part of NIH alone.
         files: File names that are theirs, as a regular expression.
         labels: Of their head, in order, where it is a linear layer on pooled features; empty: not known here.
+        img_size: Side of the images that they were trained on, pixels.
         is_guess: Whether a format alone tells, which other programs write too: it proposes how images are normalized,
             and says nothing of what was seen or of labels.
     """
@@ -55,6 +56,7 @@ class KnownWeights:
     saw: tuple[str, ...] = ()
     files: str = ""
     labels: tuple[str, ...] = ()
+    img_size: int = 224
     is_guess: bool = False
 
 
@@ -75,8 +77,8 @@ KNOWN = (
     KnownWeights("xrv:mimic_ch", "half", _XRV, "MIMIC-CXR", ("mimic",), "mimic_ch" + _XRV_FILE),
     KnownWeights("timm:densenet121.ra_in1k", "imagenet", "Apache-2.0", "ImageNet"),
     KnownWeights("timm:densenet121.tv_in1k", "imagenet", "Apache-2.0", "ImageNet"),
-    KnownWeights("jfhealthcare", "jfhealthcare", "Apache-2.0", "CheXpert", ("chexpert",)),
-    KnownWeights("Stanford CheXpert", "imagenet", "by registration", "CheXpert", ("chexpert",)),
+    KnownWeights("jfhealthcare", "jfhealthcare", "Apache-2.0", "CheXpert", ("chexpert",), img_size=512),
+    KnownWeights("Stanford CheXpert", "imagenet", "by registration", "CheXpert", ("chexpert",), img_size=320),
     KnownWeights("RadImageNet", "half", "MIT", "CT, MR and ultrasound"),
     KnownWeights(
         "Medical MAE", "medical_mae", "none stated", "NIH and CheXpert, without labels",
@@ -137,14 +139,14 @@ def _guess(keys: set[str], prefix: str, wrapper: str, class_name: str) -> str | 
 def tabulate_known() -> str:
     """The table of the known weights, in Markdown."""
     rows = [
-        f"| {known.name} | `{known.normalize}` | {known.licence} | {known.trained_on} | "
+        f"| {known.name} | `{known.normalize}` | {known.img_size} | {known.licence} | {known.trained_on} | "
         f"{'yes' if 'nih' in known.saw else 'no'} |"
         for known in KNOWN
     ]
     return "\n".join(
         [
-            "| weights | normalize | licence | trained on | saw NIH's test images |",
-            "| --- | --- | --- | --- | --- |",
+            "| weights | normalize | px | licence | trained on | saw NIH's test images |",
+            "| --- | --- | --- | --- | --- | --- |",
             *rows,
         ]
     )

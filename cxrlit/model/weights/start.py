@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cxrlit.config import Normalization
 from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles
 from cxrlit.model.weights.head import Head, describe_taken, load_head
+from cxrlit.model.weights.sources import KnownWeights
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class StartingWeights:
         note: What they are, in words.
         features: State dict of the network's features; None: random.
         head: Their head, where it is a linear layer.
+        known: Which known weights they are; None: none of them.
+        is_normalize_known: Whether it is known, or was said, how images are normalized; False: it is assumed.
         trained_patients: Of a checkpoint of ours: whom it was trained on, as ``source/patient``.
         files: Of a checkpoint of ours: the image files that it has seen, by their bytes.
     """
@@ -31,6 +34,8 @@ class StartingWeights:
     note: str = ""
     features: dict[str, Tensor] | None = None
     head: Head | None = None
+    known: KnownWeights | None = None
+    is_normalize_known: bool = True
     trained_patients: frozenset[str] = frozenset()
     files: SeenFiles = NOTHING_SEEN
 

@@ -29,22 +29,27 @@ def fold_stem(weight: Tensor, scale: float) -> Tensor:
 
 
 def choose_normalize(
-    asked: str, theirs: Normalization | None, is_certain: bool, n_channels: int, what: str
+    asked: str, theirs: Normalization | None, is_certain: bool, n_channels: int, what: str, section: str = "model."
 ) -> Normalization:
     """How images are normalized for weights.
 
     Args:
-        asked: ``model.normalize``, or auto.
+        asked: ``model.normalize``, or auto; numbers: mean and std are given as numbers, and ``unit`` is returned.
         theirs: How those of the weights were, where that is known.
         is_certain: Whether nothing else can be right.
         n_channels: Of the stem.
         what: What to call the weights in messages.
+        section: Where the keys stand in the config.
 
     Raises:
         ConfigError: The two contradict each other, or nothing says how.
     """
+    if asked == "numbers" and theirs is not None and is_certain:
+        raise ConfigError(f"{section}mean and {section}std: {what} was trained with {theirs}: drop both")
+    if asked == "numbers":
+        return "unit"
     if asked != "auto" and theirs is not None and is_certain and asked != theirs:
-        raise ConfigError(f"model.normalize={asked}: {what} was trained with {theirs}: drop model.normalize")
+        raise ConfigError(f"{section}normalize={asked}: {what} was trained with {theirs}: drop {section}normalize")
     chosen: Normalization
     if asked != "auto":
         chosen = asked  # type: ignore[assignment]  # the config sees to it
@@ -52,14 +57,14 @@ def choose_normalize(
         chosen = theirs
     elif n_channels == 1:
         raise ConfigError(
-            f"{what}: a stem of one channel, whose pixels are not known: model.weights=xrv:PATH for torchxrayvision's "
-            "[-1024, 1024], model.normalize=half for [-1, 1], model.normalize=unit for [0, 1]"
+            f"{what}: a stem of one channel, whose pixels are not known: {section}weights=xrv:PATH for "
+            f"torchxrayvision's [-1024, 1024], {section}normalize=half for [-1, 1], {section}normalize=unit for [0, 1]"
         )
     else:
         chosen = "imagenet"
     mean, std = NORMALIZE[chosen]
     if n_channels == 1 and (len(set(mean)) > 1 or len(set(std)) > 1):
         raise ConfigError(
-            f"model.normalize={chosen}: {what} has a stem of one channel, and these three differ: say half or unit"
+            f"{section}normalize={chosen}: {what} has a stem of one channel, and these three differ: say half or unit"
         )
     return chosen
