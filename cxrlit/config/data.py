@@ -84,6 +84,13 @@ class NIHConfig(SourceConfig):
     source: Literal["nih"]
 
 
+class NIHGoogleConfig(SourceConfig):
+    """Expert labels for a part of NIH ChestX-ray14; for evaluation."""
+
+    source: Literal["nih_google"]
+    table: Folder | None = Field(description="table of the answers; null: that of the package torchxrayvision")
+
+
 class CheXpertConfig(MinedConfig):
     """CheXpert."""
 
@@ -137,6 +144,9 @@ class TableConfig(UncertainConfig, UngroupedConfig):
 class SplitConfig(ConfigSection):
     """How a data set, or several, is divided and prepared."""
 
+    needs_train: ClassVar[bool] = True
+    """Whether a split must have a training part."""
+
     split: Literal["auto", "official", "grouped", "kfold", "file"] = Field(
         description="auto: kfold where data.fold is set, official where the data set has one, else grouped"
     )
@@ -167,6 +177,18 @@ class SyntheticData(SyntheticConfig, SplitConfig):
 
 class NIHData(NIHConfig, SplitConfig):
     """``data=nih``."""
+
+
+class NIHGoogleData(NIHGoogleConfig, SplitConfig):
+    """``data=nih_google``."""
+
+    needs_train: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check_own_split(self) -> Self:
+        if self.split not in ("auto", "official"):
+            raise ValueError(f"data.split={self.split}: nih_google is divided by its table, into val and test: drop it")
+        return self
 
 
 class CheXpertData(CheXpertConfig, SplitConfig):
@@ -214,6 +236,25 @@ class SeveralData(SplitConfig):
         return [getattr(self, name) for name in self.sources]
 
 
-AnySource = SyntheticConfig | NIHConfig | CheXpertConfig | MIMICConfig | PadChestConfig | VinDrConfig | TableConfig
-AnyData = SyntheticData | NIHData | CheXpertData | MIMICData | PadChestData | VinDrData | TableData | SeveralData
+AnySource = (
+    SyntheticConfig
+    | NIHConfig
+    | NIHGoogleConfig
+    | CheXpertConfig
+    | MIMICConfig
+    | PadChestConfig
+    | VinDrConfig
+    | TableConfig
+)
+AnyData = (
+    SyntheticData
+    | NIHData
+    | NIHGoogleData
+    | CheXpertData
+    | MIMICData
+    | PadChestData
+    | VinDrData
+    | TableData
+    | SeveralData
+)
 DataConfig = Annotated[AnyData, Field(discriminator="source")]

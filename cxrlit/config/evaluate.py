@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from cxrlit.config.data import AnyData
+from cxrlit.config.data import AnyData, NIHGoogleData
 from cxrlit.config.train import MachineConfig
 from cxrlit.config.types import (
     TTA,
@@ -158,7 +158,9 @@ class EvaluateConfig(PredictionsConfig, WeightsConfig):
     targets: Folder | None = Field(description="table of targets, patients and split for predictions")
 
     data: Annotated[InternalData | AnyData, Field(discriminator="source")]
-    part: Literal["all", "train", "val", "test"] = Field(description="of other data: which images")
+    part: Literal["all", "train", "val", "test"] | None = Field(
+        description="of other data: which images; null: all, of nih_google test"
+    )
     recalibrate: bool = Field(description="fit calibration and thresholds on a share of the other patients too")
     recalibrate_fraction: float = Field(gt=0, lt=1, description="that share")
 
@@ -268,6 +270,8 @@ class EvaluateConfig(PredictionsConfig, WeightsConfig):
             unused["min_rate"] = None
         if self.is_external:
             unused["baseline"] = None
+        if self.part is None:
+            unused["part"] = "test" if isinstance(self.data, NIHGoogleData) else "all"
         return self.model_copy(update=unused)
 
     def _list_typed(self, info: ValidationInfo) -> set[str]:

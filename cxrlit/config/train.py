@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from cxrlit.config.data import DataConfig
+from cxrlit.config.data import DataConfig, NIHGoogleData
 from cxrlit.config.model import ModelConfig
 from cxrlit.config.types import (
     N_LAYERS,
@@ -222,6 +222,12 @@ class TrainConfig(ConfigSection):
         if type(optimizer.get("decay_norms", True)) is not bool:
             raise ValueError(f"optimizer.decay_norms={optimizer['decay_norms']}: it must be true or false")
         return optimizer
+
+    @model_validator(mode="after")
+    def _check_data(self) -> Self:
+        if isinstance(self.data, NIHGoogleData):
+            raise ValueError("data=nih_google is for evaluation, its images are those of nih: train on data=nih")
+        return self
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:

@@ -199,7 +199,12 @@ def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
         names = [_name_split(used, config) for used in kinds.values()]
         name = names[0] if len(set(names)) == 1 else "+".join(names)
     check_dropped(data.name_rows(data.dropped), len(data.index), config.max_dropped)
-    split = check_split(data.index[[*KEY, "patient"]].assign(split=parts), data.name, several=len(data.sources) > 1)
+    split = check_split(
+        data.index[[*KEY, "patient"]].assign(split=parts),
+        data.name,
+        several=len(data.sources) > 1,
+        needed=SPLITS if config.needs_train else ["test"],
+    )
     return SplitData(
         sources=data.sources,
         labels=data.labels,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError, LeakageError, format_count, name_some
 from cxrlit.data.index import KEY, PATIENT_KEY, name_rows, read_targets, sort_rows
+from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.patient_ids import key_people
 from cxrlit.data.tables.validate_cells import check_unique
@@ -103,11 +104,12 @@ def split_source(
         LeakageError: The official split puts a patient into two parts.
     """
     held_out = {"train": 1 - config.val_fraction, "val": config.val_fraction}
+    needed = {"train": {"train", "train_val"}, "test": {"test"}} if config.needs_train else {"test": {"test"}}
     if official is not None:
         parts = official.copy()
         check_patients_apart(index.assign(split=parts), f"{index['source'].iloc[0]}: the official split")
         undivided = parts == "train_val"
-        for part, names in {"train": {"train", "train_val"}, "test": {"test"}}.items():
+        for part, names in needed.items():
             if names.isdisjoint(parts):
                 rows = "give it some rows"
                 if part == "test" and "val" in parts:
@@ -140,17 +142,20 @@ def read_split_file(path: Path) -> pd.DataFrame:
     return table.cells
 
 
-def check_split(split: pd.DataFrame, where: str = "split", several: bool = False) -> pd.DataFrame:
+def check_split(
+    split: pd.DataFrame, where: str = "split", several: bool = False, needed: Sequence[str] = SPLITS
+) -> pd.DataFrame:
     """The split, sorted, if no patient stands in two parts and none of the parts is empty.
 
     Args:
         split: The split, in any order.
         where: Where it came from, for messages.
         several: As for ``name_rows``.
+        needed: Parts that must have an image.
 
     Raises:
         LeakageError: A patient stands in two parts; the message names patients.
-        DataError: A part has no image, a part has an unknown name, or an image stands in the split twice.
+        DataError: One of them has no image, a part has an unknown name, or an image stands in the split twice.
     """
     unknown = sorted(set(map(str, split["split"].unique())) - set(SPLITS))
     if unknown:
@@ -162,7 +167,7 @@ def check_split(split: pd.DataFrame, where: str = "split", several: bool = False
             f"in the split twice: {name_some(duplicates)}"
         )
     check_patients_apart(split, where, several)
-    for part in SPLITS:
+    for part in needed:
         if not (split["split"] == part).any():
             raise DataError(f"{where}: the {part} part has no image: there are too few patients, or a list is empty")
     return sort_rows(split[[*KEY, "patient", "split"]])
@@ -205,7 +210,8 @@ def name_patients_sources(patients: Iterable[str]) -> list[str]:
 def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
     """Patients that are among others, however they are spelled.
 
-    Ids of differently named sources prove nothing, as every hospital has a patient 7; drawn patients are nobody.
+    Ids of differently named sources prove nothing, as every hospital has a patient 7, unless one labels images of the
+    other (``SAME_PATIENTS``); drawn patients are nobody.
 
     Args:
         patients: As ``source/patient``.
@@ -216,8 +222,13 @@ def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str
 
     >>> find_shared(["nih/7", "clinic/8", "clinic/9"], ["nih/007", "nih/8"])
     (['nih/7'], ['clinic/8'])
+    >>> find_shared(["nih_google/7"], ["nih/7"])
+    (['nih_google/7'], [])
     """
-    own, others = key_people(patients), key_people(known)
+    own, others = (
+        {(SAME_PATIENTS.get(source, source), key): name for (source, key), name in key_people(names).items()}
+        for names in (patients, known)
+    )
     same = own.keys() & others.keys()
     ids = {key for source, key in others if source != "synthetic"}
     namesakes = {place for place in own.keys() - same if place[1] in ids and place[0] != "synthetic"}

@@ -100,7 +100,11 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
         return None
     out = Path(config.out) if config.out else external_path(checkpoints, config, found.assessment.subject.data)
     labels, data = list(found.assessment.labels), found.assessment.subject.data
-    further = Further(tables={"eval_external.csv": found.changes}, headline=describe_change(found.changes, data))
+    further = Further(
+        tables={"eval_external.csv": found.changes},
+        headline=describe_change(found.changes, data),
+        is_answered=found.answers is not None,
+    )
     further.sections.append(build_external_section(found.changes, labels, data, found.shared))
     if found.refitted is not None and found.gains is not None:
         further.tables["eval_recalibration.csv"] = found.gains
@@ -115,15 +119,16 @@ def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
 
 def evaluate_weights(config: EvaluateConfig) -> Path | None:
     """Evaluate weights of another project on the validation and test images of a data set."""
-    network, data = rank_0_first(load_for_network)(rank_0_first(open_network)(config), config)
+    network, data, answers = rank_0_first(load_for_network)(rank_0_first(open_network)(config), config)
     say(f"{config.weights}: {network.start.note}; {network.describe_head(data)}")
     parts = [part for part in ("val", "test") if (data.split["split"] == part).any()]
-    predictions, dropped = predict_parts([network], data, parts, config)
+    predictions, dropped = predict_parts([network], data, parts, config, answers)
     if rank() > 0:
         return None
     out = Path(config.out) if config.out else network_path(network, data, config)
-    subject = describe_network(network, data, config)
-    return finish(assess(predictions, subject, dropped, config), out, config, Further(), [network], data)
+    subject = describe_network(network, data, config, answers)
+    further = Further(is_answered=answers is not None)
+    return finish(assess(predictions, subject, dropped, config), out, config, further, [network], data)
 
 
 def evaluate_predictions(config: EvaluateConfig) -> Path:
@@ -157,12 +162,14 @@ class Further:
         sections: Of the report, in order.
         points: Further operating points, by file name.
         headline: The sentence that the summary begins with.
+        is_answered: Whether labels are answered by outputs of other names (``answers.py``).
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     sections: list[Section] = field(default_factory=list)
     points: dict[str, OperatingPoint] = field(default_factory=dict)
     headline: str = ""
+    is_answered: bool = False
 
 
 def finish(
@@ -198,7 +205,10 @@ def finish(
         point.write(out / name, assessment.dtype)
     if config.localise != "none":
         sizes = list(dict.fromkeys(network.img_size for network in networks))
-        if len(sizes) == 1 and data is not None:
+        if further.is_answered:
+            none = "None: the labels are not those of the network's outputs."
+            further.sections.append(Section("Heatmaps", "heatmaps", [none]))
+        elif len(sizes) == 1 and data is not None:
             add_heatmaps(further, assessment, networks, data, out, config)
         else:
             what = f"these see {' and '.join(map(str, sizes))} pixels" if sizes else "these predictions are a table"

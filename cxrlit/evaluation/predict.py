@@ -24,6 +24,7 @@ from cxrlit.data.dataset import SplitData
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.torch_datasets import Batch
 from cxrlit.data.tta import N_VIEWS, average_logits, choose_side, cut_views
+from cxrlit.evaluation.answers import Answers, answer_probs
 from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet
@@ -82,6 +83,7 @@ def predict_parts(
     data: SplitData,
     parts: Sequence[str],
     config: EvaluateConfig,
+    answers: Answers | None = None,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     """The predictions table of each part, each image once, in the order of its table.
 
@@ -90,6 +92,7 @@ def predict_parts(
         data: The images and their parts.
         parts: Which parts.
         config: ``tta``, ``average``, ``trainer``, ``cache_dir``.
+        answers: Outputs that answer the labels of the data; None: those of the same names, in the same order.
 
     Returns:
         The tables by part, and the images that could not be decoded: ``image``, ``path``, ``reason``.
@@ -115,10 +118,11 @@ def predict_parts(
             logits[part] += predict_part(trainer, module, datamodule, part)
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
-    tables = {
-        part: make_predictions(named[part], data.labels, average_logits(np.stack(logits[part]), config.average))
-        for part in parts
-    }
+    tables = {}
+    for part in parts:
+        probs = average_logits(np.stack(logits[part]), config.average)
+        probs = probs if answers is None else answer_probs(probs, checkpoints[0].labels, answers)
+        tables[part] = make_predictions(named[part], data.labels, probs)
     return tables, dropped
 
 

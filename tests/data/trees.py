@@ -19,6 +19,7 @@ from cxrlit.config import ConfigSection
 from cxrlit.core.labels import LABELS, NO_FINDING
 from cxrlit.data.image_files import FoundFile
 from cxrlit.data.sources.chexpert import FINDINGS as CHEXPERT_FINDINGS
+from cxrlit.data.sources.nih_google import QUESTIONS
 
 SIDE = 32
 SectionT = TypeVar("SectionT", bound=ConfigSection)
@@ -252,6 +253,18 @@ def write_rows(path: Path, rows: Any, columns: tuple[str, ...]) -> pd.DataFrame:
     """Write rows of text as CSV, gzipped by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows, columns=list(columns), dtype=str)
+    table.to_csv(path, index=False)
+    return table
+
+
+def write_nih_answers(tree: Path, path: Path) -> pd.DataFrame:
+    """Answers for all images of a tree, in the columns of the real table: those of its test list are the test."""
+    listed = pd.read_csv(tree / "Data_Entry_2017_v2020.csv", index_col=False)
+    tests = set((tree / "test_list.txt").read_text().split())
+    rng = np.random.default_rng(5)
+    answers = {column: rng.choice(["YES", "NO"], len(listed)) for column in QUESTIONS.values()}
+    sets = ["test" if image in tests else "val" for image in listed["Image Index"]]
+    table = listed.assign(**answers, **{"Set Id": sets})
     table.to_csv(path, index=False)
     return table
 

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+SAME_PATIENTS = {"nih_google": "nih"}
+"""Data sets whose patients, and images, are those of another one under the same names."""
+
 
 @dataclass(frozen=True)
 class Source:

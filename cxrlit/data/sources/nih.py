@@ -22,7 +22,7 @@ from cxrlit.data.sources import Source
 from cxrlit.data.sources.nih_files import TEST_LIST, TRAIN_VAL_LIST, locate_images, match_lists, read_official_lists
 from cxrlit.data.tables.open_table import read_table
 from cxrlit.data.tables.patient_ids import refuse_nobody, refuse_spellings, refuse_unseen, spell_numbers
-from cxrlit.data.tables.text_table import clip, find_table
+from cxrlit.data.tables.text_table import TextTable, clip, find_table
 from cxrlit.data.tables.validate_cells import check_unique
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
@@ -114,6 +114,16 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     present = [[float(not names.isdisjoint(meanings[label])) for label in labels] for names in sets]
     targets = np.array(present, dtype=np.float32)
     targets[:, [not meanings[label] for label in labels]] = np.nan
+    return read_people(table).assign(**dict(zip(labels, targets[codes].T, strict=True)))
+
+
+def read_people(table: TextTable) -> pd.DataFrame:
+    """``image``, ``patient``, ``age``, ``sex`` and ``view`` of a table with NIH's columns.
+
+    Raises:
+        DataError: A patient is nobody or spelled in two ways.
+    """
+    cells = table.cells
     optional = {name: cells[name] if name in cells else pd.Series("", index=cells.index) for name in OPTIONAL}
     refuse_nobody(cells["Patient ID"], table)
     refuse_unseen(cells["Patient ID"], table)
@@ -123,7 +133,6 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         {
             "image": cells["Image Index"],
             "patient": patients,
-            **dict(zip(labels, targets[codes].T, strict=True)),
             "age": _read_age(optional["Patient Age"]),
             "sex": optional["Patient Gender"].where(optional["Patient Gender"].isin(["M", "F"])),
             "view": optional["View Position"].where(optional["View Position"].isin(["PA", "AP"])),

@@ -12,6 +12,7 @@ from cxrlit.config import (
     DataConfig,
     MIMICConfig,
     NIHConfig,
+    NIHGoogleConfig,
     PadChestConfig,
     SeveralData,
     SplitConfig,
@@ -29,6 +30,7 @@ from cxrlit.data.sources import Source
 from cxrlit.data.sources.chexpert import read_chexpert
 from cxrlit.data.sources.mimic import read_mimic
 from cxrlit.data.sources.nih import read_nih
+from cxrlit.data.sources.nih_google import read_nih_google
 from cxrlit.data.sources.padchest import read_padchest
 from cxrlit.data.sources.table import read_any_table
 from cxrlit.data.sources.vindr import read_vindr
@@ -88,6 +90,8 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
     match config:
         case NIHConfig():
             return read_nih(root, files, labels)
+        case NIHGoogleConfig():
+            return read_nih_google(config, files, labels)
         case CheXpertConfig():
             return read_chexpert(config, files, labels)
         case MIMICConfig():

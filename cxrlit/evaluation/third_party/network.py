@@ -3,6 +3,7 @@
 Its probs are the sigmoid of the head's outputs, whether or not the network ends in a sigmoid where it comes from.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from cxrlit.config import EvaluateConfig, InternalData
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
 from cxrlit.core.files import hash_file
 from cxrlit.core.labels import LABELS
-from cxrlit.data.dataset import SplitData, read_data, split_data
+from cxrlit.data.dataset import SplitData, load_data, read_data, split_data
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.sources.registry import name_sources
+from cxrlit.evaluation.answers import Answers, choose_answers, describe_answers
 from cxrlit.evaluation.measure.assessment import EvaluatedModel
 from cxrlit.evaluation.measure.evaluation_names import (
     choose_evaluation_precision,
@@ -173,17 +175,26 @@ def name_outputs(theirs: Sequence[str], asked: Sequence[str] | None, what: str) 
     return outputs
 
 
-def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[OtherNetwork, SplitData]:
+def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[OtherNetwork, SplitData, Answers | None]:
     """The data with their split, and the network with the labels that have targets there.
 
     The split is that of a training on the eight findings, whatever the network's labels are, so that models are
     compared on one.
 
+    Returns:
+        Both, and the outputs that answer the labels of the data, where those have other names.
+
     Raises:
+        ConfigError: No output answers a label of the data.
         DataError: The data cannot be read, or have no target for any label of the network.
         LeakageError: The weights saw the test images, and ``allow_seen`` does not say so.
     """
     assert not isinstance(config.data, InternalData)
+    answers = choose_answers(config.data, network.labels, f"weights={config.weights}")
+    if answers is not None:
+        data = load_data(config.data, list(answers), Path(config.cache_dir), are_labels_fixed=True)
+        refuse_seen(network, data, config)
+        return network.only(list(dict.fromkeys(itertools.chain(*answers.values())))), data, answers
     columns = tuple(dict.fromkeys([*LABELS, *network.labels]))
     read = read_data(config.data, columns, Path(config.cache_dir), are_labels_fixed=True)
     data = split_data(replace(read, labels=LABELS), config.data)
@@ -197,7 +208,7 @@ def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[Oth
             f"{name_some(list(network.labels), limit=20)}"
         )
     refuse_seen(network, data, config)
-    return network.only(labels), replace(data, labels=tuple(labels))
+    return network.only(labels), replace(data, labels=tuple(labels)), None
 
 
 def refuse_seen(network: OtherNetwork, data: SplitData, config: EvaluateConfig) -> None:
@@ -214,8 +225,10 @@ def refuse_seen(network: OtherNetwork, data: SplitData, config: EvaluateConfig) 
         )
 
 
-def describe_network(network: OtherNetwork, data: SplitData, config: EvaluateConfig) -> EvaluatedModel:
-    """What is evaluated, and what stands beside its numbers."""
+def describe_network(
+    network: OtherNetwork, data: SplitData, config: EvaluateConfig, answers: Answers | None = None
+) -> EvaluatedModel:
+    """What is evaluated, and what stands beside its numbers; arguments of ``load_for_network``."""
     assert config.weights is not None
     saw, what = network.start.saw, f"the weights ({network.name})"
     caveats = [*data.caveats, describe_saw(what, saw, data.sources, data.split_name)]
@@ -234,6 +247,7 @@ def describe_network(network: OtherNetwork, data: SplitData, config: EvaluateCon
             "weights": f"{network.name}, SHA-256 {digest}: {network.start.note}{moments}",
             "images": f"{network.img_size} px, made square by data.resize={network.resize}",
             "labels": network.describe_head(data),
+            **({} if answers is None else {f"labels of {data.name}": describe_answers(answers, network.labels)}),
             **describe_way(config),
         },
         caveats=tuple(filter(None, caveats)),

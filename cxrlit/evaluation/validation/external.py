@@ -13,7 +13,15 @@ from cxrlit.core.errors import ConfigError, DataError, LeakageError, format_coun
 from cxrlit.core.ranks import rank, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data, read_data
 from cxrlit.data.index import KEY, sort_rows
+from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.data.split import find_shared, name_patients, split_by_patient
+from cxrlit.evaluation.answers import (
+    Answers,
+    answer_predictions,
+    choose_answers,
+    describe_answers,
+    fit_answers,
+)
 from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
@@ -50,6 +58,7 @@ class External:
         refitted: The operating point that ``recalibrate`` fitted on a share of the external patients.
         gains: What it changes on the rest: ``before``, ``after``, ``change``.
         fitted_on: What it was fitted on, in words.
+        answers: Outputs that answer the labels of the other data; None: those of the same names.
     """
 
     assessment: Assessment
@@ -59,6 +68,7 @@ class External:
     refitted: OperatingPoint | None = None
     gains: pd.DataFrame | None = None
     fitted_on: str = ""
+    answers: Answers | None = None
 
 
 def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External | None:
@@ -70,9 +80,10 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         ConfigError: Settings say otherwise than what is fixed at home.
     """
     home_folder = evaluation_path(checkpoints, config)
-    point, home_table = rank_0_first(read_internal_test)(home_folder, checkpoints, config)
-    data = rank_0_first(load_other)(checkpoints, config)
-    predictions, dropped = predict_parts(checkpoints, data, list(dict.fromkeys(data.split["split"])), config)
+    answers = choose_answers(config.data, checkpoints[0].labels, str(checkpoints[0].path))
+    point, home_table = rank_0_first(read_internal_test)(home_folder, checkpoints, config, answers)
+    data = rank_0_first(load_other)(checkpoints, config, answers)
+    predictions, dropped = predict_parts(checkpoints, data, list(dict.fromkeys(data.split["split"])), config, answers)
     if rank() > 0:
         return None
     subject = describe_checkpoints(checkpoints, data, config)
@@ -82,6 +93,8 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         f"{point.origin['split_hash']}",
         "external images": f"{config.part} of {data.name}",
     }
+    if answers is not None:
+        facts["labels"] = describe_answers(answers, checkpoints[0].labels)
     fitted_on = ""
     if config.recalibrate:
         table = predictions[RECALIBRATION]
@@ -110,13 +123,13 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False, why_no_interval=shared)
         assessment = Assessment(subject, point, None, {HOME: home, EXTERNAL: away}, dropped)
         if not config.recalibrate:
-            return External(assessment, data, changes, shared)
+            return External(assessment, data, changes, shared, answers=answers)
         step("recalibration")
         origin = {"tuned_on": RECALIBRATION, **subject.origin}
         refitted = tune_operating_point(predictions[RECALIBRATION], origin, config)
         again = measure(EXTERNAL, predictions[EXTERNAL], refitted, config.n_replicates, config.seed + 1)
         gains = compare_parts(away, again, ("before", "after"), same_patients=True)
-    return External(assessment, data, changes, shared, refitted, gains, fitted_on)
+    return External(assessment, data, changes, shared, refitted, gains, fitted_on, answers)
 
 
 def external_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
@@ -127,9 +140,9 @@ def external_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, dat
 
 
 def read_internal_test(
-    folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig
+    folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig, answers: Answers | None = None
 ) -> tuple[OperatingPoint, pd.DataFrame]:
-    """The operating point and the test predictions of the evaluation at home.
+    """The operating point and the test predictions of the evaluation at home, with the labels of ``answers``.
 
     Raises:
         DataError: There is none, or it is of another checkpoint, split or precision.
@@ -165,11 +178,18 @@ def read_internal_test(
                     f"{key}={getattr(config, key)}: at home it is {value}, and stays so on other data: say {key}="
                     f"{value}, evaluate at home anew, or say recalibrate=true"
                 )
-    return point.only(first.labels), read_predictions(folder / "predictions_test.csv")
+    table = read_predictions(folder / "predictions_test.csv")
+    if answers is None:
+        return point.only(first.labels), table
+    if config.thresholds is None:
+        point = fit_answers(folder, at_home, answers)
+    return point.only(list(answers)), answer_predictions(table, answers)
 
 
-def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> SplitData:
+def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, answers: Answers | None = None) -> SplitData:
     """The other data, as one part ``external`` or, with ``recalibrate``, as two that share no patient.
+
+    Their labels are those of the checkpoints, or of ``answers``.
 
     Raises:
         LeakageError: A patient is one that a checkpoint was trained on, or that its thresholds were tuned on.
@@ -183,7 +203,7 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
             f"data.resize={config.data.resize}: the checkpoint was trained with {first.config.data.resize}: say "
             f"data.resize={first.config.data.resize}"
         )
-    labels, cache_dir = first.metadata.labels, Path(config.cache_dir)
+    labels, cache_dir = first.metadata.labels if answers is None else list(answers), Path(config.cache_dir)
     if config.part == "all":
         read = read_data(config.data, labels, cache_dir, are_labels_fixed=True)
         index = sort_rows(read.index)
@@ -213,7 +233,8 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Spl
 
 
 def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
-    """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's.
+    """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's,
+    unless the data label images of another set anew.
 
     Raises:
         LeakageError: One is; patients are known by the name of their data set and the key of their own.
@@ -227,17 +248,18 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
     alone = _say_evaluate(checkpoints)
     at_home, _ = find_shared(patients, known | name_patients(checkpoints[0].split, "test"))
     are_home = len(at_home) == len(patients)
+    is_relabelled = set(data.sources) <= SAME_PATIENTS.keys()
     if shared:
-        remedy = (
-            f"to evaluate its own test part: {alone}"
-            if are_home
-            else "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
-        )
+        remedy = "leave them out of the table, or with data.split=file data.split_file=FILE part=test"
+        if is_relabelled:
+            remedy = "leave them out of a copy of the table: data.table=FILE"
+        elif are_home:
+            remedy = f"to evaluate its own test part: {alone}"
         raise LeakageError(
             f"{len(shared):,} of the {format_count(len(patients), 'patient')} of {data.name} trained or tuned the "
             f"model ({name_some(shared)}): {remedy}"
         )
-    if are_home:
+    if are_home and not is_relabelled:
         raise DataError(
             f"all {len(patients)} patients of {data.name} are in the model's own test part, so this is no external "
             f"validation. To evaluate it: {alone}"

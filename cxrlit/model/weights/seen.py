@@ -5,9 +5,10 @@ from pathlib import Path
 
 from cxrlit.config import ModelConfig
 from cxrlit.core.errors import ConfigError
+from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
 
-SAME_IMAGES = {"nih_google": "nih", "rsna": "nih"}
+SAME_IMAGES = {**SAME_PATIENTS, "rsna": "nih"}
 """Data sets that label images of another one."""
 
 KNOWN_SETS = ("nih", NIH_OFFICIAL_TRAIN, "nih_google", "rsna", "chexpert", "mimic", "padchest", "vindr", "synthetic")
@@ -100,7 +101,7 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
     >>> find_overlap(["nih_train"], ["nih"], "official"), find_overlap(["nih_train"], ["nih"], "fold 1 of 5")
     ([], ['nih'])
     """
-    seen = {name.casefold() for name in saw}
+    seen = {SAME_IMAGES.get(name.casefold(), name.casefold()) for name in saw}
     if NIH_OFFICIAL_TRAIN in seen and split_name not in OFFICIAL_TESTS:
         seen.add("nih")
     return [name for name in sources if _name_images(name) in seen]

@@ -58,6 +58,8 @@ def test_a_format_alone_is_a_guess(state: dict[str, Tensor], tmp_path: Path) -> 
     [
         (["nih"], ["nih"], "official", ["nih"]),
         (["NIH"], ["nih_google"], "all images", ["nih_google"]),
+        (["nih_google"], ["nih"], "official", ["nih"]),
+        (["rsna"], ["nih_google"], "official", ["nih_google"]),
         (["chexpert", "mimic"], ["nih"], "official", []),
         (["nih"], ["chexpert", "nih"], "grouped", ["nih"]),
         (["nih_train"], ["nih"], "official", []),
