@@ -8,9 +8,11 @@ from tiny import REPO
 
 from cxrlit.config import SyntheticData, TrainConfig
 from cxrlit.config.compose import compose_defaults
+from cxrlit.model.weights.sources import BY_NAME
 
 PHASES = {
     "action_plan": ["frozen", "finetune", "highres"],
+    "cxr_start": ["frozen", "full", "highres"],
     "fast": ["frozen", "finetune"],
     "full": ["frozen", "full", "highres"],
     "keras_port": ["frozen", "finetune"],
@@ -40,8 +42,11 @@ def test_a_recipe_says_what_it_is_expected_to_reach_and_names_its_phases_setting
         assert settings.index("batch_size: ") < 50
 
 
-def test_the_recipe_to_start_with_trains_every_layer_and_no_statistics() -> None:
-    config = compose_defaults("train", TrainConfig, {}, ["experiment=full", "data=nih", "data.root=/nih"])
+@pytest.mark.parametrize(("name", "weights"), [("full", "imagenet"), ("cxr_start", "xrv:chex")])
+def test_the_recipe_to_start_with_trains_every_layer_and_no_statistics(name: str, weights: str) -> None:
+    config = compose_defaults("train", TrainConfig, {}, [f"experiment={name}", "data=nih", "data.root=/nih"])
+    assert config.model.weights == weights
+    assert "nih" not in BY_NAME[weights].saw
     full, highres = config.phases["full"], config.phases["highres"]
     assert (full.n_unfreeze, full.batch_norm, full.lr, full.max_epochs) == (427, "affine", 1e-4, 8)
     assert (highres.n_unfreeze, highres.batch_norm, highres.img_size, highres.max_epochs) == (427, "affine", 448, 3)
