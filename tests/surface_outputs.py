@@ -58,17 +58,15 @@ def run_all() -> tuple[dict[str, Path], dict[str, str]]:
     for number, (name, settings) in enumerate(evaluations.items()):
         folders[name] = Path(f"evaluation-{number}")
         screens[name] = run("evaluate.py", *settings, f"out={folders[name]}", *QUICK)
+    goal = ("phase=frozen", f"init_from={frozen}")
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "hydra.sweeper.space.n_unfreeze=null")
     sweeps = {
-        "train.py -m lr=A,B": ("lr=1e-3,1e-2",),
-        "train.py -m hydra/sweeper=optuna": (
-            "hydra/sweeper=optuna",
-            "hydra.sweeper.n_trials=1",
-            "hydra.sweeper.space.n_unfreeze=null",
-        ),
+        "train.py -m lr=A,B": (*goal, "lr=1e-3,1e-2"),
+        "train.py -m data.fold=0,1": ("phase=scratch", "data.fold=0,1", "data.n_folds=2"),
+        "train.py -m hydra/sweeper=optuna": (*goal, *search),
     }
     for number, (name, settings) in enumerate(sweeps.items()):
-        goal = ("phase=frozen", f"init_from={frozen}", f"run=sweep-{number}", *settings)
-        screens[name] = run("train.py", "-m", *goal, *TINY)
+        screens[name] = run("train.py", "-m", f"run=sweep-{number}", *settings, *TINY)
         [folders[name]] = Path(f"runs/sweep-{number}/sweeps").glob("[!.]*")
     folders |= {f"cxrlit {name}": Path(name) for name in ("compare", "export", "inspect", "predict")}
     asked = (str(frozen), str(phase), f"must_improve=[{LABELS[0]}]", "n_replicates=100", "out=compare")

@@ -1,6 +1,7 @@
 """``python train.py`` and ``cxrlit train``: the phases up to a goal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -15,17 +16,25 @@ if TYPE_CHECKING:
     from cxrlit.training.phase_folder import Result
 
 
-def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()) -> "Result":
-    """Returns the goal; a sweep ranks it by its validation macro AUROC, and may give callbacks that watch it."""
-    from cxrlit.evaluation.evaluate import evaluate
+def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()) -> "tuple[Result, Path | None]":
+    """Train the goal, and evaluate it where ``evaluate`` says so; what is finished is reused.
+
+    Args:
+        config: From ``read_config``.
+        callbacks: What watches the goal.
+
+    Returns:
+        The goal, which a sweep ranks by its validation macro AUROC, and the folder of its evaluation.
+    """
+    from cxrlit.evaluation.evaluate import evaluate_once
     from cxrlit.training.chain import train
 
     result = train(config, callbacks)
-    if config.evaluate:
-        machine = {f"trainer.{key}": getattr(config.trainer, key) for key in MachineConfig.model_fields}
-        settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "logger": config.logger, **machine}
-        evaluate(compose_defaults("evaluate", EvaluateConfig, settings))
-    return result
+    if not config.evaluate:
+        return result, None
+    machine = {f"trainer.{key}": getattr(config.trainer, key) for key in MachineConfig.model_fields}
+    settings = {"ckpt": str(result.folder), "cache_dir": config.cache_dir, "logger": config.logger, **machine}
+    return result, evaluate_once(compose_defaults("evaluate", EvaluateConfig, settings))
 
 
 def run(composed: DictConfig) -> Any:

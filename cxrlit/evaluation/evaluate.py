@@ -1,5 +1,6 @@
 """``python evaluate.py``: checkpoints on their own split or on other data, weights or predictions of other projects."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from cxrlit.config import EvaluateConfig, InternalData
 from cxrlit.core.console import format_path, progress_steps, say
 from cxrlit.core.distributed import join_ranks
 from cxrlit.core.errors import format_count
-from cxrlit.core.files import hash_file, write_csv
+from cxrlit.core.files import hash_file, write_csv, write_json
 from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import on_rank_0, rank, rank_0_first
 from cxrlit.data.dataset import SplitData, load_data
@@ -23,6 +24,7 @@ from cxrlit.evaluation.log_evaluation import logged_evaluation
 from cxrlit.evaluation.measure.assessment import (
     EXTERNAL,
     HOME,
+    RECORD,
     Assessment,
     EvaluatedModel,
     assess,
@@ -30,7 +32,7 @@ from cxrlit.evaluation.measure.assessment import (
     describe_checkpoints,
     write_assessment,
 )
-from cxrlit.evaluation.measure.evaluation_names import evaluation_path
+from cxrlit.evaluation.measure.evaluation_names import describe_evaluation, evaluation_path
 from cxrlit.evaluation.predict import PredictingNetwork, load_network, open_images, predict_parts
 from cxrlit.evaluation.predictions import PROB
 from cxrlit.evaluation.report.changes_section import (
@@ -90,7 +92,31 @@ def evaluate_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
     if rank() > 0:
         return None
     subject = describe_checkpoints(checkpoints, data, config)
-    return finish(assess(predictions, subject, dropped, config), out, config, Further(), checkpoints, data)
+    finish(assess(predictions, subject, dropped, config), out, config, Further(), checkpoints, data)
+    write_json(out / RECORD, describe_evaluation(checkpoints, config))
+    return out
+
+
+def evaluate_once(config: EvaluateConfig) -> Path | None:
+    """Evaluate a checkpoint on its own split, unless that was done with the same settings; returns as ``evaluate``."""
+    out = find_evaluation(config)
+    if out is None:
+        return evaluate(config)
+    say(f"Evaluated already: {format_path(out / 'report.html' if config.report else out)}")
+    return out
+
+
+@on_rank_0
+def find_evaluation(config: EvaluateConfig) -> Path | None:
+    """The folder of a whole evaluation of the same checkpoints on their own split, with the same settings."""
+    assert config.ckpt is not None
+    checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
+    out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none is there, or it is damaged: it is made anew
+        return None
+    return out if record == describe_evaluation(checkpoints, config) else None
 
 
 def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:

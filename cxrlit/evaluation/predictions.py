@@ -8,6 +8,7 @@ from them.
 | prob_<label> | in [0, 1], of each label in order: raw, as the model gives it |
 | calibrated_<label> | in the file of an evaluation, and not read: what its thresholds are for |
 | pred_<label> | likewise: its decision, 1 present, 0 absent, blank without a threshold |
+| fold | in the file of out-of-fold predictions, and not read: the fold whose model predicts the image |
 | target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
 """
 
@@ -75,18 +76,19 @@ def write_predictions(path: Path, predictions: pd.DataFrame, point: OperatingPoi
 
     Args:
         path: The file.
-        predictions: A predictions table.
+        predictions: A predictions table; it may have decisions, and further columns.
         point: What calibrates and decides: its columns are added.
     """
     labels = list_labels(predictions)
     probs, targets = split_arrays(predictions)
     kinds = {PROB: pd.DataFrame(probs.astype(np.float64))}
+    if f"{PRED}{labels[0]}" in predictions:
+        kinds[PRED] = predictions[[f"{PRED}{label}" for label in labels]].reset_index(drop=True).astype("Int64")
     if point is not None:
-        decided = probs >= point.threshold_probs(probs.dtype)
-        preds = np.where(np.isnan(point.thresholds.values), np.nan, decided)
-        kinds |= {CALIBRATED: pd.DataFrame(point.calibrate(probs)), PRED: pd.DataFrame(preds).astype("Int64")}
+        preds = pd.DataFrame(point.decide(probs)).astype("Int64")
+        kinds |= {CALIBRATED: pd.DataFrame(point.calibrate(probs)), PRED: preds}
     kinds[TARGET] = pd.DataFrame(targets).astype("Int64")  # 1 and 0, not 1.0 and 0.0
-    named = {f"{PROB}{label}" for label in labels} | {f"{TARGET}{label}" for label in labels}
+    named = {f"{kind}{label}" for kind in (PROB, PRED, TARGET) for label in labels}
     people = predictions[[column for column in predictions.columns if column not in named]].reset_index(drop=True)
     if "age" in people:
         people["age"] = [None if np.isnan(age) else f"{age:.9g}" for age in people["age"]]

@@ -103,6 +103,11 @@ class OperatingPoint:
         """(N, L) probs of the model to (N, L) calibrated probs, float64, in the same order within a label."""
         return probs.astype(np.float64) if self.calibration is None else apply_calibration(self.calibration, probs)
 
+    def decide(self, probs: Floats) -> NDArray[np.float64]:
+        """(N, L) probs of the model to (N, L) decisions: 1 present, 0 absent, NaN for a label without a threshold."""
+        values = self.thresholds.values
+        return np.where(np.isnan(values), np.nan, self.calibrate(probs) >= values)
+
     def only(self, labels: Sequence[str]) -> "OperatingPoint":
         """That of some labels, in their order.
 

@@ -34,7 +34,7 @@ class Job:
         search: How the points are searched; None: they are a grid.
     """
 
-    task: "Callable[[TrainConfig, Sequence[Any]], Result]"
+    task: "Callable[[TrainConfig, Sequence[Any]], tuple[Result, Path | None]]"
     folder: Path
     points: list[Point]
     n_jobs: int
@@ -65,8 +65,9 @@ class Job:
 
             callbacks = [PruneTrial(self.folder, point.number, self.search)]
         status: Literal["done", "pruned"]
+        evaluation = None
         try:
-            result = self.task(config, callbacks)
+            result, evaluation = self.task(config, callbacks)
         except Pruned as pruned:
             say(f"Job {point.job} is pruned: {pruned}")
             scores = [float(row["val_auroc_macro"]) for row in read_metrics(pruned.folder)]
@@ -85,6 +86,7 @@ class Job:
             aurocs=read_aurocs(folder, best),
             best_epoch=best,
             folder=str(folder.relative_to(Path(config.runs_dir).parent)),
+            evaluation=None if evaluation is None else str(evaluation),
         )
 
     def _write(self, record: Record) -> None:

@@ -23,10 +23,10 @@ class Objective:
     """Trains a composed config. It goes by pickle to where a launcher runs it.
 
     Attributes:
-        task: Trains a config; takes callbacks that watch the goal.
+        task: Trains a config, and evaluates it where it says so; takes callbacks that watch the goal.
     """
 
-    task: "Callable[[TrainConfig, Sequence[Any]], Result]"
+    task: "Callable[[TrainConfig, Sequence[Any]], tuple[Result, Path | None]]"
 
     def __call__(self, composed: DictConfig) -> float:
         """Train without a record, for a sweeper that is not of cxrlit.
@@ -40,7 +40,8 @@ class Objective:
         try:
             config = read_job(composed)
             check_one_process(config.trainer)
-            return self.task(config, ()).best_score
+            result, _ = self.task(config, ())
+            return result.best_score
         except Exception as error:
             raise name_failure(error) from None
 

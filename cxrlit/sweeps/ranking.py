@@ -14,7 +14,7 @@ from rich.table import Table
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.files import hold_lock, replace_file, write_csv
 from cxrlit.html.figures import wrap_name
-from cxrlit.sweeps.record import Record, read_records
+from cxrlit.sweeps.record import FOLD, Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
 """In the order of the table."""
@@ -42,6 +42,8 @@ def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 def rank_records(records: list[Record]) -> pd.DataFrame:
     """A row a job, the best first; what is not done has no rank and comes after, failures last.
 
+    Folds test other patients and have no ranks: they stay in the order of their jobs.
+
     >>> rank_records([
     ...     Record(job=0, values={"lr": "1"}, status="failed", reason="no"),
     ...     Record(job=1, values={"lr": "2"}, status="done", auroc_macro=0.7),
@@ -54,12 +56,14 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
     """
     labels = list(dict.fromkeys(label for record in records for label in record.aurocs))
     keys = list_swept_keys(records)
+    ranked = is_ranked(keys)
     ordered = sorted(
-        records, key=lambda record: (STATUSES.index(record.status), -(record.auroc_macro or 0), record.job)
+        records,
+        key=lambda record: (STATUSES.index(record.status), -(record.auroc_macro or 0) * ranked, record.job),
     )
     rows = [
         {
-            "rank": rank if record.status == "done" else None,
+            "rank": rank if ranked and record.status == "done" else None,
             "job": record.job,
             **{key: record.values.get(key) for key in keys},
             "status": record.status,
@@ -75,6 +79,11 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"rank": "Int64", "best_epoch": "Int64", **dict.fromkeys(numbers, float)})
 
 
+def is_ranked(keys: list[str]) -> bool:
+    """Whether one of the jobs of a sweep over some keys is the best."""
+    return FOLD not in keys
+
+
 def list_swept_keys(records: list[Record]) -> list[str]:
     """The keys that a sweep varies."""
     return list(dict.fromkeys(key for record in records for key in record.values))
@@ -82,7 +91,8 @@ def list_swept_keys(records: list[Record]) -> list[str]:
 
 def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
     """The first rows of a ranking on the screen, and where all of it is."""
-    table = Table(title="By validation macro AUROC", title_justify="left")
+    ranked = is_ranked(keys)
+    table = Table(title=f"{'By validation' if ranked else 'Validation'} macro AUROC", title_justify="left")
     for column in ("rank", "job", *keys, "AUROC", "best epoch", "folder"):
         table.add_column(column, justify="left" if column == "folder" else "right", overflow="fold")
     for _, row in ranking.head(N_SHOWN).iterrows():
@@ -95,7 +105,7 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
         table.add_row(rank, str(row["job"]), *(row[key] or "" for key in keys), score, epoch, where)
     print_table(table)
     more = f"; {len(ranking) - N_SHOWN} more are there" if len(ranking) > N_SHOWN else ""
-    say(f"Ranking: {format_path(folder / 'ranking.csv')} and ranking.png{more}")
+    say(f"{'Ranking' if ranked else 'Jobs'}: {format_path(folder / 'ranking.csv')} and ranking.png{more}")
 
 
 LOG_SPAN = 10
@@ -176,7 +186,7 @@ def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
         axes.scatter(
             x[pruned], scored["auroc_macro"][pruned], facecolors="none", edgecolors="gray", label="pruned, best so far"
         )
-    if done.any():
+    if done.any() and scored["rank"].notna().any():
         axes.scatter(
             x[done].iloc[0], scored["auroc_macro"][done].iloc[0], marker="*", s=180, color="C3", zorder=3, label="best"
         )

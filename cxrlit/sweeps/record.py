@@ -14,6 +14,10 @@ RECORD_VERSION = 2
 """Part of every sweep's id. Rises when its records say the same in another way."""
 
 
+FOLD = "data.fold"
+"""The key of a cross-validation: its points test other patients, and none of them is the best."""
+
+
 class Point(NamedTuple):
     """A job to come.
 
@@ -79,6 +83,7 @@ class Record(BaseModel):
         aurocs: Validation AUROC of each label at ``best_epoch``; None where it is undefined.
         best_epoch: The best of its own epochs, from 1. Of a pruned job: the best so far.
         folder: Phase folder, relative to the folder above ``runs_dir``.
+        evaluation: Folder of the evaluation, absolute; None where none was asked for.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -91,6 +96,7 @@ class Record(BaseModel):
     aurocs: dict[str, float | None] = {}
     best_epoch: int | None = None
     folder: str | None = None
+    evaluation: str | None = None
 
 
 def job_record_path(folder: Path, job: int) -> Path:

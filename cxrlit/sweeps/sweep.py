@@ -7,7 +7,7 @@ after the points are checked, so that a fault is said at once.
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -24,7 +24,19 @@ from cxrlit.core.errors import ConfigError, CXRLitError, first_line, format_coun
 from cxrlit.core.extras import import_extra
 from cxrlit.core.files import hash_value, hold_lock, write_text
 from cxrlit.sweeps.objective import Objective, check_one_process
-from cxrlit.sweeps.record import RECORD_VERSION, Plan, Point, Record, job_record_path, read_job_record, write_job_record
+from cxrlit.sweeps.record import (
+    FOLD,
+    RECORD_VERSION,
+    Plan,
+    Point,
+    Record,
+    job_record_path,
+    read_job_record,
+    write_job_record,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Multirun(NamedTuple):
@@ -86,7 +98,10 @@ def run_grid(multirun: Multirun) -> None:
     settings = read_sweeper(multirun.config, GridConfig)
     given = {name_key(text) for text in multirun.arguments}
     params = [f"{key}={text}" for key, text in (settings.params or {}).items() if key not in given]
-    multirun = multirun._replace(arguments=[*params, *multirun.arguments])
+    arguments = [*params, *multirun.arguments]
+    if FOLD in map(name_key, list_swept(arguments)) and "evaluate" not in map(name_key, arguments):
+        arguments.append("evaluate=true")
+    multirun = multirun._replace(arguments=arguments)
     points = list_points(multirun.arguments)
     multirun.check_parts([multirun.check_point(point.overrides) for point in points])
     size = settings.max_batch_size or len(points)
@@ -153,6 +168,7 @@ def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
 
 def run_points(multirun: Multirun, plan: Plan) -> None:
     """Run points by batches, rank them, print the ranking; raises as ``run_grid``."""
+    from cxrlit.sweeps.folds import report_folds
     from cxrlit.sweeps.ranking import print_ranking, update_ranking
 
     folder = plan.folder
@@ -166,15 +182,22 @@ def run_points(multirun: Multirun, plan: Plan) -> None:
             launch_points(multirun, plan, batch)
     ranking, keys = update_ranking(folder)
     print_ranking(ranking, keys, folder)
-    if ranking["status"].iloc[0] == "done":
-        settings = [text for text in multirun.arguments if name_key(text) not in keys]
-        best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
-        command = format_command(shlex.join(["train", *list_own_options(), *settings, *best]))
-        say(f"Train the best, or go on from it: {command}")
+    if FOLD in keys:
+        report_folds(folder)
+    elif ranking["status"].iloc[0] == "done":
+        say_best(multirun, ranking, keys)
     failed = ranking[ranking["status"] == "failed"]
     if len(failed):
         fault = failed.sort_values("job").iloc[0]
         raise CXRLitError(f"{len(failed)} of {len(ranking)} jobs failed, job {fault['job']} with: {fault['reason']}")
+
+
+def say_best(multirun: Multirun, ranking: "pd.DataFrame", keys: list[str]) -> None:
+    """The command that trains the best point alone."""
+    settings = [text for text in multirun.arguments if name_key(text) not in keys]
+    best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
+    command = format_command(shlex.join(["train", *list_own_options(), *settings, *best]))
+    say(f"Train the best, or go on from it: {command}")
 
 
 def place_files(config: DictConfig, folder: Path) -> None:

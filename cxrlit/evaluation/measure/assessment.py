@@ -223,6 +223,8 @@ def write_assessment(assessment: Assessment, out: Path) -> None:
     write_csv(out / "dropped.csv", assessment.dropped)
 
 
+RECORD = "evaluation.json"
+"""Written last: it says that an evaluation is whole, and what made it."""
 OWNED = ("eval_*.csv", "predictions_*.csv", "confusion_template.csv", "thresholds*.json", "dropped.csv", "report.html")
 OWNED_FOLDERS = ("figures", "heatmaps")
 
@@ -231,8 +233,9 @@ def clear_evaluation(out: Path) -> None:
     """Remove what an earlier evaluation left in a folder, whole or killed, so that no file of it stays beside the new
     ones.
     """
+    (out / RECORD).unlink(missing_ok=True)
     if out.is_dir():
-        sweep_staged(out, OWNED)
+        sweep_staged(out, (*OWNED, RECORD))
     summary = out / "eval_summary.csv"
     if not summary.is_file():
         return

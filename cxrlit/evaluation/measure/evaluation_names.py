@@ -1,17 +1,21 @@
 """How an evaluation of checkpoints is called: its checkpoints, its folder, and the words for how it predicted."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
 from cxrlit.config import TTA, Average, EvaluateConfig, Precision
 from cxrlit.core.errors import DataError
-from cxrlit.core.files import hash_value
+from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.tta import VIEWS, describe_mean
 from cxrlit.model.checkpoint import Checkpoint, evaluation_folder
 from cxrlit.training.hardware import choose_precision
+
+ELSEWHERE = {"ckpt", "data", "out", "cache_dir", "trainer", "logger", "log_images"}
+"""Settings that say where an evaluation is made, reads and writes."""
 
 
 def name_checkpoint(checkpoint: Checkpoint) -> str:
@@ -54,6 +58,16 @@ def describe_way(config: EvaluateConfig) -> dict[str, str]:
     if config.is_mean:
         facts["mean of"] = config.average
     return {**facts, "precision of the predictions": choose_evaluation_precision(config)}
+
+
+def describe_evaluation(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> dict[str, Any]:
+    """What determines an evaluation of checkpoints on their own split, as plain types."""
+    return {
+        "checkpoints": {name_checkpoint(member): hash_file(member.path) for member in checkpoints},
+        "predicted": describe_prediction(checkpoints, config),
+        "cxrlit": version("cxrlit"),
+        "settings": config.model_dump(mode="json", exclude=ELSEWHERE),
+    }
 
 
 def choose_evaluation_precision(config: EvaluateConfig) -> Precision:

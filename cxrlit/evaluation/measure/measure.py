@@ -90,13 +90,13 @@ def measure(
     replicates |= {name + RAW: raw[name] for name in ERRORS}
     counts = count_images(labels, targets, patients)
     rows = [
-        _tabulate(name, list(labels), found, explain_undefined(name, counts, point, labels))
+        tabulate_replicates(name, list(labels), found, explain_undefined(name, counts, point, labels))
         for name, found in replicates.items()
         if name not in OVER_LABELS
     ]
     rows += [_tabulate_delong(labels, probs, targets, rows[0])]
     rows += [
-        _tabulate("f1", [label], replicates[name], ["no label has a positive and a threshold"], macro=False)
+        tabulate_replicates("f1", [label], replicates[name], ["no label has a positive and a threshold"], macro=False)
         for name, label in OVER_LABELS.items()
     ]
     metrics = pd.concat(rows, ignore_index=True)
@@ -125,10 +125,18 @@ def tabulate_decisions(probs: Floats, targets: Floats, thresholds: NDArray[np.fl
     return table
 
 
-def _tabulate(
+def tabulate_replicates(
     metric: str, labels: list[str], replicates: Replicates, undefined: Sequence[str], macro: bool = True
 ) -> pd.DataFrame:
-    """The rows of a metric; ``undefined`` says of each label why its value would be."""
+    """Rows of ``Measured.metrics``, without the part, for the labels and their macro.
+
+    Args:
+        metric: Its name.
+        labels: The L labels.
+        replicates: Of the metric.
+        undefined: Why the value of each label would be undefined.
+        macro: Whether there is a row of the macro.
+    """
     table = make_rows(metric, labels, replicates.estimate, interval(replicates), undefined)
     if not macro:
         return table
