@@ -71,6 +71,16 @@ def quote_for_shell(key: str, value: str) -> str:
     return f"{key}={shlex.quote(_quote_twice(value))}"
 
 
+def quote_list_for_shell(key: str, values: Sequence[str]) -> str:
+    """How a list of texts is typed in a shell so that they arrive as they are.
+
+    >>> quote_list_for_shell("ckpt", ["runs/a", "runs/b (2)"])
+    'ckpt=\\'[runs/a,"runs/b (2)"]\\''
+    """
+    entries = ",".join(value if PLAIN.fullmatch(value) else _quote_twice(value) for value in values)
+    return f"{key}={shlex.quote(f'[{entries}]')}"
+
+
 def write_anew(override: str) -> str:
     """Overrides that replace a whole section, so that nothing of the old one stays.
 
@@ -191,9 +201,7 @@ def _quote_parts(key: str, value: str) -> str:
     # An apostrophe between letters is no quotation mark.
     if value[:1] + value[-1:] != "[]" or re.search(r"[\[\]{}'\"]", re.sub(r"(?<=\w)'(?=\w)", "", inner)):
         return quote_for_shell(key, value)
-    parts = [part.strip() for part in inner.split(",")]
-    entries = ",".join(part if PLAIN.fullmatch(part) else _quote_twice(part) for part in parts)
-    return f"{key}={shlex.quote(f'[{entries}]')}"
+    return quote_list_for_shell(key, [part.strip() for part in inner.split(",")])
 
 
 def _quote_twice(text: str) -> str:

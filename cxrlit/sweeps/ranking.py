@@ -19,6 +19,7 @@ from cxrlit.sweeps.record import FOLD, Record, read_records
 STATUSES = ("done", "pruned", "failed")
 """In the order of the table."""
 N_SHOWN = 20
+SEED = "seed"
 
 
 def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -87,6 +88,23 @@ def is_ranked(keys: list[str]) -> bool:
 def list_swept_keys(records: list[Record]) -> list[str]:
     """The keys that a sweep varies."""
     return list(dict.fromkeys(key for record in records for key in record.values))
+
+
+def list_members(ranking: pd.DataFrame, keys: list[str]) -> list[str]:
+    """Phase folders that differ in the seed alone from the best one, which is the first; empty where no seed is swept.
+
+    A phase that was rejected hands on an earlier one, at its image size: with a best that was not, it is no member.
+
+    Args:
+        ranking: The table of ``ranking.csv``.
+        keys: Its columns that the sweep varies.
+    """
+    if SEED not in keys or ranking["status"].iloc[0] != "done":
+        return []
+    same = ranking["status"].eq("done") & ranking["reason"].eq("").eq(ranking["reason"].iloc[0] == "")
+    for key in keys:
+        same &= (ranking[key] == ranking[key].iloc[0]) | (key == SEED)
+    return ranking.loc[same, "folder"].tolist()
 
 
 def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:

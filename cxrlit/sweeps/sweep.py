@@ -14,10 +14,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlit.config import GridConfig, SweepConfig, TrainConfig, quote, read_config, read_sweeper
+from cxrlit.config import MAX_MEMBERS, GridConfig, SweepConfig, TrainConfig, quote, read_config, read_sweeper
 from cxrlit.config.compose import compose_config, expand_sweep, list_swept
 from cxrlit.config.folders import list_own_options
-from cxrlit.config.overrides import name_key
+from cxrlit.config.overrides import name_key, quote_list_for_shell
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import ConfigError, CXRLitError, first_line, format_count
@@ -193,11 +193,27 @@ def run_points(multirun: Multirun, plan: Plan) -> None:
 
 
 def say_best(multirun: Multirun, ranking: "pd.DataFrame", keys: list[str]) -> None:
-    """The command that trains the best point alone."""
+    """The command that trains the best point alone, and what its other seeds are good for."""
+    from cxrlit.sweeps.ranking import list_members
+
     settings = [text for text in multirun.arguments if name_key(text) not in keys]
     best = [f"{key}={ranking[key].iloc[0]}" for key in keys]
     command = format_command(shlex.join(["train", *list_own_options(), *settings, *best]))
     say(f"Train the best, or go on from it: {command}")
+    above = Path(multirun.config.runs_dir).expanduser().absolute().parent
+    folders = [above / name for name in list_members(ranking, keys)]
+    if len(folders) > 1 and "runs_dir" not in keys:
+        say_ensemble(folders)
+
+
+def say_ensemble(folders: Sequence[Path]) -> None:
+    """The commands that average models of one split, and hand them over as one."""
+    paths = [format_path(folder) for folder in folders]
+    command = format_command(f"evaluate {quote_list_for_shell('ckpt', paths)}")
+    say(f"Evaluate the mean of the {len(paths)} seeds: {command}")
+    if len(paths) <= MAX_MEMBERS:
+        command = format_command(f"export {shlex.join(paths)} --out bundle")
+        say(f"Then hand it over as one bundle: {command}")
 
 
 def place_files(config: DictConfig, folder: Path) -> None:

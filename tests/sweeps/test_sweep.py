@@ -1,5 +1,6 @@
 """Sweeps from end to end: what they leave, what a failure, a signal and a kill do to them."""
 
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import pandas as pd
 import pytest
 from cutting import Cut, ask, before_call, cut
-from lab import Lab
+from lab import QUICK, Lab
 from omegaconf import OmegaConf
 from tiny import Outcome, run_command
 
+from cxrlit.commands.cli import main
 from cxrlit.core.labels import LABELS
 from cxrlit.sweeps import job
+from cxrlit.sweeps.ranking import list_members, rank_records
+from cxrlit.sweeps.record import Record
+from cxrlit.sweeps.sweep import say_ensemble
 from cxrlit.training.callbacks import EpochReport
 
 GRID = ("lr=1e-3,1e-2", "max_epochs=2")
@@ -107,6 +112,46 @@ def test_what_hydra_says_of_a_sweep_is_heard(lab: Lab, tmp_path: Path) -> None:
     outcome = sweep(lab, "data.root=/nowhere,/other", *said)
     assert outcome.err == f"error: hydra.sweep.dir={folder}: it holds another sweep: choose another folder\n"
     assert not lab.runs.exists()
+
+
+def make_ranking(values: list[dict[str, str]], rejected: int = -1) -> pd.DataFrame:
+    return rank_records([
+        Record(
+            job=job, values=of, status="done", auroc_macro=1 - job / 10, best_epoch=1, folder=f"runs/x/frozen-{job}",
+            reason="rejected for frozen-0" if job == rejected else "",
+        )
+        for job, of in enumerate(values)
+    ])  # fmt: skip
+
+
+def test_members_differ_from_the_best_in_the_seed_alone() -> None:
+    values = [{"lr": lr, "seed": seed} for seed in "01" for lr in ("1", "2")]
+    assert list_members(make_ranking(values), ["lr", "seed"]) == ["runs/x/frozen-0", "runs/x/frozen-2"]
+    assert list_members(make_ranking([{"seed": seed} for seed in "012"], rejected=1), ["seed"]) == [
+        "runs/x/frozen-0", "runs/x/frozen-2",
+    ]  # fmt: skip
+    assert list_members(make_ranking([{"lr": "1"}, {"lr": "2"}]), ["lr"]) == []
+
+
+def test_an_ensemble_is_said_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    say_ensemble([Path("/a/frozen-1"), Path("/b c/frozen-2")])
+    assert capsys.readouterr().out.splitlines() == [
+        "Evaluate the mean of the 2 seeds: cxrlit evaluate ckpt='[/a/frozen-1,/b c/frozen-2]'",
+        "Then hand it over as one bundle: cxrlit export /a/frozen-1 '/b c/frozen-2' --out bundle",
+    ]
+
+
+@pytest.mark.slow
+def test_the_commands_that_a_sweep_over_seeds_ends_with_run(lab: Lab, tmp_path: Path) -> None:
+    outcome = sweep(lab, "seed=0,1")
+    assert (outcome.code, outcome.err) == (0, "")
+    said = [line.partition(": ")[2] for line in outcome.out.splitlines()[-2:]]
+    evaluate, export = (shlex.split(line) for line in said)
+    assert evaluate[:2] == ["python", "evaluate.py"]
+    assert run_command("evaluate.py", evaluate[2], f"cache_dir={lab.cache}", *QUICK).code == 0
+    assert export[:2] == ["cxrlit", "export"]
+    main(["export", *export[2:-1], str(tmp_path / "bundle"), f"cache_dir={lab.cache}"])
+    assert (tmp_path / "bundle" / "model-2.safetensors").is_file()
 
 
 def test_values_of_a_config_file_are_swept(lab: Lab) -> None:
