@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -32,7 +33,7 @@ from rich.table import Table
 import cxrlit.evaluation.evaluate
 import cxrlit.training.chain  # noqa: F401
 from cxrlit.core.console import print_table, say
-from cxrlit.training.phase_folder import read_phase_record
+from cxrlit.training.phase_folder import RECORD, read_phase_record
 from cxrlit.training.resume import find_resume
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
@@ -92,9 +93,11 @@ class Lab:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def read_files(self) -> dict[str, str]:
-        """A hash of every file of the run."""
+        """A hash of every file of the run, but for the time that it took."""
         return {
-            str(path.relative_to(self.runs)): hashlib.sha256(path.read_bytes()).hexdigest()
+            str(path.relative_to(self.runs)): hashlib.sha256(
+                re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes()) if path.name == RECORD else path.read_bytes()
+            ).hexdigest()
             for path in sorted(self.runs.rglob("*"))
             if path.is_file()
         }

@@ -47,5 +47,15 @@ class OptunaSweeper(GridSweeper):
         run_study(Multirun(arguments, self.config, self.hydra_context, self.task_function))
 
 
+class AblationSweeper(GridSweeper):
+    """A baseline and each lever alone (``hydra/sweeper=ablation``, ``cxrlit ablate``)."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        from cxrlit.sweeps.ablation import run_ablation
+        from cxrlit.sweeps.sweep import Multirun
+
+        run_ablation(Multirun(arguments, self.config, self.hydra_context, self.task_function))
+
+
 class RayLauncher(ray_launcher.RayLauncher):
     """Jobs as processes of Ray (``hydra/launcher=ray``)."""

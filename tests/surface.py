@@ -40,7 +40,7 @@ SCHEMAS = {
     "compare": schemas.CompareConfig,
     "export": schemas.ExportConfig,
 }
-SEARCH = schemas.SweepConfig
+SWEEPERS = {"optuna": schemas.SweepConfig, "ablation": schemas.AblationConfig}
 
 REPO = Path(__file__).resolve().parents[1]
 CONF = REPO / "conf"
@@ -65,7 +65,7 @@ def list_commands() -> Iterator[str]:
         yield from (f"{script} --help: {line}" for line in shown.stdout.splitlines() if line.strip())
     program = catch_parser()
     yield from describe_parser("cxrlit", program)
-    for name in sorted(get_commands(program).keys() - {"train", "evaluate"}):  # the same as the scripts above
+    for name in sorted(get_commands(program).keys() - {"train", "evaluate", "ablate"}):  # the same as the scripts above
         yield from describe_parser(f"cxrlit {name}", get_commands(catch_parser(name))[name])
     for name in cxrlit.__all__:
         for member in sorted(vars(getattr(cxrlit, name))):
@@ -119,11 +119,12 @@ def list_settings() -> Iterator[str]:
             for source in sorted(sources):
                 for line in describe_key(tree, tree, read_values(command, *[f"data={source}"] * bool(source)), ""):
                     where[line][command].append(source)
-        tree = SEARCH.model_json_schema()
-        settings = compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True).hydra.sweeper
-        values = {key: value for key, value in OmegaConf.to_container(settings).items() if key != "_target_"}
-        for line in describe_key(tree, tree, values, "hydra.sweeper"):
-            where[line]["train hydra/sweeper=optuna"] = []
+        for name, schema in SWEEPERS.items():
+            tree = schema.model_json_schema()
+            settings = compose("train", [f"hydra/sweeper={name}"], return_hydra_config=True).hydra.sweeper
+            values = {key: value for key, value in OmegaConf.to_container(settings).items() if key != "_target_"}
+            for line in describe_key(tree, tree, values, "hydra.sweeper"):
+                where[line][f"train hydra/sweeper={name}"] = []
         yield from list_choices()
     for line, commands in where.items():
         places = [

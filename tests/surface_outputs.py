@@ -64,6 +64,7 @@ def run_all() -> tuple[dict[str, Path], dict[str, str]]:
         "train.py -m lr=A,B": (*goal, "lr=1e-3,1e-2"),
         "train.py -m data.fold=0,1": ("phase=scratch", "data.fold=0,1", "data.n_folds=2"),
         "train.py -m hydra/sweeper=optuna": (*goal, *search),
+        "train.py -m hydra/sweeper=ablation": (*goal, "hydra/sweeper=ablation", "hydra.sweeper.change=[focal]"),
     }
     for number, (name, settings) in enumerate(sweeps.items()):
         screens[name] = run("train.py", "-m", f"run=sweep-{number}", *settings, *TINY)

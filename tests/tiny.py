@@ -144,6 +144,7 @@ def launch_line(arguments: Sequence[str], name: str = "train") -> tuple[list[Any
     with (
         patch.object(sys, "argv", [f"{name}.py", *arguments]),
         patch("cxrlit.sweeps.sweep.run_points", lambda multirun, plan: checked.append(plan)),
+        patch("cxrlit.sweeps.ablation.run_points", lambda multirun, plan: checked.append(plan)),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

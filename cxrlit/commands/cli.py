@@ -6,6 +6,7 @@ What a command needs is imported when it is the one that runs: a prediction need
 import argparse
 import difflib
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ HYDRA_COMMANDS = {
 
 COMMANDS = {
     **HYDRA_COMMANDS,
+    "ablate": Command("train", "train a baseline and changes of it, each alone, and say what each change makes"),
     "prepare": Command("config_commands", "decode the images of a data set once, for all sizes that training will use"),
     "inspect": Command("config_commands", "show what is in a data set, on the screen and as an HTML page"),
     "compare": Command("config_commands", "say what changed between two models, and whether it is what was asked for"),
@@ -48,6 +50,9 @@ COMMANDS = {
 
 COMPARE_FAULT = 3
 
+OF_ABLATION = re.compile(r"^([+~]*)(?=(change|levers)\b)")
+"""Settings of ``cxrlit ablate`` that are those of its sweeper."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a fault that the user can mend is one line and exit code 2.
@@ -55,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ``compare`` answers with exit codes 0, 1 and 2, so that its faults, those of the program among them, are 3.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["ablate"]:
+        settings = [OF_ABLATION.sub(r"\1hydra.sweeper.", text) for text in arguments[1:]]
+        arguments = ["train", "-m", "hydra/sweeper=ablation", *settings]
     if arguments and arguments[0] in HYDRA_COMMANDS:
         sys.argv = [f"cxrlit {arguments[0]}", *arguments[1:]]
         _import(arguments[0]).main()

@@ -35,7 +35,16 @@ from cxrlit.config.data import (
 from cxrlit.config.evaluate import EvaluateConfig, InternalData
 from cxrlit.config.model import ModelConfig
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweeper, suggest_key
-from cxrlit.config.sweep import Choices, GridConfig, SearchInterval, SweepConfig, Value, quote, write_override
+from cxrlit.config.sweep import (
+    AblationConfig,
+    Choices,
+    GridConfig,
+    SearchInterval,
+    SweepConfig,
+    Value,
+    quote,
+    write_override,
+)
 from cxrlit.config.train import (
     FLAT_KEYS,
     AugmentConfig,
@@ -66,6 +75,7 @@ __all__ = [
     "MAX_MEMBERS",
     "N_LAYERS",
     "TTA",
+    "AblationConfig",
     "AnySource",
     "AugmentConfig",
     "Average",

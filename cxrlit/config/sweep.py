@@ -98,6 +98,18 @@ class GridConfig(ConfigSection):
     )
 
 
+LeverName = Annotated[str, Field(pattern=r"^[a-zA-Z]\w*$", max_length=40)]
+
+
+class AblationConfig(ConfigSection):
+    """A baseline, and levers that each change it alone."""
+
+    levers: dict[LeverName, Annotated[list[str], Field(min_length=1)]] = Field(
+        description="what can be changed, by name: overrides as the command line has them"
+    )
+    change: list[LeverName] | None = Field(description="the levers to try, each alone")
+
+
 class SweepConfig(ConfigSection):
     """A search over keys of the config by the goal's validation macro AUROC."""
 

@@ -65,7 +65,7 @@ class Job:
 
             callbacks = [PruneTrial(self.folder, point.number, self.search)]
         status: Literal["done", "pruned"]
-        evaluation = None
+        evaluation, seconds = None, None
         try:
             result, evaluation = self.task(config, callbacks)
         except Pruned as pruned:
@@ -75,7 +75,7 @@ class Job:
             best = 1 + scores.index(score)
             status, reason = "pruned", str(pruned)
         else:
-            folder, best, score = result.folder, result.best_epoch, result.best_score
+            folder, best, score, seconds = result.folder, result.best_epoch, result.best_score, result.seconds
             status, reason = "done", f"rejected for {result.rejected_for}" if result.rejected_for else ""
         return Record(
             job=point.job,
@@ -87,6 +87,7 @@ class Job:
             best_epoch=best,
             folder=str(folder.relative_to(Path(config.runs_dir).parent)),
             evaluation=None if evaluation is None else str(evaluation),
+            seconds=seconds,
         )
 
     def _write(self, record: Record) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.files import hold_lock, replace_file, write_csv
 from cxrlit.html.figures import wrap_name
-from cxrlit.sweeps.record import FOLD, Record, read_records
+from cxrlit.sweeps.record import FOLD, LEVER, Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
 """In the order of the table."""
@@ -43,7 +43,7 @@ def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 def rank_records(records: list[Record]) -> pd.DataFrame:
     """A row a job, the best first; what is not done has no rank and comes after, failures last.
 
-    Folds test other patients and have no ranks: they stay in the order of their jobs.
+    Folds test other patients, and an ablation is no race: they have no ranks, and stay in the order of their jobs.
 
     >>> rank_records([
     ...     Record(job=0, values={"lr": "1"}, status="failed", reason="no"),
@@ -82,7 +82,7 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
 
 def is_ranked(keys: list[str]) -> bool:
     """Whether one of the jobs of a sweep over some keys is the best."""
-    return FOLD not in keys
+    return not {FOLD, LEVER} & set(keys)
 
 
 def list_swept_keys(records: list[Record]) -> list[str]:

@@ -17,6 +17,11 @@ RECORD_VERSION = 2
 FOLD = "data.fold"
 """The key of a cross-validation: its points test other patients, and none of them is the best."""
 
+LEVER = "lever"
+"""What an ablation varies: no key, but a name for overrides."""
+BASELINE = "baseline"
+"""The lever that changes nothing."""
+
 
 class Point(NamedTuple):
     """A job to come.
@@ -84,6 +89,7 @@ class Record(BaseModel):
         best_epoch: The best of its own epochs, from 1. Of a pruned job: the best so far.
         folder: Phase folder, relative to the folder above ``runs_dir``.
         evaluation: Folder of the evaluation, absolute; None where none was asked for.
+        seconds: How long the phases up to the goal trained; None where that is not known.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -97,6 +103,7 @@ class Record(BaseModel):
     best_epoch: int | None = None
     folder: str | None = None
     evaluation: str | None = None
+    seconds: float | None = None
 
 
 def job_record_path(folder: Path, job: int) -> Path:

@@ -26,6 +26,7 @@ from cxrlit.core.files import hash_value, hold_lock, write_text
 from cxrlit.sweeps.objective import Objective, check_one_process
 from cxrlit.sweeps.record import (
     FOLD,
+    LEVER,
     RECORD_VERSION,
     Plan,
     Point,
@@ -57,6 +58,11 @@ class Multirun(NamedTuple):
     @property
     def folder(self) -> Path:
         return Path(self.config.hydra.sweep.dir).expanduser().absolute()
+
+    def name_folder(self, name: str) -> Path:
+        """The folder of a sweep that the same command goes on with: by a name in place of the time."""
+        is_by_time = "${now:" in str(OmegaConf.to_container(self.config.hydra.sweep))  # nobody would find it again
+        return self.folder.with_name(name) if is_by_time else self.folder
 
     def check_point(self, overrides: Sequence[str]) -> TrainConfig:
         """Compose and check a point as its job will.
@@ -131,9 +137,7 @@ def run_study(multirun: Multirun) -> None:
     from cxrlit.sweeps.study import hash_study, run_trials
 
     study_id = hash_study(search, config)
-    folder = multirun.folder
-    if "${now:" in str(OmegaConf.to_container(multirun.config.hydra.sweep)):  # nobody would find it again
-        folder = folder.with_name(f"optuna-{study_id}")
+    folder = multirun.name_folder(f"optuna-{study_id}")
     trials = run_trials(search, multirun.arguments, folder)
     run_points(multirun, Plan(folder, search.n_trials, trials, study_id, search))
 
@@ -168,6 +172,7 @@ def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
 
 def run_points(multirun: Multirun, plan: Plan) -> None:
     """Run points by batches, rank them, print the ranking; raises as ``run_grid``."""
+    from cxrlit.sweeps.ablation_report import report_ablation
     from cxrlit.sweeps.folds import report_folds
     from cxrlit.sweeps.ranking import print_ranking, update_ranking
 
@@ -182,7 +187,9 @@ def run_points(multirun: Multirun, plan: Plan) -> None:
             launch_points(multirun, plan, batch)
     ranking, keys = update_ranking(folder)
     print_ranking(ranking, keys, folder)
-    if FOLD in keys:
+    if LEVER in keys:
+        report_ablation(folder)
+    elif FOLD in keys:
         report_folds(folder)
     elif ranking["status"].iloc[0] == "done":
         say_best(multirun, ranking, keys)

@@ -22,7 +22,7 @@ from cxrlit.training.check_recipe import check_recipe, check_schedule, name_idle
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
-from cxrlit.training.phase_folder import Result
+from cxrlit.training.phase_folder import Result, read_chain_seconds
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
 from cxrlit.training.trainer import quiet_lightning
 
@@ -78,7 +78,25 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
         previous = phase.folder
     say(f"Trained: {format_path(result.folder)} ({result.describe()}, {data.describe_split()})")
     say(f"Evaluate it: {format_command(f'evaluate ckpt={format_path(result.folder)}')}")
-    return result
+    return result._replace(seconds=read_chain_seconds([phase.folder for phase in phases]))
+
+
+def plan_quietly(config: TrainConfig, data: SplitData) -> list[PlannedPhase]:
+    """The phases of a chain, as ``train`` would plan them, without a word.
+
+    Args:
+        config: From ``read_config``.
+        data: What its ``data`` is.
+
+    Raises:
+        CXRLitError: As for ``train``.
+    """
+    start = read_start(config)
+    if start.checkpoint is not None:
+        config = config.model_copy(update={"init_from": str(start.checkpoint)})
+    else:
+        start = read_weights(config, start, is_said=False)
+    return plan_chain(config.model_copy(update={"model": start.model}), data, start.content)[0]
 
 
 @on_rank_0
@@ -103,8 +121,8 @@ def read_start(config: TrainConfig) -> Start:
 
 
 @on_rank_0
-def read_weights(config: TrainConfig, start: Start) -> Start:
-    """What the weights of ``model.weights`` say of themselves.
+def read_weights(config: TrainConfig, start: Start, is_said: bool = True) -> Start:
+    """What the weights of ``model.weights`` say of themselves, and on the screen unless told otherwise.
 
     Raises:
         CheckpointError: They cannot be used.
@@ -113,7 +131,7 @@ def read_weights(config: TrainConfig, start: Start) -> Start:
     said = name_seen(config.model.weights_saw, name_sources(config.data))
     asked = config.model.model_copy(update={"weights_saw": said})
     weights = name_configured(asked) or open_configured(asked)
-    for line in weights.describe(config.labels if config.model.take_head else ()):
+    for line in weights.describe(config.labels if config.model.take_head else ()) if is_said else ():
         say(line)
     model = settle_model(config.model, weights.normalize, weights.saw)
     return start._replace(trained_patients=set(weights.trained_patients), model=model)

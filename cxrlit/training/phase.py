@@ -49,7 +49,7 @@ from cxrlit.training.logger_runs import finishing_runs, log_result, open_loggers
 from cxrlit.training.phase_folder import Result, begin_folder, read_phase_record, read_result, write_phase_record
 from cxrlit.training.plan import PlannedPhase
 from cxrlit.training.resume import ResumePoint, choose_resume, drop_states, load_state, seed_all
-from cxrlit.training.trainer import build_trainer, validate
+from cxrlit.training.trainer import PhaseTimer, build_trainer, read_seconds, validate
 
 
 @dataclass
@@ -248,6 +248,7 @@ class PhaseRun:
                 callback.is_adapted = plan.freezing.adapts  # before features were cached
         return [
             ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
+            PhaseTimer(),
             FrozenGuard(plan.freezing.n_trainable, plan.freezing.batch_norm_trains or plan.freezing.may_change),
             *composed,
             FiniteLoss(),
@@ -272,6 +273,7 @@ class PhaseRun:
             "best_score": best.best_score,
             "rejected_for": best.rejected_for,
             "best_sha256": hash_file(folder / "best.ckpt"),
+            "seconds": read_seconds(trainer),
             "status": "done",
         }
         write_phase_record(folder, self.record)

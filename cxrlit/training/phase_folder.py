@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ class Result(NamedTuple):
         monitor: Name of the metric that chose it.
         best_score: Value of that metric after it.
         rejected_for: What is handed on in place of that epoch, which is no better; empty where the epoch is.
+        seconds: How long it and the phases before it trained; None where that is not known.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Result(NamedTuple):
     monitor: str
     best_score: float
     rejected_for: str = ""
+    seconds: float | None = None
 
     def describe(self) -> str:
         rejected = f", rejected for {self.rejected_for}" if self.rejected_for else ""
@@ -78,6 +80,13 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     if not best.is_file() or hash_file(best) != record.get("best_sha256"):
         raise CheckpointError(f"{best}: it is not the file that training wrote: remove {folder} to train it anew")
     return record
+
+
+def read_chain_seconds(folders: Iterable[Path]) -> float | None:
+    """How long phases trained together; None where one does not say it, as one of an earlier version."""
+    seconds = [(read_phase_record(folder) or {}).get("seconds") for folder in folders]
+    known = [value for value in seconds if isinstance(value, float)]
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def find_own_best(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import ProgressBar, Timer
 from pytorch_lightning.loggers import Logger
 
 from cxrlit.config import Precision, TrainConfig, TrainerConfig
@@ -44,6 +44,16 @@ def validate(
     )
     trainer.validate(module, datamodule=datamodule, verbose=False)
     return module.scores["val"]
+
+
+class PhaseTimer(Timer):
+    """Measures how long a phase trains over all its tries, validation included; a user may have another ``Timer``."""
+
+
+def read_seconds(trainer: Trainer) -> float:
+    """How long a phase has trained, seconds."""
+    [timer] = [callback for callback in trainer.callbacks if type(callback) is PhaseTimer]  # type: ignore[attr-defined]
+    return round(timer.time_elapsed(), 1)
 
 
 def build_trainer(
