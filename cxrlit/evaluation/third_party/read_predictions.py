@@ -143,7 +143,7 @@ def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) 
     """
     values = read_marks(table.cells, list(columns.values()), table, uncertain=-1)
     n_uncertain = np.count_nonzero(values == UNCERTAIN)
-    targets = format_count(n_uncertain, "target is", "targets are")
+    targets = format_count(int(n_uncertain), "target is", "targets are")
     if n_uncertain and not (values == 0).any():
         raise DataError(f"{table.path}: {targets} -1 and none is 0: if -1 means absent, write 0")
     if n_uncertain:
