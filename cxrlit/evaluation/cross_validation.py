@@ -38,9 +38,11 @@ class Fold:
     def measure(self) -> dict[str, Floats]:
         """``auroc`` and ``f1``, (L + 1,) each: of the labels, and their macro."""
         probs, targets = split_arrays(self.predictions)
-        areas = per_label(auroc, probs, targets)
-        scores = measure_f1(self.point.decide(probs), targets)
-        return {name: np.append(values, macro(values).value) for name, values in (("auroc", areas), ("f1", scores))}
+        values = {
+            "auroc": per_label(auroc, probs, targets),
+            "f1": measure_f1(self.point.decide(probs), targets).astype(np.float64),
+        }
+        return {name: np.append(columns, macro(columns).value) for name, columns in values.items()}
 
 
 def read_fold(name: str, folder: Path) -> Fold:

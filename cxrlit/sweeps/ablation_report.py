@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -172,7 +173,7 @@ def print_ablation(table: pd.DataFrame) -> None:
     heads = {f"{part} {name}": (part, metric) for metric, name in (("auroc", "AUROC"), ("f1", "F1")) for part in PARTS}
     for column in ("lever", *heads, "time"):
         shown.add_column(column, justify="left" if column == "lever" else "right")
-    macros = table[table["label"] == "macro"].set_index(["lever", "part", "metric"])
+    macros: Any = table[table["label"] == "macro"].set_index(["lever", "part", "metric"])
     seconds = table[table["metric"] == "seconds"].set_index("lever")
     levers = table["lever"].unique().tolist()
     for lever in levers:

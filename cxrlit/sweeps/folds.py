@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def print_folds(table: pd.DataFrame, others: list[str]) -> None:
     rows = table if is_single else table[table["label"] == "macro"]
     lines = []
     for (_, label), found in rows.groupby(["predictions", "label"], sort=False):
-        cells = found.set_index(["part", "metric"])
+        cells: Any = found.set_index(["part", "metric"])
         val, area, score = (cells.loc[key] for key in (("val", "auroc"), ("test", "auroc"), ("test", "f1")))
         head = [str(label)] if is_single else [*map(str, val[others]), str(val["n_folds"])]
         texts = [text for row in (area, score) for text in (_say_spread(row), say_interval(row, "pooled"))]
