@@ -132,7 +132,7 @@ def test_every_command_runs_where_only_the_wheel_is(wheel: Path, tmp_path: Path)
 
     places = environment.run("python", "-c", FIND, cwd=work).split()
     assert places == [str(environment.packages / "cxrlit" / name) for name in ("__init__.py", "conf")]
-    assert "experiment: action_plan, fast, full, keras_port, mine, small_data, smoke\n" in run(
+    assert "experiment: action_plan, cxr_start, fast, full, keras_port, mine, small_data, smoke\n" in run(
         "train", "--config-dir", "own", "--help"
     )
     trained = run("train", "--config-dir", "own", "experiment=mine", "evaluate=true")

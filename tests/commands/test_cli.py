@@ -75,7 +75,7 @@ MISTAKES = [
     ("demo", "the following arguments are required: BUNDLE"),
     ("", "the following arguments are required: COMMAND"),
     ("trian", "trian: there is no such command; did you mean train?"),
-    ("help", "help: there is no such command; there are train, evaluate, prepare"),
+    ("help", "help: there is no such command; there are train, evaluate, ablate, prepare"),
     ("prepare -m sizes=[32]", "-m: there is no such option"),
     ("prepare data nih", "data nih: settings are given as KEY=VALUE: data=nih"),
     ("prepare sizes=224,320", "sizes is a list: sizes=[224,320]"),
@@ -145,14 +145,14 @@ def test_own_configs_are_found_and_come_first(own: Path) -> None:
 
 def test_own_configs_are_shown(own: Path) -> None:
     shown = run_command("train.py", "--config-dir", "own", "--help").out
-    assert "experiment: action_plan, fast, full, keras_port, mine, small_data, smoke\n" in shown
+    assert "experiment: action_plan, cxr_start, fast, full, keras_port, mine, small_data, smoke\n" in shown
     assert "optimizer: adamw, mine, sgd\n" in shown
     shown = run_cxrlit("train", "--cfg", "job", "--config-dir=own", "experiment=mine").out
     assert "seed: 77\n" in shown
     assert "momentum: 0.5\n" in shown
     assert "lr: 0.005\n" in shown
     assert (
-        "experiment: action_plan, fast, full, keras_port, small_data, smoke\n" in run_command("train.py", "--help").out
+        "experiment: action_plan, cxr_start, fast, full, keras_port, small_data, smoke\n" in run_command("train.py", "--help").out
     )
 
 
@@ -163,7 +163,7 @@ def test_points_of_a_sweep_are_of_own_configs(own: Path) -> None:
     assert_one_line(
         launch_line(["-cd", "own", "-m", "experiment=mine,nope"])[1],
         "experiment=nope",
-        "it may be action_plan, fast, full, keras_port, mine, small_data, smoke",
+        "it may be action_plan, cxr_start, fast, full, keras_port, mine, small_data, smoke",
     )
 
 
