@@ -46,6 +46,7 @@ bench-localisation: $(READY)  ## heatmaps of all labels against the forward pass
 bench-train: $(READY)  ## the recipe against a plain script, the Trainer against bare PyTorch: make bench-train ROOT=PATH
 	$(BIN)/python benchmarks/trainer.py $(KEEP)
 	$(BIN)/python benchmarks/recipe.py --root $(ROOT) --seeds 0 1 2 $(KEEP)
+	$(BIN)/python benchmarks/folds.py --root $(ROOT) $(KEEP)
 
 bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, its start, its page
 	$(BIN)/python benchmarks/predict.py $(KEEP)

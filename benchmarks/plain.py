@@ -58,33 +58,35 @@ class Radiographs(Dataset[Any]):
 
 
 def main() -> None:
-    """Train the phases one after another; write the seconds of each epoch and the predictions."""
+    """Train the phases one after another; write the predictions after each, and the seconds of each epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of an NIH data set")
     parser.add_argument("--split", type=Path, required=True, help="CSV with image, patient, split")
-    parser.add_argument("--weights", type=Path, required=True, help="state dict of torchvision's densenet121")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="state dict of torchvision's densenet121; a head of 8 is kept"
+    )
     parser.add_argument("--phases", nargs="+", required=True, help="img_size:batch_size:n_unfreeze:lr:epochs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder of figures.json and predictions.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of figures.json and predictions-1.csv, ...")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     parts = read_parts(arguments.root, arguments.split)
-    model = densenet121(weights=None)
-    model.load_state_dict(torch.load(arguments.weights, weights_only=True))
-    model.classifier = nn.Linear(model.classifier.in_features, len(LABELS))
-    epochs = [seconds for phase in arguments.phases for seconds in train_phase(model, parts, phase)]
-    start = time.perf_counter()
-    img_size, batch_size = (int(number) for number in arguments.phases[-1].split(":")[:2])
-    tables = []
-    for part in ("val", "test"):
-        probs, _ = predict(model, make_loader(parts[part], img_size, batch_size, augmented=False))
-        true = parts[part][["image", "patient", "split", *LABELS]].reset_index(drop=True)
-        table = pd.DataFrame(probs, columns=[f"prob_{label}" for label in LABELS])
-        tables.append(true.rename(columns={label: f"target_{label}" for label in LABELS}).join(table))
+    weights = torch.load(arguments.weights, weights_only=True)
+    model = densenet121(weights=None, num_classes=len(weights["classifier.bias"]))
+    model.load_state_dict(weights)
+    if model.classifier.out_features != len(LABELS):
+        model.classifier = nn.Linear(model.classifier.in_features, len(LABELS))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(arguments.out / "predictions.csv", index=False)
-    figures = {"epochs": epochs, "predicting": time.perf_counter() - start}
-    (arguments.out / "figures.json").write_text(json.dumps(figures))
+    epochs: list[float] = []
+    predicting = 0.0
+    for number, phase in enumerate(arguments.phases, start=1):
+        epochs += train_phase(model, parts, phase)
+        start = time.perf_counter()
+        img_size, batch_size = (int(number) for number in phase.split(":")[:2])
+        predictions = predict_parts(model, parts, img_size, batch_size)
+        predictions.to_csv(arguments.out / f"predictions-{number}.csv", index=False)
+        predicting += time.perf_counter() - start
+    (arguments.out / "figures.json").write_text(json.dumps({"epochs": epochs, "predicting": predicting}))
 
 
 def read_parts(root: Path, split: Path) -> dict[str, pd.DataFrame]:
@@ -148,6 +150,17 @@ def unfreeze(model: nn.Module, n_unfreeze: int) -> None:
     for layer in layers[:n_unfreeze]:
         if layer is not None:
             layer.requires_grad_(True)
+
+
+def predict_parts(model: nn.Module, parts: dict[str, pd.DataFrame], img_size: int, batch_size: int) -> pd.DataFrame:
+    """The predictions table of validation and test."""
+    tables = []
+    for part in ("val", "test"):
+        probs, _ = predict(model, make_loader(parts[part], img_size, batch_size, augmented=False))
+        true = parts[part][["image", "patient", "split", *LABELS]].reset_index(drop=True)
+        table = pd.DataFrame(probs, columns=[f"prob_{label}" for label in LABELS])
+        tables.append(true.rename(columns={label: f"target_{label}" for label in LABELS}).join(table))
+    return pd.concat(tables)
 
 
 def predict(model: nn.Module, loader: DataLoader[Any]) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHASES = ("frozen", "finetune", "highres")
 LAYERS = {"frozen": 0, "finetune": 100, "highres": 50}
+BATCHES = {"frozen": 32, "finetune": 32, "highres": 16}
 RATES = {"frozen": 1e-3, "finetune": 1e-4, "highres": 1e-5}
 
 
@@ -131,10 +132,7 @@ class Bench:
     def run_plain(self, split: Path, seed: int) -> tuple[Timed, list[float]]:
         """Seconds and score of the plain script, and the seconds of its epochs."""
         out = self.folder / f"plain-{seed}"
-        batches = {"frozen": 32, "finetune": 32, "highres": 16}
-        phases = [
-            f"{self.sizes[name]}:{batches[name]}:{LAYERS[name]}:{RATES[name]:g}:{self.epochs[name]}" for name in PHASES
-        ]
+        phases = [describe_phase(name, self.sizes[name], self.epochs[name]) for name in PHASES]
         start = time.perf_counter()
         run(
             "benchmarks/plain.py", "--root", self.root, "--split", split, "--weights", self.weights, "--out", out,
@@ -143,7 +141,8 @@ class Bench:
         figures = json.loads((out / "figures.json").read_text())
         seconds = time.perf_counter() - start - figures["predicting"]  # ours trains alone
         print(f"plain script, seed {seed}: {seconds:.0f} s", flush=True)
-        score = self.evaluate(f"predictions={out / 'predictions.csv'}", f"out={out / 'eval'}", out=out / "eval")
+        predictions = out / f"predictions-{len(PHASES)}.csv"
+        score = self.evaluate(f"predictions={predictions}", f"out={out / 'eval'}", out=out / "eval")
         return Timed(seconds, score), figures["epochs"]
 
     def run_ours(self, name: str, *settings: str) -> tuple[Path, float]:
@@ -182,6 +181,11 @@ def run(script: str, *arguments: Any) -> str:
     return done.stdout
 
 
+def describe_phase(name: str, img_size: int, n_epochs: int) -> str:
+    """A phase as ``plain.py`` takes it."""
+    return f"{img_size}:{BATCHES[name]}:{LAYERS[name]}:{RATES[name]:g}:{n_epochs}"
+
+
 def take_patients(root: Path, folder: Path, n_patients: int) -> Path:
     """The same layout with the images of a few patients."""
     table = pd.read_csv(root / "Data_Entry_2017_v2020.csv", dtype=str, index_col=False)
@@ -197,13 +201,15 @@ def take_patients(root: Path, folder: Path, n_patients: int) -> Path:
     return folder
 
 
-def save_for_torchvision(phase: Path, path: Path) -> None:
-    """The features of a phase's best checkpoint as a state dict of torchvision's densenet121."""
+def save_for_torchvision(phase: Path, path: Path, with_head: bool = False) -> None:
+    """A phase's best checkpoint as a state dict of torchvision's densenet121; without its head, with any of 1,000."""
     weights = read_checkpoint(find_checkpoint(phase)).weights
     state = densenet121(weights=None).state_dict()
     for name in state:
         if name.startswith("features."):
             state[name] = weights[name]
+        elif with_head:
+            state[name] = weights[name.replace("classifier", "head")]
     torch.save(state, path)
 
 
