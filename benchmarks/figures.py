@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from cxrlit.core.cores import count_cores
+from cxrlit.core.errors import format_count
 from cxrlit.core.files import write_json, write_text
 
 FOLDER = Path(__file__).parent / "figures"
@@ -53,7 +54,7 @@ def describe_machine() -> str:
     extras = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if torch.cpu._is_avx512_bf16_supported():
         extras.append("bf16")
-    cores = f"{count_cores()} cores of {found[1].strip() if found else 'a CPU'}"
+    cores = f"{format_count(count_cores(), 'core')} of {found[1].strip() if found else 'a CPU'}"
     return ", ".join([cores, torch.backends.cpu.get_cpu_capability(), *extras])
 
 
