@@ -20,7 +20,7 @@ import os, signal, sys, threading, time
 from cxrlit.commands.cli import main
 from cxrlit.data.store import builder as build, shard_writer as shards
 shards.SHARD_BYTES = 20_000
-decode, build_store, count, start = build.decode_pixels, build.build_store, [], []
+decode, build_store, count, start = build.decode_image, build.build_store, [], []
 def count_decode(content):
     count.append(1)
     return decode(content)
@@ -31,7 +31,7 @@ def begin(*arguments):
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
     build_store(*arguments)
     print("seconds", time.perf_counter() - start[0])
-build.decode_pixels, build.build_store = count_decode, begin
+build.decode_image, build.build_store = count_decode, begin
 print("ready", flush=True)
 sys.stdin.readline()
 main(["prepare", *sys.argv[2:]])
