@@ -67,8 +67,8 @@ def test_seeds_add_their_own_error() -> None:
         resampled = np.mean([new.values[:, column] - old.values[:, column] for old, new in pairs], axis=0)
         influence = np.mean([new.influence[:, column] - old.influence[:, column] for old, new in pairs], axis=0)
         patients, seeds = resampled.var(ddof=1), changes[:, column].var(ddof=1) / 3
-        freedom = (patients + seeds) ** 2 / (patients**2 / degrees_of_freedom(influence) + seeds**2 / 2)
-        width = t.ppf(0.975, freedom) * np.sqrt(patients + seeds)
+        weighted = patients * t.ppf(0.975, degrees_of_freedom(influence)) + seeds * t.ppf(0.975, 2)
+        width = weighted / np.sqrt(patients + seeds)
         assert table["high"][column] - table["change"][column] == pytest.approx(width, rel=1e-9)
     macro = table.iloc[2]
     assert macro["change"] == pytest.approx(changes.mean(), abs=1e-12)
@@ -84,15 +84,15 @@ def test_folds_are_independent_and_their_spread_counts_where_it_is_larger(gains:
         variances = [(new.values - old.values)[:, column].var(ddof=1) / 9 for [(old, new)] in blocks]
         freedoms = [degrees_of_freedom((new.influence - old.influence)[:, column]) for [(old, new)] in blocks]
         variance = sum(variances)
-        freedom = variance**2 / sum(one**2 / of for one, of in zip(variances, freedoms, strict=True))
+        quantile = np.average(t.ppf(0.975, freedoms), weights=variances)
         between = np.var(changes, ddof=1) / 3
         if between > variance:
-            variance, freedom = between, 2
-        width = t.ppf(0.975, freedom) * np.sqrt(variance)
+            variance, quantile = between, t.ppf(0.975, 2)
+        width = quantile * np.sqrt(variance)
         assert table["change"][column] == pytest.approx(np.mean(changes), abs=1e-12)
         assert table["high"][column] - table["change"][column] == pytest.approx(width, rel=1e-9)
         if gains[0] != gains[1]:
-            assert freedom == 2
+            assert quantile == t.ppf(0.975, 2)
     assert table["n_runs"].tolist() == [3, 3, 3]
 
 
