@@ -34,6 +34,7 @@ def test_a_recipe_says_what_it_is_expected_to_reach_and_names_its_phases_setting
     assert config.list_to_goal() == PHASES[name]
     text = read_recipe(name)
     assert "# Expected on NIH's official split: " in text
+    text += read_recipe("full") if "\n  - full\n" in text else ""  # what it builds on
     assert "override /augment: " in text
     assert "override /loss: " in text
     for phase in PHASES[name]:
