@@ -6,7 +6,7 @@ fold has trained on. Ours after highres is what the program hands on: where high
 own size. It fails where ours is worse: the interval of the mean difference of test macro AUROC is below 0, or the mean
 below -0.02. With ``--batch-norm`` highres begins at ours after finetune, once with each ``batch_norm``.
 
-What a step has found is kept in the work folder: the same command goes on where it was.
+Each step keeps its result in the work folder, so the same command resumes after an interruption.
 
     python benchmarks/folds.py --root PATH_OF_NIH_DATA [--folds 0 1 2 3 4] [--work cache/folds]
     python benchmarks/folds.py --batch-norm [--root PATH_OF_NIH_DATA]      without a root: on the synthetic set

@@ -21,7 +21,7 @@ from cxrlit.metrics.types import Floats
 
 @dataclass(frozen=True)
 class Fold:
-    """What the model of a fold predicts for the images that it tests.
+    """One fold: its model's predictions of its own test images.
 
     Attributes:
         name: Of the fold.

@@ -1,4 +1,4 @@
-"""What an evaluation measures beside its metrics, and how its folder is written, drawn and printed."""
+"""The end of every evaluation: comparison, subgroups, heatmaps, then the folder and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ from cxrlit.training.hardware import choose_device
 
 @dataclass
 class Further:
-    """What an evaluation says beside its metrics.
+    """Tables, report sections and operating points that an evaluation adds to its metrics.
 
     Attributes:
         tables: By file name.

@@ -109,7 +109,7 @@ def check_inputs(checkpoints: Sequence[Checkpoint]) -> None:
     """
     first, *others = checkpoints
     for member in others:
-        size, other = first.settings.img_size, member.settings.img_size
+        size, other = first.img_size, member.img_size
         if other != size:
             raise CheckpointError(
                 f"{member.path}: it sees images of {other} pixels, and {first.path} of {size}: "
@@ -186,12 +186,12 @@ def describe_bundle(
         labels=metadata.labels,
         preprocessing=Preprocessing(
             version=PREPROCESSING_VERSION,
-            img_size=checkpoint.settings.img_size,
-            resize=config.data.resize,
+            img_size=checkpoint.img_size,
+            resize=checkpoint.resize,
             normalize=config.model.normalization,
         ),
         precision=found.precision,
-        batch_size=checkpoint.settings.batch_size,
+        batch_size=checkpoint.batch_size,
         operating_point=found.point.to_plain(),
         input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
         members=[record_member(member) for member in checkpoints],

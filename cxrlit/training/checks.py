@@ -134,9 +134,10 @@ def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> N
 def warn_of_folder(checkpoint: Checkpoint) -> None:
     """Say where a later epoch may be better, and where the folder is that of a phase that was rejected."""
     if rejection := describe_rejection(checkpoint.path):
-        size = checkpoint.settings.img_size
         sources = "+".join(name_sources(checkpoint.config.data))
-        say(f"warning: {rejection}: {checkpoint.metadata.name} of {sources} at {size} px", style="yellow")
+        say(
+            f"warning: {rejection}: {checkpoint.metadata.name} of {sources} at {checkpoint.img_size} px", style="yellow"
+        )
     if is_unfinished(checkpoint.path):
         say(f"warning: {checkpoint.path.parent} is not finished: a later epoch may be better", style="yellow")
 

@@ -73,7 +73,7 @@ def find_baseline(previous: Path, metadata: Mapping[str, Any], config: TrainConf
     same = all(getattr(before, key) == metadata[key] for key in COMPARED) and theirs.metrics == config.metrics
     if not same or (config.monitor == "val/loss" and theirs.loss != config.loss):
         return None
-    return Baseline(name=before.name, img_size=checkpoint.settings.img_size, scores=before.scores)
+    return Baseline(name=before.name, img_size=checkpoint.img_size, scores=before.scores)
 
 
 def hand_on(folder: Path, previous: Path) -> None:

@@ -83,7 +83,7 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
         facts["checkpoint" if len(checkpoints) == 1 else f"member {number}"] = (
             f"{name_checkpoint(member)}: epoch {member.metadata.epoch}, "
             f"{describe_monitor(member.metadata.monitor)} {member.metadata.score:.4f}, "
-            f"{member.settings.img_size} px, "
+            f"{member.img_size} px, "
             f"trained in {member.metadata.precision} from {name_start(member.config.model)}"
             + (f" (trained on {', '.join(saw)})" if saw else "")
         )

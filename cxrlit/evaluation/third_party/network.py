@@ -228,7 +228,7 @@ def refuse_seen(network: OtherNetwork, data: SplitData, config: EvaluateConfig) 
 def describe_network(
     network: OtherNetwork, data: SplitData, config: EvaluateConfig, answers: Answers | None = None
 ) -> EvaluatedModel:
-    """What is evaluated, and what stands beside its numbers; arguments of ``load_for_network``."""
+    """Facts and caveats of the network for the report; takes what ``load_for_network`` returns."""
     assert config.weights is not None
     saw, what = network.start.saw, f"the weights ({network.name})"
     caveats = [*data.caveats, describe_saw(what, saw, data.sources, data.split_name)]
@@ -255,7 +255,7 @@ def describe_network(
 
 
 def network_path(network: OtherNetwork, data: SplitData, config: EvaluateConfig) -> Path:
-    """Where the results go unless ``out`` says: beside the file, or in the current folder for what has a name."""
+    """The default folder of the results: beside the weights' file, or in the current folder for ``xrv:NAME``."""
     assert config.weights is not None
     file = Path(config.weights.removeprefix("xrv:")).expanduser()
     folder = file.parent if file.is_file() else Path()

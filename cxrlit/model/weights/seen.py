@@ -101,7 +101,7 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
     >>> find_overlap(["nih_train"], ["nih"], "official"), find_overlap(["nih_train"], ["nih"], "fold 1 of 5")
     ([], ['nih'])
     """
-    seen = {SAME_IMAGES.get(name.casefold(), name.casefold()) for name in saw}
+    seen = set(map(_name_images, saw))
     if NIH_OFFICIAL_TRAIN in seen and split_name not in OFFICIAL_TESTS:
         seen.add("nih")
     return [name for name in sources if _name_images(name) in seen]
