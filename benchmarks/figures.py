@@ -1,6 +1,6 @@
-"""What the benchmarks measure: printed, and with ``--keep`` written with machine and date and put into the README.
+"""Print what a benchmark measures; with ``--keep``, write it to figures/ and to docs/benchmarks.md.
 
-python benchmarks/figures.py      writes the table of the README anew from benchmarks/figures/
+python benchmarks/figures.py      writes the tables of docs/benchmarks.md anew from benchmarks/figures/
 """
 
 import argparse
@@ -19,14 +19,14 @@ from cxrlit.core.errors import format_count
 from cxrlit.core.files import write_json, write_text
 
 FOLDER = Path(__file__).parent / "figures"
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 COLUMNS = ["what", "ours", "baseline", "unit", "ratio", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every benchmark takes."""
-    parser.add_argument("--keep", action="store_true", help="write the figures into the README, with machine and date")
+    parser.add_argument("--keep", action="store_true", help="write figures, machine and date to docs/benchmarks.md")
 
 
 def report(name: str, command: str, rows: Sequence[dict[str, Any]], keep: bool) -> None:
@@ -59,7 +59,7 @@ def describe_machine() -> str:
 
 
 def write_table() -> None:
-    """Write the README's table from what was kept."""
+    """Write the tables of docs/benchmarks.md from what was kept."""
     parts = []
     for path in sorted(FOLDER.glob("*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -75,9 +75,9 @@ def write_table() -> None:
             ]
             lines.append(f"| {' | '.join([*cells, row['wanted'] or ''])} |")
         parts.append("\n".join(lines))
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    write_text(README, "\n\n".join([f"{before}{BEGIN}", *parts, f"{END}{after}"]))
+    write_text(PAGE, "\n\n".join([f"{before}{BEGIN}", *parts, f"{END}{after}"]))
 
 
 def _show(value: float | None, unit: str) -> str:

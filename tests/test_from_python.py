@@ -1,4 +1,4 @@
-"""The example of the README, word for word, and what a notebook does with the classes."""
+"""The example of docs/recipe.md, word for word, and what a notebook does with the classes."""
 
 import os
 import re
@@ -35,9 +35,9 @@ def make_trainer(folder: Path, **options: Any) -> Trainer:
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_example_of_the_docs_runs_as_it_stands(tmp_path: Path) -> None:
     [example] = re.findall(
-        r"```python\n(from pytorch_lightning import Trainer\n.*?)```", (REPO / "README.md").read_text(), re.S
+        r"```python\n(from pytorch_lightning import Trainer\n.*?)```", (REPO / "docs" / "recipe.md").read_text(), re.S
     )
     shown = "print(sorted(trainer.callback_metrics), tuple(module.predictions['test'].probs.shape))\n"
     (tmp_path / "example.py").write_text(example + shown)  # the data are drawn anew: by processes, from a plain script
