@@ -26,7 +26,7 @@ import numpy as np
 from figures import add_options, report
 from predict import draw_images, make_bundle
 
-from cxrlit.handoff.backends import BackendName
+from cxrlit.handoff.backends.backend import BackendName
 from cxrlit.handoff.predictor import Prediction, Predictor
 
 

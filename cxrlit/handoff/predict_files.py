@@ -23,7 +23,7 @@ from cxrlit.core.console import format_path, make_printable, print_table, say
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import NotAFileError, hash_value, hold_lock, open_regular, replace_file, sweep_staged, sync
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends import BackendName, Precision
+from cxrlit.handoff.backends.backend import BackendName, Precision
 from cxrlit.handoff.predictor import Prediction, Predictor
 from cxrlit.handoff.read_inputs import Listed, list_files
 

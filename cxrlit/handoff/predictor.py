@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cxrlit.core.errors import BundleError
 from cxrlit.data.tta import average_logits, cut_views
-from cxrlit.handoff.backends import Backend, BackendName, Precision, open_backend
+from cxrlit.handoff.backends.backend import Backend, BackendName, Precision
+from cxrlit.handoff.backends.open_backend import open_backend
 from cxrlit.handoff.bundle import Bundle, read_bundle
 from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_content, read_inputs
 from cxrlit.handoff.safetensors_file import read_head

@@ -13,7 +13,7 @@ from bundles import make_images, write_bundle, write_images
 from PIL import Image
 
 from cxrlit import Predictor
-from cxrlit.handoff.backends import BackendName
+from cxrlit.handoff.backends.backend import BackendName
 from cxrlit.handoff.predictor import Prediction
 
 pytest.importorskip("starlette")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cxrlit import Predictor
 from cxrlit.evaluation.localisation.overlays import overlay
-from cxrlit.handoff.backends import Output
+from cxrlit.handoff.backends.backend import Output
 from cxrlit.handoff.predictor import count_digits
 
 pytest.importorskip("starlette")

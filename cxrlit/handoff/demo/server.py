@@ -11,7 +11,7 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.extras import import_extra
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends import BackendName
+from cxrlit.handoff.backends.backend import BackendName
 from cxrlit.handoff.predictor import Predictor
 
 if TYPE_CHECKING:

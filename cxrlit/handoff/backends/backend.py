@@ -1,0 +1,33 @@
+"""What a backend is: names, precisions, and what it makes of a batch."""
+
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BackendName = Literal["torch", "onnx"]
+Precision = Literal["bf16", "fp32"]
+
+
+class Output(NamedTuple):
+    """Of a batch.
+
+    Attributes:
+        logits: (M, B, L) float32, of M networks.
+        features: (M, B, 1024, h, w) float32; None where they were not asked for.
+    """
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32] | None
+
+
+class Backend(Protocol):
+    """Computes the networks of a bundle."""
+
+    description: str
+    """What it is, for a summary."""
+    batch_size: int
+    """Images at once, unless somebody says otherwise."""
+
+    def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        """(B, S, S) images to logits, and to the features that heatmaps are made of."""

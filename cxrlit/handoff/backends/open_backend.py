@@ -1,0 +1,29 @@
+"""Open the backend that was asked for."""
+
+from cxrlit.core.cores import count_cores
+from cxrlit.core.errors import ConfigError
+from cxrlit.handoff.backends.backend import Backend, BackendName, Precision
+from cxrlit.handoff.backends.onnx_backend import OnnxBackend
+from cxrlit.handoff.backends.torch_backend import TorchBackend
+from cxrlit.handoff.bundle import Bundle
+
+
+def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None, n_threads: int | None) -> Backend:
+    """A backend with the networks of a bundle.
+
+    Args:
+        bundle: The bundle.
+        name: Which.
+        precision: None: that of the evaluation, where the machine has it.
+        n_threads: None: one a core.
+
+    Raises:
+        BundleError: A network of the bundle is not what its config says.
+        ConfigError: What it needs is not installed, or cannot do the precision.
+    """
+    threads = n_threads or count_cores()
+    if name == "onnx":
+        if precision == "bf16":
+            raise ConfigError("precision=bf16: the onnx backend computes in fp32: take backend=torch")
+        return OnnxBackend(bundle, threads)
+    return TorchBackend(bundle, precision, threads)
