@@ -68,15 +68,21 @@ def main() -> None:
     )
     add_options(parser)
     arguments = parser.parse_args()
-    rows = measure_tables(arguments.nih_table)
+    rows: list[dict[str, Any]] = []
+
+    def keep(measured: list[dict[str, Any]]) -> None:
+        print(pd.DataFrame(measured).to_string(index=False, header=False), flush=True)
+        rows.extend(measured)
+
+    keep(measure_tables(arguments.nih_table))
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder) / "nih", Path(folder) / "cache"
         write_synthetic(root, n_patients=arguments.patients, seed=0, image_px=1024)
         data = load_data(read_data_config(root), LABELS, cache)
-        rows += measure_prepare(data, Path(folder), arguments.workers)
-        rows += measure_loading(data, root, cache, arguments.workers)
-        rows += measure_worker_memory(Path(folder))
-        rows += measure_opening(Path(folder))
+        keep(measure_prepare(data, Path(folder), arguments.workers))
+        keep(measure_loading(data, root, cache, arguments.workers))
+        keep(measure_worker_memory(Path(folder)))
+        keep(measure_opening(Path(folder)))
     report("data", "make bench-data", rows, arguments.keep)
 
 
@@ -278,7 +284,7 @@ def make_many(root: Path, n_images: int) -> SplitData:
         {"Image Index": names, "Finding Labels": findings, "Patient ID": [row // 4 for row in range(n_images)]}
     )
     table.to_csv(root / "Data_Entry_2017_v2020.csv", index=False)
-    return load_data(read_data_config(root), LABELS, root)
+    return load_data(read_data_config(root).model_copy(update={"allow_copies": True}), LABELS, root)
 
 
 def read_own_memory(pid: int | None) -> float:
