@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich import get_console
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 
 
@@ -27,12 +28,23 @@ def say(text: str, style: str | None = None) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table; where the output is no terminal, as wide as it needs."""
+    """Print a table whose cells are plain texts, no markup; where the output is no terminal, as wide as it needs."""
     console = get_console()
     if not console.is_terminal:
-        unlimited = console.options.update(max_width=10_000)
+        unlimited = console.options.update(max_width=10_000, markup=False)
         console = Console(width=Measurement.get(console, unlimited, table).maximum, quiet=console.quiet)
-    console.print(table)
+    console.print(_Printable(table), markup=False, crop=False)
+
+
+class _Printable:
+    """What a table shows, as ``make_printable`` has it."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for text, style, control in console.render(self.table, options):
+            yield Segment(make_printable(text), style, control)
 
 
 @contextmanager
@@ -44,7 +56,7 @@ def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
     """
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         console=get_console(),
@@ -54,6 +66,6 @@ def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
         task = progress.add_task("", total=n_steps, completed=-1)
 
         def begin(name: str) -> None:
-            progress.update(task, description=name, advance=1)
+            progress.update(task, description=make_printable(name), advance=1)
 
         yield begin

@@ -5,7 +5,6 @@ from typing import Literal
 
 import pandas as pd
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from cxrlit.core.console import print_table, say
 from cxrlit.core.errors import format_count
@@ -67,13 +66,13 @@ def print_concerns(concerns: Iterable[str]) -> None:
 
 
 def print_tables(*tables: Table, justify: Literal["left", "right"] = "right") -> None:
-    """Print tables of ready texts below the heads of the first one; what stands in them is no markup."""
+    """Print tables of ready texts below the heads of the first one."""
     printed = RichTable()
     for number, (head, _) in enumerate(tables[0].grid.heads):
-        printed.add_column(Text(head), justify=justify if number else "left", overflow="fold")
+        printed.add_column(head, justify=justify if number else "left", overflow="fold")
     for table in tables:
         for row in table.frame.to_numpy():
-            printed.add_row(*map(Text, row))
+            printed.add_row(*row)
         printed.add_section()
     print_table(printed)
 
