@@ -133,7 +133,7 @@ def test_a_schedule_that_cannot_be(compose: Composer, schedule: str, fault: str)
     ("overrides", "names"),
     [
         ([], ["flip", "affine", "contrast"]),
-        (["augment=crop"], ["crop", "flip"]),
+        (["augment=crop"], ["crop", "flip", "rotation"]),
         (["augment=none"], []),
         (["~augment.transforms.flip"], ["affine", "contrast"]),
         (["augment.transforms.flip=null"], ["affine", "contrast"]),

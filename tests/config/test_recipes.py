@@ -59,6 +59,15 @@ def test_the_recipe_to_start_with_trains_every_layer_and_no_statistics(name: str
         assert phase.callbacks["ema"]["_target_"].endswith("EMAWeightAveraging")
 
 
+def test_a_choice_beside_a_recipe_replaces_all_of_the_recipes_choice() -> None:
+    def compose(recipe: str, choice: str) -> TrainConfig:
+        return compose_defaults("train", TrainConfig, {}, [f"experiment={recipe}", choice])
+
+    assert compose("full", "augment=none").augment.transforms == {}
+    assert compose("action_plan", "loss=bce").loss["pos_weight_cap"] is None
+    assert compose("action_plan", "sampler=shuffle").sampler.labels is None
+
+
 @pytest.mark.parametrize(
     "data",
     [[], ["data=nih", "data.root=/nih"], ["data=table", "data.table=/t.csv"], ["data=several", "data.sources=[nih]"]],
