@@ -93,7 +93,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none is there, or it is damaged: it is made anew
+    except (OSError, ValueError, RecursionError):  # none is there, or it is damaged: it is made anew
         return None
     return out if record == describe_evaluation(checkpoints, config) else None
 

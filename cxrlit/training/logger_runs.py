@@ -65,7 +65,7 @@ def read_run(folder: Path, name: str) -> dict[str, Any] | None:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         found = {key: run[key] for key in ("name", "version")}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = {}
     if not found or not _is_plain(found["name"]) or not _is_plain(found["version"]):
         raise CheckpointError(f"{path}: it is damaged: remove it, and logger.{name} begins a new run")

@@ -59,7 +59,7 @@ def read_phase_record(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckpointError(f"{path}: it is damaged: remove {folder}, the phase is trained anew") from None
     return record if isinstance(record, dict) else None
 
