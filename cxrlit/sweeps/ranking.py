@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.files import hold_lock, replace_file, write_csv
-from cxrlit.html.figures import wrap_name
+from cxrlit.html.figures import drawing, wrap_name
 from cxrlit.sweeps.record import FOLD, LEVER, Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
@@ -36,7 +36,8 @@ def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         records = read_records(folder)
         table, keys = rank_records(records), list_swept_keys(records)
         write_csv(path, table)
-        draw_ranking(table, keys, folder / "ranking.png")
+        with drawing():
+            draw_ranking(table, keys, folder / "ranking.png")
     return table, keys
 
 

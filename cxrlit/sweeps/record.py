@@ -126,12 +126,24 @@ def read_job_record(folder: Path, job: int) -> Record | None:
     if not path.is_file():
         return None
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        record = Record.model_validate_json(path.read_bytes())
     except ValidationError:
         raise CXRLitError(f"{path}: it is damaged: remove it, the job is run again") from None
+    if record.job != job:
+        raise CXRLitError(f"{path}: it is of job {record.job}: remove it, the job is run again")
+    return record
 
 
 def read_records(folder: Path) -> list[Record]:
-    """What all jobs of a sweep left, in their order."""
+    """What all jobs of a sweep left, in their order.
+
+    Raises:
+        CXRLitError: A file is damaged, or of another sweep.
+    """
     jobs = sorted(int(path.stem) for path in (folder / "jobs").glob("*.json") if path.stem.isdecimal())
-    return [record for job in jobs if (record := read_job_record(folder, job)) is not None]
+    records = [record for job in jobs if (record := read_job_record(folder, job)) is not None]
+    for record in records:
+        if record.values.keys() != records[0].values.keys():
+            path = job_record_path(folder, record.job)
+            raise CXRLitError(f"{path}: it varies other keys than the jobs before it: remove it, the job is run again")
+    return records
