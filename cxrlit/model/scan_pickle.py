@@ -167,5 +167,5 @@ def check_names(names: set[str], path: Path, what: str) -> None:
 
 def format_conversion(path: Path) -> str:
     """The command that makes a state dict of a pickled module; it runs what the file says."""
-    target = path.with_name(f"{path.name.partition('.')[0]}-weights.pth")
+    target = path.with_name(f"{path.stem}-weights.pth")
     return f"python -c {shlex.quote(CONVERT.format(source=str(path), target=str(target)))}"

@@ -155,6 +155,7 @@ def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> Non
         (["model.weights=imagenet", "model.weights_saw=[nih]"], "model.weights_saw goes with a file of weights"),
         (["model.weights=none", "model.take_head=true"], "model.take_head goes with a file of weights"),
         (["init_from=x", "model.take_head=true"], "model.take_head and model.weights_labels go with model.weights"),
+        (["model.weights=x.pth", "model.weights_labels=[Mass]"], "model.weights_labels goes with model.take_head=true"),
         (["model.weights=xrv:nope"], "model.weights=xrv:nope: neither a file nor a DenseNet121 of torchxrayvision"),
     ],
 )

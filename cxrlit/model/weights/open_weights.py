@@ -41,6 +41,8 @@ def open_weights(
     location = locate(weights, what)
     content = read_file(location.path, what)
     if is_own(content):
+        if labels:
+            raise ConfigError(f"{section}weights_labels: {what} has its labels in itself: drop it")
         return open_own(content, weights, normalize, saw, section)
     state, wrapper, class_name = unwrap(content, what)
     found = find_features(state, what)
@@ -88,6 +90,8 @@ def open_configured(model: ModelConfig) -> StartingWeights:
         CheckpointError, ConfigError: As ``open_weights``; or a head is to be taken over that is not there.
     """
     assert model.weights is not None  # read_config sees to it
+    if model.weights_labels is not None and not model.take_head:
+        raise ConfigError("model.weights_labels goes with model.take_head=true, which takes outputs over by name")
     start = open_weights(model.weights, model.normalize, model.weights_saw, model.weights_labels)
     if not model.take_head:
         return start
@@ -121,7 +125,7 @@ def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, ch
     if known and known.is_guess:
         origin = f"unknown origin, in the format of {known.name}, whose normalization is {known.normalize}"
     pixels = ", pixels of torchxrayvision folded into the stem" if is_xrv else ""
-    said = f"{origin}; features below {found.prefix!r}"
+    said = f"{origin}; features below {found.prefix[:60]!r}"
     if chosen is None:
         return said
     mean, std = (", ".join(f"{value:.3g}" for value in sorted(set(values))) for values in NORMALIZE[chosen])

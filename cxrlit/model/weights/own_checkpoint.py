@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cxrlit.config import ModelConfig, PhaseName
-from cxrlit.core.errors import CheckpointError
+from cxrlit.config import LabelName, ModelConfig, PhaseName
+from cxrlit.core.errors import CheckpointError, format_count
 from cxrlit.model.seen_files import NOTHING_SEEN, read_seen_files
 from cxrlit.model.weights.head import find_head
 from cxrlit.model.weights.names import STEM, find_features, unwrap
@@ -29,7 +29,7 @@ class _Metadata(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     config: _Config
-    labels: list[str]
+    labels: list[LabelName]
     phase: PhaseName
     phase_id: Annotated[str, Field(pattern=r"^\w{1,64}$")]
     trained_patients: list[str]
@@ -72,6 +72,11 @@ def open_own(
     found, model = find_features(state, what), metadata.config.model
     theirs = model.normalize if model.normalize in NORMALIZE else None
     head = find_head(found.rest)
+    if head is not None and len(head.bias) != len(metadata.labels):
+        raise CheckpointError(
+            f"{what}: a checkpoint of cxrlit, but its head has {format_count(len(head.bias), 'output')} and it names "
+            f"{format_count(len(metadata.labels), 'label')}"
+        )
     return StartingWeights(
         name=weights,
         normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what, section),

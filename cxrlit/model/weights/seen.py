@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from cxrlit.config import ModelConfig
+from cxrlit.core.console import make_printable
 from cxrlit.core.errors import ConfigError
 from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
@@ -116,7 +117,7 @@ def name_start(model: ModelConfig) -> str:
     """What a training started from, without folders of the machine."""
     if not model.weights:
         return "another training (init_from)"
-    return "random weights" if model.weights == "none" else Path(model.weights).name
+    return "random weights" if model.weights == "none" else make_printable(Path(model.weights).name)
 
 
 def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str, trained_on: Collection[str] = ()) -> str:
