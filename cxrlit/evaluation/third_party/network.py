@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cxrlit.config import EvaluateConfig, InternalData
+from cxrlit.core.console import make_printable
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
 from cxrlit.core.files import hash_file
 from cxrlit.core.labels import LABELS
@@ -139,7 +140,7 @@ def open_network(config: EvaluateConfig) -> OtherNetwork:
         raise ConfigError(f"{what}: the size of its images is not known: say img_size=224, or what it was trained on")
     check_finite({"the head": start.head.weight, "its bias": start.head.bias}, what)
     return OtherNetwork(
-        name=Path(config.weights).name,
+        name=make_printable(Path(config.weights).name),
         start=start,
         outputs=name_outputs(start.head.labels, config.labels, what),
         img_size=img_size,
@@ -259,5 +260,4 @@ def network_path(network: OtherNetwork, data: SplitData, config: EvaluateConfig)
     assert config.weights is not None
     file = Path(config.weights.removeprefix("xrv:")).expanduser()
     folder = file.parent if file.is_file() else Path()
-    stem = network.name.partition(".")[0].replace(":", "-") if file.is_file() else network.name.replace(":", "-")
-    return folder / f"{stem}-on-{data.name}{name_way(config)}"
+    return folder / f"{network.name.replace(':', '-')}-on-{data.name}{name_way(config)}"
