@@ -91,6 +91,7 @@ def plan_quietly(config: TrainConfig, data: SplitData) -> list[PlannedPhase]:
     Raises:
         CXRLitError: As for ``train``.
     """
+    quiet_lightning()
     start = read_start(config)
     if start.checkpoint is not None:
         config = config.model_copy(update={"init_from": str(start.checkpoint)})

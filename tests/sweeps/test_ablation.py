@@ -1,5 +1,6 @@
 """Ablations: their points, what cannot be, their table and picture, and a whole one on noise."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_what_cannot_be_is_one_line(arguments: list[str], said: str, tmp_path: P
 
 
 def test_the_plan_is_shown_with_what_the_trainings_share(tmp_path: Path) -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.INFO)  # as Lightning leaves it
     lever = '+hydra.sweeper.levers.slow=["phases.finetune.lr=1e-5"]'
     folders = (f"cache_dir={tmp_path / 'cache'}", f"runs_dir={tmp_path / 'runs'}")
     arguments = ("experiment=smoke", "seed=0,1", "hydra.sweeper.change=[slow,focal]", lever, *folders)
@@ -82,6 +84,7 @@ def test_the_plan_is_shown_with_what_the_trainings_share(tmp_path: Path) -> None
     [batch] = plan.batches
     assert all("evaluate=true" in point.overrides for point in batch)
     assert not (tmp_path / "runs").exists()
+    assert logging.getLogger("pytorch_lightning").level == logging.WARNING  # no banner for each planned phase
 
 
 @pytest.mark.slow
