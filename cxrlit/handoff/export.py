@@ -152,14 +152,21 @@ def read_evaluation(checkpoints: Sequence[Checkpoint], config: ExportConfig, eva
     if not all(path.is_file() for path in paths):
         names = config.ckpt[0] if len(config.ckpt) == 1 else f"[{','.join(config.ckpt)}]"
         command = format_command(f"evaluate ckpt={names}")
-        others = sorted(path.parent for path in folder.parent.glob(f"{folder.name}-*/{TABLES[0]}"))
+        beside = sorted(path.parent for path in folder.parent.glob(f"{folder.name}-*/{TABLES[0]}"))
+        others = [path for path in beside if "-on-" not in path.name]  # on other data
         remedy = f", or name one that is there: evaluation={others[0]}" if others and not config.evaluation else ""
         raise BundleError(f"{folder}: no evaluation is there; evaluate first: {command}{remedy}")
     point = read_operating_point(folder / "thresholds.json")
-    summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
+    try:
+        summary = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
+        found = {key: set(summary[key]) for key in ("split", "checkpoint", "split_hash")}
+    except (ValueError, KeyError):
+        raise BundleError(f"{paths[0]}: not the summary of an evaluation: evaluate anew") from None
+    if "test" not in found["split"]:
+        raise BundleError(f"{folder}: it is an evaluation on other data: name that on the checkpoint's own test part")
     first = checkpoints[0].metadata
     for key, value in {"checkpoint": name_checkpoints(checkpoints), "split_hash": first.split_hash}.items():
-        if set(summary[key]) != {value}:
+        if found[key] != {value}:
             raise BundleError(f"{folder}: it is the evaluation of another {key.replace('_', ' ')} than {value}")
     predicted = str(summary["predicted"].iloc[0]) if "predicted" in summary else ""
     tta, average = read_way(predicted, len(checkpoints), folder)

@@ -209,4 +209,13 @@ def test_what_cannot_be_exported_is_a_line(
     summary.write_text(summary.read_text().replace("mirror image", "shadow"))
     said = fail_to_export(capsys, first, *out, f"evaluation={first / 'eval-flip'}")
     assert "it was predicted by the mean probs of one checkpoint on each image and its shadow" in said
+    away = first / "eval-on-mine"
+    (first / "eval-flip").rename(away)
+    assert "eval-on-mine" not in fail_to_export(capsys, first, *out)
+    summary = away / "eval_summary.csv"
+    summary.write_text(summary.read_text().replace("test,", "external,"))
+    said = fail_to_export(capsys, first, *out, f"evaluation={away}")
+    assert f"{away}: it is an evaluation on other data: name that on the checkpoint's own test part" in said
+    summary.write_text("split\n")
+    assert f"{summary}: not the summary of an evaluation" in fail_to_export(capsys, first, *out, f"evaluation={away}")
     assert not (tmp_path / "out").exists()
