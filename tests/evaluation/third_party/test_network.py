@@ -180,10 +180,13 @@ def test_what_is_not_known_is_said_by_keys(nih: Path, cache: Path, tmp_path: Pat
 
 
 def test_weights_of_which_nobody_says_what_they_saw(nih: Path, cache: Path, tmp_path: Path) -> None:
-    torch.save(densenet121(weights=None, num_classes=1).state_dict(), tmp_path / "mine.pth")
-    run_well(tmp_path / "mine.pth", nih, cache, tmp_path / "out", "weights_labels=[Mass]", "normalize=imagenet")
-    said = pd.read_csv(tmp_path / "out" / "eval_summary.csv")["caveat"].iloc[0]
-    assert said == "it is not known what the weights (mine.pth) were trained on: they may have seen these images"
+    """The results are beside the file, and no other file's: ``mine.v2.pth`` has a folder of its own."""
+    torch.save(densenet121(weights=None, num_classes=1).state_dict(), tmp_path / "mine.v1.pth")
+    keys = (f"weights={tmp_path / 'mine.v1.pth'}", "weights_labels=[Mass]", "normalize=imagenet", f"img_size={SIZE}")
+    outcome = run_command("evaluate.py", "data=nih", f"data.root={nih}", f"cache_dir={cache}", *QUICK, *keys)
+    assert outcome.code == 0, outcome.err
+    said = pd.read_csv(tmp_path / "mine.v1.pth-on-nih" / "eval_summary.csv")["caveat"].iloc[0]
+    assert said == "it is not known what the weights (mine.v1.pth) were trained on: they may have seen these images"
 
 
 class Wrapped(nn.Module):

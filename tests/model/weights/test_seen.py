@@ -97,6 +97,7 @@ def test_whether_a_table_is_of_nih_cannot_be_known() -> None:
         ("imagenet", None, ""),
         ("xrv:chex", ["chexpert"], ""),
         ("a folder/w.pth", None, "it is not known what the starting weights (w.pth) were trained on"),
+        ("a folder/\x1b[2J.pth", None, "it is not known what the starting weights (\\x1b[2J.pth) were trained on"),
         ("a folder/w.pth", ["nih"], "the starting weights (w.pth) were trained on images of nih, test images too"),
         (None, ["nih"], "the starting weights (another training (init_from)) were trained on images of nih"),
     ],
