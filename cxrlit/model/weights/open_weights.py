@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cxrlit.config import ModelConfig, Normalization
 from cxrlit.core.errors import ConfigError, format_count
+from cxrlit.model.weights.finite import check_finite
 from cxrlit.model.weights.head import Head, find_head
 from cxrlit.model.weights.locate import locate
 from cxrlit.model.weights.names import STEM, FoundFeatures, find_features, unwrap
@@ -53,6 +54,7 @@ def open_weights(
     is_certain = is_xrv or (known is not None and not known.is_guess)
     chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what, section)
     stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
+    check_finite({STEM: stem}, what)  # the fold multiplies
     theirs_labels = known.labels if known and not known.is_guess else ()
     return StartingWeights(
         name=weights,

@@ -13,6 +13,7 @@ from torchvision.models import densenet169, resnet18
 from cxrlit.core.errors import CheckpointError
 from cxrlit.core.labels import LABELS
 from cxrlit.model.densenet import build_network
+from cxrlit.model.weights.open_weights import open_weights
 from cxrlit.model.weights.read_file import read_file
 
 
@@ -151,3 +152,9 @@ def test_archives_are_named(state: dict[str, Tensor], tmp_path: Path) -> None:
         for member in ("data.pkl", "constants.pkl", "code/net.py"):
             archive.writestr(f"script/{member}", "")
     assert "a TorchScript program" in refuse(tmp_path / "script.pt")
+
+
+def test_a_stem_that_is_too_large_once_it_is_folded_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({**state, "features.conv0.weight": torch.full((64, 1, 7, 7), 1e37)}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"conv0.weight holds NaN or infinity"):
+        open_weights(f"xrv:{tmp_path / 'weights.pth'}")
