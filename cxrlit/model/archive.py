@@ -26,6 +26,9 @@ MEMBERS = re.compile(
 )
 """Names of what ``torch.save`` puts into an archive."""
 
+NOT_OURS = "not a checkpoint of cxrlit; plain weights go in model.weights=, or weights= of evaluate.py"
+"""What is said of a file that may be weights of another program."""
+
 MAX_DEPTH = 100
 MAX_VALUES = 10_000_000
 """How deeply values may be nested, and how many there may be; a tensor is one."""
@@ -125,7 +128,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             members = archive.infolist()
             for member in members:
                 if member.filename.endswith("/data.pkl") and not MEMBERS.fullmatch(member.filename):
-                    raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
+                    raise CheckpointError(f"{path}: {NOT_OURS}")
                 if not MEMBERS.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
                     name = repr(member.filename[:80])
                     raise CheckpointError(f"{path}: refused: it holds {name}, which no checkpoint does")
@@ -140,9 +143,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
     except (CheckpointError, OSError):
         raise
     except Exception:  # bytes that are no archive make its reader raise anything
-        raise CheckpointError(
-            f"{path}: refused: it is damaged, or no checkpoint of cxrlit; plain weights go in model.weights="
-        ) from None
+        raise CheckpointError(f"{path}: refused: it is damaged, or {NOT_OURS}") from None
 
 
 def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
     except Exception as error:  # a pickle can say anything
         raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error, 160)}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
+        raise CheckpointError(f"{path}: {NOT_OURS}")
     fault = _find_fault(content)
     if fault is not None:
         raise CheckpointError(f"{path}: refused: {fault}")

@@ -19,7 +19,7 @@ from cxrlit.data.index import parse_names
 from cxrlit.data.sources.registry import name_sources
 from cxrlit.data.split import check_split, hash_split
 from cxrlit.metrics.epoch_metrics import drop_undefined, read_monitored
-from cxrlit.model.archive import read_archive, write_archive
+from cxrlit.model.archive import NOT_OURS, read_archive, write_archive
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.load_state import load_or_describe
 from cxrlit.model.seen_files import SeenFiles, read_seen_files
@@ -258,7 +258,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if RESUME_STATE in content:
         raise CheckpointError(f"{path}: a phase resumes from it; its weights so far are in best.ckpt beside it")
     if not isinstance(content.get("cxrlit"), dict):
-        raise CheckpointError(f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=")
+        raise CheckpointError(f"{path}: {NOT_OURS}")
     strange = sorted(map(str, content.keys() - {"cxrlit", "files", "state_dict"}))
     if strange:
         raise CheckpointError(f"{path}: unexpected key {strange[0][:80]!r}; refusing to load")

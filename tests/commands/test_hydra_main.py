@@ -704,7 +704,7 @@ def test_the_same_in_a_process_of_its_own(tmp_path: Path, script: str, arguments
 def test_files_that_are_not_what_the_key_wants(tmp_path: Path, tree: Path, in_folder: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"weight": torch.zeros(3)}, path)
-    hint = f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights="
+    hint = f"{path}: not a checkpoint of cxrlit; plain weights go in model.weights=, or weights= of evaluate.py"
     assert_one_line(run_command("evaluate.py", f"ckpt={path}"), hint)
     assert_one_line(train_on(tree, f"init_from={path}"), hint)
     missing = in_folder / "nope.csv"

@@ -18,7 +18,7 @@ from hostile import Payload, write_member, write_old_torch, write_pickle, write_
 from test_files import limit_file_size, list_names
 
 from cxrlit.core.errors import CheckpointError
-from cxrlit.model.archive import read_archive, write_archive
+from cxrlit.model.archive import NOT_OURS, read_archive, write_archive
 
 CONTENT: dict[str, Any] = {
     "numbers": [1, 2.5, float("inf"), None, True],
@@ -115,7 +115,7 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_torch_named_otherwise_is_not_taken(tmp_path: Path) -> None:
     torch.save(CONTENT, tmp_path / "other.ckpt")  # the name is that of the folder in the archive
-    assert "not a checkpoint of cxrlit; plain weights go in model.weights=" in refuse(tmp_path / "other.ckpt")
+    assert NOT_OURS in refuse(tmp_path / "other.ckpt")
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
