@@ -155,12 +155,13 @@ def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> Non
         (["model.weights=imagenet", "model.weights_saw=[nih]"], "model.weights_saw goes with a file of weights"),
         (["model.weights=none", "model.take_head=true"], "model.take_head goes with a file of weights"),
         (["init_from=x", "model.take_head=true"], "model.take_head and model.weights_labels go with model.weights"),
-        (["model.weights=x.pth", "model.weights_labels=[Mass]"], "model.weights_labels goes with model.take_head=true"),
+        (["model.weights_labels=[Mass]"], "model.weights_labels goes with model.take_head=true"),
         (["model.weights=xrv:nope"], "model.weights=xrv:nope: neither a file nor a DenseNet121 of torchxrayvision"),
     ],
 )
 def test_contradictions_are_one_line(lab: Lab, settings: list[str], message: str) -> None:
-    outcome = lab.train(*settings)
+    start = [f"model.weights={lab.weights}"] if settings[0].startswith("model.weights_labels") else []
+    outcome = lab.train(*start, *settings)
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert message in outcome.err
