@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cxrlit.config import TTA, EvaluateConfig, MachineConfig, Precision
 from cxrlit.core.distributed import device_options, gather_over_ranks
-from cxrlit.core.errors import DataError, name_some
+from cxrlit.core.errors import CheckpointError, DataError, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.concerns import name_part_concerns, warn_once
 from cxrlit.data.copies import TRAINED_ON, TRAINED_OR_TUNED_ON, refuse_seen
@@ -98,12 +98,13 @@ def predict_parts(
         The tables by part, and the images that could not be decoded: ``image``, ``path``, ``reason``.
 
     Raises:
+        CheckpointError: A network computes NaN.
         DataError: An image cannot be decoded by one member and can by another.
         LeakageError: An image is a file that one was trained on, or, of other data, tuned on.
     """
     logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
-    for checkpoint in checkpoints:
+    for number, checkpoint in enumerate(checkpoints, start=1):
         datamodule = rank_0_first(open_images)(checkpoint, data, config.trainer, Path(config.cache_dir), config.tta)
         before, dropped = dropped, data.name_rows(datamodule.dropped)
         if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
@@ -115,7 +116,13 @@ def predict_parts(
         trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
         module = TTAModule(load_network(checkpoint), checkpoint.labels, checkpoint.img_size, config.tta)
         for part in parts:
-            logits[part] += predict_part(trainer, module, datamodule, part)
+            views = predict_part(trainer, module, datamodule, part)
+            if np.isnan(views).any():
+                which = "the network" if len(checkpoints) == 1 else f"network {number} of {len(checkpoints)}"
+                raise CheckpointError(
+                    f"{which} computes NaN for images of {part}: its weights are damaged, or too large"
+                )
+            logits[part] += views
     assert dropped is not None
     named = {part: data.name_rows(datamodule.parts[part]) for part in parts}
     tables = {}

@@ -189,6 +189,16 @@ def test_weights_of_which_nobody_says_what_they_saw(nih: Path, cache: Path, tmp_
     assert said == "it is not known what the weights (mine.v1.pth) were trained on: they may have seen these images"
 
 
+def test_a_network_that_computes_no_numbers_is_one_line(nih: Path, cache: Path, tmp_path: Path) -> None:
+    """Its weights are finite, and what they compute is not: NaN would be ranked like a number."""
+    state = densenet121(weights=None, num_classes=1).state_dict()
+    torch.save({**state, "features.conv0.weight": torch.full((64, 3, 7, 7), 3e38)}, tmp_path / "large.pth")
+    keys = ("weights_labels=[Mass]", "normalize=imagenet", "weights_saw=[]")
+    outcome = run(tmp_path / "large.pth", nih, cache, tmp_path / "out", *keys)
+    assert outcome.err == "error: the network computes NaN for images of val: its weights are damaged, or too large\n"
+    assert not (tmp_path / "out").exists()
+
+
 class Wrapped(nn.Module):
     """Pickled, it can only be read by a program that has this class."""
 
