@@ -19,7 +19,7 @@ from cxrlit.data.store.open_stores import find_data_store
 from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.macro import macro, per_label
 from cxrlit.model.checkpoint import Checkpoint, is_unfinished
-from cxrlit.model.weights.seen import describe_seen, find_overlap, find_own_saw
+from cxrlit.model.weights.seen import describe_seen, find_overlap, find_own_saw, refuse_seen_test
 from cxrlit.training.phase_folder import describe_rejection, read_phase_record
 from cxrlit.training.plan import PlannedPhase
 
@@ -74,14 +74,12 @@ def check_seen(model: ModelConfig, data: SplitData, trained_on: Collection[str] 
             style="yellow",
         )
         return
-    overlap = find_overlap(saw, data.sources, data.split_name)
-    if overlap and not model.allow_seen:
-        start = f"model.weights={model.weights}" if model.weights else "what init_from started from"
-        raise LeakageError(
-            f"{start}: trained on images of {', '.join(overlap)}, those of this test part too: "
-            "its numbers would flatter the model: start from others (xrv:chex, xrv:pc, imagenet), or say "
-            "model.allow_seen=true, and every evaluation says it beside the numbers"
-        )
+    start = f"model.weights={model.weights}" if model.weights else "what init_from started from"
+    remedy = (
+        "start from others (xrv:chex, xrv:pc, imagenet), or say model.allow_seen=true, and every evaluation says it "
+        "beside the numbers"
+    )
+    refuse_seen_test(start, saw, data.sources, data.split_name, model.allow_seen, remedy)
     said = describe_seen(model, data.sources, data.split_name, trained_on)
     if said:
         say(f"warning: {said}", style="yellow")

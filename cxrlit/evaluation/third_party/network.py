@@ -13,7 +13,7 @@ import torch
 
 from cxrlit.config import EvaluateConfig, InternalData
 from cxrlit.core.console import make_printable
-from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, name_some
+from cxrlit.core.errors import CheckpointError, ConfigError, DataError, name_some
 from cxrlit.core.files import hash_file
 from cxrlit.core.labels import LABELS
 from cxrlit.data.dataset import SplitData, load_data, read_data, split_data
@@ -35,7 +35,7 @@ from cxrlit.model.weights.finite import check_finite
 from cxrlit.model.weights.head import Head, match_head
 from cxrlit.model.weights.locate import locate
 from cxrlit.model.weights.open_weights import open_weights
-from cxrlit.model.weights.seen import describe_saw, find_overlap, name_seen
+from cxrlit.model.weights.seen import describe_saw, find_overlap, name_seen, refuse_seen_test
 from cxrlit.model.weights.start import StartingWeights
 
 
@@ -191,10 +191,12 @@ def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[Oth
         LeakageError: The weights saw the test images, and ``allow_seen`` does not say so.
     """
     assert not isinstance(config.data, InternalData)
-    answers = choose_answers(config.data, network.labels, f"weights={config.weights}")
+    what, saw = f"weights={config.weights}", network.start.saw or ()
+    remedy = "evaluate it on other data, or say allow_seen=true, and every number says it"
+    answers = choose_answers(config.data, network.labels, what)
     if answers is not None:
         data = load_data(config.data, list(answers), Path(config.cache_dir), are_labels_fixed=True)
-        refuse_seen(network, data, config)
+        refuse_seen_test(what, saw, data.sources, data.split_name, config.allow_seen, remedy)
         return network.only(list(dict.fromkeys(itertools.chain(*answers.values())))), data, answers
     columns = tuple(dict.fromkeys([*LABELS, *network.labels]))
     read = read_data(config.data, columns, Path(config.cache_dir), are_labels_fixed=True)
@@ -205,25 +207,11 @@ def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[Oth
     ]
     if unknown.all():
         raise DataError(
-            f"weights={config.weights}: none of the labels of its head has a target in {data.name}: it has "
+            f"{what}: none of the labels of its head has a target in {data.name}: it has "
             f"{name_some(list(network.labels), limit=20)}"
         )
-    refuse_seen(network, data, config)
+    refuse_seen_test(what, saw, data.sources, data.split_name, config.allow_seen, remedy)
     return network.only(labels), replace(data, labels=tuple(labels)), None
-
-
-def refuse_seen(network: OtherNetwork, data: SplitData, config: EvaluateConfig) -> None:
-    """The weights did not see the test images, or the user knows that they did.
-
-    Raises:
-        LeakageError: They did, and ``allow_seen`` does not say so.
-    """
-    overlap = find_overlap(network.start.saw or (), data.sources, data.split_name)
-    if overlap and not config.allow_seen:
-        raise LeakageError(
-            f"weights={config.weights}: trained on images of {', '.join(overlap)}, those of this test part too: its "
-            "numbers would flatter it: evaluate it on other data, or say allow_seen=true, and every number says it"
-        )
 
 
 def describe_network(

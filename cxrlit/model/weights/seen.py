@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cxrlit.config import ModelConfig
 from cxrlit.core.console import make_printable
-from cxrlit.core.errors import ConfigError
+from cxrlit.core.errors import ConfigError, LeakageError
 from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
 
@@ -106,6 +106,30 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
     if NIH_OFFICIAL_TRAIN in seen and split_name not in OFFICIAL_TESTS:
         seen.add("nih")
     return [name for name in sources if _name_images(name) in seen]
+
+
+def refuse_seen_test(
+    weights: str, saw: Collection[str], sources: Sequence[str], split_name: str, is_allowed: bool, remedy: str
+) -> None:
+    """The weights did not see the test images, or the user knows that they did.
+
+    Args:
+        weights: What to call them in messages.
+        saw: From ``find_saw``.
+        sources: Names of the data sets of an evaluation.
+        split_name: How they were divided.
+        is_allowed: Whether the user knows.
+        remedy: What the user can do.
+
+    Raises:
+        LeakageError: They did, and the user does not say so.
+    """
+    overlap = find_overlap(saw, sources, split_name)
+    if overlap and not is_allowed:
+        raise LeakageError(
+            f"{weights}: trained on images of {', '.join(overlap)}, those of this test part too: its numbers would "
+            f"flatter the model: {remedy}"
+        )
 
 
 def _name_images(source: str) -> str:
