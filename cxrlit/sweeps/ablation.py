@@ -14,7 +14,7 @@ from cxrlit.core.console import print_table, progress_steps, say
 from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.core.files import hash_value
 from cxrlit.sweeps.record import BASELINE, FOLD, LEVER, RECORD_VERSION, Plan, Point
-from cxrlit.sweeps.sweep import Multirun, list_points, run_points
+from cxrlit.sweeps.sweep import Multirun, evaluate_all, list_points, run_points
 
 if TYPE_CHECKING:
     from cxrlit.training.plan import PlannedPhase
@@ -32,9 +32,7 @@ def run_ablation(multirun: Multirun) -> None:
         Interrupted: A signal asked to stop.
     """
     settings = read_sweeper(multirun.config, AblationConfig)
-    arguments = list(multirun.arguments)
-    if "evaluate" not in map(name_key, arguments):
-        arguments.append("evaluate=true")
+    arguments = evaluate_all(multirun.arguments)
     levers = choose_levers(settings)
     points = list_ablation(arguments, levers)
     configs = [check_lever(multirun, point) for point in points]

@@ -105,8 +105,8 @@ def run_grid(multirun: Multirun) -> None:
     given = {name_key(text) for text in multirun.arguments}
     params = [f"{key}={text}" for key, text in (settings.params or {}).items() if key not in given]
     arguments = [*params, *multirun.arguments]
-    if FOLD in map(name_key, list_swept(arguments)) and "evaluate" not in map(name_key, arguments):
-        arguments.append("evaluate=true")
+    if FOLD in map(name_key, list_swept(arguments)):
+        arguments = evaluate_all(arguments)
     multirun = multirun._replace(arguments=arguments)
     points = list_points(multirun.arguments)
     multirun.check_parts([multirun.check_point(point.overrides) for point in points])
@@ -114,6 +114,11 @@ def run_grid(multirun: Multirun) -> None:
     batches = [points[start : start + size] for start in range(0, len(points), size)]
     points_id = hash_value([RECORD_VERSION, [point.overrides for point in points]])
     run_points(multirun, Plan(multirun.folder, len(points), batches, points_id))
+
+
+def evaluate_all(arguments: Sequence[str]) -> list[str]:
+    """The arguments of points that are evaluated unless ``evaluate`` says otherwise."""
+    return [*arguments] if "evaluate" in map(name_key, arguments) else [*arguments, "evaluate=true"]
 
 
 def list_points(arguments: Sequence[str]) -> list[Point]:
