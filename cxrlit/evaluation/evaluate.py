@@ -54,8 +54,17 @@ def evaluate(config: EvaluateConfig) -> Path | None:
         return out if rank() == 0 else None
     if config.weights is not None:
         return evaluate_weights(config)
+    return evaluate_checkpoints(read_checkpoints(config), config)
+
+
+def read_checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
+    """The checkpoints that ``ckpt`` names."""
     assert config.ckpt is not None
-    checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
+    return [read_checkpoint(Path(name)) for name in config.ckpt]
+
+
+def evaluate_checkpoints(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
+    """Evaluate checkpoints on their own split, or on the data that the config names; returns as ``evaluate``."""
     for checkpoint in checkpoints:
         warn_of_folder(checkpoint)
     if config.is_external:
@@ -77,19 +86,20 @@ def evaluate_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
 
 
 def evaluate_once(config: EvaluateConfig) -> Path | None:
-    """Evaluate a checkpoint on its own split, unless that was done with the same settings; returns as ``evaluate``."""
-    out = find_evaluation(config)
+    """Evaluate what was trained on its own split, unless that was done with the same settings.
+
+    The process has trained it: it has joined the others. Returns as ``evaluate``.
+    """
+    checkpoints = read_checkpoints(config)
+    out = on_rank_0(find_evaluation)(checkpoints, config)
     if out is None:
-        return evaluate(config)
+        return evaluate_checkpoints(checkpoints, config)
     say(f"Evaluated already: {format_path(out / 'report.html' if config.report else out)}")
     return out
 
 
-@on_rank_0
-def find_evaluation(config: EvaluateConfig) -> Path | None:
+def find_evaluation(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
     """The folder of a whole evaluation of the same checkpoints on their own split, with the same settings."""
-    assert config.ckpt is not None
-    checkpoints = [read_checkpoint(Path(name)) for name in config.ckpt]
     out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
