@@ -140,15 +140,12 @@ class Checkpoint:
         return self.config.data.resize
 
     def build_network(self) -> CXRNet:
-        """The network with these weights."""
-        return self.load_into(build_network("none", self.config.model.normalize, len(self.metadata.labels), seed=0))
-
-    def load_into(self, network: CXRNet) -> CXRNet:
-        """Put the weights into a network.
+        """The network with these weights.
 
         Raises:
             CheckpointError: They do not fit.
         """
+        network = build_network("none", self.config.model.normalize, len(self.metadata.labels), seed=0)
         load_or_describe(network, self.weights, f"{self.path}: its weights are not those of a cxrlit network")
         return network
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cxrlit.config import TrainConfig
 from cxrlit.core.ranks import rank_0_first
 from cxrlit.data.split import name_patients_sources
-from cxrlit.model.checkpoint import read_checkpoint
+from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 from cxrlit.model.densenet import CXRNet, build_network
 from cxrlit.model.seen_files import SeenFiles
 from cxrlit.model.weights.open_weights import open_configured
@@ -21,6 +21,7 @@ class Start(NamedTuple):
         sources: Data sets of those whom it was trained on before the chain began.
         files: The image files that it has seen.
         history: The phases behind it.
+        checkpoint: What it was read from; None: from what ``model.weights`` says.
     """
 
     network: CXRNet
@@ -28,6 +29,7 @@ class Start(NamedTuple):
     sources: list[str]
     files: SeenFiles
     history: list[str]
+    checkpoint: Checkpoint | None = None
 
 
 @rank_0_first
@@ -38,17 +40,15 @@ def start_network(config: TrainConfig, previous: Path | None) -> Start:
         config: The resolved config of the chain.
         previous: A checkpoint or phase folder; None: what ``model.weights`` says.
     """
-    normalize, n_labels = config.model.normalize, len(config.labels)
     if previous is None:
         weights = open_configured(config.model)
-        network = build_network("none", weights.normalize, n_labels, config.seed)
+        network = build_network("none", weights.normalize, len(config.labels), config.seed)
         weights.load_into(network.features, network.head, config.labels if config.model.take_head else ())
         sources = name_patients_sources(weights.trained_patients)
         return Start(network, set(weights.trained_patients), sources, weights.files, [])
     checkpoint = read_checkpoint(previous)
-    network = checkpoint.load_into(build_network("none", normalize, n_labels, config.seed))
     metadata = checkpoint.metadata
     history = [*metadata.history, metadata.name]
     patients = set(metadata.trained_patients)
     sources = metadata.start_sources if config.init_from is None else name_patients_sources(patients)
-    return Start(network, patients, sources, checkpoint.files, history)
+    return Start(checkpoint.build_network(), patients, sources, checkpoint.files, history, checkpoint)

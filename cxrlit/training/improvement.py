@@ -15,7 +15,7 @@ from cxrlit.core.console import format_path, say
 from cxrlit.core.errors import name_some
 from cxrlit.core.files import replace_file
 from cxrlit.metrics.epoch_metrics import describe_monitor, drop_undefined, read_monitored
-from cxrlit.model.checkpoint import evaluation_folder, find_checkpoint, read_checkpoint
+from cxrlit.model.checkpoint import Checkpoint, evaluation_folder, find_checkpoint
 from cxrlit.model.module import CXRModule
 from cxrlit.training.phase_folder import REJECTED, Result, find_own_best
 
@@ -57,18 +57,17 @@ class Baseline(BaseModel):
         return f"{self.name} ({describe_monitor(monitor)} {value:.4f} at {self.img_size} px)"
 
 
-def find_baseline(previous: Path, metadata: Mapping[str, Any], config: TrainConfig) -> Baseline | None:
+def find_baseline(checkpoint: Checkpoint, metadata: Mapping[str, Any], config: TrainConfig) -> Baseline | None:
     """What the checkpoint that a phase starts from reached at its own image size.
 
     Args:
-        previous: That checkpoint, or its phase folder.
+        checkpoint: That checkpoint.
         metadata: What the checkpoints of the phase say of their origin.
         config: The resolved config of the chain.
 
     Returns:
         None where it was validated by another metric, or on other labels, images or targets.
     """
-    checkpoint = read_checkpoint(previous)
     before, theirs = checkpoint.metadata, checkpoint.config
     same = all(getattr(before, key) == metadata[key] for key in COMPARED) and theirs.metrics == config.metrics
     if not same or (config.monitor == "val/loss" and theirs.loss != config.loss):

@@ -26,7 +26,7 @@ from cxrlit.data.index import hash_rows
 from cxrlit.data.split import name_patients
 from cxrlit.metrics.epoch_metrics import build_metrics
 from cxrlit.model.adapt_batch_norm import adapt_batch_norms
-from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, write_checkpoint
+from cxrlit.model.checkpoint import CHECKPOINT_FORMAT, Checkpoint, read_checkpoint, write_checkpoint
 from cxrlit.model.densenet import CXRNet
 from cxrlit.model.losses import build_loss
 from cxrlit.model.module import CXRModule
@@ -119,7 +119,7 @@ class PhaseRun:
         if resume_point is not None:
             self.datamodule.skip_to(resume_point.position.epoch - 1, resume_point.position.n_batches)
         with use_threads(self.record["threads"]):
-            self.find_baseline()
+            self.find_baseline(start.checkpoint)
             self.adapt_batch_norms(resume_point)
             self.cache_features()
             module = self.build_module()
@@ -181,15 +181,15 @@ class PhaseRun:
         compare_versions(record)
         return record, point
 
-    def find_baseline(self) -> None:
-        """Find what the phase is to be better than."""
+    def find_baseline(self, checkpoint: Checkpoint | None) -> None:
+        """Find what the phase is to be better than, of the checkpoint that it starts from."""
         settings = self.plan.config
-        if self.previous is None:
+        if checkpoint is None:
             if settings.require_improvement:
                 say(f"Nothing comes before {self.plan.name}: there is nothing that it has to be better than")
             return
         if "baseline" not in self.record:
-            found = find_baseline(self.previous, self.metadata, self.config)
+            found = find_baseline(checkpoint, self.metadata, self.config)
             if found is None and settings.require_improvement:
                 scores = validate(self.network, self.loss, self.datamodule, self.precision, self.config)
                 found = Baseline.of_start(settings.img_size, scores)

@@ -185,7 +185,7 @@ def test_weights_that_were_chosen_by_another_metric_are_validated_at_the_size_of
 def test_validations_are_compared_where_images_targets_and_metric_are_the_same(start: Path) -> None:
     checkpoint = read_checkpoint(start)
     metadata, config = checkpoint.metadata.model_dump(), checkpoint.config
-    found = find_baseline(start, metadata, config)
+    found = find_baseline(checkpoint, metadata, config)
     assert found is not None
     assert (found.name, found.img_size, found.scores) == (start.name, 32, checkpoint.metadata.scores)
     for other in (
@@ -194,9 +194,9 @@ def test_validations_are_compared_where_images_targets_and_metric_are_the_same(s
         {"rows": [*metadata["rows"][:-1], "0"]},
         {"monitor": "val/loss"},
     ):
-        assert find_baseline(start, metadata | other, config) is None
+        assert find_baseline(checkpoint, metadata | other, config) is None
     metrics = config.metrics.model_copy(update={"collection": {}})
-    assert find_baseline(start, metadata, config.model_copy(update={"metrics": metrics})) is None
+    assert find_baseline(checkpoint, metadata, config.model_copy(update={"metrics": metrics})) is None
 
 
 def test_the_question_of_a_comparison_is_answered_on_validation() -> None:
