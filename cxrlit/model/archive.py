@@ -95,6 +95,27 @@ def is_whole(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
+def check_members(archive: zipfile.ZipFile, file: BinaryIO, what: str) -> None:
+    """The members of an archive are there once, as large as they lie there, with the right checksums.
+
+    Args:
+        archive: That ``torch.save`` wrote.
+        file: Its bytes.
+        what: What to call it in messages.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(f"{what}: refused: its members would become larger than they lie there")
+    n_bytes = sum(member.file_size for member in members)  # of members that overlap the checksums would take hours
+    if n_bytes > file.seek(0, os.SEEK_END) or archive.testzip() is not None:
+        raise CheckpointError(f"{what}: it is damaged: its checksum is not that of its bytes")
+    if len({member.filename.casefold() for member in members}) < len(members):  # torch finds one whatever its case
+        raise CheckpointError(f"{what}: refused: it holds a member twice, which torch.save does not write")
+
+
 def _find_fault(value: Any) -> str | None:
     """What of a value is no plain type, or more than a file may hold; None: nothing.
 
@@ -125,18 +146,13 @@ def _find_fault(value: Any) -> str | None:
 def _check_archive(path: Path, file: BinaryIO) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            for member in members:
+            for member in archive.infolist():
                 if member.filename.endswith("/data.pkl") and not MEMBERS.fullmatch(member.filename):
                     raise CheckpointError(f"{path}: {NOT_OURS}")
-                if not MEMBERS.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
+                if not MEMBERS.fullmatch(member.filename):
                     name = repr(member.filename[:80])
                     raise CheckpointError(f"{path}: refused: it holds {name}, which no checkpoint does")
-            n_bytes = sum(member.file_size for member in members)  # of members that overlap it would take hours
-            if n_bytes > file.seek(0, os.SEEK_END) or archive.testzip():
-                raise CheckpointError(f"{path}: it is damaged: its checksum is not that of its bytes")
-            if len({member.filename for member in members}) < len(members):
-                raise CheckpointError(f"{path}: refused: it holds a member twice, which no checkpoint does")
+            check_members(archive, file, str(path))
             scan = scan_pickle(io.BytesIO(archive.read("archive/data.pkl")), str(path))
             if not is_plain(scan):
                 raise CheckpointError(f"{path}: refused: it holds more than plain types")

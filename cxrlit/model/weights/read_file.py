@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cxrlit.core.errors import CheckpointError, first_line
 from cxrlit.core.files import open_regular
+from cxrlit.model.archive import check_members
 from cxrlit.model.scan_pickle import PickleScan, check_names, is_plain, scan_pickle
 from cxrlit.model.weights.pickled_module import Converter, InertUnpickler
 
@@ -65,20 +66,15 @@ def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
         if len(pickles) != 1:
             raise CheckpointError(f"{what}: an archive, and no file of weights: unpack it, and name the file in it")
         folder = pickles[0].filename.removesuffix("data.pkl")
-        folded = {member.filename.casefold() for member in members}  # torch finds a member whatever its case
-        if len(folded) < len(members) or not all(member.filename.startswith(folder) for member in members):
+        if not all(member.filename.startswith(folder) for member in members):
             raise CheckpointError(f"{what}: refused: an archive with members that torch.save would not write")
         if any(member.filename == f"{folder}constants.pkl" for member in members):
             raise CheckpointError(
                 f"{what}: a TorchScript program: save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
             )
-        n_bytes = sum(member.file_size for member in members)
-        if n_bytes > file.seek(0, os.SEEK_END) or any(member.compress_type for member in members):
-            raise CheckpointError(f"{what}: refused: its members would become larger than they lie there")
         if pickles[0].file_size > MAX_PICKLE:
             raise CheckpointError(f"{what}: refused: its pickle is larger than that of any file of weights")
-        if archive.testzip() is not None:
-            raise CheckpointError(f"{what}: it is damaged: its checksum is not that of its bytes")
+        check_members(archive, file, what)
         pickled = archive.read(pickles[0])
         scan = scan_pickle(io.BytesIO(pickled), what)
         check_names(scan.names, path, what)
