@@ -12,7 +12,7 @@ from cxrlit.model.weights.own_checkpoint import is_own, open_own
 from cxrlit.model.weights.read_file import read_file
 from cxrlit.model.weights.seen import find_saw
 from cxrlit.model.weights.sources import NORMALIZE, XRV_SCALE, KnownWeights, identify
-from cxrlit.model.weights.start import StartingWeights
+from cxrlit.model.weights.start import AskedWeights, StartingWeights
 from cxrlit.model.weights.stem import choose_normalize, fold_stem
 
 
@@ -27,7 +27,7 @@ def open_weights(
 
     Args:
         weights: ``none`` (random), or what ``locate`` takes.
-        normalize: How images are normalized; auto: as those of the weights were; numbers: see ``choose_normalize``.
+        normalize: How images are normalized; auto: as those of the weights were; numbers: mean and std are given.
         saw: Data sets that unknown weights saw, as the user says.
         labels: Those of an unknown head, in order.
         section: Where the keys stand in the config, for messages.
@@ -36,15 +36,16 @@ def open_weights(
         CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
         ConfigError: ``normalize``, ``saw`` or ``labels`` contradict what they are.
     """
+    asked = AskedWeights(weights, normalize, saw, labels, section)
+    what = asked.what
     if weights == "none":
-        return StartingWeights(weights, choose_normalize(normalize, "imagenet", False, 3, weights), ())
-    what = f"{section}weights={weights}"
+        return StartingWeights(weights, choose_normalize(asked, "imagenet", False, 3), ())
     location = locate(weights, what)
     content = read_file(location.path, what)
     if is_own(content):
         if labels:
             raise ConfigError(f"{section}weights_labels: {what} has its labels in itself: drop it")
-        return open_own(content, weights, normalize, saw, section)
+        return open_own(content, asked)
     state, wrapper, class_name = unwrap(content, what)
     found = find_features(state, what)
     known = location.known or identify(location.path.name, set(found.rest), found.prefix, wrapper, class_name)
@@ -52,7 +53,7 @@ def open_weights(
     is_xrv |= known is not None and known.name.startswith("xrv:")
     theirs = "half" if is_xrv else known.normalize if known else None
     is_certain = is_xrv or (known is not None and not known.is_guess)
-    chosen = choose_normalize(normalize, theirs, is_certain, found.weights[STEM].shape[1], what, section)
+    chosen = choose_normalize(asked, theirs, is_certain, found.weights[STEM].shape[1])
     stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
     check_finite({STEM: stem}, what)  # the fold multiplies
     theirs_labels = known.labels if known and not known.is_guess else ()
@@ -62,7 +63,7 @@ def open_weights(
         saw=find_saw(saw, known),
         note=_describe(found, known, is_xrv, None if normalize == "numbers" else chosen) + location.note,
         features={**found.weights, STEM: stem},
-        head=_label_head(find_head(found.rest), labels, location.labels or theirs_labels, what, section),
+        head=_label_head(find_head(found.rest), asked, location.labels or theirs_labels),
         known=known,
         is_normalize_known=theirs is not None or normalize != "auto",
     )
@@ -81,7 +82,7 @@ def name_configured(model: ModelConfig) -> StartingWeights | None:
         if value:
             raise ConfigError(f"model.{key} goes with a file of weights, and not with model.weights={model.weights}")
     is_certain = model.weights == "imagenet"
-    chosen = choose_normalize(model.normalize, "imagenet", is_certain, 3, f"model.weights={model.weights}")
+    chosen = choose_normalize(AskedWeights(model.weights, model.normalize), "imagenet", is_certain, 3)
     return StartingWeights(model.weights, chosen, ())
 
 
@@ -107,15 +108,13 @@ def open_configured(model: ModelConfig) -> StartingWeights:
     return start
 
 
-def _label_head(
-    head: Head | None, labels: Sequence[str] | None, known: Sequence[str], what: str, section: str
-) -> Head | None:
+def _label_head(head: Head | None, asked: AskedWeights, known: Sequence[str]) -> Head | None:
     if head is None:
         return None
-    n_outputs = len(head.bias)
+    n_outputs, labels = len(head.bias), asked.labels
     if labels and len(labels) != n_outputs:
         raise ConfigError(
-            f"{section}weights_labels has {format_count(len(labels), 'label')}; the head of {what} has "
+            f"{asked.section}weights_labels has {format_count(len(labels), 'label')}; the head of {asked.what} has "
             f"{format_count(n_outputs, 'output')}"
         )
     return head._replace(labels=tuple(labels or (known if len(known) == n_outputs else ())))

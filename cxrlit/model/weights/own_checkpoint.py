@@ -1,6 +1,5 @@
 """A checkpoint of ours as weights: its features start a new chain, and what it was trained on is known."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from cxrlit.model.weights.head import find_head
 from cxrlit.model.weights.names import STEM, find_features, unwrap
 from cxrlit.model.weights.seen import find_saw_of_ancestor
 from cxrlit.model.weights.sources import NORMALIZE
-from cxrlit.model.weights.start import StartingWeights
+from cxrlit.model.weights.start import AskedWeights, StartingWeights
 from cxrlit.model.weights.stem import choose_normalize
 
 
@@ -40,27 +39,18 @@ def is_own(content: Any) -> bool:
     return isinstance(content, dict) and any(str(key).startswith("cxrlit") for key in content)
 
 
-def open_own(
-    content: dict[str, Any],
-    weights: str,
-    normalize: str,
-    said: Sequence[str] | None = None,
-    section: str = "model.",
-) -> StartingWeights:
+def open_own(content: dict[str, Any], said: AskedWeights) -> StartingWeights:
     """Features and head of a checkpoint of ours.
 
     Args:
         content: Of the file.
-        weights: ``model.weights``.
-        normalize: ``model.normalize``.
-        said: ``model.weights_saw``.
-        section: Where the keys stand in the config, for messages.
+        said: By the user.
 
     Raises:
         CheckpointError: A phase resumes from it, or its metadata are damaged.
         ConfigError: Its images were normalized in another way.
     """
-    what = f"{section}weights={weights}"
+    what, weights = said.what, said.weights
     if "cxrlit" not in content:
         raise CheckpointError(f"{what}: a phase resumes from it; its weights so far are in best.ckpt beside it")
     try:
@@ -79,8 +69,8 @@ def open_own(
         )
     return StartingWeights(
         name=weights,
-        normalize=choose_normalize(normalize, theirs, True, found.weights[STEM].shape[1], what, section),
-        saw=find_saw_of_ancestor(model, said),
+        normalize=choose_normalize(said, theirs, True, found.weights[STEM].shape[1]),
+        saw=find_saw_of_ancestor(model, said.saw),
         note=f"{metadata.phase}-{metadata.phase_id} of cxrlit: its features, and a new chain of phases; "
         f"init_from={weights} would go on from it with its head",
         features=found.weights,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -9,6 +10,29 @@ from cxrlit.config import Normalization
 from cxrlit.model.seen_files import NOTHING_SEEN, SeenFiles
 from cxrlit.model.weights.head import Head, describe_taken, load_head
 from cxrlit.model.weights.sources import KnownWeights
+
+
+class AskedWeights(NamedTuple):
+    """What a user says of weights.
+
+    Attributes:
+        weights: ``none`` (random), or what ``locate`` takes.
+        normalize: How images are normalized; auto: as those of the weights were; numbers: mean and std are given.
+        saw: Data sets that unknown weights saw.
+        labels: Those of an unknown head, in order.
+        section: Where the keys stand in the config, for messages.
+    """
+
+    weights: str
+    normalize: str = "auto"
+    saw: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
+    section: str = "model."
+
+    @property
+    def what(self) -> str:
+        """What to call them in messages."""
+        return f"{self.section}weights={self.weights}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from torch import Tensor
 from cxrlit.config import Normalization
 from cxrlit.core.errors import ConfigError
 from cxrlit.model.weights.sources import NORMALIZE
+from cxrlit.model.weights.start import AskedWeights
 
 
 def fold_stem(weight: Tensor, scale: float) -> Tensor:
@@ -29,21 +30,20 @@ def fold_stem(weight: Tensor, scale: float) -> Tensor:
 
 
 def choose_normalize(
-    asked: str, theirs: Normalization | None, is_certain: bool, n_channels: int, what: str, section: str = "model."
+    said: AskedWeights, theirs: Normalization | None, is_certain: bool, n_channels: int
 ) -> Normalization:
     """How images are normalized for weights.
 
     Args:
-        asked: ``model.normalize``, or auto; numbers: mean and std are given as numbers, and ``unit`` is returned.
+        said: By the user; for ``normalize=numbers``, ``unit`` is returned.
         theirs: How those of the weights were, where that is known.
         is_certain: Whether nothing else can be right.
         n_channels: Of the stem.
-        what: What to call the weights in messages.
-        section: Where the keys stand in the config.
 
     Raises:
         ConfigError: The two contradict each other, or nothing says how.
     """
+    asked, what, section = said.normalize, said.what, said.section
     if asked == "numbers" and theirs is not None and is_certain:
         raise ConfigError(f"{section}mean and {section}std: {what} was trained with {theirs}: drop both")
     if asked == "numbers":
