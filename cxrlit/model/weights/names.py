@@ -11,6 +11,7 @@ from torchvision.models import densenet121
 
 from cxrlit.core.errors import CheckpointError, format_count, name_some
 from cxrlit.model.archive import is_whole
+from cxrlit.model.weights.finite import check_finite
 from cxrlit.model.weights.pickled_module import ModuleState
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
@@ -112,6 +113,7 @@ def find_features(state: Mapping[str, Tensor], what: str) -> FoundFeatures:
         weights[simple] = tensor
     _check_shapes(weights, prefix, what)
     floats = {name: _to_float(name, weights.get(name), f"{what}: {prefix}") for name in list_shapes()}
+    check_finite({f"{prefix}{name}": tensor for name, tensor in floats.items()}, what)
     return FoundFeatures(floats, prefix, rest)
 
 
@@ -165,8 +167,6 @@ def _to_float(name: str, tensor: Tensor | None, where: str) -> Tensor:
     if not is_whole(tensor):
         raise CheckpointError(f"{where}{name} repeats the same numbers in the file: it is damaged, or no training's")
     converted = tensor.detach().to(torch.float32).contiguous()
-    if not torch.isfinite(converted).all():
-        raise CheckpointError(f"{where}{name} holds NaN or infinity: the training behind it diverged")
     if name.endswith("running_var") and (converted < 0).any():
         raise CheckpointError(f"{where}{name} is below 0, which no variance is: it is damaged")
     return converted
