@@ -13,12 +13,12 @@ from cxrlit.core.console import format_path, print_table, progress_steps, say
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_bytes, write_csv
 from cxrlit.evaluation.compare.changes import Metric
-from cxrlit.evaluation.compare.inputs import read_model_predictions
+from cxrlit.evaluation.compare.inputs import pair_rows, read_model_predictions
 from cxrlit.evaluation.compare.repeated import Pair, measure_repeated
 from cxrlit.evaluation.predictions import list_labels, split_arrays
 from cxrlit.html.figures import drawing, encode_png
 from cxrlit.metrics.bootstrap import Replicates, bootstrap
-from cxrlit.sweeps.ablation_plot import draw_ablation
+from cxrlit.sweeps.ablation_plot import draw_ablation, say_share
 from cxrlit.sweeps.folds import describe_missing, say_interval
 from cxrlit.sweeps.record import BASELINE, FOLD, LEVER, Record, read_records
 
@@ -132,15 +132,17 @@ def measure_training(record: Record, images: dict[tuple[str, str], pd.DataFrame]
     found: dict[tuple[str, Metric], Replicates] = {}
     for part in PARTS:
         side = read_model_predictions(Path(str(record.evaluation)), part)
-        predictions, labels = side.predictions, list_labels(side.predictions)
-        kept = ["image", "patient", *(column for column in predictions if str(column).startswith("target_"))]
-        first = images.setdefault((record.values.get(FOLD, ""), part), predictions)
-        if list_labels(first) != labels or not predictions[kept].equals(first[kept]):
-            raise DataError(f"{side.path}: other images or labels than those of the first training: remove its folder")
+        first = images.setdefault((record.values.get(FOLD, ""), part), side.predictions)
+        try:
+            predictions = pair_rows(side.predictions, first, ("it", "the first training"))
+        except DataError as error:
+            raise DataError(
+                f"{side.path}: other images or labels than those of the first training: remove its folder: {error}"
+            ) from None
         if isinstance(side.point, str):
             raise DataError(f"{side.path}: {side.point}: evaluate it anew")
         probs, targets = split_arrays(predictions)
-        patients, point = predictions["patient"].to_numpy(), side.point.only(labels)
+        patients, point = first["patient"].to_numpy(), side.point.only(list_labels(first))
         found[part, "auroc"] = bootstrap(["auroc"], probs, targets, patients)["auroc"]
         scores, thresholds = point.calibrate(probs), point.thresholds.values
         found[part, "f1"] = bootstrap(["f1"], scores, targets, patients, thresholds)["f1"]
@@ -178,7 +180,8 @@ def print_ablation(table: pd.DataFrame) -> None:
     levers = table["lever"].unique().tolist()
     for lever in levers:
         cells = [say_interval(macros.loc[(lever, *key)], "change", "+.4f") for key in heads.values()]
-        shown.add_row(lever, *cells, say_time(seconds.loc[lever]))
+        time, share = seconds.loc[lever], say_share(seconds.loc[lever])
+        shown.add_row(lever, *cells, share and f"{time['value']:,.0f} s, {share}")
     print_table(shown)
     by_label = Table(title="Change of test AUROC (* the interval excludes 0)", title_justify="left")
     areas = table[(table["part"] == "test") & (table["metric"] == "auroc")]
@@ -200,14 +203,3 @@ def say_short(row: "pd.Series[float]") -> str:
     if pd.isna(row["change"]):
         return ""
     return f"{row['change']:+.3f}" + ("*" if row["low"] > 0 or row["high"] < 0 else "")
-
-
-def say_time(row: "pd.Series[float]") -> str:
-    """The time of a lever against that of the baseline; empty where it is not known.
-
-    >>> say_time(pd.Series({"value": 90.0, "baseline": 120.0}))
-    '90 s, -25 %'
-    """
-    if pd.isna(row["value"]) or not row["baseline"]:
-        return ""
-    return f"{row['value']:,.0f} s, {row['value'] / row['baseline'] - 1:+.0%}".replace("%", " %")
