@@ -34,6 +34,7 @@ from cxrlit.config.data import (
 )
 from cxrlit.config.evaluate import EvaluateConfig, InternalData
 from cxrlit.config.model import ModelConfig
+from cxrlit.config.phase import PhaseConfig
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweeper, suggest_key
 from cxrlit.config.sweep import (
     AblationConfig,
@@ -49,7 +50,6 @@ from cxrlit.config.train import (
     FLAT_KEYS,
     AugmentConfig,
     MachineConfig,
-    PhaseConfig,
     SamplerConfig,
     TrainConfig,
     TrainerConfig,

@@ -18,7 +18,8 @@ from cxrlit.core.labels import LABELS
 from cxrlit.core.ranks import n_ranks, rank
 from cxrlit.data.augment import Augment, build_augment
 from cxrlit.data.copies import notice_images
-from cxrlit.data.dataset import SplitData, check_dropped, divide_data, load_data
+from cxrlit.data.dataset import SplitData, divide_data, load_data
+from cxrlit.data.dropped import check_dropped
 from cxrlit.data.image_io.decode import Resize
 from cxrlit.data.index import read_targets
 from cxrlit.data.loaders import PROCESS_OPTIONS, AheadLoader, ProcessLoader, choose_num_workers

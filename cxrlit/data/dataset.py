@@ -3,7 +3,6 @@
 ``sources/registry.py`` reads one data set, ``split.py`` divides it; here several become one.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,16 +16,12 @@ from cxrlit.config import DataConfig, SeveralData, SplitConfig
 from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError, DataError, format_count, name_some
 from cxrlit.core.labels import LABELS, suggest_finding
-from cxrlit.data.image_files import NOT_ON_DISK
+from cxrlit.data.dropped import check_dropped
 from cxrlit.data.index import KEY, DataTables, match_rows, parse_names, sort_rows
-from cxrlit.data.near_files import describe_tried
 from cxrlit.data.sources import Source
 from cxrlit.data.sources.registry import choose_sources, choose_views, read_source
 from cxrlit.data.split import SPLITS, check_split, find_shared, hash_split, read_split_file, split_source
 from cxrlit.data.tables.text_table import clip
-
-MAX_ADVISED = 0.5
-"""No message advises to leave out a larger share of the images."""
 
 
 @dataclass(frozen=True)
@@ -250,30 +245,6 @@ def divide_data(data: SplitData, positions: NDArray[np.int64]) -> dict[str, pd.D
         if part.empty:
             raise DataError(f"{data.name}: no image of the {name} part can be decoded")
     return parts
-
-
-def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> None:
-    """Stop where more of the images are missing or corrupt than the user allows.
-
-    The names of ``dropped`` are those of ``name_rows``.
-
-    Raises:
-        DataError: More than ``max_dropped`` of the images are dropped; the message counts the reasons.
-    """
-    total = len(dropped) + n_usable
-    if not total or len(dropped) / total <= max_dropped:
-        return
-    share = len(dropped) / total
-    needed = math.ceil(100 * share) / 100
-    remedy = f", or set data.max_dropped={needed:g}" if share <= MAX_ADVISED else ""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped["reason"].value_counts().head(3).items())
-    example = clip(dropped["image"].iloc[0])
-    if dropped["reason"].iloc[0] == NOT_ON_DISK:
-        example = ": ".join(filter(None, [example, describe_tried(dropped["path"].iloc[0])]))
-    raise DataError(
-        f"{len(dropped)} of {total} images cannot be used ({reasons}; such as {example}), more than "
-        f"data.max_dropped={max_dropped:g} allows: complete the folder{remedy}"
-    )
 
 
 def _name_split(kind: str, config: SplitConfig) -> str:

@@ -10,7 +10,8 @@ from cxrlit.config import SplitConfig
 from cxrlit.core.errors import DataError
 from cxrlit.data.concerns import name_label_concerns
 from cxrlit.data.copies import name_damaged, name_image_concerns
-from cxrlit.data.dataset import SplitData, UnsplitData, check_dropped, split_data
+from cxrlit.data.dataset import SplitData, UnsplitData, split_data
+from cxrlit.data.dropped import check_dropped
 from cxrlit.data.index import DataTables
 from cxrlit.inspection.counts import IndexCounts, count_parts
 from cxrlit.inspection.sample import Sample

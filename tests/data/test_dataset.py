@@ -16,7 +16,8 @@ from cxrlit.config import PrepareConfig, read_config
 from cxrlit.core.errors import DataError, LeakageError
 from cxrlit.core.labels import LABELS
 from cxrlit.data.datamodule import CXRDataModule
-from cxrlit.data.dataset import UnsplitData, check_dropped, load_data, read_data, split_data
+from cxrlit.data.dataset import UnsplitData, load_data, read_data, split_data
+from cxrlit.data.dropped import check_dropped
 from cxrlit.data.index import parse_names
 from cxrlit.data.sources.nih_files import read_official_lists
 from cxrlit.data.split import name_patients

@@ -8,7 +8,8 @@ import numpy as np
 
 from cxrlit.config import EvaluateConfig, InternalData, SeveralData, SyntheticData, TrainConfig
 from cxrlit.core.errors import CheckpointError, ConfigError, DataError, LeakageError, format_count, name_some
-from cxrlit.data.dataset import SplitData, check_dropped, read_data
+from cxrlit.data.dataset import SplitData, read_data
+from cxrlit.data.dropped import check_dropped
 from cxrlit.data.index import KEY, hash_rows, match_rows
 from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.checks import check_ancestors
