@@ -173,8 +173,7 @@ def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArr
     Raises:
         LeakageError: One is, and ``data.allow_copies`` is not true.
     """
-    within = data.split["split"].isin(list(names)).to_numpy() & (store.positions >= 0)
-    known = within & np.isin(store.digests, seen)
+    known = data.split["split"].isin(list(names)).to_numpy() & np.isin(store.digests, seen)
     if not known.any():
         return
     images = data.name_rows(data.index[known])["image"].tolist()
