@@ -4,7 +4,6 @@ Whatever a file holds, it becomes pixels or a ``ValueError`` whose text is the r
 here changes the state of the process, so that many threads can decode at once.
 """
 
-import io
 import os
 import re
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import NotAFileError, open_regular
@@ -26,11 +24,8 @@ PREPROCESSING_VERSION = 6
 MAX_FILE_BYTES = 192 * 2**20
 """A larger file is refused unread."""
 
-COLOUR_PX = 256
-"""Side at which colour is looked for."""
-
 MAX_COLOUR = 8.0
-"""Grays between the channels of an image that is gray. JPEG's rounding makes less than 2."""
+"""Grays between the channels of an image that is gray (``measure_colour``). JPEG's rounding makes less than 2."""
 
 DICOM_START = re.compile(rb".{128}DICM|[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
 """Of a DICOM file; of one without the first 132 bytes: an element of group 2 or 8, in either byte order."""
@@ -61,8 +56,9 @@ class Decoded(NamedTuple):
     """An image.
 
     Attributes:
-        pixels: From ``decode_pixels``.
-        colour: From ``measure_colour``.
+        pixels: (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, spread over 0
+            to 65535 so that ``resize_square`` makes them 8 bits without knowing where they came from.
+        colour: From ``measure_colour``; 0 where the file has no colour channels.
         read_otherwise: How it is read otherwise than its file says, one text for each way.
     """
 
@@ -72,18 +68,23 @@ class Decoded(NamedTuple):
 
 
 def decode_image(content: bytes) -> Decoded:
-    """The gray values of an image, its colour, and how it is read otherwise than its file says.
+    """The gray values of a PNG, JPEG or DICOM image, its colour, and how it is read otherwise than its file says.
 
     Raises:
-        ValueError: As for ``decode_pixels``.
-        ConfigError: As for ``decode_pixels``.
+        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
+        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
     """
-    if not content.startswith((png.SIGNATURE, jpeg.SIGNATURE)) and DICOM_START.match(content):
+    if content.startswith(png.SIGNATURE):
+        pixels, colour = png.decode_png(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        pixels, colour = jpeg.decode_jpeg(content)
+    elif DICOM_START.match(content):
         from cxrlit.data.image_io.dicom import decode_dicom
 
         pixels, read_otherwise = decode_dicom(content)
-        return Decoded(pixels, 0.0, read_otherwise)
-    pixels, colour = decode_pixels(content), measure_colour(content)
+        return Decoded(pixels, 0.0, read_otherwise)  # one that has colour cannot be decoded
+    else:
+        raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
     mode = describe_image(content)[2].partition(" ")[0]
     if mode not in {"RGB", "RGBA"}:
         return Decoded(pixels, colour, [])
@@ -93,25 +94,8 @@ def decode_image(content: bytes) -> Decoded:
 
 
 def decode_pixels(content: bytes) -> Pixels:
-    """The gray values of a PNG, JPEG or DICOM image, whatever its file is called.
-
-    Returns:
-        (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, spread over 0 to
-        65535 so that ``resize_square`` makes them 8 bits without knowing where they came from.
-
-    Raises:
-        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
-        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
-    """
-    if content.startswith(png.SIGNATURE):
-        return png.decode_png(content)
-    if content.startswith(jpeg.SIGNATURE):
-        return jpeg.decode_jpeg(content)
-    if DICOM_START.match(content):
-        from cxrlit.data.image_io.dicom import decode_dicom
-
-        return decode_dicom(content)[0]
-    raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
+    """The gray values alone; raises as ``decode_image``."""
+    return decode_image(content).pixels
 
 
 def describe_image(content: bytes) -> tuple[int, int, str]:
@@ -143,26 +127,6 @@ def read_view(content: bytes) -> str:
     from cxrlit.data.image_io.dicom import read_dicom_view
 
     return read_dicom_view(content)
-
-
-def measure_colour(content: bytes) -> float:
-    """How much colour is in an image that can be decoded: the mean distance between the channels, in grays.
-
-    Returns:
-        0 where the file has no colour channels; of a gray image in them, at most what rounding makes.
-    """
-    if content.startswith(png.SIGNATURE):
-        is_gray, strip, name = png.read_png_header(content).colour in {0, 4}, png.strip_png, "PNG"
-    elif content.startswith(jpeg.SIGNATURE):
-        is_gray, strip, name = jpeg.read_jpeg_header(content).n_components == 1, jpeg.strip_jpeg, "JPEG"
-    else:
-        return 0.0  # a DICOM image that has colour cannot be decoded
-    if is_gray:
-        return 0.0
-    with Image.open(io.BytesIO(strip(content)), formats=[name]) as image:
-        image.draft("RGB", (COLOUR_PX, COLOUR_PX))
-        seen = np.asarray(image.convert("RGB").resize((COLOUR_PX, COLOUR_PX), Image.Resampling.BOX), np.int16)
-    return float((seen.max(axis=2) - seen.min(axis=2)).mean())
 
 
 def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.colour import measure_colour
 from cxrlit.data.image_io.orientation import UNKNOWN, UPRIGHT, read_orientation, read_xmp_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
@@ -110,8 +111,8 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
     return JPEGHeader(width, height, precision, n_components, process, orientation or by_xmp or UPRIGHT, segments)
 
 
-def decode_jpeg(content: bytes) -> Pixels:
-    """The gray values of a JPEG, upright: turned as EXIF or XMP says.
+def decode_jpeg(content: bytes) -> tuple[Pixels, float]:
+    """The gray values of a JPEG, upright: turned as EXIF or XMP says; and ``measure_colour``, 0 with one component.
 
     Colour becomes luminance.
 
@@ -125,23 +126,16 @@ def decode_jpeg(content: bytes) -> Pixels:
         raise ValueError(f"JPEG with {header.n_components} components (CMYK) is not supported")
     try:
         with Image.open(io.BytesIO(_strip(content, header)), formats=["JPEG"]) as image:
-            return turn_upright(np.asarray(image.convert("L")), header.orientation)
+            colour = 0.0 if header.n_components == 1 else measure_colour(image)
+            return turn_upright(np.asarray(image.convert("L")), header.orientation), colour
     except MemoryError:
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
         raise ValueError(f"damaged: {first_line(error)}") from None
 
 
-def strip_jpeg(content: bytes) -> bytes:
-    """The same JPEG without comments and what cameras add.
-
-    Raises:
-        ValueError: As for ``read_jpeg_header``.
-    """
-    return _strip(content, read_jpeg_header(content))
-
-
 def _strip(content: bytes, header: JPEGHeader) -> bytes:
+    """The same JPEG without comments and what cameras add."""
     view = memoryview(content)
     return b"".join(
         [content[:2], *(view[start:stop] for start, stop in header.segments), view[header.segments[-1][1] :]]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrlit.core.errors import first_line
+from cxrlit.data.image_io.colour import measure_colour
 from cxrlit.data.image_io.orientation import UNKNOWN, UPRIGHT, read_orientation, read_xmp_orientation, turn_upright
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
@@ -88,12 +89,15 @@ def read_png_header(content: bytes) -> PNGHeader:
     return PNGHeader(width, height, depth, colour, interlacing == 1)
 
 
-def decode_png(content: bytes) -> Pixels:
+def decode_png(content: bytes) -> tuple[Pixels, float]:
     """The gray values of a PNG, of the first image where it is an animation, turned as EXIF or XMP says.
 
     Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
     spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
     10, 12 or 14 bits are often stored as they are; 16 bits of colour become 8.
+
+    Returns:
+        The gray values, and ``measure_colour``, 0 without colour channels.
 
     Raises:
         ValueError: It is damaged, too large, has fewer pixels than its header says, or has colour or transparency of
@@ -111,11 +115,12 @@ def decode_png(content: bytes) -> Pixels:
             if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
             if header.colour == 0 and header.depth == 16:
-                return turn_upright(_spread(np.asarray(image).astype(np.uint16)), orientation)
+                return turn_upright(_spread(np.asarray(image).astype(np.uint16)), orientation), 0.0
+            colour = 0.0 if header.colour in {0, 4} else measure_colour(image)
             grays = np.asarray(image if image.mode == "L" else image.convert("L"))
             if header.depth == 16 and int(grays.max()) < 2**6:
                 raise ValueError("16 bits that use at most 14, in colour or with transparency: save it as gray alone")
-            return turn_upright(grays, orientation)
+            return turn_upright(grays, orientation), colour
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # damaged pixels can raise nearly anything in Pillow
@@ -171,15 +176,6 @@ def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return values
 
 
-def strip_png(content: bytes) -> bytes:
-    """The same PNG with nothing in it but header, palette and pixels.
-
-    Raises:
-        ValueError: As for ``decode_png``, but for what only the pixels show.
-    """
-    return _join(_check(content)[1])
-
-
 def _check(content: bytes) -> tuple[PNGHeader, list[tuple[bytes, memoryview]]]:
     header = read_png_header(content)
     chunks = _check_chunks(content)
@@ -189,6 +185,7 @@ def _check(content: bytes) -> tuple[PNGHeader, list[tuple[bytes, memoryview]]]:
 
 
 def _join(chunks: list[tuple[bytes, memoryview]]) -> bytes:
+    """The same PNG with nothing in it but header, palette and pixels."""
     return b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
 
 
