@@ -18,7 +18,7 @@ from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.model.start import start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
-from cxrlit.training.check_recipe import check_recipe, check_schedule, name_idle_keys
+from cxrlit.training.check_recipe import build_epoch_metrics, check_recipe, check_schedule, name_idle_keys
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import check_accelerator
 from cxrlit.training.phase import PhaseRun
@@ -155,9 +155,10 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
         say(f"warning: {line}", style="yellow")
     if any(phase.is_to_run for phase in phases):
         warn_labels(data)
+    metrics = build_epoch_metrics(config)
     for phase in phases:
         if phase.is_to_run:
-            check_schedule(phase.name, config, int((data.split["split"] == "train").sum()))
+            check_schedule(phase.name, config, metrics, int((data.split["split"] == "train").sum()))
         elif phase.status == "done":
             check_images(phase, config, data)
     if phases[0].is_to_run:

@@ -20,42 +20,53 @@ MANY_IMAGES = 10**9
 
 def check_recipe(config: TrainConfig) -> None:
     """Check the phases up to the goal without reading the data; raises as ``check_phase``."""
+    metrics = build_epoch_metrics(config)
     for name in config.list_to_goal():
-        check_phase(name, config)
+        check_phase(name, config, metrics)
 
 
-def check_phase(name: str, config: TrainConfig) -> None:
+def build_epoch_metrics(config: TrainConfig) -> EpochMetrics:
+    """What is measured after each epoch.
+
+    Raises:
+        ConfigError: A metric cannot be used.
+    """
+    return EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
+
+
+def check_phase(name: str, config: TrainConfig, metrics: EpochMetrics) -> None:
     """Build and try the parts of a phase.
 
     Args:
         name: Of the phase.
         config: The resolved config of the chain.
+        metrics: What is measured after each epoch.
 
     Raises:
-        ConfigError: A transform, loss, metric, optimizer, scheduler, callback or logger cannot be used.
+        ConfigError: A transform, loss, optimizer, scheduler, callback or logger cannot be used.
     """
     settings, freezing = config.phases[name], try_freezing(name, config.phases[name])
     build_augment(config.augment, settings.img_size)
-    metrics = _build_metrics(config)
     build_loss(config.loss, torch.ones(len(config.labels)))
-    check_schedule(name, config)
+    check_schedule(name, config, metrics)
     build_composed_callbacks(name, settings, metrics, freezing, has_logger=bool(config.logger))
     for logger, spec in config.logger.items():
         build_logger(logger, spec, Path(config.runs_dir) / config.run / name)
 
 
-def check_schedule(name: str, config: TrainConfig, n_train: int = MANY_IMAGES) -> None:
+def check_schedule(name: str, config: TrainConfig, metrics: EpochMetrics, n_train: int = MANY_IMAGES) -> None:
     """Build the optimizer and the schedule of a phase.
 
     Args:
         name: Of the phase.
         config: The resolved config of the chain.
+        metrics: What is measured after each epoch.
         n_train: Training images; a schedule may not be longer than the phase.
 
     Raises:
         ConfigError: One of them cannot be used, or the monitor is not measured.
     """
-    settings, mode = config.phases[name], _build_metrics(config).choose_mode(config.monitor)
+    settings, mode = config.phases[name], metrics.choose_mode(config.monitor)
     optimizer = _try_optimizer(settings.lr, config)
     n_batches = -(-n_train // settings.batch_size)
     build_schedulers(
@@ -91,7 +102,3 @@ def name_idle_keys(config: TrainConfig) -> list[str]:
 def _try_optimizer(lr: float, config: TrainConfig) -> Optimizer:
     backbone, head = ([torch.nn.Parameter(torch.zeros(1, 1))] for _ in range(2))
     return build_optimizer(backbone, head, lr, config.optimizer)
-
-
-def _build_metrics(config: TrainConfig) -> EpochMetrics:
-    return EpochMetrics(build_metrics(config.metrics.collection, config.labels), config.labels)
