@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +59,7 @@ MAX_LINKS = 10_000
 
 
 def main() -> None:
-    """Measure everything and print the table."""
+    """Measure everything and print each row when it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2, help="decoding threads and loader processes of every program")
     parser.add_argument("--patients", type=int, default=300, help="patients that are drawn, three images each or so")
@@ -68,22 +68,21 @@ def main() -> None:
     )
     add_options(parser)
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    rows = measure(arguments.patients, arguments.workers, arguments.nih_table)
+    report("data", "make bench-data", rows, arguments.keep)
 
-    def keep(measured: list[dict[str, Any]]) -> None:
-        print(pd.DataFrame(measured).to_string(index=False, header=False), flush=True)
-        rows.extend(measured)
 
-    keep(measure_tables(arguments.nih_table))
+def measure(n_patients: int, workers: int, nih_table: Path | None) -> Iterator[dict[str, Any]]:
+    """All rows, one after another; arguments as on the command line."""
+    yield from measure_tables(nih_table)
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder) / "nih", Path(folder) / "cache"
-        write_synthetic(root, n_patients=arguments.patients, seed=0, image_px=1024)
+        write_synthetic(root, n_patients=n_patients, seed=0, image_px=1024)
         data = load_data(read_data_config(root), LABELS, cache)
-        keep(measure_prepare(data, Path(folder), arguments.workers))
-        keep(measure_loading(data, root, cache, arguments.workers))
-        keep(measure_worker_memory(Path(folder)))
-        keep(measure_opening(Path(folder)))
-    report("data", "make bench-data", rows, arguments.keep)
+        yield from measure_prepare(data, Path(folder), workers)
+        yield from measure_loading(data, root, cache, workers)
+        yield from measure_worker_memory(Path(folder))
+        yield from measure_opening(Path(folder))
 
 
 def read_data_config(root: Path, name: str = "nih") -> Any:
@@ -105,7 +104,7 @@ def take_turns(*programs: Callable[[], float], rounds: int = ROUNDS) -> list[flo
     return [statistics.median(column) for column in zip(*results, strict=True)]
 
 
-def measure_prepare(data: SplitData, folder: Path, workers: int) -> list[dict[str, Any]]:
+def measure_prepare(data: SplitData, folder: Path, workers: int) -> Iterator[dict[str, Any]]:
     """Images a second of ``cxrlit prepare`` and of a bare loop."""
     paths, number = data.index["path"].tolist(), iter(range(1000))
 
@@ -128,7 +127,7 @@ def measure_prepare(data: SplitData, folder: Path, workers: int) -> list[dict[st
 
     cv2.setNumThreads(0)
     mine, plain = take_turns(ours, bare)
-    return [compare(f"prepare, {len(paths)} PNGs of 1024 px to 224 and 320", mine, plain, "images/s", ">= 0.85")]
+    yield compare(f"prepare, {len(paths)} PNGs of 1024 px to 224 and 320", mine, plain, "images/s", ">= 0.85")
 
 
 class PlainFiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -154,10 +153,9 @@ class PlainFiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             return self.transform(image.convert("RGB")), self.targets[row]
 
 
-def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> list[dict[str, Any]]:
+def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> Iterator[dict[str, Any]]:
     """Images a second of the loaders, with loader processes that have started."""
     part = data.index
-    rows = []
     for augmented, wanted in ((True, ">= 35"), (False, ">= 150")):
         augment = make_augment(224) if augmented else None
         module = CXRDataModule(
@@ -172,11 +170,10 @@ def measure_loading(data: SplitData, root: Path, cache: Path, workers: int) -> l
         mine, theirs, epochs = module.train_dataloader(), plain, 40 if augmented else 200
         speeds = take_turns(lambda: count_speed(mine, epochs), lambda: count_speed(theirs, 1))  # noqa: B023
         name = "with augmentation" if augmented else "without augmentation"
-        rows.append(compare(f"load at 224 px, {name}, {workers} workers", speeds[0], speeds[1], "images/s", wanted))
+        yield compare(f"load at 224 px, {name}, {workers} workers", speeds[0], speeds[1], "images/s", wanted)
         if augmented and find_spec("torchxrayvision"):
             (other,) = take_turns(lambda: count_speed(build_torchxrayvision(root, workers), 1), rounds=1)
-            rows.append(compare("  the same, torchxrayvision's NIH data set", speeds[0], other, "images/s"))
-    return rows
+            yield compare("  the same, torchxrayvision's NIH data set", speeds[0], other, "images/s")
 
 
 def build_torchxrayvision(root: Path, workers: int) -> DataLoader[Any]:
@@ -218,14 +215,14 @@ def find_keys(batch: dict[str, Any]) -> tuple[str, str]:
     return ("image", "target") if "image" in batch else ("img", "lab")
 
 
-def measure_worker_memory(folder: Path) -> list[dict[str, Any]]:
+def measure_worker_memory(folder: Path) -> Iterator[dict[str, Any]]:
     """Memory of a loader process after two epochs, MiB."""
     used = []
     for n_images in (10_000, 100_000):
         data, cache = make_many(folder / f"many-{n_images}", n_images), folder / f"many-cache-{n_images}"
         open_data_store(data, 32, "pad", cache)
         used.append(run_alone(load_twice, data, cache))
-    return [compare("memory of a loader process, 100,000 images against 10,000", used[1], used[0], "MiB", "~ 1")]
+    yield compare("memory of a loader process, 100,000 images against 10,000", used[1], used[0], "MiB", "~ 1")
 
 
 def load_twice(data: SplitData, cache: Path) -> float:
@@ -243,15 +240,13 @@ def load_twice(data: SplitData, cache: Path) -> float:
     return read_own_memory(worker.pid)
 
 
-def measure_opening(folder: Path, n_images: int = 112_120) -> list[dict[str, Any]]:
+def measure_opening(folder: Path, n_images: int = 112_120) -> Iterator[dict[str, Any]]:
     """Seconds and memory of opening a store of the size of NIH's."""
     data, cache = make_many(folder / "whole", n_images), folder / "whole-cache"
     open_data_store(data, 32, "pad", cache)
     seconds, mib = run_alone(open_once, data, cache)
-    return [
-        {"what": f"open a store of {n_images:,} images", "ours": seconds, "unit": "s", "wanted": "< 1"},
-        {"what": "  its memory", "ours": mib, "unit": "MiB", "wanted": "< 100"},
-    ]
+    yield {"what": f"open a store of {n_images:,} images", "ours": seconds, "unit": "s", "wanted": "< 1"}
+    yield {"what": "  its memory", "ours": mib, "unit": "MiB", "wanted": "< 100"}
 
 
 def open_once(data: SplitData, cache: Path) -> tuple[float, float]:
@@ -293,7 +288,7 @@ def read_own_memory(pid: int | None) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) / 1024
 
 
-def measure_tables(nih_table: Path | None) -> list[dict[str, Any]]:
+def measure_tables(nih_table: Path | None) -> Iterator[dict[str, Any]]:
     """Seconds to read and split whole tables, every image taken to be there, against pandas reading the file."""
     packaged = find_spec("torchxrayvision")
     tables = Path(packaged.origin).parent / "data" if packaged and packaged.origin else None
@@ -301,7 +296,6 @@ def measure_tables(nih_table: Path | None) -> list[dict[str, Any]]:
         ("nih", nih_table or (tables and tables / "Data_Entry_2017_v2020.csv.gz"), "Data_Entry_2017_v2020.csv.gz"),
         ("chexpert", tables and tables / "chexpert_train.csv.gz", "train.csv.gz"),
     ]
-    rows = []
     for name, path, called in sources:
         if path is None:
             print(f"skipped: the table of {name}; install torchxrayvision", file=sys.stderr)
@@ -329,8 +323,7 @@ def measure_tables(nih_table: Path | None) -> list[dict[str, Any]]:
 
             mine, plain = take_turns(ours, theirs)
         what = f"index and split of the whole table of {name}, {len(files.sizes):,} rows"
-        rows.append(compare(what, mine, plain, "s", "<= 10"))
-    return rows
+        yield compare(what, mine, plain, "s", "<= 10")
 
 
 def list_files(name: str, path: Path) -> StoredFiles:

@@ -1,4 +1,4 @@
-"""Print what a benchmark measures; with ``--keep``, write it to figures/ and to docs/benchmarks.md.
+"""Print each row of a benchmark when it is measured; with ``--keep``, write it to figures/ and to docs/benchmarks.md.
 
 python benchmarks/figures.py      writes the tables of docs/benchmarks.md anew from benchmarks/figures/
 """
@@ -7,7 +7,7 @@ import argparse
 import datetime
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="write figures, machine and date to docs/benchmarks.md")
 
 
-def report(name: str, command: str, rows: Sequence[dict[str, Any]], keep: bool) -> None:
-    """Print the rows of a benchmark, and keep them where that is wanted.
+def report(name: str, command: str, rows: Iterable[dict[str, Any]], keep: bool) -> None:
+    """Print each row of a benchmark when it is measured, and keep them where that is wanted.
 
     Args:
         name: Of the file.
@@ -38,13 +38,23 @@ def report(name: str, command: str, rows: Sequence[dict[str, Any]], keep: bool) 
         rows: Of ``COLUMNS``; what is not known is not there.
         keep: As ``--keep`` says.
     """
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    print(table.to_string(index=False, float_format=lambda value: f"{value:,.3g}", na_rep=""))
+    measured = []
+    print(_line_up(COLUMNS))
+    for row in rows:
+        measured.append(row)
+        numbers = {key: f"{value:,.3g}" for key, value in row.items() if isinstance(value, float | int)}
+        print(_line_up([str({**row, **numbers}.get(column, "")) for column in COLUMNS]), flush=True)
     if keep:
+        table = pd.DataFrame(measured, columns=COLUMNS)
         plain = table.astype(object).where(table.notna(), None).to_dict("records")
         about = {"command": command, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
         write_json(FOLDER / f"{name}.json", {**about, "rows": plain})
         write_table()
+
+
+def _line_up(cells: Sequence[str]) -> str:
+    what, *others = cells
+    return f"{what:<75}{''.join(f' {cell:>9}' for cell in others)}"
 
 
 def describe_machine() -> str:
