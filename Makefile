@@ -5,7 +5,9 @@ READY := .venv/.ready
 # A process a core, a thread each: threads of several processes on the same cores slow each other down many times.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: train test test-all surface lint types bench-synthetic bench-plain bench-data bench-eval \
+DOCS_READY := .venv/.docs-ready
+
+.PHONY: train test test-all coverage surface lint types docs bench-synthetic bench-plain bench-data bench-eval \
 	bench-localisation bench-kills bench-train bench-predict
 
 train: $(READY)  ## train on the embedded data and evaluate
@@ -17,6 +19,9 @@ test: $(READY)  ## the tests, without the slow ones
 test-all: $(READY)  ## the slow tests
 	$(PYTEST) -m slow
 
+coverage: $(READY)  ## lines of the package that no fast test runs
+	$(PYTEST) --cov=cxrlit --cov-report=term-missing:skip-covered
+
 surface: $(READY)  ## rewrite tests/surface.txt, what a user can see
 	OMP_NUM_THREADS=1 $(BIN)/python tests/surface.py
 
@@ -27,6 +32,9 @@ lint: $(READY)  ## style, and that imports go down the floors
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(DOCS_READY)  ## the documentation site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
 
 bench-synthetic: $(READY)  ## how hard the synthetic data are
 	$(BIN)/python benchmarks/synthetic_difficulty.py
@@ -58,4 +66,8 @@ bench-kills: $(READY)  ## kill a training at random moments and compare with one
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
 	touch $@

@@ -154,7 +154,8 @@ def send_files(logger: Logger, files: Path, name: str) -> None:
 
 
 def _write_markdown(table: pd.DataFrame) -> str:
-    """
+    """Write a table of text in Markdown.
+
     >>> print(_write_markdown(pd.DataFrame({"label": ["a|b"], "auroc": ["0.5"]})))
     | label | auroc |
     | --- | --- |

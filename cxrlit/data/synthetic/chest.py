@@ -64,7 +64,7 @@ class Chest:
         return as_field(self.anatomy.half_chest * np.sqrt(1 - (1 - fraction) ** 2.6 + 1e-6))
 
     def place(self, lesion: Lesion, side: int) -> tuple[float, float]:
-        """x and y of a lesion's centre in the body's frame, were the lesion on ``side``."""
+        """The x and y of a lesion's centre in the body's frame, if the lesion were on ``side``."""
         anatomy = self.anatomy
         top, bottom = anatomy.apex + 0.05, self.base - anatomy.dome
         y = bottom - lesion.height * (bottom - top)

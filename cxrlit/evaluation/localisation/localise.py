@@ -154,8 +154,11 @@ def compute_heatmaps(
 
 
 def pair_boxes(boxes: Boxes) -> tuple[pd.DataFrame, list[Floats]]:
-    """A row for each image and label with a box: ``row``, ``image``, ``patient``, ``label``, ``n_boxes``; and for each
-    its (G, 4) boxes."""
+    """One row per image and label with a box: ``row``, ``image``, ``patient``, ``label``, ``n_boxes``; and the boxes.
+
+    Returns:
+        The rows, and for each of them its (G, 4) boxes.
+    """
     keys = ["row", "image", "patient", "label"]
     groups = list(boxes.table.groupby(keys, sort=False))
     sides = [group[list(SIDES)].to_numpy(np.float64) for _, group in groups]

@@ -122,7 +122,7 @@ def _list_stems(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def simplify_feature(name: str) -> str:
-    """torchvision's name of a weight that older or other programs name otherwise.
+    """Translate the name of a weight in an older or another program to torchvision's name.
 
     >>> simplify_feature("denseblock1.denselayer1.norm.1.weight")
     'denseblock1.denselayer1.norm1.weight'
