@@ -92,16 +92,13 @@ def pool_folds(folds: list[Fold]) -> pd.DataFrame:
     return pooled
 
 
-def measure_folds(
-    folds: list[Fold], pooled: pd.DataFrame, n_replicates: int = N_REPLICATES, seed: int = 0
-) -> pd.DataFrame:
+def measure_folds(folds: list[Fold], pooled: pd.DataFrame, n_replicates: int = N_REPLICATES) -> pd.DataFrame:
     """AUROC and F1 of a cross-validation: over its folds, and over all patients.
 
     Args:
         folds: The folds.
         pooled: From ``pool_folds``.
         n_replicates: Of the patient bootstrap.
-        seed: Of it.
 
     Returns:
         A row for each ``metric`` (``auroc``, ``f1``) and ``label``, and for ``macro``: ``mean`` and ``sd`` (with n - 1)
@@ -119,7 +116,7 @@ def measure_folds(
     tables = []
     for metric, scores, known in (("auroc", probs, targets), ("f1", np.nan_to_num(preds), decided)):
         halves = np.full(len(labels), 0.5)
-        replicates = bootstrap([metric], scores, known, patients, halves, n_replicates, seed)[metric]
+        replicates = bootstrap([metric], scores, known, patients, halves, n_replicates)[metric]
         counts = count_images(labels, known, patients)
         why = explain_undefined("auroc", counts, no_operating_point(labels, ""), labels)
         if metric == "f1":

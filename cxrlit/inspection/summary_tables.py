@@ -22,6 +22,9 @@ from cxrlit.inspection.sample import Sample
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 
+N_TOP = 6
+"""Sizes or modes that are named."""
+
 
 def tabulate_patients(parts: Sequence[IndexCounts]) -> Table:
     """Images, patients, and how many images a patient has."""
@@ -144,10 +147,10 @@ def _say_duplicates(sample: Sample) -> str:
     return f"{len(groups):,}; {across:,} of them across patients, {between:,} across parts of the split"
 
 
-def _list_top(counts: Mapping[str, int], total: int, limit: int = 6) -> str:
+def _list_top(counts: Mapping[str, int], total: int) -> str:
     items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{name}: {format_part(number, total)}" for name, number in items[:limit]]
-    others = sum(number for _, number in items[limit:])
+    shown = [f"{name}: {format_part(number, total)}" for name, number in items[:N_TOP]]
+    others = sum(number for _, number in items[N_TOP:])
     if others:
-        shown.append(f"{len(items) - limit:,} others: {format_part(others, total)}")
+        shown.append(f"{len(items) - N_TOP:,} others: {format_part(others, total)}")
     return "; ".join(shown) or NOTHING

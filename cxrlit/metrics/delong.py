@@ -63,18 +63,17 @@ def _place(scores: Floats, others: Floats) -> NDArray[np.float64]:
     return np.stack([count_below(*column) / (2 * len(others)) for column in columns], axis=1)
 
 
-def delong_interval(areas: Areas, level: float = LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The normal interval of each AUROC, cut to [0, 1]; NaN for an AUROC of 0 or 1, about which it says nothing.
+def delong_interval(areas: Areas) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The normal 95 % interval of each AUROC, cut to [0, 1]; NaN for an AUROC of 0 or 1, about which it says nothing.
 
     Args:
         areas: From ``estimate_areas``.
-        level: In (0, 1).
 
     Returns:
         (M,) low and (M,) high.
     """
     variance = np.diagonal(areas.covariance)
-    width = float(ndtri((1 + level) / 2)) * np.sqrt(np.where(variance > 0, variance, np.nan))
+    width = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(np.where(variance > 0, variance, np.nan))
     return np.clip(areas.aurocs - width, 0, 1), np.clip(areas.aurocs + width, 0, 1)
 
 

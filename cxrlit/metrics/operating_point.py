@@ -90,7 +90,7 @@ class OperatingPoint:
         """
         values = self.thresholds.values
         low = np.full(len(values), -1)  # numbers >= 0 are in the order of their bits
-        high = np.full(len(values), _bits(ABOVE_ALL))
+        high = np.full(len(values), np.float64(ABOVE_ALL).view(np.int64))
         while (high - low > 1).any():
             middle = (low + high) // 2
             reached = self.calibrate(np.maximum(middle, 0).view(np.float64)[None])[0] >= values
@@ -171,10 +171,6 @@ def no_operating_point(labels: Sequence[str], reason: str) -> OperatingPoint:
     """That of a model without validation images: no label has a threshold, and each says why."""
     blank = np.full(len(labels), np.nan)
     return OperatingPoint(None, Thresholds(tuple(labels), blank, blank, dict.fromkeys(labels, reason)), {})
-
-
-def _bits(number: float) -> int:
-    return int(np.float64(number).view(np.int64))
 
 
 def _only(reasons: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:

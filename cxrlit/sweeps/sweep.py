@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
@@ -87,10 +86,6 @@ class Multirun(NamedTuple):
             import_extra("submitit", "slurm", f"hydra/launcher={launcher}")
         for config in configs:
             check_recipe(config)
-
-    def build_launcher(self, task: TaskFunction) -> Launcher:
-        """The launcher that ``hydra/launcher`` names."""
-        return Plugins.instance().instantiate_launcher(self.context, task, self.config)
 
 
 def run_grid(multirun: Multirun) -> None:
@@ -242,7 +237,8 @@ def launch_points(multirun: Multirun, plan: Plan, points: list[Point]) -> None:
     for point in points:
         job_record_path(plan.folder, point.job).unlink(missing_ok=True)
     assert isinstance(multirun.objective, Objective)
-    launcher = multirun.build_launcher(Job(multirun.objective.task, plan.folder, points, plan.n_jobs, plan.search))
+    job = Job(multirun.objective.task, plan.folder, points, plan.n_jobs, plan.search)
+    launcher = Plugins.instance().instantiate_launcher(multirun.context, job, multirun.config)
     name = multirun.config.hydra.runtime.choices["hydra/launcher"]
     if name != "basic":
         say(f"Launching {format_count(len(points), 'job')} with {name}; what they leave: {format_path(plan.folder)}")

@@ -90,7 +90,7 @@ def _draw_losses(axes: Axes, table: pd.DataFrame) -> None:
         rate.set_yscale("log")
         rate.set_ylim(rates.min() / 2, 2 * rates.max())
     lines = [*axes.get_lines(), *rate.get_lines()]
-    _add_legend(axes, lines, n_columns=3)
+    _add_legend(axes, lines)
 
 
 def _draw_value(axes: Axes, table: pd.DataFrame, column: str, monitor: str, best: int | None) -> None:
@@ -101,7 +101,7 @@ def _draw_value(axes: Axes, table: pd.DataFrame, column: str, monitor: str, best
         epoch, is_monitored = int(table["epoch"].iloc[best]), monitor == f"val/{column}"
         score = f": {table[f'val_{column}'].iloc[best]:.4f}" if is_monitored else ""
         axes.axvline(epoch, color="gray", linestyle=":", zorder=1, label=f"best{score}, epoch {epoch}")
-    _add_legend(axes, axes.get_lines(), n_columns=3)
+    _add_legend(axes, axes.get_lines())
 
 
 def _draw_labels(axes: Axes, table: pd.DataFrame, metric: str, labels: Sequence[str]) -> None:
@@ -130,9 +130,9 @@ def _plot(axes: Axes, table: pd.DataFrame, column: str, color: str, label: str) 
     axes.plot(table["epoch"], table[column], marker=marker, color=color, label=label)
 
 
-def _add_legend(axes: Axes, lines: Sequence[Line2D], n_columns: int) -> None:
+def _add_legend(axes: Axes, lines: Sequence[Line2D]) -> None:
     """Below the panel, where it hides nothing."""
     axes.legend(
         lines, [str(line.get_label()) for line in lines], loc="upper center", bbox_to_anchor=(0.5, -0.13),
-        ncols=n_columns, frameon=False, handlelength=1.4, columnspacing=1.0,
+        ncols=3, frameon=False, handlelength=1.4, columnspacing=1.0,
     )  # fmt: skip

@@ -26,7 +26,6 @@ from cxrlit.data.tables.own_columns import NAMES, adopt_columns, find_likely, sa
 from cxrlit.data.tables.patient_ids import read_patients, refuse_unseen
 from cxrlit.data.tables.person_cells import (
     SEXES,
-    WORDS,
     read_likely_ages,
     read_names,
     read_parts,
@@ -74,10 +73,10 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
         marks = {} if columns.findings is not None else find_columns(config, labels, opened)
         named = (columns.image, columns.patient, columns.study, columns.view, columns.age, columns.sex, columns.split)
         used = [name for name in (*named, columns.findings, *marks.values()) if name is not None]
-        likely = find_likely(config, columns, opened, used, WORDS)
+        likely = find_likely(config, columns, opened, used)
         table = opened.read(used, [name for _, name in likely])
     table.check_cells()
-    notes += say_likely(likely, table, WORDS)
+    notes += say_likely(likely, table)
     cells = table.cells
 
     def read_role(role: str, read: Callable[[pd.Series], T]) -> T | None:

@@ -8,6 +8,7 @@ from cxrlit.config import ColumnsConfig, TableConfig, TableData, quote
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.labels import simplify_name
 from cxrlit.data.tables.open_table import OpenTable
+from cxrlit.data.tables.person_cells import WORDS
 from cxrlit.data.tables.text_table import TextTable, clip
 
 NAMES: dict[str, frozenset[str]] = {
@@ -80,11 +81,7 @@ def say_adopted(adopted: Mapping[str, str], path: Path) -> list[str]:
 
 
 def find_likely(
-    config: TableConfig,
-    columns: ColumnsConfig,
-    table: OpenTable,
-    used: Collection[str],
-    words: Mapping[str, Collection[str]],
+    config: TableConfig, columns: ColumnsConfig, table: OpenTable, used: Collection[str]
 ) -> list[tuple[str, str]]:
     """Role and name of columns whose first cells are all words of a role that no column has, or flags of a part.
 
@@ -93,10 +90,9 @@ def find_likely(
         columns: The columns that are used.
         table: The table.
         used: Columns that are used.
-        words: By role, what its cells may say, in lower case.
     """
     said = {*used, *(name for names in find_own_columns(table.header).values() for name in names)}
-    free = {role: known for role, known in words.items() if getattr(columns, role) is None}
+    free = {role: known for role, known in WORDS.items() if getattr(columns, role) is None}
     if _name_split(config):
         free.pop("split", None)
     likely = []
@@ -110,13 +106,13 @@ def find_likely(
     return likely
 
 
-def say_likely(likely: Sequence[tuple[str, str]], table: TextTable, words: Mapping[str, Collection[str]]) -> list[str]:
+def say_likely(likely: Sequence[tuple[str, str]], table: TextTable) -> list[str]:
     """A line for each of the columns from ``find_likely`` whose other cells are of the role, too."""
     notes = []
     for role, name in likely:
         cells = {simplify_name(text) for text in table.cells[name].unique()} - {""}
         what = f"{table.path}: the column {clip(name)} looks like the {role} of each image and is not used"
-        if cells <= set(words[role]):
+        if cells <= set(WORDS[role]):
             said = name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else quote(name)
             notes.append(f"{what}: to use it, say data.columns.{role}={said}")
         elif cells <= FLAG_CELLS:

@@ -147,19 +147,19 @@ def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def find_holm_levels(p: NDArray[np.float64], level: float = LEVEL) -> NDArray[np.float64]:
+def find_holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """(K,) the levels of intervals that exclude the null exactly where Holm rejects it.
 
-    The smallest p of m is held against (1 - level) / m, the next against (1 - level) / (m - 1), and so on up to the
+    The smallest p of m is held against (1 - LEVEL) / m, the next against (1 - LEVEL) / (m - 1), and so on up to the
     first that fails, whose level is that of all that follow.
 
     >>> (1 - find_holm_levels(np.array([0.04, 0.01, 0.03]))).round(4).tolist()
     [0.025, 0.0167, 0.025]
     """
-    levels, allowed = np.full(len(p), level), 1 - level
+    levels, allowed = np.full(len(p), LEVEL), 1 - LEVEL
     order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
     for place, column in enumerate(order):
-        allowed = (1 - level) / (len(order) - place)
+        allowed = (1 - LEVEL) / (len(order) - place)
         if p[column] > allowed:
             levels[order[place:]] = 1 - allowed
             break

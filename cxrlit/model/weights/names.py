@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -174,7 +174,8 @@ def _to_float(name: str, tensor: Tensor | None, where: str) -> Tensor:
 
 def _describe_other(state: Mapping[str, Tensor], what: str) -> str:
     """What a state dict without DenseNet's stem is, as far as its names say."""
-    nearest = next((network for pattern, network in OTHERS.items() if _any_matches(pattern, state)), "nothing known")
+    matching = (network for pattern, network in OTHERS.items() if any(re.search(pattern, name) for name in state))
+    nearest = next(matching, "nothing known")
     shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in state.items()]
     return (
         f"{what}: not the weights of DenseNet121: found {format_count(len(state), 'tensor')} "
@@ -187,7 +188,3 @@ def _show(names: list[str]) -> str:
     """A few names of a file in one line: they may hold anything."""
     shown = name_some(names, 2)[:160]
     return shown if shown.isprintable() else ascii(shown)
-
-
-def _any_matches(pattern: str, names: Iterable[str]) -> bool:
-    return any(re.search(pattern, name) for name in names)
