@@ -34,8 +34,8 @@ from cxrlit.model.checkpoint import read_checkpoint
 
 TABLES = {
     "predictions_val.csv", "predictions_test.csv", "eval_summary.csv", "eval_per_label_auroc.csv",
-    "confusion_template.csv", "eval_thresholds.csv", "eval_metrics.csv", "thresholds.json", "dropped.csv",
-    "eval_subgroups.csv", "eval_subgroup_counts.csv", "eval_gaps.csv", "evaluation.json",
+    "confusion_template.csv", "eval_thresholds.csv", "eval_metrics.csv", "eval_decision_curves.csv", "thresholds.json",
+    "dropped.csv", "eval_subgroups.csv", "eval_subgroup_counts.csv", "eval_gaps.csv", "evaluation.json",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from cxrlit.evaluation.measure.evaluation_names import (
 from cxrlit.evaluation.measure.measure import Measured, measure
 from cxrlit.evaluation.measure.metric_tables import (
     tabulate_confusion,
+    tabulate_decision_curves,
     tabulate_labels,
     tabulate_summary,
     tabulate_thresholds,
@@ -153,6 +154,7 @@ class Assessment:
             "eval_per_label_auroc.csv": tabulate_labels(parts),
             "confusion_template.csv": tabulate_confusion(self.final, self.point),
             "eval_thresholds.csv": tabulate_thresholds(self.point, self.stability, self.dtype),
+            "eval_decision_curves.csv": tabulate_decision_curves(self.final, self.point),
             "eval_metrics.csv": pd.concat([measured.metrics for measured in parts], ignore_index=True),
         }
 
@@ -225,7 +227,15 @@ def write_assessment(assessment: Assessment, out: Path) -> None:
 
 RECORD = "evaluation.json"
 """Written last: it says that an evaluation is whole, and what made it."""
-OWNED = ("eval_*.csv", "predictions_*.csv", "confusion_template.csv", "thresholds*.json", "dropped.csv", "report.html")
+OWNED = (
+    "eval_*.csv",
+    "predictions_*.csv",
+    "confusion_template.csv",
+    "thresholds*.json",
+    "dropped.csv",
+    "report.html",
+    "claim.md",
+)
 OWNED_FOLDERS = ("figures", "heatmaps")
 
 

@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured, tabulate_decisions
+from cxrlit.evaluation.measure.measure import AT_THRESHOLD, METRICS, Measured, explain_undefined, tabulate_decisions
 from cxrlit.evaluation.measure.tune_thresholds import Stability
 from cxrlit.evaluation.predictions import split_arrays
+from cxrlit.metrics.net_benefit import net_benefit
 from cxrlit.metrics.operating_point import OperatingPoint
+
+DECISION_THRESHOLDS = np.arange(1, 200) / 200
+"""Where decision curves are measured: 0.5 % to 99.5 %."""
 
 
 def tabulate_labels(parts: Sequence[Measured]) -> pd.DataFrame:
@@ -152,6 +156,34 @@ def tabulate_thresholds(point: OperatingPoint, stability: Stability | None, dtyp
             "reason": reasons,
         }
     )
+
+
+def tabulate_decision_curves(measured: Measured, point: OperatingPoint) -> pd.DataFrame:
+    """``eval_decision_curves.csv``: net benefit of one split over thresholds on the calibrated probs.
+
+    Returns:
+        A row for each ``label`` and ``threshold`` of ``DECISION_THRESHOLDS``: ``net_benefit`` of the model, and of
+        treating all (``net_benefit_all``) and no images (``net_benefit_none``, 0); ``reason``, why cells are blank.
+    """
+    _, targets = split_arrays(measured.predictions)
+    reasons = explain_undefined("auroc", measured.counts, point, measured.labels)
+    tables = []
+    for column, (label, reason) in enumerate(zip(measured.labels, reasons, strict=True)):
+        probs, known = measured.calibrated[:, column], targets[:, column]
+        model, treat_all = (net_benefit(each, known, DECISION_THRESHOLDS) for each in (probs, np.ones_like(probs)))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "label": label,
+                    "threshold": DECISION_THRESHOLDS,
+                    "net_benefit": model,
+                    "net_benefit_all": treat_all,
+                    "net_benefit_none": np.where(np.isnan(model), np.nan, 0.0),
+                    "reason": np.where(np.isnan(model), reason, ""),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def widen(metrics: pd.DataFrame, names: Sequence[str] = METRICS) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from cxrlit.core.files import write_bytes, write_text
 from cxrlit.evaluation.measure.assessment import Assessment, EvaluatedModel
 from cxrlit.evaluation.measure.roc_pr_curves import N_REPLICATES, make_curves
 from cxrlit.evaluation.predictions import split_arrays
+from cxrlit.evaluation.report.decision_curves_section import build_decision_curves_section
 from cxrlit.evaluation.report.decisions_section import build_decisions_section
 from cxrlit.evaluation.report.discrimination_section import build_discrimination_section
 from cxrlit.evaluation.report.provenance_section import build_data_section, build_provenance_section
@@ -59,6 +60,7 @@ def write_report(
             build_calibration_section(assessment),
             build_thresholds_section(assessment, tables),
             build_decisions_section(assessment, tables),
+            build_decision_curves_section(assessment, tables),
             *extras,
             build_data_section(assessment, tables),
             build_provenance_section(assessment, tables),

@@ -44,7 +44,8 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
         else "without thresholds there are no decisions"
     )
     numbers = (
-        f"On {name_part(final.part)}, macro AUROC is {format_metric(final, 'auroc')} over {n_labels} of "
+        f"On {name_part(final.part)}, macro AUROC is {format_metric(final, 'auroc')} and mean average precision "
+        f"{format_metric(final, 'average_precision')} over {n_labels} of "
         f"{format_count(len(assessment.labels), 'label')}; {decisions}. "
         f"{format_count(len(final.predictions), 'image')} of "
         f"{format_count(final.predictions['patient'].nunique(), 'patient')}."

@@ -52,8 +52,8 @@ def print_assessment(assessment: Assessment) -> None:
     for measured in assessment.parts.values():
         rows = find_row(measured, "auroc")
         say(
-            f"{measured.part}: macro AUROC {format_metric(measured, 'auroc', 'macro')} over "
-            f"{format_count(rows['n_labels'], 'label')}, "
+            f"{measured.part}: macro AUROC {format_metric(measured, 'auroc', 'macro')} and average precision "
+            f"{format_metric(measured, 'average_precision', 'macro')} over {format_count(rows['n_labels'], 'label')}, "
             f"F1 macro {format_metric(measured, 'f1', 'macro')} micro {format_metric(measured, 'f1', 'micro')} "
             f"weighted {format_metric(measured, 'f1', 'weighted')}, "
             f"{format_count(len(measured.predictions), 'image')} of "
