@@ -1,5 +1,7 @@
 """Print each row of a benchmark when it is measured; with ``--keep``, write it to figures/ and to docs/benchmarks.md.
 
+The figures of each kind of machine, its GPU or the instruction set of its CPU, have a folder of their own.
+
 python benchmarks/figures.py      writes the tables of docs/benchmarks.md anew from benchmarks/figures/
 """
 
@@ -48,8 +50,25 @@ def report(name: str, command: str, rows: Iterable[dict[str, Any]], keep: bool) 
         table = pd.DataFrame(measured, columns=COLUMNS)
         plain = table.astype(object).where(table.notna(), None).to_dict("records")
         about = {"command": command, "machine": describe_machine(), "date": datetime.date.today().isoformat()}
-        write_json(FOLDER / f"{name}.json", {**about, "rows": plain})
-        write_table()
+        kind = name_kind()
+        folder = FOLDER / re.sub(r"[^a-z0-9]+", "-", kind.lower())
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"{name}.json", {"kind": kind, **about, "rows": plain})
+        write_tables()
+
+
+def name_kind() -> str:
+    """What kind of machine this is: CUDA and the name of its GPU, or the instruction set of its CPU."""
+    return f"CUDA {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else name_instruction_set()
+
+
+def name_instruction_set() -> str:
+    """The newest of the instruction sets that decide how fast the CPU computes."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX512-BF16"
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _line_up(cells: Sequence[str]) -> str:
@@ -61,18 +80,19 @@ def describe_machine() -> str:
     """Processor, cores and what it computes with."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    extras = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    if torch.cpu._is_avx512_bf16_supported():
-        extras.append("bf16")
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cores = f"{format_count(count_cores(), 'core')} of {found[1].strip() if found else 'a CPU'}"
-    return ", ".join([cores, torch.backends.cpu.get_cpu_capability(), *extras])
+    return ", ".join([cores, name_instruction_set(), *gpus])
 
 
-def write_table() -> None:
-    """Write the tables of docs/benchmarks.md from what was kept."""
-    parts = []
-    for path in sorted(FOLDER.glob("*.json")):
+def write_tables() -> None:
+    """Write the tables of docs/benchmarks.md from what was kept, those of one kind of machine under one heading."""
+    parts, last = [], ""
+    for path in sorted(FOLDER.glob("*/*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["kind"] != last:
+            parts.append(f"## {kept['kind']}")
+            last = kept["kind"]
         parts.append(f"`{kept['command']}`: {kept['machine']}, {kept['date']}.")
         lines = ["| what | ours | baseline | ratio | wanted |", "| --- | --- | --- | --- | --- |"]
         for row in kept["rows"]:
@@ -95,4 +115,4 @@ def _show(value: float | None, unit: str) -> str:
 
 
 if __name__ == "__main__":
-    write_table()
+    write_tables()
