@@ -1,11 +1,16 @@
 """Trains on a tree of noise, in seconds, with the command that a user has."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.trainer.connectors.accelerator_connector import _AcceleratorConnector as AcceleratorConnector
 from tiny import Outcome, run_command
+
+from cxrlit.training import hardware
 
 QUICK = ("trainer.num_workers=0", "n_replicates=100", "report=false", "localise=none")
 """An evaluation of the numbers alone."""
@@ -23,6 +28,16 @@ def pretend_bf16(patch: pytest.MonkeyPatch, is_supported: bool) -> None:
     """Let this CPU be one with bf16 or without; without, torch computes the same more slowly."""
     patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: is_supported)
     patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+
+def pretend_fp16(patch: pytest.MonkeyPatch, scaler: Callable[[], torch.amp.GradScaler]) -> None:
+    """Let this CPU train in fp16, as GPUs do: torch can, and Lightning would take bf16."""
+    patch.setattr(hardware, "choose_device", lambda accelerator: "cuda")
+    patch.setattr(
+        AcceleratorConnector,
+        "_check_and_init_precision",
+        lambda self: MixedPrecision("16-mixed", "cpu", scaler()),
+    )
 
 
 class Lab:

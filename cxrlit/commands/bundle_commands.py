@@ -13,6 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         "--backend", choices=("torch", "onnx"), default="torch",
         help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="of torch; auto (default): a GPU, where there is one",
+    )  # fmt: skip
     parser.add_argument("--threads", type=_positive, help="default: one a core")
     if name == "demo":
         parser.add_argument("--port", type=_port, default=7860, help="local port (default 7860; 0: any free one)")
@@ -21,10 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         "files", type=_path, nargs="+", metavar="FILE", help="images, or folders of them; write -x.png as ./-x.png"
     )
     parser.add_argument("--out", type=_path, required=True, help="the table; killed, the same command goes on with it")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of torch; default: that of the evaluation")
     parser.add_argument(
-        "--batch-size", type=_positive, help="images at once; default: of torch as it was evaluated, of onnx 16"
-    )
+        "--precision", choices=("fp32", "bf16"),
+        help="of torch; default: that of the evaluation, on a GPU bf16 where it computes in it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch-size", type=_positive,
+        help="images at once; default: of torch as it was evaluated, on a GPU by its free memory, of onnx 16",
+    )  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="let torch compile the networks, for many images")
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
     parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
 
@@ -37,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from cxrlit.handoff.demo.server import DemoOptions, serve_demo
 
-    serve_demo(DemoOptions(options.bundle, options.port, options.backend, options.threads))
+    serve_demo(DemoOptions(options.bundle, options.port, options.backend, options.threads, options.device))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -54,6 +63,8 @@ def _predict(options: argparse.Namespace) -> None:
             n_threads=options.threads,
             heatmaps=options.heatmaps,
             as_json=options.json,
+            device=options.device,
+            compiles=options.compile,
         )
     )
 

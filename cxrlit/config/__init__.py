@@ -32,7 +32,7 @@ from cxrlit.config.data import (
     Uncertain,
     VinDrConfig,
 )
-from cxrlit.config.evaluate import EvaluateConfig, InternalData
+from cxrlit.config.evaluate import EvaluateConfig, InternalData, PredictingConfig
 from cxrlit.config.model import ModelConfig
 from cxrlit.config.phase import PhaseConfig
 from cxrlit.config.read_config import SectionT, list_keys, read_config, read_sweeper, suggest_key
@@ -61,6 +61,7 @@ from cxrlit.config.types import (
     Average,
     BatchNormMode,
     ConfigSection,
+    EvaluationPrecision,
     Instantiable,
     LabelName,
     Normalization,
@@ -89,6 +90,7 @@ __all__ = [
     "ConfigSection",
     "DataConfig",
     "EvaluateConfig",
+    "EvaluationPrecision",
     "ExportConfig",
     "GridConfig",
     "InspectConfig",
@@ -108,6 +110,7 @@ __all__ = [
     "PhaseName",
     "Precision",
     "PrecisionChoice",
+    "PredictingConfig",
     "PrepareConfig",
     "SamplerConfig",
     "SearchInterval",

@@ -9,6 +9,7 @@ from cxrlit.config.train import MachineConfig
 from cxrlit.config.types import (
     TTA,
     Average,
+    BatchSize,
     ConfigSection,
     Folder,
     ImageSize,
@@ -16,7 +17,6 @@ from cxrlit.config.types import (
     Labels,
     Loggers,
     Normalization,
-    PrecisionChoice,
     Seed,
     SeenName,
 )
@@ -87,9 +87,13 @@ class PredictionsConfig(ConfigSection):
 
 
 class PredictingConfig(MachineConfig):
-    """Where the checkpoints predict, and in which precision."""
+    """Where the checkpoints predict, in which precision, and how many images at once."""
 
-    precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
+    precision: Literal["auto", "bf16", "fp32"] = Field(description="auto: bf16 where the device computes in it")
+    batch_size: BatchSize | None = Field(
+        default=None, description="images at once, over all devices; null: as in training, on a GPU by its free memory"
+    )
+    compile: bool = Field(default=False, description="torch.compile the network")
 
 
 ChannelValues = list[Annotated[float, Field(ge=0, le=1)]]

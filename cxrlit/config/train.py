@@ -1,6 +1,5 @@
 """What ``python train.py`` takes."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -24,6 +23,7 @@ from cxrlit.config.types import (
     Loggers,
     PhaseName,
     PrecisionChoice,
+    RunName,
     Seed,
 )
 
@@ -75,7 +75,9 @@ class MachineConfig(ConfigSection):
 class TrainerConfig(MachineConfig):
     """How the batches are computed."""
 
-    precision: PrecisionChoice = Field(description="auto: bf16 where the device has it")
+    precision: PrecisionChoice = Field(
+        description="auto: bf16 where the device computes in it; fp16: on a GPU, with gradient scaling"
+    )
     accumulate_grad_batches: int = Field(ge=1, le=10_000, description="batches whose gradients make one step")
     gradient_clip_norm: float | None = Field(gt=0, description="gradients are scaled down to this norm")
     checkpoint_every_n_steps: int | None = Field(
@@ -96,14 +98,6 @@ class MetricsConfig(ConfigSection):
     train: bool = Field(description="also over the training images as they were seen")
     collection: dict[str, Instantiable | None] = Field(description="metrics by name; null drops one")
 
-
-def _check_run(name: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"run={name}: a run's name has letters, digits, . _ and -, no space, and no . or - in front")
-    return name
-
-
-RunName = Annotated[str, AfterValidator(_check_run)]
 
 FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "n_unfreeze_schedule", "batch_size", "max_epochs", "batch_norm")
 """Keys that, where set, stand in for ``phases.<goal>.<key>``."""

@@ -1,6 +1,7 @@
 """Types that several sections of the config share."""
 
 import os
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -11,9 +12,10 @@ PHASE_PATTERN = r"^[a-z]\w*$"
 PhaseName = Annotated[str, Field(pattern=PHASE_PATTERN, max_length=40, description="name of a phase")]
 BatchNormMode = Literal["frozen", "affine", "adapt", "train"]
 BATCH_NORM_MODES: tuple[BatchNormMode, ...] = get_args(BatchNormMode)
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+EvaluationPrecision = Literal["bf16", "fp32"]
 Normalization = Literal["imagenet", "unit", "half", "jfhealthcare", "medical_mae"]
-PrecisionChoice = Literal["auto", "bf16", "fp32"]
+PrecisionChoice = Literal["auto", "bf16", "fp16", "fp32"]
 TTA = Literal["none", "flip", "crops"]
 Average = Literal["probs", "logits"]
 N_LAYERS = 427
@@ -58,6 +60,15 @@ LabelName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Labels = Annotated[
     list[LabelName], Field(min_length=1, description="the findings, in order"), AfterValidator(_check_labels)
 ]
+
+
+def _check_run(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"run={name}: a run's name has letters, digits, . _ and -, no space, and no . or - in front")
+    return name
+
+
+RunName = Annotated[str, AfterValidator(_check_run)]
 
 
 class ConfigSection(BaseModel):

@@ -13,9 +13,10 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich import get_console
 from torch import Tensor
 
-from cxrlit.config import TTA, EvaluateConfig, MachineConfig, Precision
+from cxrlit.config import TTA, EvaluateConfig, MachineConfig, Precision, PredictingConfig
+from cxrlit.core.console import say
 from cxrlit.core.distributed import device_options, gather_over_ranks
-from cxrlit.core.errors import CheckpointError, DataError, name_some
+from cxrlit.core.errors import CheckpointError, DataError, format_count, name_some
 from cxrlit.core.ranks import n_ranks, rank, rank_0_first
 from cxrlit.data.concerns import name_part_concerns, warn_once
 from cxrlit.data.copies import TRAINED_ON, TRAINED_OR_TUNED_ON, refuse_seen
@@ -28,8 +29,10 @@ from cxrlit.evaluation.answers import Answers, answer_probs
 from cxrlit.evaluation.measure.evaluation_names import choose_evaluation_precision
 from cxrlit.evaluation.predictions import make_predictions
 from cxrlit.model.densenet import CXRNet
+from cxrlit.model.device_memory import FittingBatches, choose_batch_size, read_free_memory
 from cxrlit.model.module import CXRModule
 from cxrlit.model.seen_files import SeenFiles
+from cxrlit.training.hardware import check_compiler, choose_device, without_tf32
 from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 
@@ -66,15 +69,22 @@ class TTAModule(CXRModule):
         labels: Names of the L labels, in order.
         size: S, side of the network's input, pixels.
         tta: Which views.
+        batches: How many images at once.
     """
 
-    def __init__(self, network: CXRNet, labels: Sequence[str], size: int, tta: TTA) -> None:
+    def __init__(
+        self, network: CXRNet, labels: Sequence[str], size: int, tta: TTA, batches: FittingBatches | None = None
+    ) -> None:
         super().__init__(network=network, labels=labels)
         self.size, self.tta = size, tta
+        self.batches = batches or FittingBatches()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, V, L) float32 logits, on the CPU."""
-        views = cut_views(batch["image"], self.size, self.tta)
+        return torch.cat(self.batches.run(self._predict_views, batch["image"]))[: len(batch["image"])]
+
+    def _predict_views(self, images: Tensor) -> Tensor:
+        views = cut_views(images, self.size, self.tta)
         return torch.stack([self(view.contiguous()) for view in views], dim=1).cpu()
 
 
@@ -102,10 +112,13 @@ def predict_parts(
         DataError: An image cannot be decoded by one member and can by another.
         LeakageError: An image is a file that one was trained on, or, of other data, tuned on.
     """
+    precision = choose_evaluation_precision(config)  # refuses a device that is not there, before any work
     logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
     for number, checkpoint in enumerate(checkpoints, start=1):
-        datamodule = rank_0_first(open_images)(checkpoint, data, config.trainer, Path(config.cache_dir), config.tta)
+        n_at_once = choose_n_at_once(checkpoint, config.trainer)
+        cache_dir = Path(config.cache_dir)
+        datamodule = rank_0_first(open_images)(checkpoint, data, config.trainer, cache_dir, config.tta, n_at_once)
         before, dropped = dropped, data.name_rows(datamodule.dropped)
         if before is not None and (differs := set(before["image"]) ^ set(dropped["image"])):
             raise DataError(f"{name_some(sorted(differs))}: some members of the ensemble can read it and some cannot")
@@ -113,8 +126,13 @@ def predict_parts(
             refuse_seen_files(checkpoints, datamodule, parts)
             rows = pd.concat([datamodule.parts[part] for part in parts])
             warn_once(data, name_part_concerns(rows, data.labels))
-        trainer = build_predicting_trainer(config.trainer, choose_evaluation_precision(config))
-        module = TTAModule(load_network(checkpoint), checkpoint.labels, checkpoint.img_size, config.tta)
+        trainer = build_predicting_trainer(config.trainer, precision)
+        network, batches = load_network(checkpoint), FittingBatches()
+        if config.trainer.compile:
+            check_compiler()
+            network.compile_parts()
+            batches = FittingBatches(-(-n_at_once // n_ranks()), pads=True)
+        module = TTAModule(network, checkpoint.labels, checkpoint.img_size, config.tta, batches)
         for part in parts:
             views = predict_part(trainer, module, datamodule, part)
             if np.isnan(views).any():
@@ -157,21 +175,48 @@ def predict_part(
 
     Each device computes its share of the images, and all have the whole.
     """
-    batches: Any = trainer.predict(module, datamodule.plain_dataloader(part, rank(), n_ranks()))
+    with without_tf32():
+        batches: Any = trainer.predict(module, datamodule.plain_dataloader(part, rank(), n_ranks()))
     made = np.empty((len(datamodule.parts[part]), N_VIEWS[module.tta], len(module.labels)), np.float32)
     for number, share in enumerate(gather_over_ranks(torch.cat(batches).numpy() if batches else made[:0])):
         made[number :: n_ranks()] = share
     return list(made.swapaxes(0, 1))
 
 
+def choose_n_at_once(checkpoint: PredictingNetwork, machine: PredictingConfig) -> int:
+    """Images that all devices together predict at once; what a GPU's memory has room for is said."""
+    if machine.batch_size is not None:
+        return machine.batch_size
+    if choose_device(machine.accelerator) != "cuda":
+        return checkpoint.batch_size
+    n_bytes = read_free_memory()
+    n_images = choose_batch_size(n_bytes, checkpoint.img_size)
+    say(f"{format_count(n_images, 'image')} at once on each GPU: {n_bytes / 2**30:.1f} GiB of its memory are free")
+    return n_images * n_ranks()
+
+
 def open_images(
-    checkpoint: PredictingNetwork, data: SplitData, machine: MachineConfig, cache_dir: Path, tta: TTA = "none"
+    checkpoint: PredictingNetwork,
+    data: SplitData,
+    machine: MachineConfig,
+    cache_dir: Path,
+    tta: TTA = "none",
+    batch_size: int | None = None,
 ) -> CXRDataModule:
-    """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from."""
+    """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from.
+
+    Args:
+        checkpoint: What predicts.
+        data: The images and their parts.
+        machine: ``num_workers`` counts.
+        cache_dir: Folder of the decoded images.
+        tta: The views.
+        batch_size: None: that of the checkpoint.
+    """
     datamodule = CXRDataModule(
         data,
         img_size=choose_side(checkpoint.img_size, tta),
-        batch_size=checkpoint.batch_size,
+        batch_size=batch_size or checkpoint.batch_size,
         resize=checkpoint.resize,
         cache_dir=cache_dir,
         num_workers=machine.num_workers,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlit.config import TTA, Average, EvaluateConfig, ExportConfig, Precision
+from cxrlit.config import TTA, Average, EvaluateConfig, EvaluationPrecision, ExportConfig
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.command_line import format_command
 from cxrlit.core.console import format_path, progress_steps, say
@@ -135,7 +135,7 @@ class Evaluation:
     """
 
     point: OperatingPoint
-    precision: Precision
+    precision: EvaluationPrecision
     tta: TTA
     average: Average
     tables: dict[str, bytes]

@@ -1,18 +1,20 @@
 """``cxrlit predict``: a bundle on files and folders, into one table. Killed at any moment, the same command goes on.
 
-A hidden journal beside the table has a line for each batch, written whole and synced; the table is written from it at
-the end. What a journal is of (bundle, files, backend, batches) is its first line: of anything else, it is begun anew.
+The rows go into a journal beside the table, batch by batch, and into the table at the end. Memory holds the names of
+the files and a few batches, however many files there are.
 """
 
 import csv
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,16 +22,17 @@ from rich.table import Table
 
 import cxrlit
 from cxrlit.core.console import format_path, make_printable, print_table, say
-from cxrlit.core.errors import DataError
-from cxrlit.core.files import NotAFileError, hash_value, hold_lock, open_regular, replace_file, sweep_staged, sync
+from cxrlit.core.errors import DataError, format_count
+from cxrlit.core.files import NotAFileError, hold_lock, open_regular, replace_file, sweep_staged
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends.backend import BackendName, Precision
+from cxrlit.handoff.backends.backend import BackendName, DeviceName, Precision
+from cxrlit.handoff.journal import Row, name_journal, open_journal, read_journal
 from cxrlit.handoff.predictor import Prediction, Predictor
 from cxrlit.handoff.read_inputs import Listed, list_files
 
-Row = dict[str, Any]
 TABLE_STARTS = (b"file,reason,warnings,", b'{"file": ')
 """Of a table, as CSV and as JSON."""
+UNREADABLE, DOUBTFUL = "could not be read", "may be no such radiographs"
 PICTURE = re.compile(r"\d{6}-.*\.png", re.DOTALL)
 
 
@@ -42,9 +45,11 @@ class PredictOptions:
         files: Files and folders.
         out: The table.
         backend: torch or onnx.
-        precision: fp32 or bf16; None: that of the evaluation, where the machine has it.
-        batch_size: None: of torch the one that the model was evaluated with, of onnx 16.
+        precision: fp32 or bf16; None: that of the evaluation, where the machine has it; on a GPU bf16.
+        batch_size: None: of torch the one that the model was evaluated with, on a GPU by its free memory; of onnx 16.
         n_threads: None: one a core.
+        device: Where torch computes.
+        compiles: Whether torch compiles the networks.
         heatmaps: Draw them, into a folder beside the table.
         as_json: A JSON object a line in place of CSV.
     """
@@ -58,6 +63,8 @@ class PredictOptions:
     n_threads: int | None
     heatmaps: bool
     as_json: bool
+    device: DeviceName = "auto"
+    compiles: bool = False
 
 
 def predict_files(options: PredictOptions) -> None:
@@ -74,45 +81,51 @@ def predict_files(options: PredictOptions) -> None:
     if not files:
         raise DataError(f"{', '.join(map(str, options.files))}: there is no file in it")
     predictor = Predictor.load(
-        options.bundle, options.backend, precision=options.precision, n_threads=options.n_threads
+        options.bundle,
+        options.backend,
+        precision=options.precision,
+        n_threads=options.n_threads,
+        device=options.device,
+        compiles=options.compiles,
     )
+    n_at_once = options.batch_size or predictor.backend.batch_size
     with hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
-        say(f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.backend.description}")
-        rows = predict_all(predictor, files, out, options)
-        write_rows(out, rows, predictor.labels, options)
-        name_journal(out).unlink()
-    print_summary(rows, predictor)
+        say(
+            f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.backend.description}, "
+            f"{format_count(n_at_once, 'image')} at once"
+        )
+        predict_all(predictor, files, out, options)
+        summary = Summary()
+        journal = name_journal(out)
+        write_rows(out, summary.count(read_journal(journal)), predictor.labels, options)
+        journal.unlink()
+    print_summary(summary, predictor)
     say(f"The predictions are in {format_path(out)}")
-    if not any(not row["reason"] for row in rows):
+    if not summary.n_done:
         raise DataError(f"{out}: no file could be read; its column reason says why")
 
 
-def predict_all(predictor: Predictor, files: list[Listed], out: Path, options: PredictOptions) -> list[Row]:
-    """A row for each file, in their order; what the journal has is not done again."""
-    batch_size = options.batch_size or predictor.backend.batch_size
+def predict_all(predictor: Predictor, files: Sequence[Listed], out: Path, options: PredictOptions) -> None:
+    """Write a row for each file into the journal of the table, in their order; what it has is not done again."""
     subject = {
         "cxrlit": cxrlit.__version__,
         "bundle": predictor.bundle.digest,
-        "files": hash_value([stamp(file.path) for file in files], digits=64),
+        "files": hash_files(files),
         "backend": predictor.backend.description,
-        "batch_size": batch_size,
+        "batch_size": options.batch_size,
         "heatmaps": options.heatmaps,
     }
     pictures = name_pictures(out) if options.heatmaps else None
-    with open_journal(name_journal(out), subject) as (rows, journal), progress_files(len(files), len(rows)) as advance:
-        for batch in predictor.predict_batches(files[len(rows) :], options.heatmaps, batch_size):
-            made = [make_row(one) for one in batch]
+    with open_journal(name_journal(out), subject) as journal, progress_files(len(files), journal.n_rows) as advance:
+        for batch in predictor.predict_batches(files[journal.n_rows :], options.heatmaps, options.batch_size):
+            rows = [make_row(one) for one in batch]
             if pictures is not None:
-                for number, (row, one) in enumerate(zip(made, batch, strict=True), start=len(rows) + 1):
+                for number, (row, one) in enumerate(zip(rows, batch, strict=True), start=journal.n_rows + 1):
                     row["heatmap"] = draw(one, predictor, pictures, number)
-            journal.write(json.dumps(made, allow_nan=False) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
-            rows += made
-            advance(len(made))
+            journal.add(rows)
+            advance(len(rows))
     if pictures is not None and pictures.is_dir():
-        sweep_pictures(pictures, rows)
-    return rows
+        sweep_pictures(pictures, {Path(row["heatmap"]).name for row in read_journal(name_journal(out))})
 
 
 def check_out(out: Path) -> None:
@@ -138,18 +151,22 @@ def name_pictures(out: Path) -> Path:
     return out.with_name(f"{out.stem}-heatmaps")
 
 
-def stamp(path: str) -> tuple[str, int, int]:
-    """A file's name, and what changes when it does; zeros where it is not there."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return path, 0, 0
-    return path, status.st_size, status.st_mtime_ns
+def hash_files(files: Iterable[Listed]) -> str:
+    """SHA-256 of the names of files, and of what changes when one of them does, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = os.stat(file.path)
+        except (OSError, ValueError):  # it is not there
+            changing = [0, 0]
+        else:
+            changing = [status.st_size, status.st_mtime_ns]
+        digest.update(json.dumps([file.path, *changing]).encode())
+    return digest.hexdigest()
 
 
-def sweep_pictures(folder: Path, rows: list[Row]) -> None:
-    """Remove the heatmaps of other rows than these, and what a killed command left under way."""
-    kept = {Path(row["heatmap"]).name for row in rows}
+def sweep_pictures(folder: Path, kept: set[str]) -> None:
+    """Remove the heatmaps of other names than these, and what a killed command left under way."""
     for path in folder.iterdir():
         if PICTURE.fullmatch(path.name) and path.name not in kept:
             path.unlink()
@@ -182,38 +199,7 @@ def draw(prediction: Prediction, predictor: Predictor, folder: Path, number: int
     return f"{folder.name}/{path.name}"
 
 
-def name_journal(out: Path) -> Path:
-    """The journal of a table."""
-    return out.with_name(f".{out.name}.journal")
-
-
-@contextmanager
-def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[tuple[list[Row], TextIO]]:
-    """A journal to go on with, and the rows that it has: those of the batches that were written whole."""
-    first = json.dumps(subject, sort_keys=True)
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    whole = text.split("\n")[:-1]
-    if whole and whole[0] != first:
-        say(f"{format_path(path)} is of other files or settings: it is begun anew", style="yellow")
-    rows: list[Row] = []
-    kept = [first]
-    for line in whole[1:] if whole[:1] == [first] else []:
-        try:
-            rows += json.loads(line)
-        except ValueError:
-            say(f"{format_path(path)} is damaged: what comes after its line {len(kept)} is done again", style="yellow")
-            break
-        kept.append(line)
-    if rows:
-        say(f"{len(rows):,} files are done")
-    with replace_file(path) as staged:
-        staged.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    with path.open("a", encoding="utf-8") as journal:
-        yield rows, journal
-    sync(path)
-
-
-def write_rows(out: Path, rows: list[Row], labels: tuple[str, ...], options: PredictOptions) -> None:
+def write_rows(out: Path, rows: Iterable[Row], labels: tuple[str, ...], options: PredictOptions) -> None:
     """The table; its floats read back to the same bits, also those of float32 where they are read as float64."""
     with replace_file(out) as staged, staged.open("w", encoding="utf-8", newline="") as file:
         if options.as_json:
@@ -230,10 +216,48 @@ def write_rows(out: Path, rows: list[Row], labels: tuple[str, ...], options: Pre
             writer.writerow([*cells, *([row["heatmap"]] if options.heatmaps else [])])
 
 
-def print_summary(rows: list[Row], predictor: Predictor) -> None:
+@dataclass
+class Summary:
+    """What the rows of a table say together.
+
+    Attributes:
+        n_rows: Files.
+        n_done: Files that could be read.
+        n_present: By label: files in which it is called present.
+        n_faults: By kind of fault: files that have one.
+        examples: By kind of fault: the first of them, and what is wrong.
+        first: The first row of a file that could be read.
+    """
+
+    n_rows: int = 0
+    n_done: int = 0
+    n_present: Counter[str] = field(default_factory=Counter)
+    n_faults: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    first: Row | None = None
+
+    def count(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, counted on their way."""
+        for row in rows:
+            self.n_rows += 1
+            if row["reason"]:
+                self._note(UNREADABLE, row, row["reason"])
+            else:
+                self.n_done += 1
+                self.first = self.first or row
+                self.n_present.update(label for label, is_present in row["preds"].items() if is_present)
+                if row["warnings"]:
+                    self._note(DOUBTFUL, row, "; ".join(row["warnings"]))
+            yield row
+
+    def _note(self, kind: str, row: Row, what: str) -> None:
+        self.n_faults[kind] += 1
+        self.examples.setdefault(kind, f"{row['file']}: {what}")
+
+
+def print_summary(summary: Summary, predictor: Predictor) -> None:
     """What was found: of one file its probs, of several how many are called present."""
-    done = [row for row in rows if not row["reason"]]
-    one = done[0] if len(rows) == 1 and done else None
+    one = summary.first if summary.n_rows == 1 else None
     table = Table(
         *(["label", "probability", "calibrated", "threshold", "present"] if one else ["label", "threshold", "present"])
     )
@@ -243,19 +267,13 @@ def print_summary(rows: list[Row], predictor: Predictor) -> None:
         if one:
             pred = {True: "yes", False: "no", None: ""}[one["preds"][label]]
             table.add_row(label, f"{one['probs'][label]:.3f}", f"{one['calibrated'][label]:.3f}", *cells, pred)
-        elif done:
-            table.add_row(label, *cells, f"{sum(bool(row['preds'][label]) for row in done):,} of {len(done):,}")
-    if done:
+        else:
+            table.add_row(label, *cells, f"{summary.n_present[label]:,} of {summary.n_done:,}")
+    if summary.n_done:
         print_table(table)
-    for kind, chosen in (
-        ("could not be read", [f"{row['file']}: {row['reason']}" for row in rows if row["reason"]]),
-        (
-            "may be no such radiographs",
-            [f"{row['file']}: {'; '.join(row['warnings'])}" for row in done if row["warnings"]],
-        ),
-    ):
-        if chosen:
-            say(f"warning: {len(chosen):,} of {len(rows):,} files {kind}, such as {chosen[0]}", style="yellow")
+    for kind, example in sorted(summary.examples.items()):
+        n_faults = summary.n_faults[kind]
+        say(f"warning: {n_faults:,} of {summary.n_rows:,} files {kind}, such as {example}", style="yellow")
     say(RESEARCH_USE)
 
 

@@ -1,15 +1,17 @@
 """A bundle that predicts: ``Predictor.load(folder).predict(paths)``."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import BundleError
 from cxrlit.data.tta import average_logits, cut_views
-from cxrlit.handoff.backends.backend import Backend, BackendName, Precision
+from cxrlit.handoff.backends.backend import Backend, BackendName, DeviceName, Precision
 from cxrlit.handoff.backends.open_backend import open_backend
 from cxrlit.handoff.bundle import Bundle, read_bundle
 from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_content, read_inputs
@@ -75,21 +77,26 @@ class Predictor:
         *,
         precision: Precision | None = None,
         n_threads: int | None = None,
+        device: DeviceName = "auto",
+        compiles: bool = False,
     ) -> "Predictor":
         """Read a bundle, check it, and make it ready.
 
         Args:
             folder: The bundle.
             backend: ``torch``: as ``evaluate.py`` computes; ``onnx``: ONNX Runtime.
-            precision: fp32 or bf16; None: that of the evaluation, where the machine has it.
+            precision: fp32 or bf16; None: that of the evaluation, where the machine has it; on a GPU bf16, where it
+                computes in it.
             n_threads: None: one a core.
+            device: Where torch computes. ``auto``: on a GPU, where there is one.
+            compiles: Whether torch compiles the networks: it takes a minute, and pays off over many images.
 
         Raises:
             BundleError: It is not whole, was changed, or is not what it says.
-            ConfigError: What the backend needs is not installed.
+            ConfigError: What the backend needs is not there, or not installed.
         """
         bundle = read_bundle(Path(folder))
-        return cls(bundle, open_backend(bundle, backend, precision, n_threads))
+        return cls(bundle, open_backend(bundle, backend, precision, n_threads, device, compiles))
 
     def predict(
         self, paths: Sequence[str | Path] | str | Path, *, heatmaps: bool = False, batch_size: int | None = None
@@ -115,17 +122,33 @@ class Predictor:
         Args:
             files: From ``list_files``.
             heatmaps: Make them too.
-            batch_size: None: of torch the one that the model was evaluated with, of onnx 16.
+            batch_size: None: that of the backend.
         """
-        size = batch_size or self.backend.batch_size
-        batch: list[Seen] = []
-        for seen in read_inputs(files, self.bundle.config, size):
-            batch.append(seen)
-            if sum(one.image is not None for one in batch) == size:
+        batches = self._read_batches(files, batch_size or self.backend.batch_size)
+        if not self.backend.reads_ahead:
+            for batch in batches:
                 yield self._predict_batch(batch, heatmaps)
-                batch = []
+            return
+        running: Future[list[Prediction]] | None = None
+        with open_pool(1) as pool:  # whoever takes a batch has time for it while the next one is computed
+            for batch in batches:
+                before, running = running, pool.submit(self._predict_batch, batch, heatmaps)
+                if before is not None:
+                    yield before.result()
+            if running is not None:
+                yield running.result()
+
+    def _read_batches(self, files: Sequence[Listed], size: int) -> Iterator[list[Seen]]:
+        batch: list[Seen] = []
+        n_usable = 0
+        for seen in read_inputs(files, self.bundle.config, size, self.backend.reads_ahead):
+            batch.append(seen)
+            n_usable += seen.image is not None
+            if n_usable == size:
+                yield batch
+                batch, n_usable = [], 0
         if batch:
-            yield self._predict_batch(batch, heatmaps)
+            yield batch
 
     def _predict_batch(self, batch: list[Seen], heatmaps: bool) -> list[Prediction]:
         usable = [seen for seen in batch if seen.image is not None]

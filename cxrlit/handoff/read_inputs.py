@@ -1,8 +1,9 @@
 """Files and folders on a command line to images: the files listed, decoded on all cores, each fault a reason."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.cores import count_cores
+from cxrlit.core.cores import count_cores, open_pool
 from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.data.image_io.decode import decode_image, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
@@ -120,16 +121,30 @@ def _refuse(path: str, error: Exception) -> Seen:
     return Seen(path, None, None, " ".join(text.removeprefix(f"{path}: ").split())[:300], ())
 
 
-def read_inputs(files: Sequence[Listed], config: BundleConfig, n_at_once: int) -> Iterator[Seen]:
-    """Read files on all cores, so many at once, in their order.
+def read_inputs(
+    files: Sequence[Listed], config: BundleConfig, n_at_once: int, reads_ahead: bool = False
+) -> Iterator[Seen]:
+    """Read files on all cores, in their order.
 
-    The next are read when they are asked for, and not beside the network: it has all cores too, and threads of both on
-    the same cores slow each other down many times.
+    Args:
+        files: From ``list_files``.
+        config: Of the bundle.
+        n_at_once: Images of a batch.
+        reads_ahead: Read the next two batches while the one before is computed. Else a batch is read when it is asked
+            for: beside a network that computes each batch with all cores, threads slow each other down many times.
     """
     cv2.setNumThreads(0)
-    with ThreadPoolExecutor(count_cores()) as pool:
-        for start in range(0, len(files), n_at_once):
-            yield from pool.map(lambda file: _read_listed(file, config), files[start : start + n_at_once])
+    waiting: deque[Future[Seen]] = deque()
+    with open_pool(count_cores()) as pool:
+        for number, file in enumerate(files):
+            waiting.append(pool.submit(_read_listed, file, config))
+            if reads_ahead and len(waiting) > 2 * n_at_once:
+                yield waiting.popleft().result()
+            elif not reads_ahead and (number + 1) % n_at_once == 0:
+                while waiting:
+                    yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _read_listed(file: Listed, config: BundleConfig) -> Seen:

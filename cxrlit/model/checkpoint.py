@@ -41,7 +41,7 @@ class CheckpointMetadata(BaseModel):
         phase_id: Its id.
         config: The resolved config of the whole chain.
         labels: Names of the outputs, in order.
-        precision: bf16 or fp32, as the phase was trained.
+        precision: bf16, fp16 or fp32, as the phase was trained.
         split: The split as the text of ``split.csv``.
         split_name: official or grouped.
         rows: Hash of each row of the index, in the order of the split.

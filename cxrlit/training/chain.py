@@ -20,7 +20,7 @@ from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
 from cxrlit.training.check_recipe import build_epoch_metrics, check_recipe, check_schedule, name_idle_keys
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
-from cxrlit.training.hardware import check_accelerator
+from cxrlit.training.hardware import choose_precision
 from cxrlit.training.phase import PhaseRun
 from cxrlit.training.phase_folder import Result, read_chain_seconds
 from cxrlit.training.plan import PlannedPhase, hash_start, plan_chain, print_data, print_plan
@@ -57,7 +57,7 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
         CXRLitError: Whatever the user can mend; nothing is left half-written.
     """
     quiet_lightning()
-    check_accelerator(config.trainer.accelerator)
+    choose_precision(config.trainer.precision, config.trainer.accelerator)  # refused before any work
     join_ranks(config.trainer)
     on_rank_0(check_recipe)(config)
     start = read_start(config)

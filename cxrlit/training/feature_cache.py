@@ -67,7 +67,7 @@ def open_features(
         phase: What they are for.
         later: The phases after it that are to be trained; features they need are kept in the same pass.
         config: The resolved config of the chain.
-        precision: bf16 or fp32.
+        precision: bf16, fp16 or fp32.
         datamodule: The images of the phase.
 
     Raises:

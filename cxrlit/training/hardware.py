@@ -13,6 +13,9 @@ from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError, format_count
 from cxrlit.training.phase_folder import read_versions
 
+AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What layers compute in under autocast."""
+
 
 @contextmanager
 def use_threads(n_threads: int) -> Iterator[None]:
@@ -34,14 +37,27 @@ def use_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check_compiler() -> None:
-    """Refuse ``trainer.compile`` without a C++ compiler.
+def check_compiler(setting: str = "trainer.compile=true") -> None:
+    """Refuse to compile a network without a C++ compiler.
+
+    Args:
+        setting: Asks for it.
 
     Raises:
         ConfigError: There is none.
     """
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        raise ConfigError("trainer.compile=true: torch.compile needs a C++ compiler, such as g++; there is none")
+        raise ConfigError(f"{setting}: torch.compile needs a C++ compiler, such as g++; there is none")
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Have a GPU predict in fp32 where that is asked for: its convolutions would take TF32, of 10 bits.
+
+    Only what cuDNN computes the same way each time is used. bf16 and a CPU do not notice.
+    """
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
 
 
 def compare_versions(record: Mapping[str, Any]) -> None:
@@ -57,14 +73,18 @@ def find_accelerators() -> dict[str, bool]:
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
 
 
-def check_accelerator(accelerator: str) -> None:
+def check_accelerator(accelerator: str, setting: str = "trainer.accelerator") -> None:
     """Refuse one that is not there.
+
+    Args:
+        accelerator: Its name, or auto.
+        setting: What it was asked for by.
 
     Raises:
         ConfigError: This machine has no such accelerator.
     """
     if not find_accelerators().get(accelerator, True):
-        raise ConfigError(f"trainer.accelerator={accelerator}: this machine has none; auto takes what is there")
+        raise ConfigError(f"{setting}={accelerator}: this machine has none; auto takes what is there")
 
 
 def choose_device(accelerator: str) -> str:
@@ -78,23 +98,35 @@ def computing_on(network: torch.nn.Module, accelerator: str, precision: Precisio
     device = choose_device(accelerator)
     home = next(network.parameters()).device
     network.to(device)
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(device, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
         yield device
     network.to(home)
 
 
 def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
-    """bf16 or fp32. ``auto`` is bf16 where the device computes in it: recent GPUs, CPUs with AVX512-BF16 or AMX.
+    """The precision that a phase computes in. ``auto`` is bf16 where the device computes in it, else fp32.
+
+    Those are GPUs from Ampere on (A100, RTX 30), and CPUs with AVX512-BF16 or AMX, on which bf16 was faster at 64, 224
+    and 320 px, with all layers training and with the last 100: the size does not matter. A CPU without emulates bf16
+    several times more slowly (``benchmarks/precision.py``). Nothing is timed: a result does not depend on how busy the
+    machine is.
 
     Raises:
-        ConfigError: This machine has no such accelerator.
+        ConfigError: This machine has no such accelerator, or the device does not train in fp16.
     """
     check_accelerator(accelerator)
+    device = choose_device(accelerator)
+    if wanted == "fp16" and device != "cuda":
+        raise ConfigError(
+            f"trainer.precision=fp16: it needs a CUDA GPU, and this trains on {device}: take precision=auto or fp32"
+        )
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available() and accelerator in {"auto", "cuda"}:
+    if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if accelerator in {"auto", "mps"} and torch.backends.mps.is_available():
-        return "fp32"
-    in_bf16: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if in_bf16 else "fp32"
+    return "bf16" if device == "cpu" and has_fast_bf16() else "fp32"
+
+
+def has_fast_bf16() -> bool:
+    """Whether the CPU computes in bf16: AVX512-BF16 or AMX. Others emulate it."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

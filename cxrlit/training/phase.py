@@ -60,7 +60,7 @@ class PhaseRun:
         plan: What to do.
         config: The resolved config of the chain.
         data: Index and split.
-        precision: bf16 or fp32.
+        precision: bf16, fp16 or fp32.
         previous: Checkpoint or phase folder that it starts from; None: what ``model.weights`` says.
         later: The phases after it that are to be trained; features they need are cached in the same pass.
         watching: Callbacks that change no result.

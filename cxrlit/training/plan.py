@@ -82,7 +82,7 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
     Args:
         config: The resolved config.
         data: Index and split.
-        precision: bf16 or fp32.
+        precision: bf16, fp16 or fp32.
         start: What the first phase starts from, by content (``hash_start``).
 
     Raises:

@@ -18,7 +18,11 @@ from cxrlit.model.densenet import CXRNet
 from cxrlit.model.module import CXRModule
 from cxrlit.training.plan import PlannedPhase
 
-LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "fp32": "32-true",
+}
 
 
 def validate(
@@ -90,4 +94,5 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is that of all devices already
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*`lr_scheduler.step..` before `optimizer.step..`.*")  # fp16 skips steps
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")

@@ -122,7 +122,7 @@ TRAIN = [
         "freeze_bn=true",
         "freeze_bn: there is no such key; it is called batch_norm (frozen | affine | adapt | train) now",
     ),
-    ("trainer.precision=fp16", "trainer.precision=fp16: input should be 'auto', 'bf16' or 'fp32'"),
+    ("trainer.precision=half", "trainer.precision=half: input should be 'auto', 'bf16', 'fp16' or 'fp32'"),
     ("trainer.num_workers=-1", "trainer.num_workers=-1: input should be greater than or equal to 0"),
     ("phases.highres.img_size=0", "phases.highres.img_size=0: input should be greater than or equal to 32"),
     ("data.val_fraction=1", "data.val_fraction=1: input should be less than 1"),

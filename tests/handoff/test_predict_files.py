@@ -235,13 +235,14 @@ main(sys.argv[1:])
 def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "in"
+    folder, torch_on_cpu = tmp_path / "in", ("--backend", "torch", "--device", "cpu")  # batch after batch
     write_images(folder, 13)
     (folder / "005.png").write_text("no")
     out = tmp_path / "preds.csv"
-    predict(bundle, folder, "--out", tmp_path / "whole.csv")
+    predict(bundle, folder, "--out", tmp_path / "whole.csv", *torch_on_cpu)
     killed = subprocess.run(
-        [sys.executable, "-c", KILL, "predict", str(bundle), str(folder), "--out", str(out), "--threads", "1"],
+        [sys.executable, "-c", KILL, "predict", str(bundle), str(folder), "--out", str(out), "--threads", "1",
+         *torch_on_cpu],
         env=plain_environment(), capture_output=True, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
@@ -250,7 +251,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     with journal.open("a") as file:
         file.write('[{"file": "half a li')  # a line that was being written
     capsys.readouterr()
-    predict(bundle, folder, "--out", out)
+    predict(bundle, folder, "--out", out, *torch_on_cpu)
     assert "9 files are done" in capsys.readouterr().out
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 

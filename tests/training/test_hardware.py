@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lab import pretend_bf16
+from lab import Lab, pretend_bf16
 
 from cxrlit.config import Precision
 from cxrlit.training.hardware import choose_precision
@@ -11,6 +11,17 @@ from cxrlit.training.hardware import choose_precision
 def test_precision_that_is_named_is_taken() -> None:
     assert choose_precision("fp32", "cpu") == "fp32"
     assert choose_precision("bf16", "cpu") == "bf16"
+
+
+def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch, lab: Lab) -> None:
+    outcome = lab.train("trainer.precision=fp16", "trainer.accelerator=cpu")
+    assert outcome.code == 2
+    assert outcome.err == (
+        "error: trainer.precision=fp16: it needs a CUDA GPU, and this trains on cpu: take precision=auto or fp32\n"
+    )
+    assert not lab.runs.exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_precision("fp16", "auto") == "fp16"
 
 
 @pytest.mark.parametrize(("is_supported", "precision"), [(False, "fp32"), (True, "bf16")])

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from cxrlit.config import TTA, Average, EvaluateConfig, Precision
+from cxrlit.config import TTA, Average, EvaluateConfig, EvaluationPrecision, Precision
 from cxrlit.core.errors import DataError
 from cxrlit.core.files import hash_file, hash_value
 from cxrlit.data.tta import VIEWS, describe_mean
@@ -90,12 +90,12 @@ def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfi
     return f"{how}{'' if is_fp32 else f' in {precision}'}"
 
 
-def read_precision(predicted: str, trained: Precision) -> Precision:
+def read_precision(predicted: str, trained: Precision) -> EvaluationPrecision:
     """The precision of an evaluation of one checkpoint.
 
     Args:
         predicted: From ``describe_prediction``. Where an older evaluation names no precision, it had that of the
-            training.
+            training, which was not fp16 then.
         trained: The precision of the training.
 
     >>> read_precision("one checkpoint on each image in fp32", trained="bf16")
@@ -103,11 +103,12 @@ def read_precision(predicted: str, trained: Precision) -> Precision:
     >>> read_precision("one checkpoint on each image", trained="bf16")
     'bf16'
     """
-    named: dict[str, Precision] = {" in fp32": "fp32", " in bf16": "bf16"}
-    return next((precision for end, precision in named.items() if predicted.endswith(end)), trained)
+    named: dict[str, EvaluationPrecision] = {" in fp32": "fp32", " in bf16": "bf16"}
+    unnamed: EvaluationPrecision = "bf16" if trained == "bf16" else "fp32"
+    return next((precision for end, precision in named.items() if predicted.endswith(end)), unnamed)
 
 
-def read_evaluation_precision(folder: Path, trained: Precision) -> Precision:
+def read_evaluation_precision(folder: Path, trained: Precision) -> EvaluationPrecision:
     """The precision of the evaluation in a folder, of a checkpoint that was trained in ``trained``."""
     path = folder / "eval_summary.csv"
     summary = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()

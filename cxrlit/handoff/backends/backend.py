@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 BackendName = Literal["torch", "onnx"]
 Precision = Literal["bf16", "fp32"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+"""Where networks compute; auto: on a GPU, where there is one."""
 
 
 class Output(NamedTuple):
@@ -28,6 +30,8 @@ class Backend(Protocol):
     """What it is, for a summary."""
     batch_size: int
     """Images at once, unless somebody says otherwise."""
+    reads_ahead: bool
+    """Whether files are read while it computes: it leaves cores free, or waits for none of its threads."""
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         """(B, S, S) images to logits, and to the features that heatmaps are made of."""

@@ -32,7 +32,7 @@ class OnnxBackend:
                 raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error, 160)}") from None
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
-        self.batch_size = ONNX_BATCH_SIZE
+        self.batch_size, self.reads_ahead = ONNX_BATCH_SIZE, True
         self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:

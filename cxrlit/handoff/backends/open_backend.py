@@ -2,28 +2,40 @@
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError
-from cxrlit.handoff.backends.backend import Backend, BackendName, Precision
+from cxrlit.handoff.backends.backend import Backend, BackendName, DeviceName, Precision
 from cxrlit.handoff.backends.onnx_backend import OnnxBackend
 from cxrlit.handoff.backends.torch_backend import TorchBackend
 from cxrlit.handoff.bundle import Bundle
 
 
-def open_backend(bundle: Bundle, name: BackendName, precision: Precision | None, n_threads: int | None) -> Backend:
+def open_backend(
+    bundle: Bundle,
+    name: BackendName,
+    precision: Precision | None,
+    n_threads: int | None,
+    device: DeviceName = "auto",
+    compiles: bool = False,
+) -> Backend:
     """A backend with the networks of a bundle.
 
     Args:
         bundle: The bundle.
         name: Which.
-        precision: None: that of the evaluation, where the machine has it.
+        precision: None: that of the evaluation, where the machine has it; on a GPU bf16, where it computes in it.
         n_threads: None: one a core.
+        device: Where torch computes.
+        compiles: Whether torch compiles the networks.
 
     Raises:
         BundleError: A network of the bundle is not what its config says.
-        ConfigError: What it needs is not installed, or cannot do the precision.
+        ConfigError: What it needs is not there or not installed, or cannot do the precision.
     """
     threads = n_threads or count_cores()
+    if name != "torch" and (device not in ("auto", "cpu") or compiles):
+        asked = "compile" if compiles else f"device={device}"
+        raise ConfigError(f"{asked}: the {name} backend computes on the CPU as it is: take backend=torch")
     if name == "onnx":
         if precision == "bf16":
             raise ConfigError("precision=bf16: the onnx backend computes in fp32: take backend=torch")
         return OnnxBackend(bundle, threads)
-    return TorchBackend(bundle, precision, threads)
+    return TorchBackend(bundle, precision, threads, device, compiles)

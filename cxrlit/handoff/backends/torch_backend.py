@@ -1,6 +1,6 @@
-"""torch: the networks of the training, in the precision of their evaluation.
+"""torch: the networks of the training, on the CPU or on a GPU.
 
-Where batches, threads and precision are those of ``evaluate.py``, so are the logits, to the bit.
+Where device, batches, threads and precision are those of ``evaluate.py``, so are the logits, to the bit.
 """
 
 from typing import Any
@@ -8,25 +8,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import BundleError, CheckpointError, first_line, format_count
-from cxrlit.handoff.backends.backend import Output, Precision
+from cxrlit.core.errors import BundleError, CheckpointError, ConfigError, first_line, format_count
+from cxrlit.handoff.backends.backend import DeviceName, Output, Precision
 from cxrlit.handoff.bundle import Bundle
 
 
 class TorchBackend:
-    """torch on the CPU."""
+    """torch on a device. Of a GPU whose memory has no room for a batch, it computes the batch in halves."""
 
-    def __init__(self, bundle: Bundle, precision: Precision | None, n_threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        precision: Precision | None,
+        n_threads: int,
+        device: DeviceName = "auto",
+        compiles: bool = False,
+    ) -> None:
         import torch
         from safetensors.torch import load
 
         from cxrlit.model.densenet import build_network
+        from cxrlit.model.device_memory import FittingBatches, choose_batch_size, read_free_memory
         from cxrlit.model.load_state import load_or_describe
         from cxrlit.model.weights.finite import check_finite
-        from cxrlit.training.hardware import choose_precision
+        from cxrlit.training.hardware import check_accelerator, check_compiler, choose_device
 
+        check_accelerator(device, "device")
+        if compiles:
+            check_compiler("compile")
         config = bundle.config
         self._torch: Any = torch
+        self._device, self._compiles = choose_device(device), compiles
         self._n_threads = n_threads
         self._networks = []
         for name, _ in bundle.member_files:
@@ -41,31 +53,62 @@ class TorchBackend:
             except Exception as error:  # safetensors' own kind of error
                 raise BundleError(f"{fault}: {first_line(error, 160)}") from None
             check_finite(weights, str(path))
-            self._networks.append(network.requires_grad_(False).eval())
-        # Where the machine has no bf16, that of the evaluation would be slower many times over.
-        evaluated = "fp32" if config.precision == "fp32" else choose_precision("auto", "cpu")
-        self._in_bf16 = (precision or evaluated) == "bf16"
-        self.batch_size = config.batch_size
-        self.description = (
-            f"torch {torch.__version__}, {'bf16' if self._in_bf16 else 'fp32'}, {format_count(n_threads, 'thread')}"
-        )
+            if compiles:
+                network.compile_parts()
+            self._networks.append(network.requires_grad_(False).eval().to(self._device))
+        self.precision = self._choose_precision(precision, config.precision)
+        self.reads_ahead = self._device != "cpu"
+        self.batch_size, where = config.batch_size, format_count(n_threads, "thread")
+        if self._device == "cuda":
+            self.batch_size = choose_batch_size(read_free_memory(), config.preprocessing.img_size)
+            where = torch.cuda.get_device_name()
+        elif self._device == "mps":
+            where = "mps"
+        compiled = ", compiled" if compiles else ""
+        self.description = f"torch {torch.__version__}, {self.precision}, {where}{compiled}"
+        self._batches = FittingBatches(pads=compiles)
+
+    def _choose_precision(self, wanted: Precision | None, evaluated: Precision) -> Precision:
+        """What is wanted; else bf16 on a GPU that computes in it, and on a CPU that does that of the evaluation."""
+        from cxrlit.training.hardware import choose_precision
+
+        available = choose_precision("auto", self._device)
+        if wanted == "bf16" and self._device == "cuda" and available == "fp32":
+            raise ConfigError("precision=bf16: this GPU does not compute in bf16: take precision=fp32")
+        # Where a CPU has no bf16, that of the evaluation would be slower many times over.
+        chosen = available if self._device == "cuda" or evaluated == "bf16" else "fp32"
+        return wanted or ("bf16" if chosen == "bf16" else "fp32")
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch
         before = torch.get_num_threads()
         torch.set_num_threads(self._n_threads)  # of the thread that computes
+        batch = torch.from_numpy(images).unsqueeze(1)
+        if self._device == "cuda":
+            batch = batch.pin_memory()
+        if self._compiles:
+            self._batches.n_at_once = self._batches.n_at_once or len(batch)
         try:
-            return self._run(images, with_features)
+            parts = self._batches.run(lambda few: self._compute(few, with_features), batch)
         finally:
             torch.set_num_threads(before)
+        logits = np.concatenate([part.logits for part in parts], axis=1)[:, : len(images)]
+        features = [part.features for part in parts if part.features is not None]
+        return Output(logits, np.concatenate(features, axis=1)[:, : len(images)] if features else None)
 
-    def _run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+    def _compute(self, images: Any, with_features: bool) -> Output:
+        from cxrlit.training.hardware import without_tf32
+
         torch = self._torch
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
-            batch = torch.from_numpy(images).unsqueeze(1)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device, torch.bfloat16, enabled=self.precision == "bf16"),
+            without_tf32(),
+        ):
+            batch = images.to(self._device, non_blocking=True)
             features = [network.forward_features(batch) for network in self._networks]
             logits = [network.forward_head(maps) for network, maps in zip(self._networks, features, strict=True)]
             return Output(
-                torch.stack(logits).float().numpy(),
-                torch.stack(features).float().numpy() if with_features else None,
+                torch.stack(logits).float().cpu().numpy(),
+                torch.stack(features).float().cpu().numpy() if with_features else None,
             )

@@ -11,7 +11,7 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.extras import import_extra
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends.backend import BackendName
+from cxrlit.handoff.backends.backend import BackendName, DeviceName
 from cxrlit.handoff.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class DemoOptions:
         port: Of this machine; 0: any that is free.
         backend: torch or onnx.
         n_threads: None: one a core.
+        device: Where torch computes.
     """
 
     bundle: Path
     port: int
     backend: BackendName
     n_threads: int | None
+    device: DeviceName = "auto"
 
 
 def serve_demo(options: DemoOptions) -> None:
@@ -54,7 +56,9 @@ def serve_demo(options: DemoOptions) -> None:
         with open_port(options.port) as door:
             from cxrlit.handoff.demo.service import make_app
 
-            predictor = Predictor.load(options.bundle, options.backend, n_threads=options.n_threads)
+            predictor = Predictor.load(
+                options.bundle, options.backend, n_threads=options.n_threads, device=options.device
+            )
             app = make_app(predictor)
             address = f"http://{HOST}:{door.getsockname()[1]}"
             say(f"{predictor.bundle.config.title}: {predictor.backend.description}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins import MixedPrecision
 
 from cxrlit.core.distributed import max_over_ranks
 from cxrlit.core.errors import CheckpointError, ConfigError, CXRLitError, DivergenceError, first_line
@@ -28,6 +29,9 @@ from cxrlit.training.resume import (
 
 MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"})
 """What the optimizers that come with cxrlit keep of each parameter, in its shape."""
+
+SCALER = MixedPrecision.__qualname__
+"""Where Lightning keeps the state of the gradient scaler, which ``trainer.precision=fp16`` has."""
 
 
 class ResumeCheckpoint(Callback):
@@ -59,13 +63,17 @@ class ResumeCheckpoint(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._loaded is None:
             return
-        fresh = {
+        fresh: dict[str, Any] = {
             "loops": trainer._checkpoint_connector._get_loops_state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "lr_schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+            SCALER: trainer.precision_plugin.state_dict(),
         }
         for key, value in fresh.items():
-            check_like(self._loaded[key], value, key)
+            found = self._loaded.get(key, {})
+            check_like(found, value, key)
+            if key == SCALER and found.keys() != value.keys():
+                raise ValueError("the state of the gradient scaler is another")
         self._loaded = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,90 @@
+"""How many images a GPU predicts at once: by its free memory, and fewer where that was too many."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from cxrlit.core.console import say
+from cxrlit.core.errors import ConfigError, format_count
+
+T = TypeVar("T")
+
+BYTES_PER_PIXEL = 512
+"""Of the maps that are alive at once in a forward pass without autograd, in fp32, at most: about 300 for the largest
+pair of a dense block, and workspaces."""
+
+MOST_IMAGES = 256
+"""More at once are no faster."""
+
+
+def choose_batch_size(free_bytes: int, img_size: int) -> int:
+    """Images that a forward pass takes at once: a power of 2, at most 256, in four fifths of the free memory.
+
+    Args:
+        free_bytes: Free memory of the device.
+        img_size: S, side of the images, pixels.
+
+    >>> choose_batch_size(6 * 2**30, 224), choose_batch_size(6 * 2**30, 512), choose_batch_size(0, 224)
+    (128, 32, 1)
+    """
+    n_images = int(0.8 * free_bytes) // (BYTES_PER_PIXEL * img_size**2)
+    return 1 << min(max(n_images, 1), MOST_IMAGES).bit_length() - 1
+
+
+def read_free_memory() -> int:
+    """Bytes of the current CUDA device that are free, those that torch keeps for later among them."""
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+class FittingBatches:
+    """Computes batches in parts that fit into the memory of the device; a part that does not is halved.
+
+    Args:
+        n_at_once: Images of a part; None: the whole batch, until it does not fit.
+        pads: Fill up the last part of a batch, where each new shape would be compiled anew.
+    """
+
+    def __init__(self, n_at_once: int | None = None, pads: bool = False) -> None:
+        self.n_at_once, self.pads = n_at_once, pads
+
+    def run(self, compute: Callable[[Tensor], T], images: Tensor) -> list[T]:
+        """What a function makes of the parts of a batch, in their order.
+
+        Args:
+            compute: Takes at most ``n_at_once`` images. Where ``pads``, what it makes of the last is too long.
+            images: (B, ...), on any device.
+
+        Raises:
+            ConfigError: A single image does not fit.
+        """
+        made: list[T] = []
+        done = 0
+        while done < len(images):
+            part = images[done : done + (self.n_at_once or len(images))]
+            n_images = len(part)
+            if self.pads and self.n_at_once and n_images < self.n_at_once:
+                part = torch.cat([part, part[:1].expand(self.n_at_once - n_images, *part.shape[1:])])
+            try:
+                made.append(compute(part))
+            except torch.OutOfMemoryError:
+                fits = False
+            else:
+                fits, done = True, done + n_images
+            if not fits:  # by now the error holds no tensor any more
+                self._halve(len(part))
+        return made
+
+    def _halve(self, n_images: int) -> None:
+        if n_images == 1:
+            raise ConfigError("the GPU has no memory for one image: end what else computes there, or take the CPU")
+        self.n_at_once = n_images // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say(
+            f"warning: the GPU has no memory for {n_images} images at once: going on with "
+            f"{format_count(self.n_at_once, 'image')}",
+            style="yellow",
+        )
