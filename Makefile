@@ -8,7 +8,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 DOCS_READY := .venv/.docs-ready
 
 .PHONY: train test test-all coverage surface lint types docs bench-synthetic bench-plain bench-data bench-eval \
-	bench-localisation bench-kills bench-train bench-predict
+	bench-localisation bench-kills bench-train bench-predict bench-gpu
 
 train: $(READY)  ## train on the embedded data and evaluate
 	$(BIN)/python train.py evaluate=true
@@ -59,6 +59,9 @@ bench-train: $(READY)  ## the recipe against a plain script, the Trainer against
 bench-predict: $(READY)  ## a bundle on files against the plain way to do the same, its start, its page
 	$(BIN)/python benchmarks/predict.py $(KEEP)
 	$(BIN)/python benchmarks/demo.py $(KEEP)
+
+bench-gpu: $(READY)  ## what needs a GPU: tests, the CPU beside it, images a second
+	benchmarks/gpu.sh $(BIN)/python $(KEEP)
 
 bench-kills: $(READY)  ## kill a training at random moments and compare with one that was not
 	$(BIN)/python benchmarks/kills.py $(KEEP)

@@ -1,11 +1,12 @@
 """A bundle on files against the plain way to do the same, and how soon the first prediction is there.
 
 - images a second of ``cxrlit predict`` from 512 px PNGs to the table, by backend, against a loop of PIL, torchvision
-  and eager fp32, and against the backend's forward pass alone; they take turns;
+  and eager fp32, against the backend's forward pass alone, and against the reading of the files alone;
+- the same from DICOM files of 2,500 x 3,000 pixels of 12 bits, stored as they are. They all take turns;
 - largest difference of the probs between the backends;
 - seconds of the whole command on one image, ONNX Runtime against torch.
 
-    python benchmarks/predict.py [--img-size 224] [--images 256] [--rounds 3]
+    python benchmarks/predict.py [--img-size 224] [--images 256] [--dicoms 64] [--rounds 3]
 """
 
 import argparse
@@ -15,14 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from figures import add_options, report
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from safetensors.torch import load
 from torchvision import transforms
 from torchvision.models import densenet121
@@ -30,11 +35,13 @@ from torchvision.models import densenet121
 from cxrlit.core.cores import count_cores
 from cxrlit.data.synthetic.drawn_set import write_synthetic
 from cxrlit.handoff.bundle import WEIGHTS
-from cxrlit.handoff.predict_files import PredictOptions, name_journal, predict_all, write_rows
+from cxrlit.handoff.journal import name_journal, read_journal
+from cxrlit.handoff.predict_files import PredictOptions, predict_all, write_rows
 from cxrlit.handoff.predictor import Predictor
 from cxrlit.handoff.read_inputs import list_files, read_inputs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+BACKENDS = ("torch", "onnx")
 
 
 def main() -> None:
@@ -42,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--img-size", type=int, default=224)
     parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--dicoms", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--bundle", type=Path, help="a bundle to measure; without one, a network is trained for a moment"
@@ -52,19 +60,21 @@ def main() -> None:
         folder = Path(name)
         bundle = arguments.bundle or make_bundle(folder, arguments.img_size)
         images = draw_images(folder / "images", arguments.images)
+        dicoms = draw_dicoms(folder / "dicoms", images[: arguments.dicoms])
         rows = [
-            *measure_speed(bundle, images, folder, arguments.rounds),
+            *measure_speed(bundle, images, folder, arguments.rounds, BACKENDS, "512 px PNGs"),
+            *measure_speed(bundle, dicoms, folder, arguments.rounds, BACKENDS, "2,500 x 3,000 px DICOM"),
             *measure_start(bundle, images[0], folder, arguments.rounds),
         ]
     report("predict", "make bench-predict", rows, arguments.keep)
 
 
-def make_bundle(folder: Path, img_size: int) -> Path:
+def make_bundle(folder: Path, img_size: int, patients: int = 40, epochs: int = 1) -> Path:
     """Train on a few synthetic images, evaluate and export: what it has learnt does not matter here."""
     places = [f"cache_dir={folder / 'cache'}"]
     printed = run(
-        "train.py", "phase=scratch", "max_epochs=1", f"img_size={img_size}", "data.n_patients=40", "evaluate=true",
-        f"runs_dir={folder / 'runs'}", *places,
+        "train.py", "phase=scratch", f"max_epochs={epochs}", f"img_size={img_size}", f"data.n_patients={patients}",
+        "evaluate=true", f"runs_dir={folder / 'runs'}", *places,
     )  # fmt: skip
     [phase] = re.findall(r"^Trained: (\S+)", printed, re.MULTILINE)
     run("-m", "cxrlit", "export", REPOSITORY / phase, "--out", folder / "bundle", *places)
@@ -77,6 +87,24 @@ def draw_images(folder: Path, n_images: int) -> list[Path]:
     return sorted(folder.rglob("*.png"))[:n_images]
 
 
+def draw_dicoms(folder: Path, images: list[Path]) -> list[Path]:
+    """The same radiographs as detectors make them: 2,500 x 3,000 pixels of 12 bits, stored as they are."""
+    folder.mkdir()
+    paths = []
+    for number, image in enumerate(images):
+        with Image.open(image) as drawn:
+            pixels = cv2.resize(np.asarray(drawn.convert("L")), (2500, 3000)).astype(np.uint16) * 16
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.SOPClassUID, dataset.SOPInstanceUID = DigitalXRayImageStorageForPresentation, generate_uid()
+        dataset.Modality = "DX"
+        dataset.set_pixel_data(pixels, "MONOCHROME2", bits_stored=12)
+        paths.append(folder / f"{number:04d}.dcm")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
 def run(*arguments: Any) -> str:
     """What a program of the repository prints."""
     command = [sys.executable, *map(str, arguments)]
@@ -86,36 +114,59 @@ def run(*arguments: Any) -> str:
     return done.stdout
 
 
-def measure_speed(bundle: Path, images: list[Path], folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """Rows of images a second, and of the difference of the backends."""
-    backends = {name: Predictor.load(bundle, name) for name in ("torch", "onnx")}
-    plain = PlainLoop(bundle, backends["torch"])
+def measure_speed(
+    bundle: Path, files: list[Path], folder: Path, rounds: int, names: Sequence[Any], what: str
+) -> list[dict[str, Any]]:
+    """Rows of images a second, and of the difference of the backends.
+
+    Args:
+        bundle: What predicts.
+        files: That are predicted.
+        folder: Gets the tables.
+        rounds: That count; the median is taken.
+        names: Of the backends.
+        what: The files are.
+    """
+    backends = {name: Predictor.load(bundle, name) for name in names}
+    first = backends[names[0]]
+    plain = PlainLoop(bundle, first) if files[0].suffix == ".png" else None
     times: dict[str, list[float]] = {}
-    probs: dict[str, Any] = {}
+    probs: list[Any] = []
     for number in range(rounds + 1):
-        programs: dict[str, Any] = {"plain": lambda: plain.predict(images)}
+        programs: dict[str, Any] = {"reading": lambda: read_images(first, files)}
+        if plain is not None:
+            programs["plain"] = lambda: plain.predict(files)
         for name, predictor in backends.items():
-            programs[name] = lambda name=name, predictor=predictor: predict(predictor, images, folder / f"{name}.csv")
-            programs[f"{name} bare"] = lambda predictor=predictor: run_bare(predictor, images)
+            programs[name] = lambda name=name, predictor=predictor: predict(predictor, files, folder / f"{name}.csv")
+            programs[f"{name} bare"] = lambda predictor=predictor: run_bare(predictor, files)
         for name, program in programs.items():
             start = time.perf_counter()
-            seconds = program() or time.perf_counter() - start
+            made = program()
+            seconds = made if isinstance(made, float) else time.perf_counter() - start
             if number:  # the first warms up
-                times.setdefault(name, []).append(len(images) / seconds)
+                times.setdefault(name, []).append(len(files) / seconds)
     for name in backends:
         table = pd.read_csv(folder / f"{name}.csv")
-        probs[name] = table.filter(regex="^prob_").to_numpy()
+        assert table["reason"].isna().all()
+        probs.append(table.filter(regex="^prob_").to_numpy())
     speed = {name: statistics.median(values) for name, values in times.items()}
     rows = []
     for name in backends:
-        for baseline, what in (("plain", "eager fp32 with PIL"), (f"{name} bare", "its forward pass alone")):
-            rows.append(
-                {"what": f"predict, {name}, against {what}", "ours": speed[name], "baseline": speed[baseline],
-                 "unit": "images/s", "ratio": speed[name] / speed[baseline],
-                 "wanted": ">= 3 with the better backend" if baseline == "plain" else ">= 0.8"}
-            )  # fmt: skip
-    difference = float(np.abs(probs["torch"] - probs["onnx"]).max())
-    return [*rows, {"what": "largest difference of the probs", "ours": difference, "wanted": "<= 1e-5"}]
+        for baseline, against in (
+            ("plain", "eager fp32 with PIL"),
+            (f"{name} bare", "its forward pass alone"),
+            ("reading", "reading alone"),
+        ):
+            if baseline in speed:
+                rows.append(
+                    {"what": f"predict, {name}, {what}, against {against}", "ours": speed[name],
+                     "baseline": speed[baseline], "unit": "images/s", "ratio": speed[name] / speed[baseline],
+                     "wanted": ">= 0.85, or reading limits" if baseline == f"{name} bare" else ""}
+                )  # fmt: skip
+    if len(probs) > 1:
+        difference = max(float(np.abs(probs[0] - other).max()) for other in probs[1:])
+        rows.append({"what": f"largest difference of the probs, {what}", "ours": difference, "wanted": "<= 1e-5"})
+    return rows
 
 
 class PlainLoop:
@@ -155,15 +206,20 @@ def predict(predictor: Predictor, images: list[Path], out: Path) -> None:
         bundle=predictor.bundle.folder, files=images, out=out, backend="torch", precision=None, batch_size=None,
         n_threads=None, heatmaps=False, as_json=False,
     )  # fmt: skip
-    rows = predict_all(predictor, list_files(images), out, options)
-    write_rows(out, rows, predictor.labels, options)
+    predict_all(predictor, list_files(images), out, options)
+    write_rows(out, read_journal(name_journal(out)), predictor.labels, options)
     name_journal(out).unlink()
 
 
-def run_bare(predictor: Predictor, images: list[Path]) -> float:
-    """Seconds of the network alone, on the same batches."""
+def read_images(predictor: Predictor, files: list[Path]) -> Any:
+    """(N, S, S) what the network is given of files."""
     config = predictor.bundle.config
-    pixels = np.stack([seen.image for seen in read_inputs(list_files(images), config, 64) if seen.image is not None])
+    return np.stack([seen.image for seen in read_inputs(list_files(files), config, 64) if seen.image is not None])
+
+
+def run_bare(predictor: Predictor, files: list[Path]) -> float:
+    """Seconds of the network alone, on the same batches."""
+    pixels = read_images(predictor, files)
     start = time.perf_counter()
     size = predictor.backend.batch_size
     for first in range(0, len(pixels), size):

@@ -16,7 +16,7 @@ from cxrlit.model.module import CXRModule
 from cxrlit.training.resume import list_states
 
 SETTINGS = ("n_unfreeze=10", "phase=finetune", "max_epochs=2")
-FP16 = (*SETTINGS, "trainer.precision=fp16")
+FP16 = (*SETTINGS, "trainer.precision=fp16", "trainer.accelerator=cpu")
 
 
 @pytest.fixture
