@@ -18,7 +18,13 @@ from cxrlit.model.checkpoint import find_checkpoint, read_checkpoint
 from cxrlit.model.start import start_network
 from cxrlit.model.weights.open_weights import name_configured, open_configured
 from cxrlit.model.weights.seen import find_saw_of_ancestor, name_seen
-from cxrlit.training.check_recipe import build_epoch_metrics, check_recipe, check_schedule, name_idle_keys
+from cxrlit.training.check_recipe import (
+    build_epoch_metrics,
+    check_recipe,
+    check_schedule,
+    describe_slow_average,
+    name_idle_keys,
+)
 from cxrlit.training.checks import check_ancestors, check_images, check_seen, check_start, warn_labels
 from cxrlit.training.hardware import choose_precision
 from cxrlit.training.phase import PhaseRun
@@ -158,7 +164,10 @@ def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[
     metrics = build_epoch_metrics(config)
     for phase in phases:
         if phase.is_to_run:
-            check_schedule(phase.name, config, metrics, int((data.split["split"] == "train").sum()))
+            n_train = int((data.split["split"] == "train").sum())
+            check_schedule(phase.name, config, metrics, n_train)
+            if said := describe_slow_average(phase.name, config, n_train):
+                say(f"warning: {said}", style="yellow")
         elif phase.status == "done":
             check_images(phase, config, data)
     if phases[0].is_to_run:

@@ -14,6 +14,9 @@ from cxrlit.training.composed_callbacks import build_composed_callbacks
 from cxrlit.training.freezing import try_freezing
 from cxrlit.training.loggers import build_logger
 
+MAX_START_SHARE = 0.1
+"""What of a weight average its first step may be at the end of a phase, unless the user is told."""
+
 MANY_IMAGES = 10**9
 """Stands for the number of training images where the data have not been read."""
 
@@ -68,16 +71,46 @@ def check_schedule(name: str, config: TrainConfig, metrics: EpochMetrics, n_trai
     """
     settings, mode = config.phases[name], metrics.choose_mode(config.monitor)
     optimizer = _try_optimizer(settings.lr, config)
-    n_batches = -(-n_train // settings.batch_size)
     build_schedulers(
         optimizer,
         settings.scheduler,
         n_epochs=settings.max_epochs,
-        n_steps=settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches),
+        n_steps=count_steps(name, config, n_train),
         monitor=config.monitor,
         mode=mode,
         key=f"phases.{name}.scheduler",
     )
+
+
+def count_steps(name: str, config: TrainConfig, n_train: int) -> int:
+    """Steps of a phase with so many training images."""
+    settings = config.phases[name]
+    n_batches = -(-n_train // settings.batch_size)
+    return settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches)
+
+
+def describe_slow_average(name: str, config: TrainConfig, n_train: int) -> str:
+    """A sentence where a moving average of the weights hardly leaves those of its first step; empty elsewhere.
+
+    Args:
+        name: Of the phase.
+        config: The resolved config of the chain, checked by ``check_phase``.
+        n_train: Training images.
+    """
+    n_steps = count_steps(name, config, n_train)
+    for key, spec in config.phases[name].callbacks.items():
+        every = spec.get("update_every_n_steps", 1)
+        if not str(spec.get("_target_")).endswith(".EMAWeightAveraging") or not every:
+            continue
+        n_updates = n_steps / every
+        share = spec.get("decay", 0.999) ** n_updates
+        if share > MAX_START_SHARE:
+            return (
+                f"callbacks.{key}: {share:.0%} of the average is the weights of its first step at the end of {name}, "
+                f"which has {n_steps:,} steps: set callbacks.{key}.decay={0.01 ** (1 / n_updates):.3f} or less, or "
+                f"callbacks.{key}=null"
+            )
+    return ""
 
 
 def name_idle_keys(config: TrainConfig) -> list[str]:

@@ -5,7 +5,7 @@ from lab import Lab
 
 from cxrlit.config import TrainConfig
 from cxrlit.config.compose import compose_defaults
-from cxrlit.training.check_recipe import name_idle_keys
+from cxrlit.training.check_recipe import describe_slow_average, name_idle_keys
 
 FACTOR, DECAY = "optimizer.backbone_lr_factor=0.1", "optimizer.decay_norms=false"
 
@@ -37,3 +37,19 @@ def test_they_are_said_before_the_training(lab: Lab) -> None:
     said, _, trained = outcome.out.partition("Preparing")
     for line in (FACTOR, DECAY):
         assert f"warning: {line} changes nothing" in " ".join((said or trained).split())
+
+
+def test_an_average_that_a_short_phase_hardly_moves_is_said(lab: Lab) -> None:
+    recipe = ["experiment=full", "data=nih", "data.root=/nih"]
+    config = compose_defaults("train", TrainConfig, {}, recipe)
+    said = describe_slow_average("full", config, 755)  # 24 batches, 8 epochs
+    assert said.startswith(
+        "callbacks.ema: 83% of the average is the weights of its first step at the end of full, which"
+    )
+    assert "which has 192 steps: set callbacks.ema.decay=0.976 or less, or callbacks.ema=null" in said
+    assert describe_slow_average("full", config, 86_524) == ""
+    lower = compose_defaults("train", TrainConfig, {}, [*recipe, "callbacks.ema.decay=0.976"])
+    assert describe_slow_average("full", lower, 755) == ""
+    outcome = lab.train("callbacks=ema", "phase=frozen")
+    assert outcome.code == 0, outcome.err
+    assert "warning: callbacks.ema: " in outcome.out
