@@ -89,5 +89,10 @@ class ExportConfig(ConfigSection):
     evaluation: Folder | None = Field(
         description="folder of the evaluation, which also fixes tta and average; null: where evaluate.py puts it"
     )
+    license: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+        max_length=60,
+        description="licence of the weights in the model card, by its id on Hugging Face, such as cc-by-nc-4.0",
+    )
     data: InternalData
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")

@@ -92,7 +92,7 @@ def export_bundle(config: ExportConfig) -> Path:
             contents[weights] = pack_weights(network, described.labels)
             contents[graph] = make_graph(network, described.preprocessing.img_size)
         trained = [checkpoint.metadata.precision for checkpoint in checkpoints]
-        contents[CARD] = write_card(described, found.point, contents, trained).encode()
+        contents[CARD] = write_card(described, found.point, contents, trained, config.license).encode()
         step("files")
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():

@@ -1,12 +1,11 @@
 """``README.md`` of a bundle: a model card as Hugging Face reads it, every number of it from the bundle's own tables."""
 
 import csv
-import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +15,7 @@ from cxrlit.handoff.bundle import TABLES, name_member_files
 from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.card_text import LIMITS, MISUSES
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
+from cxrlit.html.markdown import escape_markdown
 from cxrlit.html.page import make_environment
 from cxrlit.metrics.epoch_metrics import describe_monitor
 from cxrlit.metrics.operating_point import OperatingPoint
@@ -32,12 +32,18 @@ MACROS = {
     "calibration error, macro": "ece_macro",
 }
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
 SETTINGS = ["img_size", "batch_size", "lr", "n_unfreeze", "batch_norm", "max_epochs"]
 """Of a phase, that the card shows."""
 
 
 def write_card(
-    config: BundleConfig, point: OperatingPoint, tables: Mapping[str, bytes], trained: Sequence[Precision]
+    config: BundleConfig,
+    point: OperatingPoint,
+    tables: Mapping[str, bytes],
+    trained: Sequence[Precision],
+    license_id: str = "unknown",
 ) -> str:
     """The text of the card: ``model_card.md`` with the figures of a bundle.
 
@@ -46,13 +52,14 @@ def write_card(
         point: Its calibration and thresholds.
         tables: The bytes of ``TABLES``, and of other files, by name.
         trained: The precision of the training, of each member.
+        license_id: The licence of the weights, as the Hub calls it.
     """
     rows = {name: list(csv.DictReader(io.StringIO(tables[name].decode("utf-8")))) for name in TABLES}
     summary = next(row for row in rows[SUMMARY] if row["split"] == TEST)
     fitted, raw = _list_fitted(point), dict(zip(point.labels, point.threshold_probs().tolist(), strict=True))
-    template = make_environment(Path(__file__).parent, _escape).get_template("model_card.md")
+    template = make_environment(Path(__file__).parent, escape_markdown).get_template("model_card.md")
     return template.render(
-        model_index=Markup(json.dumps(_index(config, summary), ensure_ascii=False)),
+        front=Markup(_write_front(config, summary, license_id)),
         config=config,
         point=point,
         misuses=MISUSES,
@@ -76,16 +83,43 @@ def write_card(
     )
 
 
-def _index(config: BundleConfig, summary: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What Hugging Face reads of the results."""
-    named = (("roc_auc", "macro AUROC", summary["auroc_macro"]), ("f1", "macro F1", summary["f1_macro"]))
-    metrics = [{"type": kind, "name": name, "value": float(value)} for kind, name, value in named if value]
+def _write_front(config: BundleConfig, summary: Mapping[str, str], license_id: str) -> str:
+    """The front matter: what the Hub shows beside the card and filters by. Each value is JSON, which is YAML too.
+
+    A data set or a base model without a valid id on the Hub is not named here; the card names it.
+    """
+    known = (("roc_auc", "macro AUROC", "auroc_macro"), ("f1", "macro F1", "f1_macro"))
+    metrics = [{"type": kind, "name": name, "value": float(summary[key])} for kind, name, key in known if summary[key]]
     result = {
         "task": {"type": "image-classification", "name": "findings in chest radiographs"},
         "dataset": {"name": config.data.name, "type": config.data.name, "split": TEST},
-        "metrics": metrics if len(metrics) == len(named) else [],
+        "metrics": metrics if len(metrics) == len(known) else [],
     }
-    return [{"name": config.name, "results": [result]}]
+    start = config.start.weights.split(", ") if config.start else []
+    front = {
+        "license": license_id,
+        "library_name": "cxrlit",
+        "pipeline_tag": "image-classification",
+        "tags": ["chest-x-ray", "radiology", "medical", "multi-label-classification", "densenet121"],
+        "datasets": [name for name in config.data.name.split("+") if HUB_ID.fullmatch(name)],
+        "base_model": [hub_id for hub_id in map(_find_base_model, start) if hub_id],
+        "metrics": [kind for kind, _, _ in known],
+        "model-index": [{"name": config.name, "results": [result]}],
+    }
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items() if value)
+
+
+def _find_base_model(weights: str) -> str:
+    """The Hub's id of starting weights; empty: it has none, or none that is known.
+
+    >>> [_find_base_model(name) for name in ("imagenet", "xrv:nih", "timm:densenet121.ra_in1k", "random weights")]
+    ['timm/densenet121.tv_in1k', 'torchxrayvision/densenet121-res224-nih', 'timm/densenet121.ra_in1k', '']
+    """
+    if weights == "imagenet":
+        return "timm/densenet121.tv_in1k"  # torchvision's own, as timm has put them on the Hub
+    source, _, name = weights.partition(":")
+    owners = {"xrv": "torchxrayvision/densenet121-res224-", "timm": "timm/"}
+    return f"{owners[source]}{name}" if source in owners and HUB_ID.fullmatch(name) else ""
 
 
 def _list_fitted(point: OperatingPoint) -> dict[str, str]:
@@ -112,15 +146,3 @@ def _show_threshold(value: float) -> str:
 def _span(row: Mapping[str, str], key: str) -> str:
     low, high = row[f"{key}_low"], row[f"{key}_high"]
     return f"{float(low):.3f} to {float(high):.3f}" if low and high else ""
-
-
-def _escape(value: Any) -> Any:
-    """A name as text: nothing in it is markup.
-
-    >>> str(_escape("a|<b>"))
-    'a&#124;&lt;b&gt;'
-    """
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    text = html.escape(value, quote=False).replace("|", "&#124;").replace("`", "&#96;").replace("\n", " ")
-    return Markup(text)

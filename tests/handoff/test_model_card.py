@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -87,3 +88,24 @@ def test_names_are_no_markup() -> None:
     assert (index["name"], index["results"][0]["dataset"]["name"]) == (NAME, NAME)
     assert body.count("&lt;b&gt;&#124;&#96;x&#96;") == 5
     assert "<b>" not in body
+
+
+def read_front(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_front_matter_is_what_the_hub_reads() -> None:
+    start = {"weights": "imagenet, xrv:nih, mine.pth", "saw": None, "caveats": []}
+    front = read_front(write(start=start))
+    assert front["license"] == "unknown"
+    assert front["datasets"] == [make_config()["data"]["name"]]
+    assert front["base_model"] == ["timm/densenet121.tv_in1k", "torchxrayvision/densenet121-res224-nih"]
+    assert front["metrics"] == ["roc_auc", "f1"]
+    [result] = front["model-index"][0]["results"]
+    assert [metric["type"] for metric in result["metrics"]] == front["metrics"]
+    data = make_config()["data"] | {"name": NAME}
+    assert (
+        read_front(write(data=data, start=start | {"weights": "random weights"}))
+        .keys()
+        .isdisjoint({"datasets", "base_model"})
+    )
