@@ -23,6 +23,7 @@ from cxrlit.evaluation.measure.assessment import (
 )
 from cxrlit.evaluation.predict import PredictingNetwork, load_network, open_images
 from cxrlit.evaluation.predictions import PROB
+from cxrlit.evaluation.report.checklist import write_checklist
 from cxrlit.evaluation.report.comparison_section import build_comparison_section
 from cxrlit.evaluation.report.localisation_section import build_localisation_section
 from cxrlit.evaluation.report.report import write_report
@@ -102,6 +103,7 @@ def finish(
     with logged_evaluation(checkpoints, out, config) as shared:
         if config.report:
             write_report(assessment, out, further.sections, config.seed, further.headline, shared)
+            write_checklist(assessment, out, config, data)
     print_assessment(assessment)
     for line in gaps:
         say(line)

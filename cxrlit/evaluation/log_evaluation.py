@@ -18,7 +18,7 @@ from cxrlit.model.checkpoint import Checkpoint
 from cxrlit.training.logger_runs import finish_runs, list_runs, read_run, resume_run, say_failures
 from cxrlit.training.loggers import build_logger, check_files_place
 
-SENT = ("eval_*.csv", "confusion_template.csv", "thresholds*.json", "figures/*.png")
+SENT = ("eval_*.csv", "confusion_template.csv", "thresholds*.json", "claim.md", "figures/*.png")
 """What is sent beside the report. Not the predictions: they are of single patients."""
 
 WITH_PATIENTS = ("heatmaps/*.png",)

@@ -10,7 +10,7 @@ from cxrlit.evaluation.log_evaluation import find_loggers, gather, read_numbers
 
 WRITTEN = (
     "eval_summary.csv", "eval_localisation.csv", "confusion_template.csv", "thresholds.json", "dropped.csv",
-    "predictions_test.csv", "report.html", "figures/roc.png", "heatmaps/Mass-true-positive-1.png",
+    "predictions_test.csv", "report.html", "claim.md", "figures/roc.png", "heatmaps/Mass-true-positive-1.png",
 )  # fmt: skip
 
 

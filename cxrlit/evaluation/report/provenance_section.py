@@ -68,13 +68,14 @@ def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.Dat
     columns = [Column("metric"), Column("label"), Column("value", None, "low", "high"), Column("n_labels", "labels")]
     listings = {}
     if config is not None:
-        listings["Settings of the training"] = yaml.safe_dump(_hide(config), sort_keys=False, allow_unicode=True)
+        listings["Settings of the training"] = yaml.safe_dump(hide_places(config), sort_keys=False, allow_unicode=True)
     return Section(
         "All numbers, settings and versions",
         "making",
         paragraphs=[
             "The numbers of this page are those of the CSV files beside it, rounded; each is in the page in full, as "
-            "the value of its data element."
+            "the value of its data element. claim.md is a checklist of CLAIM 2024 and TRIPOD+AI, filled in as far as "
+            "these files tell."
         ],
         tables=[
             make_pairs(
@@ -97,12 +98,12 @@ def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.Dat
     )
 
 
-def _hide(value: Any) -> Any:
+def hide_places(value: Any) -> Any:
     """Settings as plain types, without what stands for a password in an address; of a local path the last part."""
     if isinstance(value, Mapping):
-        return {str(key): _hide(item) for key, item in value.items()}
+        return {str(key): hide_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_hide(item) for item in value]
+        return [hide_places(item) for item in value]
     if isinstance(value, str):
         if value.startswith(("/", "~", "file://")):
             return PurePosixPath(value).name

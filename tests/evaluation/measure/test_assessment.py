@@ -7,7 +7,14 @@ from cxrlit.evaluation.measure.assessment import clear_evaluation
 
 def test_an_evaluation_is_cleared_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
-    mine = ("figures/a.png", "eval_summary.csv", "eval_external.csv", "report.html", ".predictions_val-0123abcd.csv")
+    mine = (
+        "figures/a.png",
+        "eval_summary.csv",
+        "eval_external.csv",
+        "report.html",
+        "claim.md",
+        ".predictions_val-0123abcd.csv",
+    )
     for name in (*mine, "notes.csv"):
         (tmp_path / name).write_text("old")
     clear_evaluation(tmp_path)
