@@ -19,10 +19,13 @@ import torch
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import format_count
 from cxrlit.core.files import write_json, write_text
+from cxrlit.core.instruction_sets import find_instruction_sets
 
 FOLDER = Path(__file__).parent / "figures"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+KINDS = {"AMX-BF16": "AMX", "AVX512-BF16": "AVX512-BF16", "AVX512": "AVX512", "AVX2": "AVX2"}
+"""Kinds of CPU by the instruction set that tells them, the strongest first."""
 COLUMNS = ["what", "ours", "baseline", "unit", "ratio", "wanted"]
 
 
@@ -58,17 +61,11 @@ def report(name: str, command: str, rows: Iterable[dict[str, Any]], keep: bool) 
 
 
 def name_kind() -> str:
-    """What kind of machine this is: CUDA and the name of its GPU, or the instruction set of its CPU."""
-    return f"CUDA {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else name_instruction_set()
-
-
-def name_instruction_set() -> str:
-    """The newest of the instruction sets that decide how fast the CPU computes."""
-    if torch.cpu._is_amx_tile_supported():
-        return "AMX"
-    if torch.cpu._is_avx512_bf16_supported():
-        return "AVX512-BF16"
-    return torch.backends.cpu.get_cpu_capability()
+    """What kind of machine this is: its GPU, or the strongest instruction set of its CPU."""
+    if torch.cuda.is_available():
+        return f"CUDA {torch.cuda.get_device_name(0)}"
+    found = find_instruction_sets()
+    return next((kind for name, kind in KINDS.items() if name in found), "other CPUs")
 
 
 def _line_up(cells: Sequence[str]) -> str:
@@ -77,12 +74,12 @@ def _line_up(cells: Sequence[str]) -> str:
 
 
 def describe_machine() -> str:
-    """Processor, cores and what it computes with."""
+    """Processor, cores, instruction sets and GPUs."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    devices = [f"CUDA {torch.cuda.get_device_name(number)}" for number in range(torch.cuda.device_count())]
     cores = f"{format_count(count_cores(), 'core')} of {found[1].strip() if found else 'a CPU'}"
-    return ", ".join([cores, name_instruction_set(), *gpus])
+    return ", ".join([cores, *find_instruction_sets(), *devices])
 
 
 def write_tables() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from figures import add_options, report
 from hydra import compose, initialize_config_dir
-from predict import draw_images, make_bundle, measure_speed
+from predict import Way, draw_images, make_bundle, measure_speed
 from trainer import REPOSITORY, list_settings, measure_training, start_frozen
 
 from cxrlit.config import PrepareConfig, read_config
@@ -31,6 +31,9 @@ from cxrlit.metrics.macro import per_label
 
 N_IMAGES = 1000
 """That are predicted."""
+
+WAYS: list[Way] = [("torch", "bf16"), ("torch", "fp32")]
+"""In which prediction is measured."""
 
 SECONDS = 10.0
 """How long the loaders of a size are counted."""
@@ -117,7 +120,7 @@ def measure_loading(cache: Path, img_size: int, patients: int) -> dict[str, Any]
 def measure_predict(folder: Path, img_size: int, patients: int) -> list[dict[str, Any]]:
     """Rows of images a second of prediction on 512 px PNGs."""
     images = draw_images(folder / "images", N_IMAGES)
-    return measure_speed(find_bundle(folder, img_size, patients), images, folder, 1, ("torch",), "512 px PNGs")
+    return measure_speed(find_bundle(folder, img_size, patients), images, folder, 1, WAYS, "512 px PNGs")
 
 
 def measure_all_training(folder: Path, sizes: list[int], patients: int) -> list[dict[str, Any]]:

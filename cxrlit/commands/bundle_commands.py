@@ -10,8 +10,14 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """The arguments of a command."""
     parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder that cxrlit export wrote")
     parser.add_argument(
-        "--backend", choices=("torch", "onnx"), default="torch",
-        help="torch (default): as evaluate.py computes; onnx: ONNX Runtime in fp32, the same within 1e-5",
+        "--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto",
+        help="auto (default): the fastest that is installed, by a stated rule; torch: as evaluate.py computes; onnx: "
+        "ONNX Runtime; openvino: OpenVINO; in fp32, these are the same within 1e-5",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "int8"),
+        help="bf16: torch, openvino; int8: onnx, openvino; where the CPU or the bundle has it; default: "
+        "auto takes int8 where it can, else that of the evaluation",
     )  # fmt: skip
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
@@ -26,12 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument("--out", type=_path, required=True, help="the table; killed, the same command goes on with it")
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16"),
-        help="of torch; default: that of the evaluation, on a GPU bf16 where it computes in it",
-    )  # fmt: skip
-    parser.add_argument(
         "--batch-size", type=_positive,
-        help="images at once; default: of torch as it was evaluated, on a GPU by its free memory, of onnx 16",
+        help="images at once; default: of torch as it was evaluated, on a GPU by its free memory, else 16",
     )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="let torch compile the networks, for many images")
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
@@ -46,7 +48,11 @@ def run(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from cxrlit.handoff.demo.server import DemoOptions, serve_demo
 
-    serve_demo(DemoOptions(options.bundle, options.port, options.backend, options.threads, options.device))
+    serve_demo(
+        DemoOptions(
+            options.bundle, options.port, options.backend, options.precision, options.threads, options.device
+        )
+    )  # fmt: skip
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -48,6 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument(
             "--out", type=read_path, required=True, metavar="DIR", help="folder of the bundle, which is not there yet"
         )
+        parser.add_argument(
+            "--int8", action="store_true", help="also quantise to int8, which is in the bundle if it passes its gate"
+        )
+        parser.add_argument(
+            "--max-auroc-loss", metavar="X", help="of int8: most AUROC that a label may lose (default 0.002)"
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="take int8 although no label has enough cases to judge its AUROC by"
+        )
     keys = [key for key in SCHEMAS[name].model_fields if key not in paths and (key != "out" or name == "compare")]
     parser.epilog = f"keys: {', '.join(keys)}; cxrlit/config says what each means and may be"
 
@@ -64,6 +73,7 @@ def run(options: argparse.Namespace) -> Any:
     with own_configs(options.config_dir), initialize_conf():
         if options.command == "export":
             take_members(options)
+            options.settings += take_int8(options)
         settings = [expand_home(text) for text in options.settings]
         refuse_sweep(settings, options.command)
         return _run_composed(options, compose_config(options.command, settings))
@@ -86,6 +96,20 @@ def take_members(options: argparse.Namespace) -> None:
     paths = [text for text in options.settings if "=" not in text or os.path.lexists(text)]
     options.settings = [text for text in options.settings if text not in paths]
     options.ckpt = [options.ckpt, *paths]
+
+
+def take_int8(options: argparse.Namespace) -> list[str]:
+    """The options of int8 as settings.
+
+    Raises:
+        ConfigError: One is given without ``--int8``.
+    """
+    given = {"--force": "force=true"} if options.force else {}
+    if options.max_auroc_loss is not None:
+        given["--max-auroc-loss"] = f"max_auroc_loss={options.max_auroc_loss}"
+    if given and not options.int8:
+        raise ConfigError(f"{min(given)} goes with --int8")
+    return [*given.values(), *(["int8=true"] if options.int8 else [])]
 
 
 def prepare(config: PrepareConfig, verify: bool) -> None:

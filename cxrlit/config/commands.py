@@ -96,3 +96,6 @@ class ExportConfig(ConfigSection):
     )
     data: InternalData
     cache_dir: Folder = Field(description="folder of decoded images and of the synthetic data")
+    int8: bool = Field(description="also quantise to int8, which is in the bundle if it passes its gate")
+    max_auroc_loss: float = Field(ge=0, le=1, description="most AUROC that a label may lose by int8")
+    force: bool = Field(description="take int8 although no label has enough cases to judge its AUROC by")

@@ -24,7 +24,7 @@ TABLES = ("eval_summary.csv", "eval_per_label_auroc.csv", "confusion_template.cs
 MIB = 2**20
 SIZES = {CONFIG: MIB, WEIGHTS: 64 * MIB, GRAPH: 64 * MIB, CARD: MIB, **dict.fromkeys(TABLES, 16 * MIB)}
 """The files that a bundle of one network has beside its sums, and the most bytes of each: 7 million weights. Of several
-networks, ``name_member_files`` names the two of each."""
+networks, ``name_member_files`` names the two of each; ``name_int8_files`` those that a bundle with int8 has as well."""
 
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)")
 
@@ -56,6 +56,11 @@ class Bundle:
         """Names of the weights and of the graph of each network."""
         return name_member_files(len(self.config.members))
 
+    @property
+    def int8_files(self) -> list[str]:
+        """Names of the graph in int8 of each network; none where the bundle has no int8."""
+        return [name for name in name_int8_files(len(self.config.members)) if name in self.contents]
+
 
 def name_member_files(n_members: int) -> list[tuple[str, str]]:
     """Names of the weights and of the graph of each network, for so many.
@@ -67,10 +72,19 @@ def name_member_files(n_members: int) -> list[tuple[str, str]]:
     return [(WEIGHTS, GRAPH), *further]
 
 
-def list_sizes(n_members: int) -> dict[str, int]:
-    """The files of a bundle of so many networks, and the most bytes of each."""
+def name_int8_files(n_members: int) -> list[str]:
+    """Names of the graph in int8 of each network, for so many.
+
+    >>> name_int8_files(2)
+    ['model.int8.onnx', 'model-2.int8.onnx']
+    """
+    return [graph.replace(".onnx", ".int8.onnx") for _, graph in name_member_files(n_members)]
+
+
+def list_sizes(n_members: int, has_int8: bool = False) -> dict[str, int]:
+    """The files of a bundle of so many networks, with or without int8, and the most bytes of each."""
     members = {name: SIZES[WEIGHTS] for names in name_member_files(n_members) for name in names}
-    return SIZES | members
+    return SIZES | members | (dict.fromkeys(name_int8_files(n_members), SIZES[GRAPH]) if has_int8 else {})
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -89,7 +103,9 @@ def read_bundle(folder: Path) -> Bundle:
     if not (folder / SUMS).exists() and not (folder / CONFIG).exists():
         raise BundleError(f"{folder}: no bundle: it has no {SUMS}; name the folder that cxrlit export wrote")
     sums = _read_sums(folder)
-    contents = {name: _read_file(folder / name, limit) for name, limit in list_sizes(_count_members(sums)).items()}
+    has_int8 = _has_int8(sums)
+    sizes = list_sizes(_count_members(sums), has_int8)
+    contents = {name: _read_file(folder / name, limit) for name, limit in sizes.items()}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != sums[name]:
             raise BundleError(f"{folder / name}: it is not the file of {SUMS}: it was changed; get the bundle anew")
@@ -100,6 +116,9 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder / CONFIG}: it names {format_count(named, 'member')}, and the bundle has the weights of {there}: "
             "get the bundle anew"
         )
+    if has_int8 != (config.int8 is not None):
+        what = "says nothing of the int8 that the bundle has" if has_int8 else "names an int8 that the bundle has not"
+        raise BundleError(f"{folder / CONFIG}: it {what}: get the bundle anew")
     try:
         point = parse_operating_point(config.operating_point, folder / CONFIG).only(config.labels)
     except DataError as error:
@@ -119,7 +138,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
     found = [SUM_LINE.fullmatch(line) for line in _read_file(path, MIB).decode("latin-1").splitlines()]
     sums = {match[2]: match[1] for match in found if match}
     n_members = _count_members(sums)
-    wanted = list_sizes(n_members) if n_members <= MAX_MEMBERS else {}
+    wanted = list_sizes(n_members, _has_int8(sums)) if n_members <= MAX_MEMBERS else {}
     if not all(found) or len(sums) < len(found) or set(sums) != set(wanted):
         raise BundleError(f"{path}: these are not the sums of {', '.join(SIZES)}: this is no bundle, or a changed one")
     return sums
@@ -127,6 +146,10 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 def _count_members(sums: Mapping[str, str]) -> int:
     return sum(name.endswith(".safetensors") for name in sums)
+
+
+def _has_int8(sums: Mapping[str, str]) -> bool:
+    return any(name.endswith(".int8.onnx") for name in sums)
 
 
 def _read_file(path: Path, limit: int) -> bytes:

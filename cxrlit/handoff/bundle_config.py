@@ -15,6 +15,7 @@ from cxrlit.core.errors import BundleError, first_line
 from cxrlit.core.labels import NAME_LENGTH, NAME_PATTERN
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION, Resize
 from cxrlit.data.tta import choose_side, describe_mean
+from cxrlit.handoff.int8_record import Int8Record
 from cxrlit.handoff.ood_check import Reference
 from cxrlit.metrics.read_operating_point import KeyTwiceError, refuse_twice
 
@@ -145,6 +146,7 @@ class BundleConfig(_Plain):
         data: The data of the training.
         versions: Of what made the bundle, by package.
         start: What the training started from; None where an older version exported the bundle.
+        int8: What int8 changes; None: the bundle has no networks in int8.
     """
 
     format: int
@@ -162,6 +164,7 @@ class BundleConfig(_Plain):
     data: DataRecord
     versions: dict[str, str]
     start: StartRecord | None = None
+    int8: Int8Record | None = None
 
     @property
     def side(self) -> int:
@@ -223,7 +226,7 @@ def parse_config(content: bytes, path: Path) -> BundleConfig:
 
 def write_config(config: BundleConfig) -> bytes:
     """The bytes of ``config.json``."""
-    plain = config.model_dump()
+    plain = config.model_dump(exclude={"int8"} if config.int8 is None else None)
     if config.format == FORMAT:
         [own] = plain.pop("members")
         plain = {key: value for key, value in plain.items() if key not in ("tta", "average")} | own

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cxrlit.config import TTA, Average, EvaluateConfig, EvaluationPrecision, ExportConfig
 from cxrlit.config.compose import compose_defaults
 from cxrlit.core.command_line import format_command
-from cxrlit.core.console import format_path, progress_steps, say
+from cxrlit.core.console import format_path, print_table, progress_steps, say
 from cxrlit.core.errors import BundleError, CheckpointError
 from cxrlit.core.files import hash_value, replace_folder
 from cxrlit.data.datamodule import CXRDataModule
@@ -30,7 +30,7 @@ from cxrlit.evaluation.measure.evaluation_names import (
 )
 from cxrlit.evaluation.predict import load_network, open_images
 from cxrlit.evaluation.validation.internal import load_internal
-from cxrlit.handoff.bundle import CARD, CONFIG, SUMS, TABLES, format_sums, name_member_files
+from cxrlit.handoff.bundle import CARD, CONFIG, SUMS, TABLES, Bundle, format_sums, name_member_files
 from cxrlit.handoff.bundle_config import (
     FORMAT,
     MEAN_FORMAT,
@@ -44,6 +44,10 @@ from cxrlit.handoff.bundle_config import (
     StartRecord,
     write_config,
 )
+from cxrlit.handoff.int8.gate import describe_int8, find_failure, make_table
+from cxrlit.handoff.int8.make_int8 import MAX_CALIBRATION, check_calibration, make_int8
+from cxrlit.handoff.int8.quantise import import_quantization
+from cxrlit.handoff.int8_record import Int8Record
 from cxrlit.handoff.model_card import write_card
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import MAX_IMAGES, make_reference
@@ -66,8 +70,11 @@ def export_bundle(config: ExportConfig) -> Path:
         config: What and where.
 
     Raises:
-        CXRLitError: The checkpoint cannot be used, was not evaluated, or its data are not there; the folder exists.
+        CXRLitError: The checkpoint cannot be used, was not evaluated, or its data are not there; the folder exists;
+            int8 is asked for, and onnxruntime or enough training images are not there.
     """
+    if config.int8:
+        import_quantization()
     quiet_lightning()
     out = Path(config.out)
     if out.exists():
@@ -76,7 +83,8 @@ def export_bundle(config: ExportConfig) -> Path:
     for checkpoint in checkpoints:
         warn_of_folder(checkpoint)
     check_inputs(checkpoints)
-    with progress_steps(4) as step:
+    record: Int8Record | None = None
+    with progress_steps(5 if config.int8 else 4) as step:
         step("evaluation")
         settings = {"ckpt": config.ckpt, "data": config.data.model_dump(), "cache_dir": config.cache_dir}
         evaluation = compose_defaults("evaluate", EvaluateConfig, settings)
@@ -84,21 +92,47 @@ def export_bundle(config: ExportConfig) -> Path:
         step("training images")
         data = load_internal(checkpoints, evaluation)
         images = open_images(checkpoints[0], data, evaluation.trainer, Path(config.cache_dir))
+        if config.int8:
+            check_calibration(images)
         described = describe_bundle(checkpoints, found, data, images)
         step("network")
-        contents = {CONFIG: write_config(described), **found.tables}
+        contents = dict(found.tables)
         for checkpoint, (weights, graph) in zip(checkpoints, name_member_files(len(checkpoints)), strict=True):
             network = load_network(checkpoint)
             contents[weights] = pack_weights(network, described.labels)
             contents[graph] = make_graph(network, described.preprocessing.img_size)
+        if config.int8:
+            step("int8")
+            opened = images
+            if found.tta == "crops":  # whose views are cut from larger images
+                opened = open_images(checkpoints[0], data, evaluation.trainer, Path(config.cache_dir), found.tta)
+            calibration = take_evenly(opened, "train", MAX_CALIBRATION)
+            bundle = Bundle(out, described, found.point, contents, digest="")
+            graphs, record = make_int8(bundle, calibration, opened, config.max_auroc_loss, config.force)
+            if not find_failure(record):
+                described = described.model_copy(update={"int8": record})
+                contents |= graphs
+        contents[CONFIG] = write_config(described)
         trained = [checkpoint.metadata.precision for checkpoint in checkpoints]
         contents[CARD] = write_card(described, found.point, contents, trained, config.license).encode()
         step("files")
         with replace_folder(out) as staged:
             for name, content in {**contents, SUMS: format_sums(contents).encode()}.items():
                 (staged / name).write_bytes(content)
+    if record is not None:
+        report_int8(record)
     say(f"The bundle is {format_path(out)}: {sum(map(len, contents.values())) / 2**20:.0f} MiB, {described.title}")
     return out
+
+
+def report_int8(record: Int8Record) -> None:
+    """Show the figures of int8, and whether the bundle has it."""
+    failure = find_failure(record)
+    print_table(make_table(record))
+    if failure:
+        say(f"warning: int8 is not in the bundle: {failure}", style="yellow")
+    else:
+        say(describe_int8(record))
 
 
 def check_inputs(checkpoints: Sequence[Checkpoint]) -> None:
@@ -200,7 +234,7 @@ def describe_bundle(
         precision=found.precision,
         batch_size=checkpoint.batch_size,
         operating_point=found.point.to_plain(),
-        input_check=make_reference(*(take_evenly(images, part) for part in ("train", "val"))),
+        input_check=make_reference(*(take_evenly(images, part, MAX_IMAGES) for part in ("train", "val"))),
         members=[record_member(member) for member in checkpoints],
         tta=found.tta,
         average=found.average,
@@ -255,8 +289,8 @@ def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
     return PhaseRecord(phase=phase, id=phase_id, settings=settings)
 
 
-def take_evenly(images: CXRDataModule, part: str) -> NDArray[np.uint8]:
-    """(N, S, S) images of a part, at most ``MAX_IMAGES``, evenly over its table."""
+def take_evenly(images: CXRDataModule, part: str, n_images: int) -> NDArray[np.uint8]:
+    """(N, S, S) images of a part, at most so many, evenly over its table."""
     rows = images.parts[part]["row"].to_numpy(np.int64)
-    step = -(-len(rows) // MAX_IMAGES)
+    step = -(-len(rows) // n_images)
     return np.asarray(images.store.take(np.sort(rows[::step])))

@@ -11,9 +11,10 @@ import numpy as np
 from markupsafe import Markup
 
 from cxrlit.config import Precision
-from cxrlit.handoff.bundle import TABLES, name_member_files
+from cxrlit.handoff.bundle import TABLES, name_int8_files, name_member_files
 from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.card_text import LIMITS, MISUSES
+from cxrlit.handoff.int8.gate import describe_int8, show_labels
 from cxrlit.handoff.ood_check import MAX_ASPECT, MIN_ASPECT, SHARE
 from cxrlit.html.markdown import escape_markdown
 from cxrlit.html.page import make_environment
@@ -69,6 +70,9 @@ def write_card(
         share=SHARE,
         settings=SETTINGS,
         describe_monitor=describe_monitor,
+        int8_graphs=name_int8_files(len(config.members)),
+        describe_int8=describe_int8,
+        show_int8=show_labels,
         graphs=[graph for _, graph in name_member_files(len(config.members))],
         trained=" and ".join(dict.fromkeys(trained)),
         summary=summary,

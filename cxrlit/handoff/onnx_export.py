@@ -1,4 +1,4 @@
-"""``model.onnx``: the network as a graph of standard operators, made from its weights, and the check of a graph read.
+"""``model.onnx``: the network as a graph of standard operators, made from its weights.
 
 The graph is written here node by node and not traced: the same weights give the same bytes, whatever exporter, with no
 path, time or version in them. A BatchNorm that follows a convolution is folded into it, which is exact but for rounding
@@ -8,14 +8,12 @@ transition pools before its 1 x 1 convolution and not after it, which is the sam
     images (batch, 1, S, S) uint8 -> logits (batch, L) float32, features (batch, 1024, S / 32, S / 32) float32
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.errors import BundleError, first_line
 from cxrlit.core.extras import import_extra
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 18, 9
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
-STRUCTURE = "51f61095f35968f99935ec0f8d9796dd617a5c4fb694b0dfe1f9af744eaed44d"
-"""SHA-256 of all that a graph is beside its numbers: ``_digest_structure``. It changes with what ``_Writer`` writes."""
 
 
 def import_onnx() -> Any:
@@ -131,60 +127,3 @@ class _Writer:
         return self.add(
             "Conv", name, [maps, *kept], kernel_shape=list(conv.kernel_size), pads=pads, strides=[step, step]
         )
-
-
-def check_graph(content: bytes, n_labels: int, img_size: int, path: Any) -> None:
-    """Refuse a graph that is not, node by node, the one that is written here: any other may do anything.
-
-    Args:
-        content: The bytes of an ONNX model.
-        n_labels: L.
-        img_size: S, pixels.
-        path: Where they are from, for messages.
-
-    Raises:
-        BundleError: It is refused, no ONNX model, of other labels or images than the bundle's, or a weight is not a
-            finite number.
-    """
-    onnx = import_onnx()
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own kinds of error
-        raise BundleError(f"{path}: no ONNX model: {first_line(error, 160)}") from None
-    graph = model.graph
-    if any(weight.external_data or weight.data_location for weight in graph.initializer):
-        raise BundleError(f"{path}: refused: its weights lie in another file")
-    if model.functions or graph.sparse_initializer or model.training_info:
-        raise BundleError(f"{path}: refused: it holds more than a network")
-    if _digest_structure(model) != STRUCTURE:
-        raise BundleError(f"{path}: refused: it is not the graph that this version of cxrlit writes")
-    found = [
-        (value.name, value.type.tensor_type.elem_type, [size.dim_value for size in value.type.tensor_type.shape.dim])
-        for value in (*graph.input, *graph.output)
-    ]
-    wanted = [
-        (IMAGES, onnx.TensorProto.UINT8, [0, 1, img_size, img_size]),
-        (LOGITS, onnx.TensorProto.FLOAT, [0, n_labels]),
-        (FEATURES, onnx.TensorProto.FLOAT, [0, 1024, img_size // 32, img_size // 32]),
-    ]
-    if found != wanted:
-        raise BundleError(f"{path}: it is not of {n_labels} labels and {img_size} px, as the bundle's config says")
-    for weight in graph.initializer:
-        try:
-            values = onnx.numpy_helper.to_array(weight)
-        except Exception as error:  # of whatever kind: the bytes are not those of its shape
-            raise BundleError(f"{path}: {weight.name}: {first_line(error, 160)}") from None
-        if not np.isfinite(values).all():
-            raise BundleError(f"{path}: {weight.name} has values that are not finite numbers")
-
-
-def _digest_structure(model: Any) -> str:
-    """Hash of the nodes, the versions of their operators, and names, types and shapes of the weights.
-
-    The number of labels counts as 0: it is checked with the outputs.
-    """
-    parts = [entry.SerializeToString(deterministic=True) for entry in (*model.opset_import, *model.graph.node)]
-    for weight in model.graph.initializer:
-        shape = [0, *weight.dims[1:]] if weight.name.startswith("head.") else list(weight.dims)
-        parts.append(f"{weight.name} {weight.data_type} {shape}".encode())
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()

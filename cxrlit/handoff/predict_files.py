@@ -25,7 +25,7 @@ from cxrlit.core.console import format_path, make_printable, print_table, say
 from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import NotAFileError, hold_lock, open_regular, replace_file, sweep_staged
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends.backend import BackendName, DeviceName, Precision
+from cxrlit.handoff.backends.backend import BackendChoice, DeviceName, Precision
 from cxrlit.handoff.journal import Row, name_journal, open_journal, read_journal
 from cxrlit.handoff.predictor import Prediction, Predictor
 from cxrlit.handoff.read_inputs import Listed, list_files
@@ -44,9 +44,9 @@ class PredictOptions:
         bundle: Folder of the bundle.
         files: Files and folders.
         out: The table.
-        backend: torch or onnx.
-        precision: fp32 or bf16; None: that of the evaluation, where the machine has it; on a GPU bf16.
-        batch_size: None: of torch the one that the model was evaluated with, on a GPU by its free memory; of onnx 16.
+        backend: torch, onnx, openvino, or auto.
+        precision: fp32, bf16 or int8; None: as ``Predictor.load`` chooses.
+        batch_size: None: of torch the one that the model was evaluated with, on a GPU by its free memory; else 16.
         n_threads: None: one a core.
         device: Where torch computes.
         compiles: Whether torch compiles the networks.
@@ -57,7 +57,7 @@ class PredictOptions:
     bundle: Path
     files: list[Path]
     out: Path
-    backend: BackendName
+    backend: BackendChoice
     precision: Precision | None
     batch_size: int | None
     n_threads: int | None
@@ -91,7 +91,7 @@ def predict_files(options: PredictOptions) -> None:
     n_at_once = options.batch_size or predictor.backend.batch_size
     with hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
         say(
-            f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.backend.description}, "
+            f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.description}, "
             f"{format_count(n_at_once, 'image')} at once"
         )
         predict_all(predictor, files, out, options)
@@ -118,7 +118,7 @@ def predict_all(predictor: Predictor, files: Sequence[Listed], out: Path, option
     pictures = name_pictures(out) if options.heatmaps else None
     with open_journal(name_journal(out), subject) as journal, progress_files(len(files), journal.n_rows) as advance:
         for batch in predictor.predict_batches(files[journal.n_rows :], options.heatmaps, options.batch_size):
-            rows = [make_row(one) for one in batch]
+            rows = [make_row(one, predictor.backend.precision) for one in batch]
             if pictures is not None:
                 for number, (row, one) in enumerate(zip(rows, batch, strict=True), start=journal.n_rows + 1):
                     row["heatmap"] = draw(one, predictor, pictures, number)
@@ -173,14 +173,15 @@ def sweep_pictures(folder: Path, kept: set[str]) -> None:
     sweep_staged(folder)
 
 
-def make_row(prediction: Prediction) -> Row:
-    """A prediction as plain types."""
+def make_row(prediction: Prediction, precision: Precision) -> Row:
+    """A prediction as plain types, and the precision that made it."""
     # A name may begin as a formula does, and hold what ends a line: a table is opened in programs that act on both.
     name = make_printable(prediction.path).replace("\n", "\\n")
     return {
         "file": f"./{name}" if name.startswith(("=", "+", "-", "@")) else name,
         "reason": prediction.reason,
         "warnings": list(prediction.warnings),
+        "precision": "" if prediction.reason else precision,
         "probs": prediction.probs,
         "calibrated": prediction.calibrated,
         "preds": prediction.preds,
@@ -207,9 +208,9 @@ def write_rows(out: Path, rows: Iterable[Row], labels: tuple[str, ...], options:
             return
         names = [f"{kind}_{label}" for kind in ("prob", "calibrated", "pred") for label in labels]
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "reason", "warnings", *names, *(["heatmap"] if options.heatmaps else [])])
+        writer.writerow(["file", "reason", "warnings", "precision", *names, *(["heatmap"] if options.heatmaps else [])])
         for row in rows:
-            cells: list[Any] = [row["file"], row["reason"], "; ".join(row["warnings"])]
+            cells: list[Any] = [row["file"], row["reason"], "; ".join(row["warnings"]), row["precision"]]
             for kind in ("probs", "calibrated"):
                 cells += [repr(row[kind][label]) if row[kind] else "" for label in labels]
             cells += [{True: "1", False: "0"}.get(row["preds"].get(label), "") for label in labels]

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import BundleError
 from cxrlit.data.tta import average_logits, cut_views
-from cxrlit.handoff.backends.backend import Backend, BackendName, DeviceName, Precision
+from cxrlit.handoff.backends.backend import Backend, BackendChoice, DeviceName, Precision
+from cxrlit.handoff.backends.choose_backend import choose_backend
 from cxrlit.handoff.backends.open_backend import open_backend
 from cxrlit.handoff.bundle import Bundle, read_bundle
+from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.read_inputs import Listed, Seen, list_files, read_content, read_inputs
 from cxrlit.handoff.safetensors_file import read_head
 
@@ -50,6 +52,7 @@ class Predictor:
     Args:
         bundle: The bundle.
         backend: With its networks.
+        reason: Why this backend was chosen; empty where it was named.
 
     Attributes:
         labels: In order.
@@ -57,8 +60,8 @@ class Predictor:
         threshold_probs: The same thresholds of the raw probs.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self.bundle, self.backend = bundle, backend
+    def __init__(self, bundle: Bundle, backend: Backend, reason: str = "") -> None:
+        self.bundle, self.backend, self.reason = bundle, backend, reason
         self.labels = bundle.labels
         self.thresholds, self.threshold_probs = (
             {label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)}
@@ -73,7 +76,7 @@ class Predictor:
     def load(
         cls,
         folder: str | Path,
-        backend: BackendName = "torch",
+        backend: BackendChoice = "auto",
         *,
         precision: Precision | None = None,
         n_threads: int | None = None,
@@ -84,19 +87,28 @@ class Predictor:
 
         Args:
             folder: The bundle.
-            backend: ``torch``: as ``evaluate.py`` computes; ``onnx``: ONNX Runtime.
-            precision: fp32 or bf16; None: that of the evaluation, where the machine has it; on a GPU bf16, where it
-                computes in it.
+            backend: ``auto``: by the rule of ``choose_backend``, ``torch``: as ``evaluate.py`` computes, ``onnx``: ONNX
+                Runtime, or ``openvino``.
+            precision: fp32, bf16 or int8; None: on a GPU bf16, where it computes in it; with ``auto`` on a CPU int8,
+                where the bundle has it; else that of the evaluation, where the backend and the machine have it.
             n_threads: None: one a core.
             device: Where torch computes. ``auto``: on a GPU, where there is one.
             compiles: Whether torch compiles the networks: it takes a minute, and pays off over many images.
 
         Raises:
             BundleError: It is not whole, was changed, or is not what it says.
-            ConfigError: What the backend needs is not there, or not installed.
+            ConfigError: What the backend needs is not there or not installed, or it cannot do the precision.
         """
         bundle = read_bundle(Path(folder))
-        return cls(bundle, open_backend(bundle, backend, precision, n_threads, device, compiles))
+        if backend != "auto":
+            return cls(bundle, open_backend(bundle, backend, precision, n_threads, device, compiles))
+        name, chosen, reason = choose_backend(bundle.config, precision, device, compiles)
+        return cls(bundle, open_backend(bundle, name, chosen, n_threads, device, compiles), reason)
+
+    @property
+    def description(self) -> str:
+        """What computes and, where that was not named, why."""
+        return f"{self.backend.description} ({self.reason})" if self.reason else self.backend.description
 
     def predict(
         self, paths: Sequence[str | Path] | str | Path, *, heatmaps: bool = False, batch_size: int | None = None
@@ -183,18 +195,12 @@ class Predictor:
         """(B, L) probs, and the (M, B, 1024, h, w) features of the whole images where heatmaps are to be made."""
         config = self.bundle.config
         opened = np.stack([seen.opened for seen in usable if seen.opened is not None])
-        views = cut_views(opened, config.preprocessing.img_size, config.tta)
         crops = config.tta == "crops"  # else the first view is the whole image
-        outputs = [
-            self.backend.run(np.ascontiguousarray(view), heatmaps and not crops and number == 0)
-            for number, view in enumerate(views)
-        ]
-        features = outputs[0].features
+        probs, features = run_views(self.backend, config, opened, heatmaps and not crops)
         if heatmaps and crops:
             whole = np.stack([seen.image for seen in usable if seen.image is not None])
             features = self.backend.run(whole, True).features
-        logits = np.concatenate(np.stack([output.logits for output in outputs], axis=1))  # member by member
-        return average_logits(logits, config.average), features
+        return probs, features
 
     def _describe(self, seen: Seen) -> Prediction:
         return Prediction(seen.path, seen.reason, seen.warnings, {}, {}, {}, seen.image, {})
@@ -206,6 +212,28 @@ class Predictor:
             for head, one in zip(self._heads, features, strict=True)
         ]
         return np.asarray(_normalise(np.mean(maps, axis=0)), np.float32)
+
+
+def run_views(
+    backend: Backend, config: BundleConfig, opened: NDArray[np.uint8], with_features: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Probs of images, the mean over the networks and views of a bundle, and the features of the first view.
+
+    Args:
+        backend: With the networks.
+        config: Of the bundle.
+        opened: (B, H, H), of the side that the views are cut from.
+        with_features: Whether to return features.
+
+    Returns:
+        (B, L) probs, and (M, B, 1024, h, w) features or None.
+    """
+    outputs = [
+        backend.run(np.ascontiguousarray(view), with_features and number == 0)
+        for number, view in enumerate(cut_views(opened, config.preprocessing.img_size, config.tta))
+    ]
+    logits = np.concatenate(np.stack([output.logits for output in outputs], axis=1))  # member by member
+    return average_logits(logits, config.average), outputs[0].features
 
 
 def _normalise(maps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "pyarrow": (PARQUET, "labels.parquet: Parquet", "parquet"),
     "onnxruntime": ([*PREDICT, "--backend", "onnx"], "backend=onnx", "onnx"),
     "onnx": ([*PREDICT, "--backend", "onnx"], "model.onnx", "onnx"),
+    "openvino": ([*PREDICT, "--backend", "openvino"], "backend=openvino", "openvino"),
     "optuna": (["train", "-m", *SMOKE, "hydra/sweeper=optuna"], "hydra/sweeper=optuna", "sweeps"),
     "submitit": ([*LAUNCH, "hydra/launcher=submitit_local"], "hydra/launcher=submitit_local", "slurm"),
     "ray": ([*LAUNCH, "hydra/launcher=ray"], "hydra/launcher=ray", "ray"),

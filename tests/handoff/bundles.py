@@ -16,14 +16,27 @@ from torch import nn
 from cxrlit.commands.cli import main
 from cxrlit.core.labels import LABELS
 from cxrlit.data.image_io.decode import PREPROCESSING_VERSION
-from cxrlit.handoff.bundle import CARD, CONFIG, GRAPH, SUMS, TABLES, WEIGHTS, format_sums, list_sizes, name_member_files
+from cxrlit.handoff.bundle import (
+    CARD,
+    CONFIG,
+    GRAPH,
+    SUMS,
+    TABLES,
+    WEIGHTS,
+    format_sums,
+    list_sizes,
+    name_int8_files,
+    name_member_files,
+)
 from cxrlit.handoff.bundle_config import FORMAT, MEAN_FORMAT
+from cxrlit.handoff.int8.quantise import quantise_graph
 from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.model.densenet import CXRNet, build_network
 
 SIZE = 32
+[INT8_GRAPH] = name_int8_files(1)
 
 
 def make_network(labels: tuple[str, ...] = LABELS, seed: int = 0) -> CXRNet:
@@ -48,6 +61,11 @@ def pack_network(seed: int = 0) -> bytes:
 @cache
 def draw_network(seed: int = 0) -> bytes:
     return make_graph(make_network(seed=seed), SIZE)
+
+
+@cache
+def quantise_network() -> bytes:
+    return quantise_graph(draw_network(), make_images(16))
 
 
 def make_images(n_images: int, size: int = SIZE, seed: int = 0) -> NDArray[np.uint8]:
@@ -132,6 +150,28 @@ def seal(folder: Path, n_members: int = 1) -> None:
     """Make the sums right again: whoever changes a bundle can compute them."""
     files = {name: (folder / name).read_bytes() for name in list_sizes(n_members)}
     (folder / SUMS).write_text(format_sums(files))
+
+
+def write_int8_bundle(folder: Path, graph: bytes | None = None, **changes: Any) -> Path:
+    """A bundle that has int8.
+
+    Args:
+        folder: Where.
+        graph: Other bytes than those of ``quantise_network``.
+        **changes: Of what the config says of it.
+    """
+    labels = [
+        {"label": label, "positives": 60, "negatives": 60, "auroc_fp32": 0.8, "auroc_int8": 0.799, "mean_change": 0.001,
+         "agreement": 0.995}
+        for label in LABELS
+    ]  # fmt: skip
+    record = {"onnxruntime": "1.32.0", "n_calibration": 256, "n_val": 120, "max_auroc_loss": 0.002, "is_forced": False,
+              "agreement": 0.995, "labels": labels}  # fmt: skip
+    write_bundle(folder, change=lambda config: config.update(int8={**record, **changes}))
+    (folder / INT8_GRAPH).write_bytes(graph or quantise_network())
+    files = {name: (folder / name).read_bytes() for name in list_sizes(1, has_int8=True)}
+    (folder / SUMS).write_text(format_sums(files))
+    return folder
 
 
 def write_bundle(

@@ -117,11 +117,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     state = load(pack_network())
     state["features.conv0.weight"] = state["features.conv0.weight"][:, :1].contiguous()
     with pytest.raises(BundleError, match="not the weights of a network of 8 labels"):
-        Predictor.load(write_bundle(tmp_path / "a", weights=save(state)))
+        Predictor.load(write_bundle(tmp_path / "a", weights=save(state)), "torch")
     state = load(pack_network())
     state["features.conv0.weight"][0] = float("nan")
     with pytest.raises(CXRLitError, match="NaN"):
-        Predictor.load(write_bundle(tmp_path / "b", weights=save(state)))
+        Predictor.load(write_bundle(tmp_path / "b", weights=save(state)), "torch")
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])

@@ -76,7 +76,7 @@ def measure_differences(bundle: Path, phase: Path, evaluation: str, tree: Path, 
 
 
 def test_it_predicts_what_the_evaluation_did(exported: Path, tmp_path: Path, frozen: Path, tree: Path) -> None:
-    for backend, tolerance in (("torch", 0.0), ("onnx", 1e-5)):
+    for backend, tolerance in (("torch", 0.0), ("onnx", 1e-5), ("openvino", 1e-5)):
         out = tmp_path / f"{backend}.csv"
         assert measure_differences(exported, frozen, "eval", tree, backend, out) <= tolerance
 
@@ -94,7 +94,7 @@ def test_it_predicts_in_the_precision_of_its_evaluation(
         assert trained in (bundle / "README.md").read_text()
         assert measure_differences(bundle, frozen_in_bf16, evaluation, tree, "torch", out) == 0
     pretend_bf16(monkeypatch, False)
-    assert ", fp32, " in Predictor.load(bundle, n_threads=1).backend.description
+    assert Predictor.load(bundle, "torch", n_threads=1).backend.precision == "fp32"
 
 
 def test_an_evaluation_that_names_no_precision_had_that_of_the_training(

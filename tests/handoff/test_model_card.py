@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from bundles import make_config
+from bundles import make_config, write_int8_bundle
 
-from cxrlit.handoff.bundle import TABLES
+from cxrlit.handoff.bundle import CONFIG, TABLES
 from cxrlit.handoff.bundle_config import parse_config
 from cxrlit.handoff.model_card import LIMITS, MACROS, MISUSES, write_card
 from cxrlit.metrics.read_operating_point import parse_operating_point
@@ -78,6 +78,16 @@ def test_what_a_bundle_need_not_have() -> None:
     assert "was fixed on the validation part (rule: `sensitivity` 0.9)." in card
     assert "the weights that it started from: validation macro AUROC 0.700." in card
     assert "Trained in bf16.\n" in card
+
+
+def test_figures_of_int8_stand_in_it(tmp_path: Path) -> None:
+    record = json.loads((write_int8_bundle(tmp_path / "bundle", is_forced=True) / CONFIG).read_text())["int8"]
+    card = write(int8=record)
+    assert "quantised by onnxruntime 1.32.0 on 256 training images" in card
+    assert "the largest loss of AUROC is 0.0010 over 8 labels (limit 0.002); 99.50% of the decisions agree" in card
+    assert "\n| Mass | 60 | 0.8000 | 0.7990 | 0.0010 | 0.0010 | 99.5% |  |\n" in card
+    assert "its exporter forced it" in card
+    assert "int8" not in write()
 
 
 def test_names_are_no_markup() -> None:

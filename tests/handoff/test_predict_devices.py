@@ -15,7 +15,8 @@ from cxrlit.commands.cli import main
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.labels import LABELS
 from cxrlit.handoff import read_inputs as reading
-from cxrlit.handoff.backends import torch_backend
+from cxrlit.handoff.backends import choose_backend, torch_backend
+from cxrlit.handoff.bundle import read_bundle
 from cxrlit.handoff.journal import name_journal, read_journal
 from cxrlit.handoff.predict_files import PredictOptions, predict_all, write_rows
 from cxrlit.handoff.predictor import Prediction
@@ -60,6 +61,31 @@ def test_a_gpu_that_is_not_there_is_refused(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"^device=cuda: this machine has none; auto takes what is there$"):
         Predictor.load(bundle, "torch", device="cuda")
     assert "thread" in Predictor.load(bundle, "torch", device="auto").backend.description
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "compiles", "is_torch"),
+    [
+        ("auto", None, False, True),
+        ("auto", "fp32", False, True),
+        ("auto", "int8", False, False),
+        ("cpu", None, False, False),
+        ("cpu", None, True, True),
+        ("cuda", None, False, True),
+    ],
+)
+def test_auto_takes_torch_for_a_gpu_that_is_there(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, device: Any, asked: Any, compiles: bool, is_torch: bool
+) -> None:
+    monkeypatch.setattr(choose_backend, "has_cuda", lambda: True)
+    choice = choose_backend.choose_backend(read_bundle(bundle).config, asked, device, compiles)
+    assert (choice.backend == "torch") == is_torch
+    if is_torch:
+        assert choice.precision == asked
+
+
+def test_the_driver_says_whether_there_is_a_gpu() -> None:
+    assert choose_backend.has_cuda() == torch.cuda.is_available()
 
 
 class SmallMemory:

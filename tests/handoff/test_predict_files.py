@@ -66,17 +66,18 @@ def test_a_system_that_does_not_say_which_cores_are_ours(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     [path] = write_images(tmp_path / "in", 1)
-    for backend in ("torch", "onnx"):
+    for backend in ("torch", "onnx", "openvino"):
         main(["predict", str(bundle), str(path), "--out", str(tmp_path / f"{backend}.csv"), "--backend", backend])
         assert read_rows(tmp_path / f"{backend}.csv")[0]["reason"] == ""
 
 
 def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
     paths = write_images(tmp_path, 10)
-    by_backend = [
-        Predictor.load(bundle, backend, n_threads=1).predict(paths, heatmaps=True) for backend in ("torch", "onnx")
+    torch_s, *others = [
+        Predictor.load(bundle, backend, n_threads=1).predict(paths, heatmaps=True)
+        for backend in ("torch", "onnx", "openvino")
     ]
-    for ours, theirs in zip(*by_backend, strict=True):
+    for ours, theirs in [pair for made in others for pair in zip(torch_s, made, strict=True)]:
         assert np.allclose(list(ours.probs.values()), list(theirs.probs.values()), atol=1e-5, rtol=0)
         for label in LABELS:
             assert np.allclose(ours.heatmaps[label], theirs.heatmaps[label], atol=1e-4)
@@ -85,16 +86,17 @@ def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_backends_agree_on_real_radiographs(bundle: Path, nih_sample: Path) -> None:
     probs = []
-    for backend in ("torch", "onnx"):
+    for backend in ("torch", "onnx", "openvino"):
         predictions = Predictor.load(bundle, backend).predict(sorted(nih_sample.rglob("*.png")), batch_size=50)
         assert not [one.path for one in predictions if one.reason]
         probs.append([list(one.probs.values()) for one in predictions])
     assert len(probs[0]) == 1000
-    assert np.abs(np.subtract(*probs)).max() < 1e-5
+    assert np.abs(np.subtract(probs[1:], probs[:1])).max() < 1e-5
 
 
-def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
-    predictor, network = Predictor.load(bundle, "onnx", n_threads=1), make_network()
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_the_graph_is_the_network_at_every_batch_size(bundle: Path, backend: Any) -> None:
+    predictor, network = Predictor.load(bundle, backend, n_threads=1), make_network()
     for n_images in (1, 3, 8):
         images = make_images(n_images, seed=n_images)
         output = predictor.backend.run(images, with_features=True)
@@ -106,17 +108,18 @@ def test_the_graph_is_the_network_at_every_batch_size(bundle: Path) -> None:
         assert np.abs(output.features[0] - features.numpy()).max() < 1e-3 * float(features.max())
 
 
-def test_with_onnx_nothing_depends_on_the_batch_or_the_threads(bundle: Path) -> None:
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_without_torch_nothing_depends_on_the_batch_or_the_threads(bundle: Path, backend: Any) -> None:
     images = make_images(5, seed=0)
-    whole = Predictor.load(bundle, "onnx", n_threads=1).backend.run(images, with_features=True)
-    shared = Predictor.load(bundle, "onnx", n_threads=3).backend
+    whole = Predictor.load(bundle, backend, n_threads=1).backend.run(images, with_features=True)
+    shared = Predictor.load(bundle, backend, n_threads=3).backend
     parts = [shared.run(images[:2], with_features=True), shared.run(images[2:], with_features=True)]
     for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
         np.testing.assert_array_equal(ours, np.concatenate(theirs, axis=1))
 
 
 def test_the_heatmaps_are_those_of_the_evaluation(bundle: Path, tmp_path: Path) -> None:
-    [one] = Predictor.load(bundle, n_threads=1).predict(write_images(tmp_path, 1), heatmaps=True)
+    [one] = Predictor.load(bundle, "torch", n_threads=1).predict(write_images(tmp_path, 1), heatmaps=True)
     assert one.image is not None
     maps = make_heatmaps(make_network(), torch.from_numpy(one.image)[None, None]).maps[0].numpy()
     for row, label in enumerate(LABELS):
@@ -280,7 +283,7 @@ def test_a_file_that_has_changed_is_done_again(bundle: Path, tmp_path: Path) -> 
 def stop_before_the_table(bundle: Path, paths: list[Path], out: Path, batch_size: int | None = None) -> None:
     """All is predicted, and in the journal alone."""
     options = PredictOptions(
-        bundle=bundle, files=paths, out=out, backend="torch", precision=None, batch_size=batch_size, n_threads=1,
+        bundle=bundle, files=paths, out=out, backend="auto", precision=None, batch_size=batch_size, n_threads=1,
         heatmaps=False, as_json=False,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -372,7 +375,9 @@ def test_nothing_but_a_table_of_predictions_is_replaced(
         (["nothing.png"], "nothing.png: there is no such file or folder"),
         (["empty"], "there is no file in it"),
         (["bad.png"], "no file could be read"),
-        (["000.png", "--backend", "onnx", "--precision", "bf16"], "the onnx backend computes in fp32"),
+        (["000.png", "--backend", "onnx", "--precision", "bf16"], "the onnx backend computes in fp32 or int8"),
+        (["000.png", "--backend", "torch", "--precision", "int8"], "the torch backend computes in fp32 or bf16"),
+        (["000.png", "--precision", "int8"], "has no int8: cxrlit export CKPT --int8 makes one that has"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(

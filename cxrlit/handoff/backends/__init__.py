@@ -1,1 +1,1 @@
-"""What computes a bundle's networks: torch, or ONNX Runtime, which needs no torch. A file a backend."""
+"""What computes a bundle's networks: torch, ONNX Runtime or OpenVINO. A file a backend; the last two need no torch."""

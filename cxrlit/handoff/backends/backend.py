@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BackendName = Literal["torch", "onnx"]
-Precision = Literal["bf16", "fp32"]
+BackendName = Literal["torch", "onnx", "openvino"]
+BackendChoice = Literal["auto", "torch", "onnx", "openvino"]
+Precision = Literal["bf16", "fp32", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 """Where networks compute; auto: on a GPU, where there is one."""
 
@@ -28,6 +29,8 @@ class Backend(Protocol):
 
     description: str
     """What it is, for a summary."""
+    precision: Precision
+    """In which it computes."""
     batch_size: int
     """Images at once, unless somebody says otherwise."""
     reads_ahead: bool

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, in fp32: the values of torch within rounding, and independent of batches and threads."""
+"""ONNX Runtime on the CPU: in fp32, the values of torch within rounding, or in int8. No batch or thread changes it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from cxrlit.core.errors import BundleError, first_line, format_count
 from cxrlit.core.extras import import_extra
-from cxrlit.handoff.backends.backend import Output
+from cxrlit.handoff.backends.backend import Output, Precision
+from cxrlit.handoff.backends.read_graphs import read_graphs
 from cxrlit.handoff.bundle import Bundle
-from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, check_graph
+from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS
 
 ONNX_BATCH_SIZE = 16
 """Enough that the threads seldom wait for the last image of a batch."""
@@ -18,22 +19,21 @@ ONNX_BATCH_SIZE = 16
 class OnnxBackend:
     """ONNX Runtime on the CPU: each image on a thread of its own, which beats several threads on a batch."""
 
-    def __init__(self, bundle: Bundle, n_threads: int) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision, n_threads: int) -> None:
         onnxruntime = import_extra("onnxruntime", "onnx", "backend=onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._sessions = []
-        for _, name in bundle.member_files:
-            path, graph = bundle.folder / name, bundle.contents[name]
-            check_graph(graph, len(bundle.labels), bundle.config.preprocessing.img_size, path)
+        for path, graph in read_graphs(bundle, precision):
             try:
                 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own kinds of error
                 raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error, 160)}") from None
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
+        self.precision = precision
         self.batch_size, self.reads_ahead = ONNX_BATCH_SIZE, True
-        self.description = f"onnxruntime {onnxruntime.__version__}, fp32, {format_count(n_threads, 'thread')}"
+        self.description = f"onnxruntime {onnxruntime.__version__}, {precision}, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         names = [LOGITS, FEATURES] if with_features else [LOGITS]

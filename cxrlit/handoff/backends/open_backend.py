@@ -4,6 +4,7 @@ from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError
 from cxrlit.handoff.backends.backend import Backend, BackendName, DeviceName, Precision
 from cxrlit.handoff.backends.onnx_backend import OnnxBackend
+from cxrlit.handoff.backends.openvino_backend import OpenVinoBackend
 from cxrlit.handoff.backends.torch_backend import TorchBackend
 from cxrlit.handoff.bundle import Bundle
 
@@ -21,7 +22,8 @@ def open_backend(
     Args:
         bundle: The bundle.
         name: Which.
-        precision: None: that of the evaluation, where the machine has it; on a GPU bf16, where it computes in it.
+        precision: None: that of the evaluation, where the backend and the machine have it; on a GPU bf16, where it
+            computes in it.
         n_threads: None: one a core.
         device: Where torch computes.
         compiles: Whether torch compiles the networks.
@@ -34,8 +36,12 @@ def open_backend(
     if name != "torch" and (device not in ("auto", "cpu") or compiles):
         asked = "compile" if compiles else f"device={device}"
         raise ConfigError(f"{asked}: the {name} backend computes on the CPU as it is: take backend=torch")
+    if name == "openvino":
+        return OpenVinoBackend(bundle, precision, threads)
     if name == "onnx":
         if precision == "bf16":
-            raise ConfigError("precision=bf16: the onnx backend computes in fp32: take backend=torch")
-        return OnnxBackend(bundle, threads)
+            raise ConfigError("precision=bf16: the onnx backend computes in fp32 or int8: take backend=openvino")
+        return OnnxBackend(bundle, precision or "fp32", threads)
+    if precision == "int8":
+        raise ConfigError("precision=int8: the torch backend computes in fp32 or bf16: take backend=auto")
     return TorchBackend(bundle, precision, threads, device, compiles)

@@ -40,6 +40,7 @@ class TorchBackend:
         self._torch: Any = torch
         self._device, self._compiles = choose_device(device), compiles
         self._n_threads = n_threads
+        self.precision: Precision = self._choose_precision(precision, config.precision)
         self._networks = []
         for name, _ in bundle.member_files:
             path = bundle.folder / name
@@ -56,7 +57,6 @@ class TorchBackend:
             if compiles:
                 network.compile_parts()
             self._networks.append(network.requires_grad_(False).eval().to(self._device))
-        self.precision = self._choose_precision(precision, config.precision)
         self.reads_ahead = self._device != "cpu"
         self.batch_size, where = config.batch_size, format_count(n_threads, "thread")
         if self._device == "cuda":
@@ -72,12 +72,14 @@ class TorchBackend:
         """What is wanted; else bf16 on a GPU that computes in it, and on a CPU that does that of the evaluation."""
         from cxrlit.training.hardware import choose_precision
 
-        available = choose_precision("auto", self._device)
-        if wanted == "bf16" and self._device == "cuda" and available == "fp32":
-            raise ConfigError("precision=bf16: this GPU does not compute in bf16: take precision=fp32")
+        has_bf16 = choose_precision("auto", self._device) == "bf16"
+        if wanted == "bf16" and not has_bf16:
+            kind = "CPU" if self._device == "cpu" else "GPU"
+            raise ConfigError(
+                f"precision=bf16: this {kind} would emulate it, more slowly than fp32: take precision=fp32"
+            )
         # Where a CPU has no bf16, that of the evaluation would be slower many times over.
-        chosen = available if self._device == "cuda" or evaluated == "bf16" else "fp32"
-        return wanted or ("bf16" if chosen == "bf16" else "fp32")
+        return wanted or ("bf16" if has_bf16 and (self._device == "cuda" or evaluated == "bf16") else "fp32")
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
         torch = self._torch

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from cxrlit.core.notice import RESEARCH_USE
 from cxrlit.evaluation.localisation.overlays import color_heatmap, enlarge
+from cxrlit.handoff.backends.backend import Precision
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.predictor import Prediction, Predictor, count_digits
 from cxrlit.html.figures import embed
@@ -41,6 +42,7 @@ class Answer(BaseModel):
 
     model: str = Field(description="Name of the model.")
     bundle: str = Field(description="SHA-256 over the files of its bundle.")
+    precision: Precision = Field(description="In which the networks computed: fp32, bf16 or int8.")
     notice: Literal["Research use only: not a medical device."]
     warnings: list[str] = Field(description="Why the image may differ from those that the model was trained on.")
     findings: list[Finding] = Field(description="In the order of the model's labels.")
@@ -87,6 +89,7 @@ def make_answer(predictor: Predictor, prediction: Prediction) -> Answer:
     return Answer(
         model=predictor.bundle.config.name,
         bundle=predictor.bundle.digest,
+        precision=predictor.backend.precision,
         notice=RESEARCH_USE,
         warnings=list(prediction.warnings),
         findings=_make_findings(prediction, predictor),

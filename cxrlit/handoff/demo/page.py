@@ -35,6 +35,7 @@ def make_page(predictor: Predictor, file_bytes: int) -> str:
         table=make_figures("Probability and threshold", HEADS, [(label, [""] * 4) for label in predictor.labels]),
         examples=[(example.caption, embed(example.content)) for example in draw_examples()],
         config=bundle.config,
+        precision=predictor.backend.precision,
         views="" if bundle.config.tta == "none" else VIEWS[bundle.config.tta],
         sections=read_sections(bundle.contents["README.md"].decode("utf-8", "replace")),
     )

@@ -11,7 +11,7 @@ from cxrlit.core.console import say
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.extras import import_extra
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends.backend import BackendName, DeviceName
+from cxrlit.handoff.backends.backend import BackendChoice, DeviceName, Precision
 from cxrlit.handoff.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ class DemoOptions:
     Attributes:
         bundle: Folder of the bundle.
         port: Of this machine; 0: any that is free.
-        backend: torch or onnx.
+        backend: torch, onnx, openvino, or auto.
+        precision: fp32, bf16 or int8; None: as ``Predictor.load`` chooses.
         n_threads: None: one a core.
         device: Where torch computes.
     """
 
     bundle: Path
     port: int
-    backend: BackendName
+    backend: BackendChoice
+    precision: Precision | None
     n_threads: int | None
     device: DeviceName = "auto"
 
@@ -57,11 +59,15 @@ def serve_demo(options: DemoOptions) -> None:
             from cxrlit.handoff.demo.service import make_app
 
             predictor = Predictor.load(
-                options.bundle, options.backend, n_threads=options.n_threads, device=options.device
+                options.bundle,
+                options.backend,
+                precision=options.precision,
+                n_threads=options.n_threads,
+                device=options.device,
             )
             app = make_app(predictor)
             address = f"http://{HOST}:{door.getsockname()[1]}"
-            say(f"{predictor.bundle.config.title}: {predictor.backend.description}")
+            say(f"{predictor.bundle.config.title}: {predictor.description}")
             say(f"The page is at {address}, for this machine alone; Ctrl-C ends it.")
             say(f"Programs post files to {address}/predict; {address}/openapi.json describes it.")
             say(RESEARCH_USE)
