@@ -6,6 +6,7 @@ without VNNI, sums of two products of 8 bits do not fit into 16 bits, and the fi
 convolutions but the first are quantised; that one, which sees the pixels, and the head stay in fp32.
 """
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ def import_quantization() -> Any:
     Raises:
         ConfigError: It is not installed.
     """
-    return import_extra("onnxruntime.quantization", "onnx", "--int8")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        return import_extra("onnxruntime.quantization", "onnx", "--int8")
+    finally:  # its import lets the root logger print the messages of all libraries
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def quantise_graph(graph: bytes, images: NDArray[np.uint8]) -> bytes:
