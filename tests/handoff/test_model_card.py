@@ -87,7 +87,7 @@ def test_figures_of_int8_stand_in_it(tmp_path: Path) -> None:
     assert "the largest loss of AUROC is 0.0010 over 8 labels (limit 0.002); 99.50% of the decisions agree" in card
     assert "\n| Mass | 60 | 0.8000 | 0.7990 | 0.0010 | 0.0010 | 99.5% |  |\n" in card
     assert "its exporter forced it" in card
-    assert "int8" not in write()
+    assert "## In int8" not in write()
 
 
 def test_names_are_no_markup() -> None:
