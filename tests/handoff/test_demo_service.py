@@ -131,7 +131,7 @@ class TestPredict:
 
     def test_a_network_without_finite_numbers_is_a_line(self, predictor: Predictor, png: bytes, tmp_path: Path) -> None:
         class Broken:
-            description, batch_size = "broken", 1
+            description, precision, batch_size, reads_ahead = "broken", "fp32", 1, False
 
             def run(self, images: Any, with_features: bool) -> Output:
                 return Output(np.full((1, len(images), len(predictor.labels)), np.nan, np.float32), None)
