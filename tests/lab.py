@@ -10,6 +10,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.trainer.connectors.accelerator_connector import _AcceleratorConnector as AcceleratorConnector
 from tiny import Outcome, run_command
 
+import cxrlit.evaluation.evaluate  # noqa: F401 - imported while choose_device is patched, it would keep the patch
 from cxrlit.training import hardware
 
 QUICK = ("trainer.num_workers=0", "n_replicates=100", "report=false", "localise=none")
