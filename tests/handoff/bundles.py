@@ -1,7 +1,6 @@
 """Bundles of random networks, made in a second, and files to predict."""
 
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -35,13 +34,6 @@ from cxrlit.handoff.onnx_export import make_graph
 from cxrlit.handoff.ood_check import make_reference
 from cxrlit.handoff.safetensors_file import pack_weights
 from cxrlit.model.densenet import CXRNet, build_network
-
-WITH_OPENVINO = bool(os.environ.get("CXRLIT_OPENVINO_TESTS"))
-"""OpenVINO disturbs the output of what runs after it in the same process, so its tests are asked for."""
-GRAPH_BACKENDS: Any = ("onnx", "openvino") if WITH_OPENVINO else ("onnx",)
-OPENVINO = pytest.param(
-    "openvino", marks=pytest.mark.skipif(not WITH_OPENVINO, reason="CXRLIT_OPENVINO_TESTS=1 runs the tests of OpenVINO")
-)
 
 SIZE = 32
 [INT8_GRAPH] = name_int8_files(1)

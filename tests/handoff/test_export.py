@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from bundles import GRAPH_BACKENDS, fail_to_export
+from bundles import fail_to_export
 from hostile import Payload, write_member, write_pickle, write_whole
 from lab import pretend_bf16
 
@@ -76,7 +76,7 @@ def measure_differences(bundle: Path, phase: Path, evaluation: str, tree: Path, 
 
 
 def test_it_predicts_what_the_evaluation_did(exported: Path, tmp_path: Path, frozen: Path, tree: Path) -> None:
-    for backend, tolerance in (("torch", 0.0), *((name, 1e-5) for name in GRAPH_BACKENDS)):
+    for backend, tolerance in (("torch", 0.0), ("onnx", 1e-5), ("openvino", 1e-5)):
         out = tmp_path / f"{backend}.csv"
         assert measure_differences(exported, frozen, "eval", tree, backend, out) <= tolerance
 

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from bundles import GRAPH_BACKENDS, OPENVINO, SIZE, make_images, make_network, write_bundle, write_images
+from bundles import SIZE, make_images, make_network, write_bundle, write_images
 from dicoms import SECRET, draw_radiograph, make_dicom
 from hostile import Payload, write_pickle
 from PIL import Image
@@ -66,7 +66,7 @@ def test_a_system_that_does_not_say_which_cores_are_ours(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     [path] = write_images(tmp_path / "in", 1)
-    for backend in ("torch", *GRAPH_BACKENDS):
+    for backend in ("torch", "onnx", "openvino"):
         main(["predict", str(bundle), str(path), "--out", str(tmp_path / f"{backend}.csv"), "--backend", backend])
         assert read_rows(tmp_path / f"{backend}.csv")[0]["reason"] == ""
 
@@ -75,7 +75,7 @@ def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
     paths = write_images(tmp_path, 10)
     torch_s, *others = [
         Predictor.load(bundle, backend, n_threads=1).predict(paths, heatmaps=True)
-        for backend in ("torch", *GRAPH_BACKENDS)
+        for backend in ("torch", "onnx", "openvino")
     ]
     for ours, theirs in [pair for made in others for pair in zip(torch_s, made, strict=True)]:
         assert np.allclose(list(ours.probs.values()), list(theirs.probs.values()), atol=1e-5, rtol=0)
@@ -86,7 +86,7 @@ def test_the_backends_agree(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_backends_agree_on_real_radiographs(bundle: Path, nih_sample: Path) -> None:
     probs = []
-    for backend in ("torch", *GRAPH_BACKENDS):
+    for backend in ("torch", "onnx", "openvino"):
         predictions = Predictor.load(bundle, backend).predict(sorted(nih_sample.rglob("*.png")), batch_size=50)
         assert not [one.path for one in predictions if one.reason]
         probs.append([list(one.probs.values()) for one in predictions])
@@ -94,7 +94,7 @@ def test_the_backends_agree_on_real_radiographs(bundle: Path, nih_sample: Path) 
     assert np.abs(np.subtract(probs[1:], probs[:1])).max() < 1e-5
 
 
-@pytest.mark.parametrize("backend", ["onnx", OPENVINO])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_the_graph_is_the_network_at_every_batch_size(bundle: Path, backend: Any) -> None:
     predictor, network = Predictor.load(bundle, backend, n_threads=1), make_network()
     for n_images in (1, 3, 8):
@@ -108,7 +108,7 @@ def test_the_graph_is_the_network_at_every_batch_size(bundle: Path, backend: Any
         assert np.abs(output.features[0] - features.numpy()).max() < 1e-3 * float(features.max())
 
 
-@pytest.mark.parametrize("backend", ["onnx", OPENVINO])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_without_torch_nothing_depends_on_the_batch_or_the_threads(bundle: Path, backend: Any) -> None:
     images = make_images(5, seed=0)
     whole = Predictor.load(bundle, backend, n_threads=1).backend.run(images, with_features=True)

@@ -1,5 +1,7 @@
 """OpenVINO on the CPU: in fp32 the values of torch within rounding, in bf16 where the CPU has it, or in int8."""
 
+import sys
+from contextlib import redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,8 @@ class OpenVinoBackend:
     """
 
     def __init__(self, bundle: Bundle, precision: Precision | None, n_threads: int) -> None:
-        openvino = import_extra("openvino", "openvino", "backend=openvino")
+        with redirect_stderr(sys.__stderr__):  # absl comes along where it is installed: it would close another stderr
+            openvino = import_extra("openvino", "openvino", "backend=openvino")
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
