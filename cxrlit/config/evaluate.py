@@ -87,7 +87,7 @@ class PredictionsConfig(ConfigSection):
 
 
 class PredictingConfig(MachineConfig):
-    """Where the checkpoints predict, in which precision, and how many images at once."""
+    """Device, precision and batch size of the predictions."""
 
     precision: Literal["auto", "bf16", "fp32"] = Field(description="auto: bf16 where the device computes in it")
     batch_size: BatchSize | None = Field(

@@ -37,7 +37,7 @@ def print_table(table: Table) -> None:
 
 
 class _Printable:
-    """What a table shows, as ``make_printable`` has it."""
+    """A table whose text passes through ``make_printable`` when it is shown."""
 
     def __init__(self, table: Table) -> None:
         self.table = table

@@ -22,8 +22,8 @@ class Journal:
 
     Args:
         path: The file.
-        file: It, open, to be written on.
-        n_rows: Rows that it has.
+        file: The same file, open for appending.
+        n_rows: Number of rows in it.
     """
 
     def __init__(self, path: Path, file: TextIO, n_rows: int) -> None:

@@ -66,7 +66,7 @@ def build_decision_curves_section(assessment: Assessment, tables: Mapping[str, p
 
 
 def _find_useful(rows: pd.DataFrame) -> dict[str, object]:
-    """Where the model is above both, of the rows of a label."""
+    """The rows of one label at which the model is above treat all and treat none."""
     reason = rows["reason"].iloc[0]
     above = rows["threshold"][rows["net_benefit"] > rows["net_benefit_all"].clip(lower=0)]
     return {

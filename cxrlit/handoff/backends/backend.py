@@ -1,4 +1,4 @@
-"""What a backend is: names, precisions, and what it makes of a batch."""
+"""The interface of a backend: its names and precisions, and the output of a batch."""
 
 from typing import Literal, NamedTuple, Protocol
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BackendName = Literal["torch", "onnx", "openvino"]
-BackendChoice = Literal["auto", "torch", "onnx", "openvino"]
+BackendChoice = Literal["auto"] | BackendName
 Precision = Literal["bf16", "fp32", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 """Where networks compute; auto: on a GPU, where there is one."""
 
 
 class Output(NamedTuple):
-    """Of a batch.
+    """Output of a batch.
 
     Attributes:
         logits: (M, B, L) float32, of M networks.
@@ -28,9 +28,9 @@ class Backend(Protocol):
     """Computes the networks of a bundle."""
 
     description: str
-    """What it is, for a summary."""
+    """Program, version, precision and device, for a summary."""
     precision: Precision
-    """In which it computes."""
+    """Precision of the computation."""
     batch_size: int
     """Images at once, unless somebody says otherwise."""
     reads_ahead: bool

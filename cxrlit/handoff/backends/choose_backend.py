@@ -13,7 +13,7 @@ PACKAGES: dict[BackendName, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
     "torch": (),
 }
-"""What a backend needs beyond the packages of every installation."""
+"""Packages that each backend needs from an extra."""
 
 ORDER: dict[Precision, tuple[BackendName, ...]] = {
     "int8": ("openvino", "onnx"),

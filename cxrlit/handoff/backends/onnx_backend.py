@@ -8,12 +8,9 @@ from numpy.typing import NDArray
 from cxrlit.core.errors import BundleError, first_line, format_count
 from cxrlit.core.extras import import_extra
 from cxrlit.handoff.backends.backend import Output, Precision
-from cxrlit.handoff.backends.read_graphs import read_graphs
+from cxrlit.handoff.backends.read_graphs import GRAPH_BATCH_SIZE, read_graphs
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS
-
-ONNX_BATCH_SIZE = 16
-"""Enough that the threads seldom wait for the last image of a batch."""
 
 
 class OnnxBackend:
@@ -32,7 +29,7 @@ class OnnxBackend:
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
         self.precision = precision
-        self.batch_size, self.reads_ahead = ONNX_BATCH_SIZE, True
+        self.batch_size, self.reads_ahead = GRAPH_BATCH_SIZE, True
         self.description = f"onnxruntime {onnxruntime.__version__}, {precision}, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from cxrlit.core.errors import BundleError, ConfigError, first_line, format_count
 from cxrlit.core.extras import import_extra
 from cxrlit.handoff.backends.backend import Output, Precision
-from cxrlit.handoff.backends.read_graphs import read_graphs
+from cxrlit.handoff.backends.read_graphs import GRAPH_BATCH_SIZE, read_graphs
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS
-
-OPENVINO_BATCH_SIZE = 16
-"""Enough that the threads seldom wait for the last image of a batch."""
 
 
 class OpenVinoBackend:
@@ -52,7 +49,7 @@ class OpenVinoBackend:
             except Exception as error:  # openvino's own kinds of error
                 raise BundleError(f"{path}: openvino cannot load it: {first_line(error, 160)}") from None
             self._queues.append(queue)
-        self.batch_size, self.reads_ahead = OPENVINO_BATCH_SIZE, True
+        self.batch_size, self.reads_ahead = GRAPH_BATCH_SIZE, True
         release = openvino.__version__.partition("-")[0]
         self.description = f"openvino {release}, {self.precision}, {format_count(n_threads, 'thread')}"
 

@@ -7,6 +7,9 @@ from cxrlit.handoff.backends.backend import Precision
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.check_graph import check_graph
 
+GRAPH_BATCH_SIZE = 16
+"""Images at once where each has a thread of its own: threads seldom wait for the last image of a batch."""
+
 
 def read_graphs(bundle: Bundle, precision: Precision) -> list[tuple[Path, bytes]]:
     """The graph of each network, in int8 where that is the precision, with its path for messages.

@@ -69,7 +69,7 @@ class TorchBackend:
         self._batches = FittingBatches(pads=compiles)
 
     def _choose_precision(self, wanted: Precision | None, evaluated: Precision) -> Precision:
-        """What is wanted; else bf16 on a GPU that computes in it, and on a CPU that does that of the evaluation."""
+        """The wanted precision. Without one: bf16 on a GPU that has it; on a CPU with bf16, that of the evaluation."""
         from cxrlit.training.hardware import choose_precision
 
         has_bf16 = choose_precision("auto", self._device) == "bf16"
@@ -78,7 +78,7 @@ class TorchBackend:
             raise ConfigError(
                 f"precision=bf16: this {kind} would emulate it, more slowly than fp32: take precision=fp32"
             )
-        # Where a CPU has no bf16, that of the evaluation would be slower many times over.
+        # A CPU without bf16 emulates it many times more slowly, so fp32 replaces an evaluation in bf16.
         return wanted or ("bf16" if has_bf16 and (self._device == "cuda" or evaluated == "bf16") else "fp32")
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
