@@ -34,8 +34,9 @@ def test_what_is_no_record_of_an_evaluation_is_made_anew(frozen: Path, tmp_path:
     config = compose_defaults("evaluate", EvaluateConfig, {"ckpt": [str(folder)]})
     record = folder / "eval" / "evaluation.json"
     record.parent.mkdir()
+    checkpoints = [read_checkpoint(folder)]
     for content in [*NO_RECORDS, b"null", b"{}"]:
         record.write_bytes(content)
-        assert find_evaluation(config) is None
-    record.write_text(json.dumps(describe_evaluation([read_checkpoint(folder)], config)))
-    assert find_evaluation(config) == record.parent
+        assert find_evaluation(checkpoints, config) is None
+    record.write_text(json.dumps(describe_evaluation(checkpoints, config)))
+    assert find_evaluation(checkpoints, config) == record.parent
