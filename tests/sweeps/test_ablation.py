@@ -46,7 +46,8 @@ def test_points_are_the_baseline_and_each_lever_alone_for_each_seed() -> None:
         (["hydra.sweeper.change=[focal,focal]"], "change names each lever once; baseline is always there"),
         (["hydra.sweeper.change=[focal]", "lr=1e-3,1e-4"], "lr: an ablation repeats over seed and data.fold alone: "),
         (["hydra.sweeper.change=[no_crop]"], "lever no_crop: augment.transforms.crop: there is no such key; "),
-        (["hydra.sweeper.change=[no_ema]"], "lever no_ema changes nothing of the baseline: drop it"),
+        (["hydra.sweeper.change=[no_ema]"], "lever no_ema: callbacks.ema: there is no such key; callbacks=ema is"),
+        (["hydra.sweeper.change=[pos_weight]"], "lever pos_weight changes nothing of the baseline: drop it"),
         (["hydra.sweeper.change=[focal]", "evaluate=false"], "evaluate=false: an ablation compares evaluations"),
         (["hydra.sweeper.change=[a]", '+hydra.sweeper.levers.a=["seed=3"]', "seed=0,1"],
          "lever a sets seed, over which the ablation repeats: drop one of the two"),
@@ -64,6 +65,15 @@ def test_what_cannot_be_is_one_line(arguments: list[str], said: str, tmp_path: P
     assert not plans
     assert outcome.err.startswith(f"error: {said}"), outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_an_average_whose_decay_is_set_can_be_left_out(tmp_path: Path) -> None:
+    folders = (f"cache_dir={tmp_path / 'cache'}", f"runs_dir={tmp_path / 'runs'}")
+    scratch = ("experiment=full", "chain=[scratch,full]", "phase=full", "model.weights=none", "callbacks.ema.decay=0.9")
+    [plan], outcome = launch_line([*ABLATION, *scratch, "hydra.sweeper.change=[no_ema]", *folders])
+    assert outcome.err == ""
+    [[_, no_ema]] = plan.batches
+    assert "callbacks.ema=null" in no_ema.overrides
 
 
 def test_the_plan_is_shown_with_what_the_trainings_share(tmp_path: Path) -> None:
