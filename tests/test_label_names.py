@@ -31,6 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "t.csv"
 
 
+@pytest.mark.slow
 def test_names_with_a_slash_go_through_every_command(
     table: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

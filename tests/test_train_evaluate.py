@@ -173,6 +173,7 @@ def test_only_the_head_of_a_frozen_phase_differs_from_where_it_started(frozen: P
     assert {name for name in start if not torch.equal(start[name], trained[name])} == {"head.weight", "head.bias"}
 
 
+@pytest.mark.slow
 def test_train_auroc_is_in_the_row_of_its_epoch(lab: Lab) -> None:
     outcome = lab.train("metrics.train=true", "max_epochs=2", "lr=1e-2")
     assert outcome.code == 0
@@ -213,6 +214,7 @@ def test_a_label_without_a_positive_in_training(tmp_path: Path, cache: Path, wei
     assert thresholds["thresholds"]["Pneumonia"] is None
 
 
+@pytest.mark.slow
 def test_a_label_that_no_training_image_knows(lab: Lab) -> None:
     outcome = lab.train("labels=[Mass,Fracture,Effusion,Lung Opacity]", "max_epochs=2")
     assert outcome.code == 0, outcome.err

@@ -30,7 +30,7 @@ NOT_OURS = "not a checkpoint of cxrlit; plain weights go in model.weights=, or w
 """What is said of a file that may be weights of another program."""
 
 MAX_DEPTH = 100
-MAX_VALUES = 10_000_000
+MAX_VALUES = 2_000_000
 """How deeply values may be nested, and how many there may be; a tensor is one."""
 
 

@@ -35,6 +35,7 @@ def test_help_lists_every_command() -> None:
         assert f"\n    {name} " in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_a_command_calls_itself_as_it_was_called(name: str) -> None:
     script, command = run_command(f"{name}.py", "--help"), run_cxrlit(name, "--help", "seed=1")
@@ -199,6 +200,7 @@ def test_a_fault_of_an_own_config_is_one_line(own: Path, text: str, part: str, o
         assert outcome.code == 0
 
 
+@pytest.mark.slow
 def test_own_classes_are_found_in_the_current_folder(
     lab: Lab, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def describe(name: str) -> str:
     return f"error: {needed_by} needs {name}: pip install 'cxrlit[{extra}]'"
 
 
+@pytest.mark.slow
 def test_without_any_extra_each_command_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
     chosen = {name: COMMANDS[name] for name in COMMANDS if name not in SECOND}
     arguments = json.dumps([*(arguments for arguments, _, _ in chosen.values()), PREDICT])

@@ -116,6 +116,7 @@ def test_an_error_comes_where_its_batch_would(damaged: int) -> None:
         next(batches)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_the_line_that_it_was() -> None:
     loader = ProcessLoader(Numbers(20, damaged=7), batch_size=2, collate_fn=list, num_workers=1)
     batches = iter(loader)
@@ -124,6 +125,7 @@ def test_an_error_of_a_process_is_the_line_that_it_was() -> None:
         next(batches)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_program_ends_processes_that_are_deaf_to_sigterm() -> None:
     done = subprocess.run([sys.executable, "-c", UNFINISHED], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1]\n", "")
@@ -172,6 +174,7 @@ def test_batches_need_no_shared_memory() -> None:
     assert load_with("size=1M") == "2 batches\n"  # of 16 MB each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared_memory", SMALL)
 def test_shared_memory_without_room_for_a_lock_is_named_with_both_remedies(shared_memory: str) -> None:
     said = load_with(shared_memory)

@@ -192,6 +192,7 @@ print("albumentations" in sys.modules)
     assert run_python(code).endswith("False\n")
 
 
+@pytest.mark.slow
 def test_the_import_asks_for_no_newer_version() -> None:
     code = """
 import socket

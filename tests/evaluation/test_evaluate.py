@@ -230,6 +230,7 @@ def test_members_with_other_splits_are_refused(frozen: Path, regrouped: Path, tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tta", "side", "places"),
     [("flip", 32, [(0, 0)]), ("crops", 37, [(2, 2), (0, 0), (0, 5), (5, 0), (5, 5)])],

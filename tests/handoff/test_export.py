@@ -81,6 +81,7 @@ def test_it_predicts_what_the_evaluation_did(exported: Path, tmp_path: Path, fro
         assert measure_differences(exported, frozen, "eval", tree, backend, out) <= tolerance
 
 
+@pytest.mark.slow
 def test_it_predicts_in_the_precision_of_its_evaluation(
     frozen_in_bf16: Path, cache: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_int8_bundle(tmp_path_factory.mktemp("int8") / "bundle")
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_bytes() -> None:
     assert quantise_graph(draw_network(), make_images(16)) == quantise_network()
     assert len(quantise_network()) < 0.4 * len(draw_network())
@@ -249,6 +250,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Pat
     return trained, folder / "cache"
 
 
+@pytest.mark.slow
 def test_it_is_in_the_bundle_by_force_where_no_label_can_be_judged(
     larger: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from cxrlit.handoff.export import check_inputs
 from cxrlit.model.checkpoint import Checkpoint, read_checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_members", "settings", "predicted"),
     [
@@ -192,6 +193,7 @@ def test_members_that_differ_are_refused_by_name(frozen: Path, second: Path) -> 
         assert str(fault.value).startswith(str(other.path))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_a_line(
     frozen: Path, second: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

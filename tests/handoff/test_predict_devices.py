@@ -159,6 +159,7 @@ def predict_nothing(files: Sequence[Listed]) -> Iterator[list[Prediction]]:
         yield [Prediction(name, "", (), dict(probs), dict(probs), dict(preds), None, {}) for name in names]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

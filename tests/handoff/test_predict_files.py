@@ -61,6 +61,7 @@ def test_three_lines_of_python(bundle: Path, tmp_path: Path) -> None:
     assert one.image.shape == (SIZE, SIZE)
 
 
+@pytest.mark.slow
 def test_a_system_that_does_not_say_which_cores_are_ours(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

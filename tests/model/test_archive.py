@@ -157,7 +157,7 @@ def test_a_state_that_is_copied_again_and_again_is_not_built(tmp_path: Path) -> 
     write_whole(path, {"a": [OrderedDict(state) for _ in range(2)]})
     read_archive(path)
     dicts = []
-    for _ in range(400):
+    for _ in range(100):
         dicts.append(OrderedDict())
         dicts[-1].__dict__.update(state)
     write_whole(path, {"a": dicts})

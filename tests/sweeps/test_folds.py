@@ -88,6 +88,7 @@ def test_other_keys_are_settings_with_a_table_each(tmp_path: Path, capsys: pytes
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_sweep_over_folds_evaluates_each_unless_told_otherwise() -> None:
     plans, _ = launch_line(["-m", "data.fold=0,1", "lr=0.1,0.2"])
     assert all("evaluate=true" in point.overrides for point in next(iter(plans[0].batches)))

@@ -106,6 +106,7 @@ def test_every_value_lies_in_the_space_and_is_a_config(composed: Any, tmp_path: 
         read_train(composed(*overrides))
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_another_study(composed: Any) -> None:
     def hash_settings(*overrides: str) -> str:
         config = composed(*overrides)

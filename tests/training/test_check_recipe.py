@@ -39,6 +39,7 @@ def test_they_are_said_before_the_training(lab: Lab) -> None:
         assert f"warning: {line} changes nothing" in " ".join((said or trained).split())
 
 
+@pytest.mark.slow
 def test_an_average_that_a_short_phase_hardly_moves_is_said(lab: Lab) -> None:
     recipe = ["experiment=full", "data=nih", "data.root=/nih"]
     config = compose_defaults("train", TrainConfig, {}, recipe)

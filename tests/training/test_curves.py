@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -37,7 +38,7 @@ def plot(table: pd.DataFrame, labels: Sequence[str] = LABELS, **changes: Any) ->
 
 def check_layout(figure: Figure) -> None:
     """Each dot lies whole within its frame; legends and frames lie apart; everything is on the picture."""
-    figure.draw_without_rendering()
+    FigureCanvasAgg(figure).draw()
     page = figure.bbox
     panels = [axes for axes in figure.axes if axes.get_visible()]
     for axes in panels:
@@ -64,8 +65,7 @@ def check_points(axes: Axes, points: np.ndarray) -> None:
     assert (places[:, 0] <= frame.x1).all()
 
 
-@pytest.mark.parametrize("n_epochs", [1, 2, 3, 10, 60])
-@pytest.mark.parametrize("n_labels", [1, 8, 14, 40])
+@pytest.mark.parametrize(("n_epochs", "n_labels"), [(1, 8), (2, 40), (3, 1), (10, 14), (60, 8), (60, 40)])
 def test_every_value_is_in_its_frame_and_beside_the_legend(n_epochs: int, n_labels: int) -> None:
     labels = [f"Finding {number} of a name that is long" for number in range(n_labels)]
     check_layout(plot(make_table(n_epochs, labels), labels))
@@ -99,9 +99,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.filterwarnings("error")
-def test_odd_values(name: str, tmp_path: Path) -> None:
+def test_odd_values(name: str) -> None:
     check_layout(plot(CHANGES[name]))
-    draw_curves(CHANGES[name], METRICS, LABELS, "val/auroc_macro", "max", tmp_path / "curves.png")
+
+
+def test_the_file_is_a_picture(tmp_path: Path) -> None:
+    draw_curves(make_table(2), METRICS, LABELS, "val/auroc_macro", "max", tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
         picture.verify()
 

@@ -41,6 +41,7 @@ def cut_off(lab: Lab, *settings: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_gradient_scaler_of_fp16_goes_on(
     lab: Lab, tmp_path: Path, cache: Path, tree: Path, weights: Path, scales: list[float]
 ) -> None:
@@ -53,6 +54,7 @@ def test_the_gradient_scaler_of_fp16_goes_on(
     assert json.loads((begun / "phase.json").read_text())["precision"] == "fp16"
 
 
+@pytest.mark.slow
 def test_without_its_gradient_scaler_a_phase_does_not_go_on(lab: Lab, scales: list[float]) -> None:
     for state in list_states(cut_off(lab, *FP16)):
         content = read_archive(state)

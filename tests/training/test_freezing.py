@@ -81,6 +81,7 @@ def test_with_batch_norm_affine_weights_and_biases_in_the_range_train_and_no_sta
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_unfreeze", [0, 10])
 def test_with_batch_norm_adapt_statistics_move_once_before_the_first_step(n_unfreeze: int, tmp_path: Path) -> None:
     quiet_lightning()

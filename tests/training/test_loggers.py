@@ -101,6 +101,7 @@ def test_a_logger_of_the_users_own_gets_each_row_once_and_the_settings(pair: tup
     assert settings["phases"]["frozen"]["lr"] == settings["lr"] == 1e-2
 
 
+@pytest.mark.slow
 def test_no_setting_of_a_logger_is_saved(pair: tuple[Path, Path]) -> None:
     files = [path for path in pair[1].rglob("*") if path.is_file()]
     assert [path.name for path in files if b"hunter2" in path.read_bytes()] == []

@@ -272,6 +272,7 @@ def test_auto_precision_is_what_the_chain_was_begun_with(
     assert phases == plan_phases(config, data, precision, hash_start(config))
 
 
+@pytest.mark.slow
 def test_compiling_changes_the_id_and_goes_with_one_device(plan: Planner) -> None:
     assert read_ids(plan("trainer.compile=false")) == read_ids(plan())
     assert not set(read_ids(plan("trainer.compile=true")).values()) & set(read_ids(plan()).values())

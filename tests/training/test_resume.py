@@ -245,6 +245,7 @@ UNUSABLE: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", UNUSABLE)
 def test_a_whole_state_that_nothing_can_go_on_from_is_one_line(lab: Lab, begun: Path, part: str) -> None:
     newest, _ = list_states(begun)
@@ -268,6 +269,7 @@ def test_a_file_that_passes_for_best_weights_is_not_taken_for_them(begun: Path) 
 # ----------------------------------------------------------------------------- signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code"),
     [

@@ -53,6 +53,7 @@ def test_a_leak_by_starting_weights_is_refused_before_any_work(lab: Lab, xrv_fil
     assert lab.list_phases() == []
 
 
+@pytest.mark.slow
 def test_what_weights_saw_stands_beside_every_number(seen: Path, frozen: Path, cache: Path, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(seen)
     assert (checkpoint.config.model.normalize, checkpoint.config.model.weights_saw) == ("half", ["nih"])
@@ -73,6 +74,7 @@ def test_what_weights_saw_stands_beside_every_number(seen: Path, frozen: Path, c
     assert f"\nIt started from {NIH_FILE} (trained on nih).\n" in card
 
 
+@pytest.mark.slow
 def test_what_weights_saw_goes_with_init_from(lab: Lab, seen: Path) -> None:
     outcome = lab.train("phase=finetune", f"init_from={seen}")
     assert outcome.err.startswith("error: ")
@@ -88,6 +90,7 @@ def test_weights_of_which_nothing_is_known(lab: Lab, weights: Path) -> None:
     assert lab.train(f"model.weights={weights}", "model.weights_saw=[nih]").err.startswith("error: model.weights=")
 
 
+@pytest.mark.slow
 def test_the_patients_of_a_checkpoint_as_weights_count(lab: Lab, frozen: Path) -> None:
     start = open_weights(str(frozen / "best.ckpt"))
     checkpoint = read_checkpoint(frozen)
@@ -103,6 +106,7 @@ def test_the_patients_of_a_checkpoint_as_weights_count(lab: Lab, frozen: Path) -
     assert mine.err.startswith("error: model.normalize=half: ")
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_as_weights_was_trained_on_is_said(
     lab: Lab, frozen: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +128,7 @@ def test_what_a_checkpoint_as_weights_was_trained_on_is_said(
     assert "\nIt started from best.ckpt (trained on nih).\n" in (tmp_path / "bundle" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_outputs_of_equal_labels_are_taken_over(lab: Lab, tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = densenet121(weights=None, num_classes=len(NIH_LABELS)).state_dict()

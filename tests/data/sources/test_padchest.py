@@ -225,6 +225,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return read(root, EveryFile())
 
 
+@pytest.mark.slow
 def test_the_whole_real_table(real: Source, real_table: pd.DataFrame) -> None:
     assert len(real_table) == 160_861
     assert real.dropped["reason"].value_counts().to_dict() == {

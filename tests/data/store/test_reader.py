@@ -428,6 +428,7 @@ def test_a_size_that_is_interrupted_hides_no_other(images: Path, cache: Path) ->
     assert verify_store(find_folder(store)) == []
 
 
+@pytest.mark.slow
 def test_the_real_sample_decodes(nih_sample: Path, tmp_path: Path) -> None:
     index = read_nih(nih_sample, DiskFiles(nih_sample), LABELS).index
     [store] = prepare_stores(index, "nih", [64], "pad", tmp_path)

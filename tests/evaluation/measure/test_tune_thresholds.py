@@ -28,7 +28,8 @@ def test_it_is_the_best_of_the_grid_and_of_several_the_lowest(seed: int, decimal
     assert not tuned.reasons
     for label in range(8):
         rows = ~np.isnan(targets[:, label])
-        scores = [f1_score(targets[rows, label], probs[rows, label].astype(float) >= value) for value in GRID]
+        preds = probs[rows, label, None].astype(float) >= GRID
+        scores = f1_score(np.broadcast_to(targets[rows, label, None], preds.shape), preds, average=None)
         best = max(scores)
         assert tuned.f1[label] == pytest.approx(best, abs=1e-12)
         lowest = next(value for value, score in zip(GRID, scores, strict=True) if score > best - 1e-12)

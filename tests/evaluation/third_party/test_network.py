@@ -105,6 +105,7 @@ def test_a_published_file_is_evaluated_by_its_name_alone(nih: Path, cache: Path,
     assert summary.loc["test", "n_labels"] == 10  # the eight, Hernia and Edema; the others are in no image
 
 
+@pytest.mark.slow
 def test_a_module_of_torchxrayvision_and_a_comparison_with_ours(
     nih: Path, cache: Path, tmp_path: Path, weights: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_module_of_torchxrayvision_and_a_comparison_with_ours(
     assert (tmp_path / "out" / "eval_comparison.csv").is_file()
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_said_by_keys(nih: Path, cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = settle(nn.Sequential(densenet121(weights=None, num_classes=3), nn.Sigmoid()))

@@ -41,6 +41,7 @@ def ask(answered: tuple[Path, Path], cache: Path, out: Path, *arguments: str) ->
     return run_command("evaluate.py", *data, *QUICK, *arguments)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_answers_with_the_larger_of_two(
     trained: Path, answered: tuple[Path, Path], cache: Path, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_an_image_that_a_checkpoint_trained_on_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_other_networks_answer_with_thresholds_of_val(answered: tuple[Path, Path], cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     torch.save(densenet121(weights=None, num_classes=4).state_dict(), tmp_path / "mine.pth")

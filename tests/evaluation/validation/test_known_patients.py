@@ -31,6 +31,7 @@ def evaluate_on(frozen: Path, out: Path, *settings: str) -> Outcome:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_the_same_patients_are_refused_however_they_are_spelled(frozen: Path, tmp_path: Path, spelling: str) -> None:
     settings = write_other(tmp_path / "other", SPELLINGS[spelling])

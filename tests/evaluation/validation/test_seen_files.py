@@ -79,6 +79,7 @@ def test_files_of_the_training_are_not_external(lab: Lab, frozen: Path, tmp_path
     assert summary["caveat"].str.contains("the results say less than they seem to").all()
 
 
+@pytest.mark.slow
 def test_no_phase_starts_from_what_was_trained_on_its_tests(lab: Lab, frozen: Path, tmp_path: Path) -> None:
     others = write_tree(tmp_path / "others", n_patients=30, seed=6)
     settings = write_table(tmp_path / "clinic", lab.tree, list_images(frozen, "train"), others)

@@ -103,6 +103,7 @@ def test_half_precision_is_read(state: dict[str, Tensor], tmp_path: Path) -> Non
     assert torch.equal(network.features.conv0.weight, halves["features.conv0.weight"].float())
 
 
+@pytest.mark.slow
 def test_a_pickle_of_millions_of_opcodes_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "plain.pth")
     many = b"\x80\x02" + b"]" * 4_500_000 + b"."

@@ -235,6 +235,7 @@ class OwnNet(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_pickled_module_of_others_is_refused_with_the_command_that_converts_it(
     torchvision_net: DenseNet, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
