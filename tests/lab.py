@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.connectors.accelerator_connector import _Accelera
 from tiny import Outcome, run_command
 
 import cxrlit.evaluation.evaluate  # noqa: F401 - imported while choose_device is patched, it would keep the patch
+from cxrlit.core import instruction_sets
 from cxrlit.training import hardware
 
 QUICK = ("trainer.num_workers=0", "n_replicates=100", "report=false", "localise=none")
@@ -27,8 +28,7 @@ def evaluate(folder: Path, out: Path, *arguments: str) -> Outcome:
 
 def pretend_bf16(patch: pytest.MonkeyPatch, is_supported: bool) -> None:
     """Let this CPU be one with bf16 or without; without, torch computes the same more slowly."""
-    patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: is_supported)
-    patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    patch.setattr(instruction_sets, "find_instruction_sets", lambda: ("AVX512-BF16",) if is_supported else ())
 
 
 def pretend_fp16(patch: pytest.MonkeyPatch, scaler: Callable[[], torch.amp.GradScaler]) -> None:

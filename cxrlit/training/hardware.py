@@ -11,6 +11,7 @@ from cxrlit.config import Precision, PrecisionChoice
 from cxrlit.core.console import say
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError, format_count
+from cxrlit.core.instruction_sets import computes_bf16
 from cxrlit.training.phase_folder import read_versions
 
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -124,9 +125,4 @@ def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
         return wanted
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device == "cpu" and has_fast_bf16() else "fp32"
-
-
-def has_fast_bf16() -> bool:
-    """Whether the CPU computes in bf16: AVX512-BF16 or AMX. Others emulate it."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bf16" if device == "cpu" and computes_bf16() else "fp32"

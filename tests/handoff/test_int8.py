@@ -229,7 +229,7 @@ def test_auto_is_a_rule(bundle: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(
             choose_backend, "is_installed", lambda name, installed=installed: name in ("torch", *installed.split())
         )
-        monkeypatch.setattr(choose_backend, "computes_bf16", lambda has_bf16=has_bf16: has_bf16)
+        pretend_bf16(monkeypatch, has_bf16)
         parsed = parse_config(json.dumps(config).encode(), tmp_path)
         assert choose_backend.choose_backend(parsed, asked, "cpu") == wanted
 

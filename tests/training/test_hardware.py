@@ -5,6 +5,7 @@ import torch
 from lab import Lab, pretend_bf16
 
 from cxrlit.config import Precision
+from cxrlit.core import instruction_sets
 from cxrlit.training.hardware import choose_precision
 
 
@@ -30,7 +31,7 @@ def test_auto_is_bf16_on_a_cpu_that_has_it(
 ) -> None:
     pretend_bf16(monkeypatch, is_supported)
     assert choose_precision("auto", "cpu") == precision
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(instruction_sets, "find_instruction_sets", lambda: ("AMX-BF16",))
     assert choose_precision("auto", "cpu") == "bf16"
 
 
