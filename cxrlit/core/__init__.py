@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, whole files, the console, signals, ranks. It imports nothing of cxrlit."""
+"""The base of the package: errors, whole files, console, signals, ranks. It imports nothing else of cxrlit."""

@@ -1,15 +1,15 @@
-"""How a command is typed."""
+"""Commands and paths as a user types them."""
 
 import argparse
 import sys
 from pathlib import Path
 
 SCRIPTS = ("train.py", "evaluate.py")
-"""Those of the repository; ``cxrlit train`` and ``cxrlit evaluate`` do the same anywhere."""
+"""Scripts of the repository; ``cxrlit train`` and ``cxrlit evaluate`` do the same anywhere."""
 
 
 def format_command(line: str) -> str:
-    """A command as the user types it: with ``python train.py`` where a script of the repository runs.
+    """A command as the user types it: ``python train.py`` where a script of the repository runs.
 
     Args:
         line: A command of ``cxrlit`` and its arguments.
@@ -23,10 +23,10 @@ def format_command(line: str) -> str:
 
 
 def read_path(text: str) -> str:
-    """A path of a command line, for argparse: an empty one, as of a variable of the shell that is not set, is none.
+    """Type of a path argument for argparse. It refuses an empty path, such as an unset shell variable.
 
     Raises:
-        ArgumentTypeError: It is empty.
+        ArgumentTypeError: The path is empty.
     """
     if not text:
         raise argparse.ArgumentTypeError("it is empty: name a path")

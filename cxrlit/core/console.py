@@ -1,4 +1,4 @@
-"""What the commands print: lines that are never folded, tables that are never cut."""
+"""Printing for the commands: lines that never wrap, tables that are never cut."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,17 +18,17 @@ def format_path(path: Path) -> str:
 
 
 def make_printable(text: str) -> str:
-    """What a terminal would act on, and what no text can hold, as its escape: a name may hold anything."""
+    """Escape control characters and lone surrogates: a name may contain any character."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line, whole however long it is."""
+    """Print one line, never wrapped."""
     get_console().print(make_printable(text), style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(table: Table) -> None:
-    """Print a table whose cells are plain texts, no markup; where the output is no terminal, as wide as it needs."""
+    """Print a table of plain text, without markup; at full width where the output is no terminal."""
     console = get_console()
     if not console.is_terminal:
         unlimited = console.options.update(max_width=10_000, markup=False)
@@ -49,10 +49,10 @@ class _Printable:
 
 @contextmanager
 def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar over a few long steps; where the output is no terminal, nothing.
+    """A progress bar over a few long steps; none where the output is no terminal.
 
     Yields:
-        A function that is told the name of each step as it begins.
+        A function to call with the name of each step as it begins.
     """
     with Progress(
         SpinnerColumn(),

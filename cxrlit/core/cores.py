@@ -1,4 +1,4 @@
-"""The cores of this machine that the process may use, and threads on them."""
+"""CPU cores that this process may use, and thread pools on them."""
 
 import os
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 
 def count_cores() -> int:
-    """Cores that this process may run on; where the system does not say (macOS), those of the machine."""
+    """Cores that this process may run on; all cores where the system does not say (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def open_pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that stop at the first fault or interrupt, and not when all is done."""
+    """A thread pool that cancels queued work at the first error or interrupt, instead of finishing it."""
     pool = ThreadPoolExecutor(n_threads)
     try:
         yield pool

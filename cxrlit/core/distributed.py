@@ -21,26 +21,34 @@ from cxrlit.core.ranks import RankZeroError, n_ranks, rank, set_ranks
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""How long rank 0 may take: it prepares images, or waits for a lock. A process that dies is noticed at once."""
+"""How long rank 0 may take to prepare images or wait for a lock. A process that dies is noticed at once."""
 
 
 class Devices(Protocol):
-    """What a config says of the devices: ``MachineConfig`` is one."""
+    """The settings of the devices, such as ``MachineConfig``."""
 
     @property
-    def accelerator(self) -> str: ...
+    def accelerator(self) -> str:
+        """Accelerator, as Lightning names it."""
+        ...
+
     @property
-    def devices(self) -> int: ...
+    def devices(self) -> int:
+        """Number of devices per node."""
+        ...
+
     @property
-    def num_nodes(self) -> int: ...
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        ...
 
 
 class _Met:
-    """What ``join_ranks`` has set.
+    """State that ``join_ranks`` has set.
 
     Attributes:
-        environment: What started the processes.
-        waiting: Their group as they wait for rank 0, on the CPU.
+        environment: The launcher of the processes.
+        waiting: Their CPU process group, for waiting for rank 0.
     """
 
     environment: ClusterEnvironment | None = None
@@ -48,10 +56,10 @@ class _Met:
 
 
 def join_ranks(machine: Devices) -> None:
-    """Meet the other processes, once; only rank 0 prints from then on.
+    """Join the other processes, once; only rank 0 prints from then on.
 
     Raises:
-        ConfigError: There are not as many processes as devices.
+        ConfigError: The number of processes differs from the number of devices.
     """
     if n_ranks() > 1:
         return
@@ -82,12 +90,12 @@ def join_ranks(machine: Devices) -> None:
 
 
 def find_environment(n_wanted: int) -> ClusterEnvironment | None:
-    """What started this process as one of several: torchrun, or Slurm where several are wanted; None: nothing did.
+    """The launcher of this process: torchrun, or Slurm where several processes are wanted; None: a single process.
 
     Raises:
-        ConfigError: Slurm's settings are not such that processes can meet.
+        ConfigError: Slurm's settings do not let the processes meet.
     """
-    if TorchElasticEnvironment.detect():  # first: it may have been started inside a job of Slurm
+    if TorchElasticEnvironment.detect():  # first: torchrun may run inside a Slurm job
         return TorchElasticEnvironment()
     try:
         return SLURMEnvironment() if n_wanted > 1 and SLURMEnvironment.detect() else None
@@ -96,11 +104,11 @@ def find_environment(n_wanted: int) -> ClusterEnvironment | None:
 
 
 def device_options(machine: Devices, find_unused_parameters: bool = False) -> dict[str, Any]:
-    """Where a Trainer computes, as its arguments.
+    """Device settings as arguments of a Trainer.
 
     Args:
         machine: The devices.
-        find_unused_parameters: Some of the parameters that will train do not yet.
+        find_unused_parameters: Whether some parameters start training later.
     """
     options: dict[str, Any] = {
         "accelerator": machine.accelerator,
@@ -108,7 +116,7 @@ def device_options(machine: Devices, find_unused_parameters: bool = False) -> di
         "num_nodes": machine.num_nodes,
         "use_distributed_sampler": False,
     }
-    if n_ranks() > 1:  # the buffers of all are the same already
+    if n_ranks() > 1:  # the buffers are already equal on all ranks
         options["strategy"] = DDPStrategy(
             cluster_environment=_Met.environment,
             broadcast_buffers=False,
@@ -118,10 +126,10 @@ def device_options(machine: Devices, find_unused_parameters: bool = False) -> di
 
 
 def broadcast_result(function: Callable[[], T]) -> T:
-    """Call a function on rank 0 alone, of several; all get what it returns, plain data.
+    """Call a function on rank 0 alone; all ranks get its result, plain data.
 
     Raises:
-        RankZeroError: On the others, where it raises on rank 0.
+        RankZeroError: On the other ranks, where the function raises on rank 0.
     """
     answer: list[Any] = [None, False]
     if rank() > 0:
@@ -133,7 +141,7 @@ def broadcast_result(function: Callable[[], T]) -> T:
     try:
         answer = [function(), True]
     except BaseException:
-        with suppress(RuntimeError):  # the others may be gone
+        with suppress(RuntimeError):  # the other ranks may have ended
             dist.broadcast_object_list(answer, group=_Met.waiting)
         raise
     dist.broadcast_object_list(answer, group=_Met.waiting)
@@ -150,7 +158,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def max_over_ranks(number: int) -> int:
-    """The largest of the numbers that the ranks have."""
+    """The largest of the ranks' numbers."""
     if n_ranks() == 1:
         return number
     largest = torch.tensor(number)
@@ -159,7 +167,7 @@ def max_over_ranks(number: int) -> int:
 
 
 def gather_over_ranks(value: T) -> list[T]:
-    """Plain data of every rank, in the order of their numbers."""
+    """Plain data of every rank, by rank."""
     if n_ranks() == 1:
         return [value]
     values: list[Any] = [None] * n_ranks()

@@ -1,32 +1,32 @@
-"""Faults that a user can mend. Each message is one line: what is wrong, where, and what to do."""
+"""Errors that a user can fix. Each message is one line: what is wrong, where, and what to do."""
 
 
 class CXRLitError(Exception):
-    """Base of all of them; the commands print it as one line and exit with 2."""
+    """Base class of the errors; the commands print the message as one line and exit with 2."""
 
 
 class ConfigError(CXRLitError):
-    """A key, a value or a combination of them that cannot be."""
+    """A key, value or combination of keys is invalid."""
 
 
 class DataError(CXRLitError):
-    """A table, an image, a split or a data folder that cannot be used."""
+    """A table, an image, a split or a data folder cannot be used."""
 
 
 class LeakageError(DataError):
-    """A patient would stand on both sides of a split."""
+    """A patient would be in two parts of a split."""
 
 
 class CheckpointError(CXRLitError):
-    """A checkpoint, or a file of weights, that is missing, damaged or not ours."""
+    """A checkpoint or a weights file is missing, damaged or in another format."""
 
 
 class BundleError(CXRLitError):
-    """A bundle that is not whole, was changed, or is not what it says."""
+    """A bundle is incomplete, was changed, or contradicts its own records."""
 
 
 class DivergenceError(CXRLitError):
-    """A loss or a weight that is NaN or infinite: the training cannot go on."""
+    """A loss or a weight is NaN or infinite: the training cannot continue."""
 
 
 def name_some(names: list[str], limit: int = 5) -> str:
@@ -42,12 +42,12 @@ def name_some(names: list[str], limit: int = 5) -> str:
 
 
 def format_count(number: int, one: str, many: str = "") -> str:
-    """A number with what it counts, for a message.
+    """A count with its noun, for a message.
 
     Args:
-        number: Of what is counted.
-        one: What it is called where there is one.
-        many: What it is called otherwise; empty: ``one`` and an s.
+        number: The count.
+        one: The noun in the singular.
+        many: The noun in the plural; empty: ``one`` and an s.
 
     >>> format_count(1, "image"), format_count(2000, "image"), format_count(1, "image is", "images are")
     ('1 image', '2,000 images', '1 image is')
@@ -56,11 +56,11 @@ def format_count(number: int, one: str, many: str = "") -> str:
 
 
 def first_line(error: BaseException, limit: int | None = None) -> str:
-    """What an exception of another library says, cut to a line; its type where it says nothing.
+    """The first line of another library's exception; its type where it has no text.
 
     Args:
         error: The exception.
-        limit: Characters at most; what is longer ends with a whole word and an ellipsis.
+        limit: Maximum number of characters; a longer line ends with a whole word and an ellipsis.
 
     >>> first_line(ValueError("short\\nlong"))
     'short'

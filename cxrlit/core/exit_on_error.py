@@ -1,4 +1,4 @@
-"""From an exception to one line: what a user can mend is named; all else is the program's own, with its traceback."""
+"""Exceptions as one line where the user can fix them; all others are bugs and keep their traceback."""
 
 import sys
 
@@ -9,7 +9,7 @@ FAULT_EXIT_CODE = 2
 
 
 def stop(error: CXRLitError) -> None:
-    """Print a fault as one line, once by all processes, and leave with an exit code that is not 0."""
+    """Print an error as one line, once for all processes, and exit with a nonzero code."""
     line = "".join(character if character.isprintable() else " " for character in str(error))
     if not is_said_by_rank_0(error):
         print(f"error: {' '.join(line.split())[:2000]}", file=sys.stderr)
@@ -17,10 +17,10 @@ def stop(error: CXRLitError) -> None:
 
 
 def name_fault(error: Exception) -> CXRLitError | None:
-    """An exception as a fault that the user can mend; None where it is none."""
+    """An exception as an error that the user can fix; None where it is none."""
     if isinstance(error, CXRLitError):
         return error
-    if isinstance(error, OSError):  # no space, no permission, no such folder
+    if isinstance(error, OSError):  # disk full, permission denied, missing folder
         return CXRLitError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     if isinstance(error, RuntimeError) and is_lost_peer(error):
         return CXRLitError(f"rank {rank()}: another process has ended or cannot be reached; it says why")

@@ -1,4 +1,4 @@
-"""Whole files: written beside their place, synced, renamed. A kill or a full disk leaves the old file."""
+"""Whole files: written beside the target, synced, renamed. A kill or a full disk leaves the old file."""
 
 import errno
 import fcntl
@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 from cxrlit.core.console import say
 
-if TYPE_CHECKING:  # half a second, for what most users of this file do without
+if TYPE_CHECKING:  # importing pandas takes half a second, and most callers do not need it
     import pandas as pd
 
 STAGED = re.compile(r"\.(.+)-[0-9a-f]{8}(\.\w+)?")
-"""Names of what is under way; the groups are those of what it becomes."""
+"""File names of unfinished work; the groups give the name of the finished file."""
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written to it becomes ``path`` when the block ends well.
+    """A temporary path beside ``path``; the file written there replaces ``path`` if the block succeeds.
 
     Raises:
-        OSError: It cannot be written, as where the disk is full; it names ``path``.
+        OSError: The file cannot be written, for example because the disk is full; the message names ``path``.
     """
     staged = _name_beside(path)
     try:
@@ -49,7 +49,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder that does not exist yet. Where another process was first, its folder stays."""
+    """The same for a folder that does not exist yet. If another process creates it first, that folder stays."""
     staged = _name_beside(path)
     staged.mkdir()
     try:
@@ -67,9 +67,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep_staged(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
-    """Remove what killed processes have left under way in a folder, of files with such names. Nobody may be writing
-    there.
-    """
+    """Remove the unfinished files of killed processes from a folder. Nobody may be writing there."""
     for path in folder.iterdir():
         staged = STAGED.fullmatch(path.name)
         if staged and path.is_file() and any(fnmatch(staged[1] + (staged[2] or ""), name) for name in patterns):
@@ -77,7 +75,7 @@ def sweep_staged(folder: Path, patterns: Sequence[str] = ("*",)) -> None:
 
 
 class NotAFileError(OSError):
-    """A folder, a pipe or a device stands where a file should."""
+    """The path is a folder, a pipe or a device instead of a file."""
 
     def __str__(self) -> str:
         return "not a file"
@@ -88,13 +86,13 @@ def open_descriptor(path: Path, flags: int = 0) -> int:
 
     Args:
         path: The file.
-        flags: Further ones of ``os.open``.
+        flags: Additional flags of ``os.open``.
 
     Raises:
-        NotAFileError: It is something else.
-        OSError: It cannot be opened.
+        NotAFileError: The path is no regular file.
+        OSError: The file cannot be opened.
     """
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    # Without O_NONBLOCK, opening a pipe without a writer would block for ever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -103,21 +101,21 @@ def open_descriptor(path: Path, flags: int = 0) -> int:
 
 
 def open_regular(path: Path, flags: int = 0) -> BufferedReader:
-    """Open a regular file to read; takes and raises what ``open_descriptor`` does."""
+    """Open a regular file to read; same arguments and errors as ``open_descriptor``."""
     return os.fdopen(open_descriptor(path, flags), "rb")
 
 
 @contextmanager
 def hold_lock(path: Path, waiting: str) -> Iterator[None]:
-    """One process at a time inside the block; the lock of a process that dies is free at once.
+    """Let one process at a time into the block; a process that dies releases its lock at once.
 
     Args:
-        path: What is locked; the lock is a hidden file beside it, which stays.
-        waiting: Printed where another process holds it.
+        path: The locked path; the lock is a hidden file beside it, which stays.
+        waiting: Line to print while another process holds the lock.
 
     Raises:
-        RuntimeError: A worker process is importing a script that locks without ``if __name__ == "__main__":``. It
-            would wait for its own parent.
+        RuntimeError: A worker process imports a script that locks without ``if __name__ == "__main__":``, and would
+            wait for its own parent.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError('a script that calls cxrlit needs its work under if __name__ == "__main__":')
@@ -170,7 +168,7 @@ def hash_file(path: Path) -> str:
 
 
 def hash_value(value: Any, digits: int = 12) -> str:
-    """Short SHA-256 of a value of plain types, whatever the order of its keys.
+    """Short SHA-256 of a value of plain types, independent of the order of its keys.
 
     >>> hash_value({"a": 1, "b": [2.5]}) == hash_value({"b": [2.5], "a": 1})
     True
@@ -185,7 +183,7 @@ def _name_beside(path: Path) -> Path:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, each an entry that a power cut does not take back."""
+    """Make a folder and its parents, each synced so that it survives a power cut."""
     if not path.is_dir():
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Instruction sets of this CPU that decide how fast a network computes."""
+"""CPU instruction sets that determine how fast a network runs."""
 
 import re
 from functools import cache
@@ -15,18 +15,18 @@ NAMES = {
     "asimddp": "NEON-DOT",
     "bf16": "NEON-BF16",
 }
-"""By the flag of Linux, from the weakest to the strongest."""
+"""Names by Linux's CPU flag, from the weakest to the strongest."""
 
 
 @cache
 def find_instruction_sets() -> tuple[str, ...]:
-    """Those of ``NAMES`` that this CPU has, in their order; none where the system does not say (all but Linux)."""
+    """The members of ``NAMES`` that this CPU has, in order; empty where the system does not say (all but Linux)."""
     info = Path("/proc/cpuinfo")
     return read_flags(info.read_text(encoding="utf-8", errors="replace") if info.is_file() else "")
 
 
 def read_flags(info: str) -> tuple[str, ...]:
-    """Instruction sets by the text of ``/proc/cpuinfo``, those of its first core.
+    """Instruction sets of the first core, from the text of ``/proc/cpuinfo``.
 
     >>> read_flags("processor : 0\\nflags : fpu avx2 avx512f\\n\\nprocessor : 1\\nflags : fpu\\n")
     ('AVX2', 'AVX512')

@@ -1,4 +1,4 @@
-"""The labels, their order, and how names of findings are matched."""
+"""The labels, their order, and matching of finding names."""
 
 import difflib
 import re
@@ -18,28 +18,28 @@ LABELS: tuple[str, ...] = (
 keep the order of the labels in use."""
 
 NO_FINDING = "No Finding"
-"""What NIH's label table says of an image without a finding."""
+"""NIH's entry for an image without a finding."""
 
 NAME_PATTERN, NAME_LENGTH = r"^\w[\w ().+/-]*$", 60
-"""What the name of a label may be, and how long: it is a part of columns, files and pages."""
+"""Allowed characters and length of a label's name, which becomes part of columns, files and pages."""
 
 FIXED_COLUMNS: tuple[str, ...] = (
     "image", "source", "path", "file", "n_bytes", "mtime_ns", "patient", "study", "view", "age", "sex",
 )  # fmt: skip
-"""Columns of an index beside its labels."""
+"""Columns of an index other than its labels."""
 
 
 def match_findings(
     labels: Sequence[str], known: Iterable[str], meanings: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    """For each label the findings of a data set that make it present; none where the set does not have it.
+    """The findings of a data set that make each label present; none where the data set lacks it.
 
-    A label that ``meanings`` does not list is matched by name, whatever its case, underscores and spaces.
+    A label that ``meanings`` does not list is matched by name, ignoring case, underscores and spaces.
 
     Args:
         labels: The labels in use.
-        known: The data set's own names.
-        meanings: For labels whose name is not enough, the names that mean them.
+        known: The data set's finding names.
+        meanings: Finding names for labels that do not match by name.
 
     >>> match_findings(["Effusion", "pleural_thickening", "Mass"], ["Pleural Effusion", "Pleural Thickening"],
     ...                {"Effusion": ("Pleural Effusion",)})
@@ -57,7 +57,7 @@ def match_findings(
 def suggest_finding(label: str, known: Iterable[str]) -> str | None:
     """The finding that a label probably means: a few letters differ, or one has all words of the other.
 
-    Of a label of ``LABELS`` only the letters may differ: a Mass is no Nodule/Mass.
+    A label of ``LABELS`` may differ only in letters: Mass is not Nodule/Mass.
 
     >>> suggest_finding("Oedema", ["Effusion", "Edema"]), suggest_finding("Pleural_Effusion", ["Effusion", "Edema"])
     ('Edema', 'Effusion')
@@ -71,7 +71,7 @@ def suggest_finding(label: str, known: Iterable[str]) -> str | None:
 
 
 def simplify_name(name: str) -> str:
-    """A name for comparison: lower case, a single space for whatever is no letter or digit.
+    """A name for comparison: lower case, one space for every run of characters that are no letters or digits.
 
     >>> simplify_name("Pleural_Thickening")
     'pleural thickening'

@@ -1,4 +1,4 @@
-"""What whoever sees a result must know before all else: one wording for pages, screens and answers."""
+"""The notice that readers of any result must see first: one wording for pages, screens and answers."""
 
 RESEARCH_USE = "Research use only: not a medical device."
 OF_PATIENTS = "This page shows images or names of patients: treat it like the data themselves."

@@ -1,4 +1,4 @@
-"""The ranks of a distributed run. Rank 0 decides, writes and prints; the others follow it. Imports no torch."""
+"""Ranks of a distributed run: rank 0 decides, writes and prints; the others follow. Imports no torch."""
 
 import os
 from collections.abc import Callable
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class RankZeroError(CXRLitError):
-    """Rank 0 has failed at what the others wait for, and says why."""
+    """Rank 0 failed while the others waited for its result; rank 0 prints the reason."""
 
 
 class _Joined:
-    """What ``set_ranks`` has set, and whether this process is inside a function of rank 0 or in turn."""
+    """State that ``set_ranks`` has set, and whether this process is inside a function of ``on_rank_0`` or in turn."""
 
     rank: int | None = None
     n_ranks = 1
@@ -28,50 +28,50 @@ class _Joined:
 def set_ranks(
     rank: int, n_ranks: int, n_node_ranks: int, broadcast: Callable[[Callable[[], Any]], Any] | None = None
 ) -> None:
-    """Say which process this is, once it has met the others.
+    """Record the rank of this process after it joined the others.
 
     Args:
-        rank: Number of this process.
+        rank: Rank of this process.
         n_ranks: Number of processes.
-        n_node_ranks: Number of those on this machine.
-        broadcast: Calls a function on rank 0 and returns its result on all ranks; None: there is one process.
+        n_node_ranks: Number of processes on this machine.
+        broadcast: Calls a function on rank 0 and returns its result on all ranks; None: a single process.
     """
     _Joined.rank, _Joined.n_ranks, _Joined.n_node_ranks = rank, n_ranks, n_node_ranks
     _Joined.broadcast = staticmethod(broadcast) if broadcast else None
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return _Joined.rank or 0
 
 
 def n_ranks() -> int:
-    """Number of processes that compute together."""
+    """Number of processes in the run."""
     return _Joined.n_ranks
 
 
 def n_node_ranks() -> int:
-    """How many of them share this machine."""
+    """Number of processes of the run on this machine."""
     return _Joined.n_node_ranks
 
 
 def is_said_by_rank_0(error: CXRLitError) -> bool:
-    """Whether rank 0 comes upon the same fault and says it, so that this process need not."""
-    if _Joined.rank is None:  # all are doing the same: torchrun's number is known from the start
+    """Whether rank 0 meets the same error and prints it, so that this process need not."""
+    if _Joined.rank is None:  # all ranks do the same; torchrun sets the rank from the start
         return os.environ.get("RANK", "0") != "0"
     return rank() > 0 and isinstance(error, (RankZeroError, DivergenceError))
 
 
 def is_lost_peer(error: RuntimeError) -> bool:
-    """Whether a process that this one waits for has ended."""
+    """Whether the error says that a process that this one waits for has ended."""
     return n_ranks() > 1 and any(name in str(error) for name in ("gloo", "NCCL", "Connection closed by peer"))
 
 
 def on_rank_0(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that all ranks call: rank 0 alone runs it, and all get what it returns, plain data.
+    """Decorate a function that all ranks call: rank 0 alone runs it; all get its result, plain data.
 
     Raises:
-        RankZeroError: On the others, where it raises on rank 0.
+        RankZeroError: On the other ranks, where the function raises on rank 0.
     """
 
     @wraps(function)
@@ -85,10 +85,10 @@ def on_rank_0(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def rank_0_first(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that all ranks call: rank 0 runs it first, and the others find what it wrote to the disk.
+    """Decorate a function that all ranks call: rank 0 runs it first, and the others find its files on the disk.
 
     Raises:
-        RankZeroError: On the others, where it raises on rank 0.
+        RankZeroError: On the other ranks, where the function raises on rank 0.
     """
 
     @wraps(function)

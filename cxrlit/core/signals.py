@@ -1,7 +1,7 @@
-"""Signals that ask a command to stop. What can be saved is saved first, and the same command goes on from there.
+"""Signals that ask a command to stop. The command first saves its state, so that a rerun continues from there.
 
-SIGTERM and SIGUSR1 are how a scheduler announces the end of a job: the command ends with ``REQUEUE_EXIT_CODE``. Ctrl-C
-(SIGINT) ends with 130, as shells have it.
+A scheduler announces the end of a job with SIGTERM or SIGUSR1: the command exits with ``REQUEUE_EXIT_CODE``. After
+Ctrl-C (SIGINT) it exits with 130, the shells' convention.
 """
 
 import os
@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 REQUEUE_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: try again later."""
+"""EX_TEMPFAIL of sysexits.h: temporary failure, try again later."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interrupted(BaseException):
-    """A signal ends the command. No fault: like ``KeyboardInterrupt`` it passes by ``except Exception``.
+    """A signal ends the command. As with ``KeyboardInterrupt``, ``except Exception`` does not catch it.
 
     Args:
         signum: The signal.
-        saved: What was saved because of it, for the message.
+        saved: The state that was saved, for the message.
     """
 
     def __init__(self, signum: int, saved: str = "what is finished is kept") -> None:
@@ -30,16 +30,17 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
+        """Exit code of the command."""
         return 130 if self.signum == signal.SIGINT else REQUEUE_EXIT_CODE
 
 
 class _Asked:
-    """What this process was asked, and who answers. Signals are the process's, and so is this.
+    """The pending signal of this process. Signals are per process, and so is this class.
 
     Attributes:
-        signum: The signal that is held back.
-        is_held: Whether one would be.
-        pid: The process whose handlers are set; None: nobody's.
+        signum: The held signal.
+        is_held: Whether signals are being held.
+        pid: The process that set the handlers; None: none did.
     """
 
     signum: int | None = None
@@ -48,14 +49,14 @@ class _Asked:
 
 
 def asked_to_stop() -> int | None:
-    """The signal that was held back inside ``hold_signals``, if there was one."""
+    """The signal that was held inside ``hold_signals``, if any."""
     return _Asked.signum
 
 
 @contextmanager
 def catch_signals() -> Iterator[None]:
-    """Inside the block a signal raises ``Interrupted``, or is held back where ``hold_signals`` says so."""
-    in_main_thread = threading.current_thread() is threading.main_thread()  # Python takes handlers there alone
+    """Inside the block a signal raises ``Interrupted``, or waits inside ``hold_signals``."""
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers only there
     if _Asked.pid == os.getpid() or not in_main_thread:
         yield
         return
@@ -71,7 +72,7 @@ def catch_signals() -> Iterator[None]:
 
 
 def set_handlers() -> None:
-    """Set the handlers of ``catch_signals`` anew, inside it: Lightning replaces them when a training starts."""
+    """Set the handlers of ``catch_signals`` again inside its block: Lightning replaces them when training starts."""
     if _Asked.pid == os.getpid():
         for signum in SIGNALS:
             signal.signal(signum, _handle)
@@ -79,10 +80,10 @@ def set_handlers() -> None:
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
-    """Inside the block a signal waits until somebody looks at ``asked_to_stop``. A second Ctrl-C does not wait.
+    """Hold signals inside the block until ``asked_to_stop`` is checked. A second Ctrl-C is not held.
 
     Raises:
-        Interrupted: There was one, and nobody looked, or a loader process died of it.
+        Interrupted: A signal came inside the block; raised when the block ends.
     """
     _Asked.signum, _Asked.is_held = None, True
     try:
