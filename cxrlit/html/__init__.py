@@ -1,1 +1,1 @@
-"""HTML pages: one file each, that loads nothing and runs no script but its own."""
+"""HTML pages: one self-contained file each, which runs no script but its own."""

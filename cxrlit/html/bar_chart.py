@@ -1,4 +1,4 @@
-"""Horizontal bars, a row for each name: one, several below each other, or several that add up."""
+"""Horizontal bar charts, one row per name: single, grouped or stacked bars."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,12 +25,12 @@ def draw_bars(
     """Draw the bars.
 
     Args:
-        names: Of the rows, from the top.
-        values: (N,) lengths by what the legend calls them; NaN: none.
-        colors: Of them, in order; there may be more.
-        x_label: What the lengths are.
-        stacked: Bars of a row add up.
-        ticks: How the x axis writes numbers; by default they are counts.
+        names: Names of the N rows, top to bottom.
+        values: (N,) bar lengths by legend entry; NaN: no bar.
+        colors: Colour of each legend entry, in order; extra colours are ignored.
+        x_label: Name of the x axis.
+        stacked: Stack the bars of a row.
+        ticks: Number format of the x axis; by default counts.
     """
     n_beside = 1 if stacked else len(values)
     bottom = 0.8 if len(values) > 1 else 0.55

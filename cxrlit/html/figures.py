@@ -1,7 +1,7 @@
-"""Pictures as files, and as parts of a page.
+"""Figures as image files and embedded in a page.
 
-A page holds a picture as SVG inside an ``img``: nothing in it can run or load, and it is sharp on paper. The style of
-the page turns its colours around for a dark reader.
+A page embeds each picture as SVG in an ``img``: nothing in it can run or load, and it prints sharply. In dark mode
+the style sheet inverts its colours.
 """
 
 import base64
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.5,
     "path.simplify_threshold": 0.25,
     "text.color": INK,
-    "text.parse_math": False,  # a label may hold a dollar
+    "text.parse_math": False,  # a label may contain a dollar sign
     "xtick.color": FAINT,
     "xtick.labelsize": 8,
     "ytick.color": FAINT,
@@ -51,17 +51,17 @@ STYLE: dict[Any, Any] = {
 PNG_DPI = 160
 
 TILE = 3.3
-"""Inches that a picture of one label is wide; as many as fit stand beside each other."""
+"""Width of a picture of one label, inches; pictures of this width stand side by side."""
 
 X_LABEL = 0.24
-"""Inches from an axis to the name below it; its numbers are between them."""
+"""Distance from an axis to its name, inches; the tick labels lie between."""
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Figures that are made and drawn in the block look alike."""
+    """Apply the shared style to figures that are made and drawn in the block."""
     with rc_context(STYLE), warnings.catch_warnings():
-        # A name in a script that the font lacks is a row of boxes in the picture, and whole in the text beside it.
+        # A name in a script that the font lacks shows as boxes in the picture; the text beside it shows it in full.
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", r"Matplotlib currently does not support .* natively", UserWarning)
         yield
@@ -70,9 +70,9 @@ def drawing() -> Iterator[None]:
 def make_axes(
     width: float, height: float, *, left: float, right: float = 0.13, top: float, bottom: float
 ) -> tuple[Figure, Axes]:
-    """A figure with one axes in it, in inches; the margins are to its edges.
+    """A figure with one axes; all sizes and margins in inches.
 
-    All places are given: a layout that measures itself takes several times as long.
+    Positions are fixed: an automatic layout takes several times as long.
     """
     figure = Figure(figsize=(width, height))
     inner = (width - left - right, height - top - bottom)
@@ -86,10 +86,10 @@ def make_tile(label: str, detail: str, height: float = 3.5, bottom: float = 0.45
     """A picture of one label.
 
     Args:
-        label: Its title.
-        detail: The line below.
-        height: Inches.
-        bottom: Inches below the axes.
+        label: The title.
+        detail: The line below the title.
+        height: Height of the picture, inches.
+        bottom: Space below the axes, inches.
     """
     figure, axes = make_axes(TILE, height, left=0.57, top=0.48, bottom=bottom)
     looks: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -102,7 +102,7 @@ def make_tile(label: str, detail: str, height: float = 3.5, bottom: float = 0.45
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names on the y axis, from the top, for a chart with a row for each."""
+    """Write names on the y axis, top to bottom, for a chart with one row per name."""
     axes.set_yticks(range(len(names)), [wrap_name(name, 21) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -110,26 +110,26 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def encode_png(figure: Figure) -> bytes:
-    """The figure as a PNG file, the same bytes each time."""
-    options = {"compress_level": 3}  # a tenth larger than by default, in three quarters of the time
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    options = {"compress_level": 3}  # 10 % larger than the default, in three quarters of the time
     return _save(figure, "png", dpi=PNG_DPI, metadata={"Software": None}, facecolor=PAPER, pil_kwargs=options)
 
 
 def encode_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file, the same bytes each time."""
+    """The figure as an SVG file; the same figure gives the same bytes."""
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "cxrlit"}):
         return _save(figure, "svg", metadata=nothing, transparent=True)
 
 
 def embed(content: bytes) -> str:
-    """A picture as the address of an ``img``.
+    """A picture as a data URL for the ``src`` of an ``img``.
 
     Args:
-        content: Of a PNG, JPEG or SVG file.
+        content: Bytes of a PNG, JPEG or SVG file.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: The bytes are in another format.
     """
     for begin, kind in ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"<?xml", "svg+xml")):
         if content.startswith(begin):
@@ -138,7 +138,7 @@ def embed(content: bytes) -> str:
 
 
 def wrap_name(name: str, width: int, max_lines: int = 2) -> str:
-    """A name of any length on a few lines of a picture.
+    """Wrap a name to a few lines of a picture, and shorten it if it is longer.
 
     >>> wrap_name("Effusion", 12), wrap_name("Enlarged cardiomediastinum of unknown origin", 18)
     ('Effusion', 'Enlarged\\ncardiomediastinum…')

@@ -1,4 +1,4 @@
-"""Values with their intervals, a row for each label: of one series or of several beside each other."""
+"""Forest plots: values with intervals, one row per label, for one series or several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ MARKERS = "osD^v<>pX*"
 
 @dataclass(frozen=True)
 class Series:
-    """One dot in every row.
+    """One dot per row.
 
     Attributes:
-        name: In the legend.
-        rows: ``value``, ``low``, ``high``, in the order of the names; NaN: none.
-        color: Of the dots.
+        name: Name in the legend.
+        rows: ``value``, ``low``, ``high`` of each row, in the order of the names; NaN: no dot.
+        color: Colour of the dots.
     """
 
     name: str
@@ -36,15 +36,15 @@ def draw_forest(
     zero: bool = False,
     tolerated: float | None = None,
 ) -> Figure:
-    """Dots with their intervals.
+    """Draw dots with their intervals.
 
     Args:
-        names: Of the rows, from the top; the last one stands for all others.
-        series: What stands in each row.
-        x_label: What the values are.
-        chance: Marked where it is near.
-        zero: Mark 0, which stands for no change.
-        tolerated: Mark a change that is still tolerated.
+        names: Names of the rows, top to bottom; the last row is the summary.
+        series: The series to draw.
+        x_label: Name of the x axis.
+        chance: Value of chance level, marked if it is near the data.
+        zero: Mark 0, which means no change.
+        tolerated: Mark the largest tolerated change.
     """
     inches = 0.22 + 0.09 * len(series)
     n_lines = -(-len(series) // 3)
@@ -55,7 +55,7 @@ def draw_forest(
         values, low, high = (one.rows[key].to_numpy(float) for key in ("value", "low", "high"))
         heights = np.arange(len(names)) + shift * (number - (len(series) - 1) / 2)
         marker = MARKERS[number % len(MARKERS)]
-        axes.hlines(heights, low, high, color=one.color, linewidth=1.3)  # an interval need not hold its value
+        axes.hlines(heights, low, high, color=one.color, linewidth=1.3)  # an interval need not contain its value
         axes.plot(values, heights, marker, color=one.color, markersize=4.5, label=one.name)
     axes.axhline(len(names) - 1.5, color=FAINT, linewidth=0.7)
     name_rows(axes, names)

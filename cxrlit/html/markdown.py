@@ -1,4 +1,4 @@
-"""Names as text in Markdown."""
+"""Escaping of names in Markdown."""
 
 import html
 import re
@@ -9,14 +9,14 @@ from markupsafe import Markup
 from cxrlit.html.text import escape_unprintable
 
 SPECIAL = re.compile(r"[|`*\[\]\\~@$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.")
-"""What may be markup or become a link; ``_`` within a word is neither."""
+"""Characters that may start markup or a link; ``_`` within a word does neither."""
 
 
 def escape_markdown(value: Any) -> Any:
-    """A name as text of one line: nothing in it is markup, and nothing becomes a link.
+    """A name as plain text on one line: no markup, no links.
 
     Args:
-        value: What a template shows; all but plain texts is returned as it is.
+        value: A value that a template shows; all but plain strings are returned unchanged.
 
     >>> str(escape_markdown("a|<b>")), str(escape_markdown("[x](http://y) p_q"))
     ('a&#124;&lt;b&gt;', '&#91;x&#93;(http&#58;//y) p_q')

@@ -1,7 +1,7 @@
-"""From a template to a page of one file.
+"""Render a template as a page in one file.
 
-The content policy of a page names its one style sheet and its script, if it has one, by their hashes, so that a name in
-a table that slipped through as markup could still neither run nor load anything.
+The content security policy of a page lists its style sheet and its script, if any, by hash. If a name in a table
+slipped through as markup, it could still neither run nor load anything.
 """
 
 import base64
@@ -22,13 +22,13 @@ NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 
 
 def render_page(folder: Path, stem: str, /, **values: Any) -> str:
-    """A page.
+    """Render a page.
 
     Args:
-        folder: Where its template ``<stem>.html``, which extends ``base.html``, its own style ``<stem>.css`` and, if it
-            has one, its script ``<stem>.js`` are. The script may ask the address that the page came from, no other.
-        stem: See there.
-        **values: What the template asks for; ``title`` is the name of the page.
+        folder: Folder of the template ``<stem>.html``, which extends ``base.html``, its style ``<stem>.css`` and, if
+            any, its script ``<stem>.js``. The script may send requests to the page's own origin only.
+        stem: File name of these files, without the ending.
+        **values: Values for the template; ``title`` is the name of the page.
     """
     style = "".join(path.read_text(encoding="utf-8") for path in (SHARED / "base.css", folder / f"{stem}.css"))
     path = folder / f"{stem}.js"
@@ -38,17 +38,17 @@ def render_page(folder: Path, stem: str, /, **values: Any) -> str:
 
 
 def render_sections(title: str, lines: Sequence[str], sections: Sequence[Section], names_patients: bool = False) -> str:
-    """A page of sections. The same input gives the same bytes.
+    """Render a page of sections. The same input gives the same bytes.
 
     Args:
-        title: Its name, and its heading.
-        lines: Below the heading.
-        sections: What is on it; the heading links to them.
-        names_patients: Whether patients are named on it. Where one of the sections has images, it shows them.
+        title: Title and heading of the page.
+        lines: Lines below the heading.
+        sections: The sections; the heading links to them.
+        names_patients: Whether the page names patients. A page with images counts as showing patients in any case.
 
     Raises:
-        ValueError: An anchor, the name of a picture or the caption of a table is there twice or cannot be one, or a
-            table names a column that it lacks.
+        ValueError: An anchor, a picture name or a table caption is duplicate or invalid, or a table names a column that
+            it lacks.
     """
     _check_names(sections)
     notice = make_notice(names_patients or any(section.images for section in walk(sections)))
@@ -56,11 +56,11 @@ def render_sections(title: str, lines: Sequence[str], sections: Sequence[Section
 
 
 def make_environment(folder: Path, finish: Callable[[Any], Any] | None = None) -> Environment:
-    """Where templates are found: in a folder, and what all pages share; everything in them is escaped.
+    """A template environment: a folder plus the shared templates, with everything escaped.
 
     Args:
-        folder: Of the templates.
-        finish: What is done to each value that a template shows; None: its text is made printable.
+        folder: Folder of the templates.
+        finish: Function applied to each value that a template shows; None: make its text printable.
     """
     return Environment(
         loader=FileSystemLoader([folder, SHARED]),
@@ -77,7 +77,7 @@ def _hash(text: str) -> str:
 
 
 def _finish(value: Any) -> Any:
-    """Every text on the page is printable; what is marked as HTML is our own."""
+    """Make text printable; leave our own HTML, which is marked as such."""
     return escape_unprintable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of: sections, and the tables, pictures and images in them."""
+"""The parts of a page: sections with tables, pictures and images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ class Picture:
     """A drawing.
 
     Attributes:
-        figure: Made within ``figures.drawing``, so that it looks like the others.
-        name: Of its file, without the ending: lower-case letters, digits, hyphens, underscores.
-        alt: What it shows, for who cannot see it: the finding, not the kind of chart.
-        caption: Beside it; empty: none.
+        figure: Made within ``figures.drawing``, for the shared style.
+        name: File name without the ending: lower-case letters, digits, hyphens, underscores.
+        alt: Text for readers who cannot see it: the finding, not the kind of chart.
+        caption: Text beside it; empty: none.
     """
 
     figure: Figure
@@ -39,7 +39,7 @@ class Picture:
 
     @property
     def kind(self) -> str:
-        """``tile``: several stand beside each other; ``wide``: it has a row of its own."""
+        """``tile``: several stand side by side; ``wide``: it has a row of its own."""
         return "tile" if self.figure.get_figwidth() <= TILE else "wide"
 
 
@@ -49,9 +49,9 @@ class Image:
 
     Attributes:
         content: Bytes of the file.
-        alt: What it shows.
+        alt: Text for readers who cannot see it.
         caption: Lines below it.
-        width: Pixels on the page; None: as wide as there is room.
+        width: Width on the page, pixels; None: all the room there is.
     """
 
     content: bytes
@@ -67,19 +67,19 @@ class Image:
 
 @dataclass(frozen=True)
 class Section:
-    """A section; what it holds is shown in this order.
+    """A section; its parts are shown in the order of the attributes.
 
     Attributes:
-        title: Its heading.
-        anchor: Its address on the page: lower-case letters, digits, hyphens, underscores.
-        paragraphs: Sentences.
-        concerns: What a reader must not overlook.
-        tables: See ``Table``.
-        pictures: See ``Picture``.
-        images: See ``Image``.
-        listings: Text of many lines by its name, which the reader has to unfold.
+        title: Heading of the section.
+        anchor: Address on the page: lower-case letters, digits, hyphens, underscores.
+        paragraphs: Paragraphs of text.
+        concerns: Warnings that a reader must not overlook.
+        tables: Tables, see ``Table``.
+        pictures: Charts, see ``Picture``.
+        images: Radiographs and heatmaps, see ``Image``.
+        listings: Long texts by name, folded until the reader opens them.
         notes: Small print.
-        sections: Those below it.
+        sections: Subsections.
     """
 
     title: str
@@ -95,7 +95,7 @@ class Section:
 
 
 def walk(sections: Sequence[Section]) -> Iterator[Section]:
-    """Each section, then those below it."""
+    """Yield each section, followed by its subsections."""
     for section in sections:
         yield section
         yield from walk(section.sections)

@@ -1,4 +1,4 @@
-"""Tables of a page: what a reader sees in their cells, and the whole number behind it."""
+"""Tables of a page: rounded values in the cells, full values behind them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ from cxrlit.html.text import count_reasons, format_number, format_p
 REASON = "reason"
 
 MAX_LISTED = 200
-"""Rows of a list of images, which may be of all images."""
+"""Maximum number of rows of a list of images, which may contain every image."""
 
 SHADES = 10
-"""Steps of colour that a cell can have; the style sheet has a class for each."""
+"""Number of colour shades of a cell; the style sheet has a class for each."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,14 @@ class Column:
     """A column of a table on the page.
 
     Attributes:
-        name: Of the frame's column.
-        head: What it is called on the page; None: its name, with spaces.
-        low, high: The frame's columns of its interval, which stands beside each number.
-        digits: Decimals at least; a number that would be left with fewer than two digits has more. Its interval has
-            as many.
-        signed: A positive number has a plus.
+        name: Column of the frame.
+        head: Head on the page; None: the name, with spaces.
+        low, high: The frame's columns of the interval, shown beside each number.
+        digits: Minimum number of decimals; small numbers get more, so that two digits remain. The interval has as many.
+        signed: Show a plus before positive numbers.
         is_p: The numbers are p-values.
-        is_figure: The texts are figures, such as ``12 (3.4 %)``: aligned as numbers are.
-        shade: The frame's column of shares, in [0, 1] or NaN, that colour the cells.
+        is_figure: The texts are figures, such as ``12 (3.4 %)``, and are aligned like numbers.
+        shade: The frame's column of fractions, in [0, 1] or NaN, that colour the cells.
     """
 
     name: str
@@ -47,19 +46,19 @@ class Column:
 
 
 def span(name: str, head: str | None = None, digits: int = 3, signed: bool = False) -> Column:
-    """A column whose interval is in ``<name>_low`` and ``<name>_high``."""
+    """A column with its interval in ``<name>_low`` and ``<name>_high``."""
     return Column(name, head, f"{name}_low", f"{name}_high", digits, signed)
 
 
 class Number(NamedTuple):
-    """A number as ``write_csv`` would write it, and as it is shown."""
+    """A number in full, as ``write_csv`` writes it, and as shown."""
 
     full: str
     shown: str
 
 
 class Cell(NamedTuple):
-    """A cell: a text, or a number with or without an interval, or nothing for a reason."""
+    """A cell: text, a number with or without an interval, or blank for a reason."""
 
     text: str = ""
     number: Number | None = None
@@ -71,12 +70,12 @@ class Cell(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """What a table shows.
+    """The rendered content of a table.
 
     Attributes:
-        heads: Text of each column, and whether the column holds text.
-        rows: Cells, as many as heads.
-        n_more: Rows that are not among them.
+        heads: Text of each column head, and whether the column contains text.
+        rows: Cells of each row, as many as heads.
+        n_more: Number of rows that are not shown.
     """
 
     heads: list[tuple[str, bool]]
@@ -86,17 +85,17 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table, whose numbers are on the page in full behind the rounded ones, as ``write_csv`` would write them.
+    """A table of rounded numbers; the page also has the full numbers, as ``write_csv`` writes them.
 
     Attributes:
-        caption: What it shows; no two tables of a page have the same.
-        frame: The numbers. Its column ``x_reason`` says why a cell of ``x`` is blank or lacks its interval; or
-            ``reason`` does, of all cells of a row.
-        columns: Which of them, in order.
-        n_heads: How many columns name a row.
-        n_totals: How many of the last rows stand for all others.
-        folded: The reader has to unfold it.
-        max_rows: How many rows are shown; below them is how many more there are.
+        caption: Title, unique on a page.
+        frame: The numbers. Its column ``x_reason`` says why a cell of ``x`` is blank or lacks its interval; its column
+            ``reason`` does so for all cells of a row.
+        columns: The columns to show, in order.
+        n_heads: Number of columns that name a row.
+        n_totals: Number of summary rows at the end.
+        folded: Whether the table is folded until the reader opens it.
+        max_rows: Maximum number of rows; a line below says how many more there are.
     """
 
     caption: str
@@ -109,10 +108,10 @@ class Table:
 
     @property
     def grid(self) -> Grid:
-        """Its cells. Where some are blank, one more column says why.
+        """The cells. Where some are blank, an additional column says why.
 
         Raises:
-            ValueError: It names a column that its frame lacks.
+            ValueError: The table names a column that its frame lacks.
         """
         frame = self.frame.iloc[: self.max_rows]
         for name in (name for one in self.columns for name in (one.name, one.low, one.high, one.shade) if name):
@@ -136,12 +135,12 @@ class Table:
 
 
 def make_figures(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Table:
-    """A table of ready figures, such as ``12 (3.4 %)``.
+    """A table of formatted figures, such as ``12 (3.4 %)``.
 
     Args:
-        caption: What it shows.
-        heads: Of its columns, the first of which names the rows.
-        rows: The name of each, and its figures.
+        caption: Title of the table.
+        heads: Heads of the columns; the first column names the rows.
+        rows: Name and figures of each row.
     """
     names = [str(number) for number in range(len(heads))]
     frame = pd.DataFrame([[name, *figures] for name, figures in rows], columns=names)
@@ -150,16 +149,16 @@ def make_figures(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, S
 
 
 def make_pairs(caption: str, pairs: Iterable[tuple[str, str]]) -> Table:
-    """A table of names and what is said of them, without a row of heads."""
+    """A table of name and value pairs, without column heads."""
     return Table(caption, pd.DataFrame(list(pairs), columns=["0", "1"]), [Column("0", ""), Column("1", "")])
 
 
 def make_reasons(caption: str, images: pd.DataFrame) -> Table:
-    """Why images are not used, and of how many it is the reason.
+    """Reasons why images are excluded, with the number of images for each.
 
     Args:
-        caption: What it shows.
-        images: ``image`` and ``reason``, a row each.
+        caption: Title of the table.
+        images: ``image`` and ``reason``, one row per image.
     """
     rows = [(reason, number, ", ".join(names)) for reason, number, names in count_reasons(images)]
     frame = pd.DataFrame(rows, columns=["why", "images", "such as"])
@@ -168,7 +167,7 @@ def make_reasons(caption: str, images: pd.DataFrame) -> Table:
 
 
 def count_decimals(value: float, digits: int = 3) -> int:
-    """Decimals that leave a number two digits that are not leading zeros, at least so many, at most eight.
+    """Decimals that leave a number two significant digits: at least ``digits``, at most eight.
 
     >>> [count_decimals(value) for value in (12.3456, 0.81234, 0.0031234, 0.0, -1e-30)]
     [3, 3, 4, 3, 8]
@@ -177,7 +176,7 @@ def count_decimals(value: float, digits: int = 3) -> int:
 
 
 def format_value(value: float, digits: int = 3, signed: bool = False) -> str:
-    """A number with so many decimals.
+    """A number with at least ``digits`` decimals.
 
     >>> format_value(1234.5678), format_value(-0.0), format_value(0.0123, signed=True)
     ('1,234.568', '0.000', '+0.012')
@@ -187,7 +186,7 @@ def format_value(value: float, digits: int = 3, signed: bool = False) -> str:
 
 def _make_cells(frame: pd.DataFrame, column: Column) -> list[Cell]:
     """The cells of a column."""
-    # Of the array: a series would make float64 of float32, and numpy's own arrays float64 of whole numbers.
+    # Convert the array, not the series: a series turns float32 into float64, and NumPy turns integers into float64.
     names = (column.name, column.low, column.high, column.shade)
     parts = [[None] * len(frame) if name is None else list(frame[name].array) for name in names]
     name = next((name for name in (f"{column.name}_{REASON}", REASON) if name in frame), None)
@@ -223,7 +222,7 @@ def _make_number(value: Any, digits: int, signed: bool) -> Number | None:
 
 
 def _explain(cells: Sequence[Cell], heads: Sequence[str], shared: bool) -> str:
-    """Why cells of a row are blank or lack their interval: each reason and the columns it is of, or the row's own."""
+    """Why cells of a row are blank or lack their interval: each reason with its columns, or the reason of the row."""
     reasons: dict[str, list[str]] = {}
     for cell, head in zip(cells, heads, strict=True):
         if cell.reason and not cell.text and (cell.number is None or (cell.has_interval and cell.low is None)):

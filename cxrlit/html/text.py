@@ -1,4 +1,4 @@
-"""Numbers and texts as a reader takes them in."""
+"""Numbers and texts formatted for readers."""
 
 import platform
 import re
@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 NOTHING = "–"
-"""Stands for what is undefined."""
+"""Text for an undefined value."""
 
 
 def format_number(number: int) -> str:
-    """A number with its thousands apart.
+    """A number with thousands separators.
 
     >>> format_number(112120)
     '112,120'
@@ -24,7 +24,7 @@ def format_number(number: int) -> str:
 
 
 def format_share(share: float) -> str:
-    """A share as percent; a dash where it is undefined.
+    """A fraction as a percentage; a dash where it is undefined.
 
     >>> format_share(0.10312), format_share(float("nan"))
     ('10.3 %', '–')
@@ -33,7 +33,7 @@ def format_share(share: float) -> str:
 
 
 def format_change(change: float) -> str:
-    """A relative difference as percent with its sign; a dash where it is undefined.
+    """A relative difference as a percentage with its sign; a dash where it is undefined.
 
     >>> format_change(-0.0312)
     '-3.1 %'
@@ -42,7 +42,7 @@ def format_change(change: float) -> str:
 
 
 def format_part(number: int, total: int) -> str:
-    """A number and its share of the total.
+    """A number and its percentage of the total.
 
     >>> format_part(1500, 3000)
     '1,500 (50.0 %)'
@@ -51,7 +51,7 @@ def format_part(number: int, total: int) -> str:
 
 
 def format_bytes(number: float) -> str:
-    """A size in bytes, with the unit that leaves it below 1,000.
+    """A size in bytes, in the unit that keeps the number below 1,000.
 
     >>> format_bytes(411234), format_bytes(45.2e9)
     ('411 kB', '45.2 GB')
@@ -64,7 +64,7 @@ def format_bytes(number: float) -> str:
 
 
 def format_spread(values: ArrayLike, digits: int = 0) -> str:
-    """From where to where values go, and their median; a dash where there are none.
+    """Minimum, maximum and median of values; a dash where there are none.
 
     >>> format_spread([1, 2, 9])
     '1 to 9, median 2'
@@ -76,7 +76,7 @@ def format_spread(values: ArrayLike, digits: int = 0) -> str:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Names in a sentence.
+    """Names joined for a sentence.
 
     >>> list_names(["Mass"]), list_names(["Mass", "Nodule", "Hernia"])
     ('Mass', 'Mass, Nodule and Hernia')
@@ -86,7 +86,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p-value.
+    """A p-value as text.
 
     >>> format_p(0.0414), format_p(0.00014)
     ('0.0414', '< 0.001')
@@ -95,7 +95,7 @@ def format_p(p: float) -> str:
 
 
 def name_files(labels: Sequence[str]) -> list[str]:
-    """What the files of each label are called: letters and digits, no two alike.
+    """A unique file name for each label, of letters, digits and hyphens.
 
     >>> name_files(["Pleural Effusion", "pleural/effusion", "../", "胸水"])
     ['pleural-effusion', 'pleural-effusion-2', 'label-3', 'label-4']
@@ -108,7 +108,7 @@ def name_files(labels: Sequence[str]) -> list[str]:
 
 
 def escape_unprintable(text: str) -> str:
-    """A text without control characters and marks that turn its direction around, which names in tables may hold.
+    """Escape control characters and bidirectional marks, which names in tables may contain.
 
     >>> escape_unprintable("a\\x1b[31m"), escape_unprintable("é")
     ('a\\\\x1b[31m', 'é')
@@ -117,14 +117,14 @@ def escape_unprintable(text: str) -> str:
 
 
 def count_reasons(table: pd.DataFrame) -> list[tuple[str, int, list[str]]]:
-    """Each reason of a table of images that are not used: how many, and the names of the first few."""
+    """Each reason for excluding images, with its count and the names of the first few images."""
     groups = table["image"].astype(str).groupby(table["reason"].astype(str))
     counted = [(str(reason), len(names), sorted(names)[:3]) for reason, names in groups]
     return sorted(counted, key=lambda item: (-item[1], item[0]))
 
 
 def list_versions(packages: Sequence[str]) -> list[tuple[str, str]]:
-    """What is installed: of each package, and of Python."""
+    """Installed versions of packages and of Python."""
     return [
         *((f"version of {name}", version(name)) for name in packages),
         ("version of Python", platform.python_version()),
@@ -132,7 +132,7 @@ def list_versions(packages: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def hide_secrets(address: str) -> str:
-    """An address without what stands for a password in it.
+    """An address without user name, password and query, which may contain secrets.
 
     >>> hide_secrets("https://me:secret@host:8080/stores/nih?token=secret")
     'https://host:8080/stores/nih'
