@@ -1,7 +1,7 @@
-"""Every key that a user may set: its type, its range, what it means. The values stand in ``conf/``.
+"""Every key that a user may set: type, range and meaning. The default values are in ``conf/``.
 
-Hydra composes the files of ``conf/`` and the command line; ``read_config`` checks the outcome here, so that
-a typo, a wrong type, a value out of range or a contradiction is one line that names the key.
+Hydra composes the files of ``conf/`` with the command line; ``read_config`` checks the result here. A typo, a wrong
+type, a value out of range or a contradiction gives one line that names the key.
 """
 
 from cxrlit.config.commands import (

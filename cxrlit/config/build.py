@@ -1,4 +1,4 @@
-"""Build what a config names with ``_target_``, or say in one line why it cannot be built."""
+"""Build the object that a ``_target_`` names, or say in one line why it cannot be built."""
 
 import importlib
 import inspect
@@ -13,16 +13,16 @@ from cxrlit.core.errors import ConfigError, first_line
 
 
 def build_target(key: str, spec: Instantiable, *args: Any, **kwargs: Any) -> Any:
-    """Check one ``_target_`` with its arguments, and build it. Lists and dicts reach it as such.
+    """Check a ``_target_`` with its arguments, and build it. Lists and dicts are passed on unchanged.
 
     Args:
-        key: Its name in the config.
-        spec: The dict.
-        args: Leading arguments that the program itself gives.
-        kwargs: Named arguments that the program itself gives, in place of those of the dict.
+        key: Key of the dict in the config.
+        spec: The dict with ``_target_``.
+        args: Leading arguments that the program supplies.
+        kwargs: Named arguments that the program supplies; they replace those of the dict.
 
     Raises:
-        ConfigError: It cannot be found, takes no such argument, or raises. The message is one line.
+        ConfigError: The class cannot be found, has no such argument, or raises. The message is one line.
 
     >>> build_target("part", {"_target_": "fractions.Fraction", "numerator": 1}, denominator=3)
     Fraction(1, 3)
@@ -33,20 +33,20 @@ def build_target(key: str, spec: Instantiable, *args: Any, **kwargs: Any) -> Any
     check_target(key, {**spec, **kwargs}, positional=len(args))
     try:
         return instantiate({"_convert_": "all", **spec}, *args, **kwargs)
-    except Exception as error:  # any class may be named, and raise anything
+    except Exception as error:  # a user's class may raise anything
         raise ConfigError(_say_build_fault(key, spec, error)) from None
 
 
 def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
-    """One ``_target_`` exists and takes the arguments that it is given.
+    """Check that a ``_target_`` exists and takes its arguments.
 
     Args:
-        key: Its name in the config.
-        spec: The dict.
-        positional: Leading arguments that the program itself gives.
+        key: Key of the dict in the config.
+        spec: The dict with ``_target_``.
+        positional: Number of leading arguments that the program supplies.
 
     Raises:
-        ConfigError: It cannot be found, or an argument is not one of its own.
+        ConfigError: The class cannot be found, or has no such argument.
     """
     name = spec.get("_target_")
     if not isinstance(name, str):
@@ -58,7 +58,7 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
         raise ConfigError(f"{key}._target_={name}: {say_import_fault(name, error)}") from None
     try:
         parameters = list(inspect.signature(found).parameters.values())[positional:]
-    except ValueError:  # a class of C may not tell what it takes
+    except ValueError:  # classes written in C may have no signature
         return
     names = [parameter.name for parameter in parameters if not parameter.name.startswith("_")]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
@@ -71,7 +71,7 @@ def check_target(key: str, spec: Instantiable, positional: int = 0) -> None:
 
 
 def takes_argument(spec: Instantiable, argument: str) -> bool:
-    """Whether the class that a checked dict names has a parameter of that name.
+    """Whether the class of a checked dict has a parameter of that name.
 
     >>> takes_argument({"_target_": "fractions.Fraction"}, "denominator")
     True
@@ -100,7 +100,7 @@ def _shorten(message: str) -> str:
 
 
 def say_import_fault(name: str, error: Exception) -> str:
-    """Why a dotted name is none of a class: the end of a message."""
+    """Why a dotted name cannot be imported: the end of a message."""
     module, _, attribute = name.rpartition(".")
     try:
         found = importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""What ``cxrlit prepare``, ``inspect``, ``compare`` and ``export`` take."""
+"""Keys of ``cxrlit prepare``, ``inspect``, ``compare`` and ``export``."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from cxrlit.config.types import TTA, ConfigSection, Folder, ImageSize, LabelName
 
 
 class PrepareConfig(ConfigSection):
-    """What ``cxrlit prepare`` takes."""
+    """Keys of ``cxrlit prepare``."""
 
     command = "prepare"
 
@@ -24,7 +24,7 @@ class PrepareConfig(ConfigSection):
 
 
 class InspectConfig(ConfigSection):
-    """What ``cxrlit inspect`` takes."""
+    """Keys of ``cxrlit inspect``."""
 
     command = "inspect"
 
@@ -45,14 +45,14 @@ def _check_once(labels: list[str]) -> list[str]:
 
 
 class CompareThresholds(ConfigSection):
-    """Files of thresholds in place of those beside the predictions."""
+    """Threshold files that replace those beside the predictions."""
 
     baseline: Folder | None = Field(description="thresholds.json of the baseline; null: the one beside it")
     candidate: Folder | None = Field(description="thresholds.json of the candidate; null: the one beside it")
 
 
 class CompareConfig(ConfigSection):
-    """What is compared, and what is asked of the candidate."""
+    """Keys of ``cxrlit compare``: the two models, and the requirements on the candidate."""
 
     command = "compare"
 
@@ -72,11 +72,11 @@ class CompareConfig(ConfigSection):
 
 
 MAX_MEMBERS = 10
-"""Of a bundle. Each takes 56 MB of disk and memory."""
+"""Maximum number of models in a bundle. Each takes 56 MB of disk and memory."""
 
 
 class ExportConfig(ConfigSection):
-    """What becomes a bundle."""
+    """Keys of ``cxrlit export``."""
 
     command = "export"
 

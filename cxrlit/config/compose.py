@@ -1,4 +1,4 @@
-"""From overrides to a composed config: Hydra composes, and every fault of a command line is one line."""
+"""Compose a config from overrides with Hydra; every error of a command line is one line."""
 
 import itertools
 import re
@@ -23,14 +23,14 @@ from cxrlit.core.errors import ConfigError, first_line
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a config inside ``initialize_conf``; what its ``_target_``s name in the current folder can be imported.
+    """Compose a config inside ``initialize_conf``, and make its ``_target_``s in the current folder importable.
 
     Args:
-        config_name: A file of ``conf/``.
-        overrides: What the command line sets.
+        config_name: Name of a file of ``conf/``.
+        overrides: Overrides of the command line.
 
     Raises:
-        ConfigError: An override cannot be parsed, or names a key or a choice that is not there.
+        ConfigError: An override cannot be parsed, or names an unknown key or choice.
     """
     with say_hydra_faults(config_name, overrides):
         composed = compose(config_name, overrides=list(overrides))
@@ -40,7 +40,7 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 @contextmanager
 def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Turn the faults that Hydra finds inside the block into a ``ConfigError`` of one line."""
+    """Turn errors of Hydra inside the block into a ``ConfigError`` of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -65,16 +65,16 @@ def say_hydra_faults(config_name: str, overrides: Sequence[str]) -> Iterator[Non
 def compose_defaults(
     config_name: str, schema: type[SectionT], settings: Mapping[str, Any], choices: Sequence[str] = ()
 ) -> SectionT:
-    """The config of another command as ``conf/`` has it, with settings in place; inside a command of Hydra, too.
+    """The default config of another command, with some values replaced; also works inside a Hydra command.
 
     Args:
-        config_name: A file of ``conf/``.
-        schema: What its config must be.
-        settings: Values by dotted key.
-        choices: Choices of groups, as on a command line.
+        config_name: Name of a file of ``conf/``.
+        schema: Schema of the config.
+        settings: Values to replace, by dotted key.
+        choices: Group choices, as on a command line.
 
     Raises:
-        ConfigError: There is no such choice, or a value is not what the schema says.
+        ConfigError: A choice is unknown, or a value does not match the schema.
     """
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_conf():
@@ -88,13 +88,13 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     """The override lists of all jobs: ``["a=1,2", "b=3"]`` -> ``[["a=1", "b=3"], ["a=2", "b=3"]]``.
 
     Raises:
-        ConfigError: An override cannot be parsed, or its values cannot be listed.
+        ConfigError: An override cannot be parsed, or its values cannot be enumerated.
     """
     return [list(job) for job in itertools.product(*(_values(override) for override in _parse(overrides)))]
 
 
 def list_swept(overrides: Sequence[str]) -> list[str]:
-    """The overrides with several values: ``["a=1,2", "b=3"]`` -> ``["a=1,2"]``.
+    """The overrides with more than one value: ``["a=1,2", "b=3"]`` -> ``["a=1,2"]``.
 
     Raises:
         ConfigError: An override cannot be parsed.
@@ -103,10 +103,10 @@ def list_swept(overrides: Sequence[str]) -> list[str]:
 
 
 def refuse_sweep(overrides: Sequence[str], command: str) -> None:
-    """Check the overrides of a command that runs once.
+    """Reject sweeps in the overrides of a command that runs once.
 
     Raises:
-        ConfigError: An override cannot be parsed, or has several values.
+        ConfigError: An override cannot be parsed, or has more than one value.
     """
     for text in list_swept(overrides):
         raise ConfigError(explain_several(text, command))
@@ -137,10 +137,10 @@ def _parse_one(overrides: Sequence[str], place: int, parser: OverridesParser) ->
 
 
 def _check_choices(text: str, override: Override, choices: Sequence[str]) -> None:
-    """Several choices of one group, which Hydra lays over each other: those of named entries become one dict.
+    """Check several choices of one group. Hydra merges them: named entries become one dict.
 
     Raises:
-        ConfigError: The group takes one, or there is no such choice.
+        ConfigError: The group takes one choice only, or a choice is unknown, duplicate or excludes the others.
     """
     group, chosen = override.key_or_group, list(map(str, override.value()))  # type: ignore[arg-type]
     if group not in SEVERAL:
@@ -163,7 +163,7 @@ def _values(override: Override) -> list[str]:
     key = override.get_key_element()
     try:
         values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-    except (HydraException, OmegaConfBaseException):  # an interval, a choice inside a choice
+    except (HydraException, OmegaConfBaseException):  # an interval, or a choice inside a choice
         values = []
     if not values:
         raise ConfigError(f"{override.input_line}: these are no values to sweep over; name them: {key}=V1,V2")
@@ -197,7 +197,7 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         is_of_hydra = name.startswith("hydra.")
         try:
             composed = compose(config_name, overrides=choices, return_hydra_config=is_of_hydra)
-        except HydraException:  # another of them is at fault, too
+        except HydraException:  # another choice is wrong too
             composed = compose(config_name, return_hydra_config=is_of_hydra)
         known = [other for other in list_keys(OmegaConf.to_container(composed)) if other != name]
         parent, _, last = name.rpartition(".")
@@ -216,6 +216,6 @@ def _say_hydra_fault(error: Exception, config_name: str, overrides: Sequence[str
         return f"+{appended[1]}: the key is there already: drop the +"
     named = re.search(r"^\s*full_key: (\S+)|^Error merging override (.+)", text, re.MULTILINE)
     where = f"{named[1] or named[2]}: " if named else ""
-    if isinstance(error, InstantiationException):  # of a sweeper or a launcher
+    if isinstance(error, InstantiationException):  # from a sweeper or a launcher
         where = where or "hydra/sweeper, hydra/launcher: "
     return f"{where}{first_line(error.__cause__ if where and error.__cause__ else error)}"

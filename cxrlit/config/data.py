@@ -1,4 +1,4 @@
-"""The keys of ``data``: where a data set lies, what of it counts, and how it is split."""
+"""Keys of ``data``: where a data set is, which images and labels count, and how it is split."""
 
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ SourceName = Literal["nih", "chexpert", "mimic", "padchest", "vindr", "table"]
 
 
 class SourceConfig(ConfigSection):
-    """Keys that every source of images has."""
+    """Keys of every data source."""
 
     default_weights: ClassVar[str] = "imagenet"
 
@@ -42,7 +42,7 @@ class SourceConfig(ConfigSection):
 
 
 class UncertainConfig(SourceConfig):
-    """Keys of a source whose labels may be uncertain."""
+    """Keys of a source with uncertain labels."""
 
     uncertain: Uncertain | dict[str, Uncertain] = Field(
         description="what an uncertain label counts as: ignore (unknown), zero or one; or one of them by label, "
@@ -51,13 +51,13 @@ class UncertainConfig(SourceConfig):
 
 
 class MinedConfig(UncertainConfig):
-    """Keys of a source whose labels were mined from reports, which leave most findings unmentioned."""
+    """Keys of a source whose labels were mined from reports, which do not mention most findings."""
 
     unmentioned: Literal["zero", "ignore"] = Field(description="what a finding that the report does not mention counts")
 
 
 class UngroupedConfig(SourceConfig):
-    """Keys of a source whose tables may not say who the patient is."""
+    """Keys of a source whose tables may lack patient ids."""
 
     patient: Literal["image"] | None = Field(
         description="image: every image is a patient of its own, where the data set does not tell patients apart"
@@ -65,7 +65,7 @@ class UngroupedConfig(SourceConfig):
 
 
 class SyntheticConfig(SourceConfig):
-    """The embedded data set: drawn once, in NIH's layout, under ``cache_dir``."""
+    """The embedded data set, drawn once in NIH's layout under ``cache_dir``."""
 
     default_weights: ClassVar[str] = "none"
 
@@ -85,7 +85,7 @@ class NIHConfig(SourceConfig):
 
 
 class NIHGoogleConfig(SourceConfig):
-    """Expert labels for a part of NIH ChestX-ray14; for evaluation."""
+    """Expert labels for part of NIH ChestX-ray14; for evaluation only."""
 
     source: Literal["nih_google"]
     table: Folder | None = Field(description="table of the answers; null: that of the package torchxrayvision")
@@ -117,7 +117,7 @@ class VinDrConfig(UngroupedConfig):
 
 
 class ColumnsConfig(ConfigSection):
-    """Names of the columns of a table; null: the table has none, or one that is called as the key is."""
+    """Column names of a table; null: the column of the key's own name, if any."""
 
     image: str = Field(min_length=1, description="path of the image below data.root")
     patient: str | None
@@ -142,7 +142,7 @@ class TableConfig(UncertainConfig, UngroupedConfig):
 
 
 class SplitConfig(ConfigSection):
-    """How a data set, or several, is divided and prepared."""
+    """How one or several data sets are split and prepared."""
 
     needs_train: ClassVar[bool] = True
     """Whether a split must have a training part."""
@@ -212,7 +212,7 @@ class TableData(TableConfig, SplitConfig):
 
 
 class SeveralData(SplitConfig):
-    """``data=several``: the sources that ``sources`` names, as one data set."""
+    """``data=several``: the sources listed in ``sources``, combined into one data set."""
 
     default_weights: ClassVar[str] = "imagenet"
 
@@ -232,7 +232,7 @@ class SeveralData(SplitConfig):
         return self
 
     def chosen(self) -> list["AnySource"]:
-        """The sections that ``sources`` names."""
+        """The sections of the sources in ``sources``."""
         return [getattr(self, name) for name in self.sources]
 
 

@@ -1,4 +1,4 @@
-"""What ``python evaluate.py`` takes."""
+"""Keys of ``python evaluate.py``."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -31,10 +31,10 @@ CheckpointPath = Annotated[str, Field(min_length=1)]
 
 
 def check_members(paths: list[str]) -> list[str]:
-    """Checkpoints of an ensemble, each named once.
+    """Return the checkpoints of an ensemble if all differ.
 
     Raises:
-        ValueError: One is named twice.
+        ValueError: A checkpoint is listed twice.
     """
     twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice is not None:
@@ -44,11 +44,11 @@ def check_members(paths: list[str]) -> list[str]:
 
 ColumnName = Annotated[str, Field(min_length=1)]
 ColumnNames = Annotated[list[ColumnName], BeforeValidator(_list_one)]
-"""A name, or several, of which each table has one."""
+"""One name or a list of names; each table must have exactly one of them."""
 
 
 class InternalData(ConfigSection):
-    """``data=internal``: the data of the training, and what has changed about them since."""
+    """``data=internal``: the training's own data, and changes to where and how they are read."""
 
     source: Literal["internal"]
     root: Folder | None = Field(description="where the images are now, if they have moved since training")
@@ -59,7 +59,7 @@ class InternalData(ConfigSection):
 
 
 class PredictionColumnsConfig(ConfigSection):
-    """Names of the columns, in whichever of the two tables has them; null: what is called so; []: not read."""
+    """Column names in either of the two tables; null: the column of the key's own name; []: not read."""
 
     image: ColumnNames | None = Field(description="name of the image, in both tables")
     patient: ColumnNames | None
@@ -76,7 +76,7 @@ class PredictionColumnsConfig(ConfigSection):
 
 
 class PredictionsConfig(ConfigSection):
-    """What a table of predictions is."""
+    """Keys of a table of predictions."""
 
     columns: PredictionColumnsConfig
     patient: Literal["image"] | None = Field(
@@ -87,7 +87,7 @@ class PredictionsConfig(ConfigSection):
 
 
 class PredictingConfig(MachineConfig):
-    """Device, precision and batch size of the predictions."""
+    """Device, precision and batch size of the prediction."""
 
     precision: Literal["auto", "bf16", "fp32"] = Field(description="auto: bf16 where the device computes in it")
     batch_size: BatchSize | None = Field(
@@ -100,7 +100,7 @@ ChannelValues = list[Annotated[float, Field(ge=0, le=1)]]
 
 
 class WeightsConfig(ConfigSection):
-    """What weights of another project are, where their file or name does not say it."""
+    """Properties of another project's weights that neither the file nor its name tells."""
 
     labels: Labels | None = Field(
         description="which labels are evaluated; null: all that both the weights' head and the data have"
@@ -142,9 +142,9 @@ class WeightsConfig(ConfigSection):
 
 
 class EvaluateConfig(PredictionsConfig, WeightsConfig):
-    """What is evaluated, on what, and how.
+    """Keys of an evaluation: model, data and measurements.
 
-    A key that was typed and has no effect is a fault. A default of ``conf/`` that has none is not used.
+    A key that the user typed without effect is an error. A default of ``conf/`` without effect is ignored.
     """
 
     command = "evaluate"
@@ -191,17 +191,17 @@ class EvaluateConfig(PredictionsConfig, WeightsConfig):
 
     @property
     def is_external(self) -> bool:
-        """Whether a checkpoint is evaluated on other data than its own."""
+        """Whether a checkpoint is evaluated on data other than its own."""
         return self.ckpt is not None and not isinstance(self.data, InternalData)
 
     @property
     def is_mean(self) -> bool:
-        """Whether probs are the mean over several checkpoints or views."""
+        """Whether the probs are a mean over several checkpoints or views."""
         return self.predictions is None and (len(self.ckpt or ()) > 1 or self.tta != "none")
 
     @property
     def takes_rate(self) -> bool:
-        """Whether the rule of the thresholds is to reach a sensitivity or specificity."""
+        """Whether the threshold rule targets a sensitivity or specificity."""
         return self.threshold_rule in ("sensitivity", "specificity")
 
     @model_validator(mode="after")
@@ -266,7 +266,7 @@ class EvaluateConfig(PredictionsConfig, WeightsConfig):
         return self
 
     def settle(self) -> Self:
-        """The same choices without the defaults that have no effect."""
+        """A copy without the defaults that have no effect."""
         unused: dict[str, Any] = {}
         if not self.is_mean:
             unused["average"] = "probs"
@@ -279,5 +279,5 @@ class EvaluateConfig(PredictionsConfig, WeightsConfig):
         return self.model_copy(update=unused)
 
     def _list_typed(self, info: ValidationInfo) -> set[str]:
-        """Keys that were typed, with a value other than null or false, which switch something off."""
+        """Keys that the user typed with a value other than null or false."""
         return {key for key in info.context or () if getattr(self, key, None) not in (None, False)}

@@ -1,4 +1,4 @@
-"""Where configs and a user's own classes are looked for."""
+"""Folders in which configs and a user's own classes are found."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def find_conf() -> Path:
-    """The folder ``conf/``: that of the repository in a clone or an editable install, else the copy in the package."""
+    """The folder ``conf/``: the repository's in a clone or an editable install, else the package's copy."""
     project = PACKAGE.parent / "pyproject.toml"
     is_clone = project.is_file() and 'name = "cxrlit"' in project.read_text(encoding="utf-8")
     return PACKAGE.parent / "conf" if is_clone else PACKAGE / "conf"
@@ -32,30 +32,31 @@ def initialize_conf(job_name: str = "app") -> initialize_config_dir:
 
 
 class OwnConfigs(SearchPathPlugin):
-    """Puts a folder of the user's own before ``conf/`` wherever Hydra is initialized.
+    """Puts the user's own config folder before ``conf/`` wherever Hydra is initialized.
 
-    Hydra's own ``--config-dir`` puts it after ``conf/``, where a file cannot replace one of the same name.
+    Hydra's own ``--config-dir`` comes after ``conf/``, so that its files cannot replace files of the same name.
 
     Attributes:
-        folder: Absolute path of the folder; None: there is none.
+        folder: Absolute path of the folder; None: no folder.
     """
 
     folder: ClassVar[Path | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folder in front of Hydra's search path."""
         if self.folder is not None:
             search_path.prepend("own", f"file://{self.folder}", anchor="main")
 
 
 @contextmanager
 def own_configs(folder: str | None) -> Iterator[None]:
-    """Look for configs in a folder of the user's own first, inside a block.
+    """Search the user's own config folder first, inside the block.
 
     Args:
-        folder: The value of ``--config-dir``; None: there is none.
+        folder: The value of ``--config-dir``; None: no folder.
 
     Raises:
-        ConfigError: It is no folder.
+        ConfigError: The path is no folder.
     """
     folder = os.path.expanduser(folder) if folder else folder
     if folder is not None and not (folder and Path(folder).is_dir()):
@@ -69,19 +70,19 @@ def own_configs(folder: str | None) -> Iterator[None]:
 
 
 def list_own_options() -> list[str]:
-    """The options that a command needs to find the same configs, inside ``own_configs``."""
+    """Command-line options that find the same configs; for use inside ``own_configs``."""
     return ["--config-dir", str(OwnConfigs.folder)] if OwnConfigs.folder else []
 
 
 def find_own_modules(composed: DictConfig, folder: Path) -> None:
-    """Let the current folder be imported from where a ``_target_`` is in one of its modules.
+    """Make the current folder importable if a ``_target_`` names one of its modules.
 
-    It comes last in ``sys.path``, and only where a ``_target_`` needs it: a file that lies in a folder of data, and has
-    the name of some optional package, is not run.
+    The folder comes last in ``sys.path``, and only where a ``_target_`` needs it: otherwise a file in a data folder
+    with the name of an optional package would be run.
 
     Args:
-        composed: From the command line and the config folders of whoever runs the command.
-        folder: The folder that the command was started in.
+        composed: A config from the command line and the user's own config folders.
+        folder: The folder in which the command was started.
     """
     for target in list_targets(OmegaConf.to_container(composed)):
         module = target.partition(".")[0]
@@ -91,7 +92,7 @@ def find_own_modules(composed: DictConfig, folder: Path) -> None:
 
 
 def list_targets(values: Any) -> list[str]:
-    """The values of all keys ``_target_`` of a config.
+    """The values of all ``_target_`` keys of a config.
 
     >>> list_targets({"loss": {"_target_": "mine.Loss"}, "parts": [{"_target_": "mine.Part"}]})
     ['mine.Loss', 'mine.Part']

@@ -1,4 +1,4 @@
-"""The network, and what it starts from."""
+"""Keys of ``model``: the network and its starting weights."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from cxrlit.config.types import ConfigSection, LabelName, Normalization, SeenNam
 
 
 class ModelConfig(ConfigSection):
-    """The network."""
+    """Keys of the network."""
 
     name: Literal["densenet121"]
     weights: str | None = Field(
@@ -33,5 +33,5 @@ class ModelConfig(ConfigSection):
 
     @property
     def normalization(self) -> Normalization:
-        """How a trained network's pixels are normalised: ``auto`` was settled by its starting weights."""
+        """Pixel normalization of the trained network: its starting weights settled ``auto``."""
         return "imagenet" if self.normalize == "auto" else self.normalize

@@ -1,4 +1,4 @@
-"""What computes where a config names classes: versions of packages, and the user's own source files."""
+"""Origin of the classes in a config: versions of packages, and hashes of the user's own source files."""
 
 import ast
 import sys
@@ -17,19 +17,19 @@ from cxrlit.core.files import hash_file
 
 
 def find_origin(spec: Any, key: str = "") -> dict[str, str]:
-    """What computes where a config names classes: for each ``_target_`` in it, packages and the user's own files.
+    """Installed packages and own source files behind each ``_target_`` of a config.
 
-    The module that the name is found in counts, that of the class, and those of its base classes. Of a user's own
-    module each file of theirs that it imports counts as well, wherever in it the import stands. Files that it reads,
-    and modules whose names are made while it runs, do not.
+    The modules of the name, of its class and of its base classes count. For a user's own module, each of the user's
+    files that it imports counts too, wherever the import stands. Files that it reads do not count, nor do modules whose
+    names are computed at run time.
 
     Args:
         spec: A dict with ``_target_``, or any nesting of such dicts.
-        key: Its name in the config.
+        key: Key of the spec in the config.
 
     Returns:
-        By name of an installed package, its version; by name of any other module, also one of a package that is
-        installed from its sources (``pip install -e``), the SHA-256 of its file. Nothing for classes of cxrlit.
+        By package name, the version of each installed package; by module name, the SHA-256 of the file of any other
+        module, also of a package installed from source (``pip install -e``). Nothing for classes of cxrlit.
 
     Raises:
         ConfigError: A module cannot be imported.
@@ -51,20 +51,20 @@ def find_origin(spec: Any, key: str = "") -> dict[str, str]:
 
 
 def _list_modules(name: str, key: str) -> list[str]:
-    """The module that a name is found in, those of its class and of the base classes."""
+    """Modules of a dotted name, of its class and of its base classes."""
     try:
         target = get_object(name)
     except Exception as error:  # importing a user's own module may raise anything
         raise ConfigError(f"{key}={name}: {say_import_fault(name, error)}") from None
     named = name.rpartition(".")[0]
-    while named and named not in sys.modules:  # of a class in a class
+    while named and named not in sys.modules:  # a nested class
         named = named.rpartition(".")[0]
     classes = target.__mro__ if isinstance(target, type) else (target,)
     return [one for one in (named, *(getattr(kind, "__module__", None) for kind in classes)) if one]
 
 
 def _add_module(module: str, found: dict[str, str]) -> None:
-    """Add the version of a module's package, or the hash of its own file and of those that it imports."""
+    """Add the version of a module's package, or the hashes of its own file and of the files that it imports."""
     top = module.partition(".")[0]
     if module in found or top == "cxrlit" or top in sys.stdlib_module_names:
         return
@@ -80,7 +80,7 @@ def _add_module(module: str, found: dict[str, str]) -> None:
 
 
 def _is_own(top: str) -> bool:
-    """Whether a module or package is the user's: in no installed package, or in one that lies where its sources do."""
+    """Whether a module is the user's: in no installed package, or in one that is installed from its source folder."""
     if top == "cxrlit" or top in sys.stdlib_module_names:
         return False
     packages = _list_packages().get(top, [])
@@ -93,16 +93,16 @@ def _is_own(top: str) -> bool:
 def _find_file(module: str) -> Path | None:
     try:
         spec = find_spec(module)
-    except Exception:  # it imports the packages that the module is in
+    except Exception:  # find_spec imports the parent packages
         return None
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 def _list_imports(module: str, path: Path) -> Iterator[str]:
-    """Names of all that a source file imports, as modules."""
+    """Names of the modules that a source file may import."""
     try:
         tree = ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
-    except (SyntaxError, ValueError):  # nothing of it is imported then
+    except (SyntaxError, ValueError):  # the file cannot be imported
         return
     within = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -111,7 +111,7 @@ def _list_imports(module: str, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             try:
                 base = resolve_name("." * node.level + (node.module or ""), within)
-            except ImportError:  # above its package
+            except ImportError:  # a relative import above the top package
                 continue
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 

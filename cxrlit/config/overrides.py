@@ -1,7 +1,7 @@
-"""What a user types as ``KEY=VALUE``: the home folder in it, and why Hydra's grammar refuses it.
+"""``KEY=VALUE`` overrides: expand the home folder, quote values, and explain why Hydra's grammar rejects them.
 
-Hydra reads a value without quotes as a grammar, in which most characters beyond letters, digits and those of a path
-mean something. A shell takes one pair of quotes away, so that a text needs two: ``KEY='"VALUE"'``.
+Hydra parses an unquoted value with a grammar in which most characters other than letters, digits and path
+characters are special. The shell removes one pair of quotes, so a text needs two: ``KEY='"VALUE"'``.
 
 Source: https://hydra.cc/docs/1.3/advanced/override_grammar/basic/.
 """
@@ -16,26 +16,26 @@ from cxrlit.config.sweep import quote
 from cxrlit.core.command_line import format_command
 
 PLAIN = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)
-"""What a value without quotes may hold."""
+"""Characters of an unquoted value."""
 KEY = re.compile(r"[+~]*[\w$./@:-]*", re.ASCII)
 HOME = re.compile(r"(?<=[=\[,])\s*(~[\w.-]*(?:/[^,\[\]{}'\"]*)?)(?=[,\]]|$)")
 LISTS = frozenset({
     "age_bands", "chain", "ckpt", "data.sources", "data.views", "labels", "must_improve", "sampler.labels", "sizes",
     "subgroups",
 })  # fmt: skip
-"""Keys whose value is a list."""
+"""Keys with a list as value."""
 PATHS = frozenset({
     "baseline", "cache_dir", "candidate", "ckpt", "dir", "init_from", "out", "predictions", "root", "runs_dir",
     "split_file", "store", "table", "targets", "thresholds", "weights",
 })  # fmt: skip
-"""Last part of the keys whose value may be a path."""
+"""Last parts of the keys that may have a path as value."""
 
 SEVERAL = ("logger", "callbacks")
-"""Groups whose choices hold named entries, of which several choices can be taken at once."""
+"""Groups with named entries, of which several choices can be combined."""
 FILES = (".ckpt", ".csv", ".gz", ".json", ".parquet", ".pt", ".pth", ".tsv")
 TYPOGRAPHIC = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
                              **dict.fromkeys("\u201c\u201d\u2018\u2019")})  # fmt: skip
-"""Dashes and quotes that programs of text put in place of those of a keyboard."""
+"""Dashes and quotes that word processors substitute for those of the keyboard."""
 
 
 def name_key(override: str) -> str:
@@ -48,7 +48,7 @@ def name_key(override: str) -> str:
 
 
 def expand_home(override: str) -> str:
-    """Expand ``~/`` at the start of a value or of a list's entries, which Hydra refuses and shells leave.
+    """Expand ``~/`` at the start of a value or of a list's entries: Hydra rejects it, and shells leave it alone.
 
     >>> expand_home("data.root=~nobody-here/x"), expand_home("~callbacks.ema")
     ('data.root=~nobody-here/x', '~callbacks.ema')
@@ -72,7 +72,7 @@ def quote_for_shell(key: str, value: str) -> str:
 
 
 def quote_list_for_shell(key: str, values: Sequence[str]) -> str:
-    """How a list of texts is typed in a shell so that they arrive as they are.
+    """Quote a list of texts so that it passes the shell and Hydra unchanged.
 
     >>> quote_list_for_shell("ckpt", ["runs/a", "runs/b (2)"])
     'ckpt=\\'[runs/a,"runs/b (2)"]\\''
@@ -82,7 +82,7 @@ def quote_list_for_shell(key: str, values: Sequence[str]) -> str:
 
 
 def write_anew(override: str) -> str:
-    """Overrides that replace a whole section, so that nothing of the old one stays.
+    """Overrides that replace a whole section, so that none of its old keys remain.
 
     >>> write_anew("loss={_target_: mine.Loss, gamma: 2}")
     "~loss '+loss={_target_: mine.Loss, gamma: 2}'"
@@ -91,11 +91,11 @@ def write_anew(override: str) -> str:
 
 
 def explain_syntax(overrides: Sequence[str], place: int) -> str:
-    """Why one of the overrides cannot be parsed, and how it is written.
+    """Why an override cannot be parsed, and how to write it.
 
     Args:
-        overrides: All of them: a space in a value makes two of one.
-        place: Which one.
+        overrides: All overrides; a space in a value splits it in two.
+        place: Position of the override.
     """
     text = overrides[place]
     key, equal, value = text.partition("=")
@@ -128,7 +128,7 @@ def explain_syntax(overrides: Sequence[str], place: int) -> str:
 
 
 def explain_space(overrides: Sequence[str], place: int) -> str:
-    """How an argument without = is written that a space or a colon has made; empty where neither has."""
+    """How to write an argument without = that a space or a colon has caused; empty if neither has."""
     text, before, after = overrides[place], overrides[place - 1] if place else "", overrides[place + 1 : place + 3]
     if after and after[0].startswith("="):
         return f"{text}: no space stands around =: {text}{''.join(after if after[0] == '=' else after[:1])}"
@@ -144,11 +144,11 @@ def explain_space(overrides: Sequence[str], place: int) -> str:
 
 
 def explain_several(override: str, command: str) -> str:
-    """Why a value with a comma is refused by a command that runs once, and what was meant.
+    """Why a command that runs once rejects a value with a comma, and what the user may have meant.
 
     Args:
-        override: It.
-        command: Name of the command; ``train`` alone can sweep.
+        override: The override.
+        command: Name of the command; only ``train`` can sweep.
     """
     key, value = name_key(override), override.partition("=")[2]
     text = f"a text with a comma is written {quote_for_shell(key, value)}"
@@ -169,7 +169,7 @@ def explain_several(override: str, command: str) -> str:
 
 
 def _mend(value: str) -> tuple[str, str] | None:
-    """What is wrong with a value that plainly is another one, and that one; None where it is not so plain."""
+    """The mistake in a value and the corrected value; None unless the correction is obvious."""
     if value.startswith("="):
         return "one = is enough", value.lstrip("=")
     if "/" in value:
@@ -184,7 +184,7 @@ def _mend(value: str) -> tuple[str, str] | None:
 
 
 def _join_split(overrides: Sequence[str], place: int) -> str:
-    """A list whose spaces have made several arguments of it, as one; empty where there is none, or no end."""
+    """Rejoin a list that its spaces have split into several arguments; empty if there is none or its end is missing."""
     if overrides[place].partition("=")[2][:1] not in ("[", "{") or overrides[place].endswith(("]", "}")):
         return ""
     for stop in range(place + 1, len(overrides)):
@@ -196,9 +196,9 @@ def _join_split(overrides: Sequence[str], place: int) -> str:
 
 
 def _quote_parts(key: str, value: str) -> str:
-    """An override with quotes around what needs them: the value, or entries of a plain list."""
+    """Quote the parts of an override that need quotes: the value, or entries of a plain list."""
     inner = value[1:-1]
-    # An apostrophe between letters is no quotation mark.
+    # An apostrophe between letters is not a quotation mark.
     if value[:1] + value[-1:] != "[]" or re.search(r"[\[\]{}'\"]", re.sub(r"(?<=\w)'(?=\w)", "", inner)):
         return quote_for_shell(key, value)
     return quote_list_for_shell(key, [part.strip() for part in inner.split(",")])
@@ -210,7 +210,7 @@ def _quote_twice(text: str) -> str:
 
 
 def _find_odd(text: str, allowed: re.Pattern[str]) -> str:
-    """The first character that a pattern does not allow, as a person can read it; empty where there is none."""
+    """The first character that a pattern does not allow, in readable form; empty if all are allowed."""
     found = allowed.match(text)
     rest = text[found.end() if found else 0 :]
     if not rest:

@@ -1,4 +1,4 @@
-"""One phase of the chain."""
+"""Keys of one phase of the chain."""
 
 from typing import Self
 
@@ -59,10 +59,10 @@ class PhaseConfig(ConfigSection):
 
 
 def check_meaning(phases: dict[str, PhaseConfig]) -> dict[str, PhaseConfig]:
-    """The phases by name: ``scratch`` and ``frozen`` train what their names say.
+    """Return the phases if ``scratch`` and ``frozen`` train what their names say.
 
     Raises:
-        ValueError: One does not.
+        ValueError: One of them does not.
     """
     scratch, frozen = phases.get("scratch"), phases.get("frozen")
     if scratch and (scratch.n_unfreeze != N_LAYERS or scratch.n_unfreeze_schedule or scratch.batch_norm != "train"):

@@ -1,4 +1,4 @@
-"""From what Hydra composed to a checked config, or to one line that names the key."""
+"""Turn Hydra's composed config into a checked one, or into one line that names the wrong key."""
 
 import difflib
 import re
@@ -25,7 +25,7 @@ SHOW_KEYS = {
     "export": "export --help",
     "sweep": "train --cfg hydra -p hydra.sweeper",
 }
-"""What shows all keys of a command."""
+"""Command that prints all keys of a command."""
 
 RENAMED = {
     "evaluate": {"wanted": "min_rate", "device": "trainer.accelerator"},
@@ -43,13 +43,13 @@ RENAMED = {
         "data.dir": "data.root",
     },
 }
-"""What keys are called here that are gone from a command, or that other programs have."""
+"""Current names of renamed keys, and of keys that other programs use."""
 
 PATTERNS = {
     NAME_PATTERN: "the name of a label begins with a letter, and has letters, digits, spaces and _ ( ) . + - /",
     PHASE_PATTERN: "the name of a phase has small letters, digits and _",
 }
-"""What a text may be that must match a pattern."""
+"""Explanation of each pattern that a text must match."""
 
 MAX_SIBLINGS = 15
 
@@ -57,12 +57,12 @@ SectionT = TypeVar("SectionT", bound=ConfigSection)
 
 
 def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], typed: Iterable[str] = ()) -> SectionT:
-    """Check a composed config and give it types.
+    """Check a composed config and convert it to its schema.
 
     Args:
-        composed: What Hydra composed, or the dict that was saved with a checkpoint.
-        schema: ``TrainConfig``, ``EvaluateConfig`` or what another command takes.
-        typed: Keys that the user set on the command line. Only these can be refused because they have no effect.
+        composed: Hydra's composed config, or the dict saved with a checkpoint.
+        schema: ``TrainConfig``, ``EvaluateConfig`` or the schema of another command.
+        typed: Keys that the user set on the command line. Only these are rejected for having no effect.
 
     Raises:
         ConfigError: A key is unknown or missing, a value is of the wrong type or out of range, or two keys
@@ -78,7 +78,7 @@ def read_config(composed: DictConfig | dict[str, Any], schema: type[SectionT], t
 
 
 def read_sweeper(composed: DictConfig, schema: type[SweeperT]) -> SweeperT:
-    """Check ``hydra.sweeper`` of a composed config and give it types.
+    """Check ``hydra.sweeper`` of a composed config and convert it to its schema.
 
     Raises:
         ConfigError: As for ``read_config``.
@@ -90,7 +90,7 @@ def read_sweeper(composed: DictConfig, schema: type[SweeperT]) -> SweeperT:
 
 
 def suggest_key(key: str, known: list[str], command: str) -> str:
-    """What an unknown key of a command may have meant: the end of a message."""
+    """Suggest a known key for an unknown key of a command: the end of a message."""
     names = RENAMED.get(command, {})
     renamed = names.get(key) or names.get(key.rpartition(".")[2])
     if renamed:
@@ -105,7 +105,7 @@ def suggest_key(key: str, known: list[str], command: str) -> str:
 
 
 def list_siblings(key: str, known: list[str]) -> str:
-    """The keys that stand beside a dotted one: the end of a message; empty where there are none, or too many.
+    """The keys beside a dotted key: the end of a message; empty if there are none or too many.
 
     >>> list_siblings("loss.gama", ["lr", "loss._target_", "loss.gamma.neg"])
     'loss has the keys _target_, gamma'
@@ -117,14 +117,14 @@ def list_siblings(key: str, known: list[str]) -> str:
 
 
 def list_keys(values: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all keys of nested dicts that hold a value."""
+    """Dotted names of all keys with a value in nested dicts."""
     if not isinstance(values, dict) or not values:
         return [prefix.removesuffix(".")] if prefix else []
     return [name for key, value in values.items() for name in list_keys(value, prefix=f"{prefix}{key}.")]
 
 
 def _resolve(node: Any) -> Any:
-    """Plain values, interpolations resolved."""
+    """Resolve interpolations into plain values."""
     if not isinstance(node, DictConfig):
         return node
     try:
@@ -140,17 +140,17 @@ def _resolve(node: Any) -> Any:
 
 
 def _gather_phases(composed: DictConfig | dict[str, Any]) -> DictConfig | dict[str, Any]:
-    """Let each phase have its settings in one place, before interpolations are resolved.
+    """Collect the settings of each phase in its section, before interpolations are resolved.
 
-    Each flat key that is set stands in for the goal's own, and ``scheduler`` for that of each phase. The callbacks of
-    all phases become those of each, with its own keys over them and without those that are null: an interpolation there
-    is one on the phase that has it.
+    Each flat key that is set replaces the goal's own key, and ``scheduler`` replaces that of each phase. The shared
+    callbacks are copied into each phase and merged with its own: the phase's keys win, and null drops a callback. An
+    interpolation in them then refers to the phase.
     """
     is_plain = isinstance(composed, dict)
     values: Any = dict(composed) if is_plain else OmegaConf.to_container(composed)
     phases, shared, scheduler = values.get("phases"), values.get("callbacks"), values.get("scheduler")
     flat = {key: values[key] for key in FLAT_KEYS if values.get(key) is not None}
-    if isinstance(phases, dict) and isinstance(shared, dict):  # else validation says what is wrong
+    if isinstance(phases, dict) and isinstance(shared, dict):  # otherwise validation reports the error
         gathered = {}
         for name, phase in phases.items():
             if isinstance(phase, dict):
@@ -166,7 +166,7 @@ def _gather_phases(composed: DictConfig | dict[str, Any]) -> DictConfig | dict[s
 
 
 def _merge_scheduler(shared: dict[str, Any], own: Any) -> Any:
-    """A scheduler of all phases stands in for a phase's own; without a class, its keys that are set go into that."""
+    """A shared scheduler with a class replaces a phase's own; without a class, its set keys are merged into that."""
     if "_target_" in shared or not isinstance(own, dict):
         return shared if "_target_" in shared else own
     return {**own, **{key: value for key, value in shared.items() if value is not None}}
@@ -178,20 +178,20 @@ def _merge_callbacks(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, A
         base, change = shared.get(name), own.get(name, {})
         if change is None or (base is None and not change):
             continue
-        both = isinstance(change, dict) and isinstance(base or {}, dict)  # else validation says what is wrong
+        both = isinstance(change, dict) and isinstance(base or {}, dict)  # otherwise validation reports the error
         merged[name] = {**(base or {}), **change} if both else change or base
     return merged
 
 
 def _say_first_fault(error: ValidationError, values: dict[str, Any], command: str) -> str:
     faults = error.errors(include_url=False)
-    # A flat key is checked under its own name and in the phase that it went to: the shorter name is the user's.
+    # A flat key is checked under its own name and in its phase; report the shorter name, which the user typed.
     fault = min(faults, key=lambda item: (item["type"] != "extra_forbidden", len(item["loc"])))
     parts = [str(part) for part in fault["loc"] if not re.match(r"(literal|dict|list)\[", str(part))]
     if parts[:1] == ["data"] and len(parts) > 2:
-        del parts[1]  # the name of the union's member
+        del parts[1]  # name of the union's member
     if parts[:3] == ["hydra", "sweeper", "space"] and len(parts) > 4:
-        del parts[4]  # the same
+        del parts[4]  # name of the union's member
     key, kind = ".".join(parts), fault["type"]
     if kind == "extra_forbidden":
         known = [name for name in list_keys(values) if name != key]
@@ -217,7 +217,7 @@ def _say_first_fault(error: ValidationError, values: dict[str, Any], command: st
 
 
 def _write_right(key: str, kind: str, value: Any) -> str:
-    """How a value of another type than a key has is written, where it plainly can be; else nothing."""
+    """How to write a value of the wrong type, if that is obvious; else empty."""
     if kind == "string_type" and type(value) in (int, float, bool):
         is_entry = key.rpartition(".")[2].isdigit()
         return f": a text is written '\"{value}\"'" if is_entry else f": a text is written {key}='\"{value}\"'"

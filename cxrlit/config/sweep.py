@@ -1,4 +1,4 @@
-"""Settings of the sweepers of ``python train.py -m``: ``hydra.sweeper``."""
+"""Keys of the sweepers of ``python train.py -m``: ``hydra.sweeper``."""
 
 import math
 import re
@@ -24,7 +24,7 @@ Number = Annotated[int | float, PlainValidator(_check_number)]
 
 
 class SearchInterval(ConfigSection):
-    """Numbers from ``low`` to ``high``, both included; whole where both are."""
+    """Numbers from ``low`` to ``high`` inclusive; integers if both are integers."""
 
     low: Number
     high: Number
@@ -33,10 +33,12 @@ class SearchInterval(ConfigSection):
 
     @property
     def is_whole(self) -> bool:
+        """Whether the interval is of integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
     def extremes(self) -> Sequence[Value]:
+        """Both ends of the interval."""
         return (self.low, self.high)
 
     @model_validator(mode="after")
@@ -57,14 +59,15 @@ class Choices(ConfigSection):
 
     @property
     def extremes(self) -> Sequence[Value]:
+        """All choices."""
         return self.choices
 
 
 def _flatten(space: Any, prefix: str = "") -> Any:
-    """Nested sections, as the config has them, to dotted keys.
+    """Flatten nested sections to dotted keys.
 
-    What is null is dropped. Choices stand in for an interval that is there from ``conf/``: Hydra can add keys to a
-    section, and not put another in its place.
+    Null entries are dropped. Choices replace an interval from ``conf/``: Hydra can add keys to a section, but not
+    replace it.
     """
     if not isinstance(space, dict):
         return space
@@ -90,7 +93,7 @@ Parameter = Annotated[
 
 
 class GridConfig(ConfigSection):
-    """Every combination of some values."""
+    """Keys of a grid: every combination of some values."""
 
     max_batch_size: int | None = Field(ge=1, description="jobs that are launched together; null: all of them")
     params: dict[str, str | int | float | bool] | None = Field(
@@ -102,7 +105,7 @@ LeverName = Annotated[str, Field(pattern=r"^[a-zA-Z]\w*$", max_length=40)]
 
 
 class AblationConfig(ConfigSection):
-    """A baseline, and levers that each change it alone."""
+    """Keys of an ablation: a baseline, and variants that each change one setting."""
 
     levers: dict[LeverName, Annotated[list[str], Field(min_length=1)]] = Field(
         description="what can be changed, by name: overrides as the command line has them"
@@ -111,7 +114,7 @@ class AblationConfig(ConfigSection):
 
 
 class SweepConfig(ConfigSection):
-    """A search over keys of the config by the goal's validation macro AUROC."""
+    """Keys of a search that maximizes the goal's validation macro AUROC."""
 
     n_trials: int = Field(ge=1, le=100_000, description="trials of the study, those of earlier commands included")
     n_parallel: int = Field(ge=1, le=1000, description="trials at a time")
@@ -125,7 +128,7 @@ class SweepConfig(ConfigSection):
     )
 
     def list_corners(self) -> list[list[str]]:
-        """Overrides of a few points that reach every end of the space, and every choice."""
+        """Overrides of a few points that together reach both ends of each interval, and every choice."""
         n_points = max(len(parameter.extremes) for parameter in self.space.values())
         columns = [
             [write_override(key, value) for value in islice(cycle(parameter.extremes), n_points)]
@@ -138,20 +141,20 @@ SweeperT = TypeVar("SweeperT", bound=ConfigSection)
 
 
 class HydraSection(ConfigSection, Generic[SweeperT]):
-    """The part of Hydra's own config that is about the points of a sweep."""
+    """The sweeper's part of Hydra's own config."""
 
     sweeper: SweeperT
 
 
 class SweepCommand(ConfigSection, Generic[SweeperT]):
-    """What a command line says of a sweep; keys have the names that a user types."""
+    """A command line's sweep settings, under the key names that a user types."""
 
     command = "sweep"
     hydra: HydraSection[SweeperT]
 
 
 def write_override(key: str, value: Value) -> str:
-    """``KEY=VALUE`` as Hydra reads it; floats with four digits, so that it can be typed.
+    """``KEY=VALUE`` in Hydra's grammar; floats with four digits, so that they can be typed.
 
     >>> write_override("lr", 1.23456e-05), write_override("data.root", "/a b"), write_override("lr", None)
     ('lr=1.235e-05', "data.root='/a b'", 'lr=null')
@@ -164,7 +167,7 @@ def write_override(key: str, value: Value) -> str:
 
 
 def quote(text: str) -> str:
-    """A text as a value of Hydra's grammar, quoted where it needs to be.
+    """A text as a value of Hydra's grammar, quoted if necessary.
 
     >>> quote("adamw"), quote("it's"), quote("1")
     ('adamw', "'it\\\\'s'", "'1'")

@@ -1,4 +1,4 @@
-"""What ``python train.py`` takes."""
+"""Keys of ``python train.py``."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -29,7 +29,7 @@ from cxrlit.config.types import (
 
 
 class AugmentConfig(ConfigSection):
-    """Augmentation of training images. No transform: none."""
+    """Augmentation of training images; empty: no augmentation."""
 
     transforms: dict[str, Instantiable] = Field(
         description="transforms of albumentations, or classes of your own, by name, in order; null drops one"
@@ -59,7 +59,7 @@ class SamplerConfig(ConfigSection):
 
 
 class MachineConfig(ConfigSection):
-    """Where the work runs."""
+    """Keys of the hardware: accelerator, devices, nodes and loader workers."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     devices: int = Field(ge=1, le=1024, description="devices of a node, a process each; they share each batch")
@@ -73,7 +73,7 @@ class MachineConfig(ConfigSection):
 
 
 class TrainerConfig(MachineConfig):
-    """How the batches are computed."""
+    """Keys of the Trainer: hardware, precision, gradients and checkpoints."""
 
     precision: PrecisionChoice = Field(
         description="auto: bf16 where the device computes in it; fp16: on a GPU, with gradient scaling"
@@ -83,7 +83,7 @@ class TrainerConfig(MachineConfig):
     checkpoint_every_n_steps: int | None = Field(
         ge=1, description="steps between two saves of the whole state; null: before each validation alone"
     )
-    compile: bool = Field(default=False, description="torch.compile the network")  # checkpoints before it have none
+    compile: bool = Field(default=False, description="torch.compile the network")  # older checkpoints lack this key
 
     @model_validator(mode="after")
     def _check_compile(self) -> Self:
@@ -93,18 +93,18 @@ class TrainerConfig(MachineConfig):
 
 
 class MetricsConfig(ConfigSection):
-    """What is measured after each epoch."""
+    """Metrics measured after each epoch."""
 
     train: bool = Field(description="also over the training images as they were seen")
     collection: dict[str, Instantiable | None] = Field(description="metrics by name; null drops one")
 
 
 FLAT_KEYS = ("img_size", "lr", "n_unfreeze", "n_unfreeze_schedule", "batch_size", "max_epochs", "batch_norm")
-"""Keys that, where set, stand in for ``phases.<goal>.<key>``."""
+"""Keys that replace ``phases.<goal>.<key>`` where they are set."""
 
 
 class TrainConfig(ConfigSection):
-    """What ``python train.py`` takes."""
+    """Keys of ``python train.py``."""
 
     phase: PhaseName
     chain: list[PhaseName] = Field(min_length=1, description="the phases, in the order in which they follow each other")
@@ -221,14 +221,14 @@ class TrainConfig(ConfigSection):
 
     @property
     def first_weights(self) -> str | None:
-        """What the chain starts from; None where ``init_from`` says it."""
+        """Starting weights of the chain; None if ``init_from`` gives the checkpoint."""
         weights = self.model.weights
         return (None if self.init_from else self.data.default_weights) if weights == "auto" else weights
 
     def list_chain(self) -> list[str]:
         """Names of all phases of the chain, first to last.
 
-        From random weights, every layer has to train first: ``scratch`` comes before a phase that does not.
+        With random weights, ``scratch`` comes before a chain whose first phase does not train every layer.
         """
         begins_frozen = self.phases[self.chain[0]].n_unfreeze < N_LAYERS and "scratch" not in self.chain
         return ["scratch", *self.chain] if self.first_weights == "none" and begins_frozen else self.chain
@@ -239,6 +239,6 @@ class TrainConfig(ConfigSection):
         return [self.phase] if self.init_from is not None else chain[: chain.index(self.phase) + 1]
 
     def settle(self) -> Self:
-        """The same choices, each in one place: ``auto`` weights and flat keys resolved."""
+        """A copy with ``auto`` weights resolved and flat keys removed."""
         model = self.model.model_copy(update={"weights": self.first_weights})
         return self.model_copy(update={**dict.fromkeys(FLAT_KEYS), "model": model})

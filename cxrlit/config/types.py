@@ -1,4 +1,4 @@
-"""Types that several sections of the config share."""
+"""Types that several config sections share."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PrecisionChoice = Literal["auto", "bf16", "fp16", "fp32"]
 TTA = Literal["none", "flip", "crops"]
 Average = Literal["probs", "logits"]
 N_LAYERS = 427
-"""Layers of DenseNet121 without its head, as Keras counts them."""
+"""Number of layers of DenseNet121 without its head, as Keras counts them."""
 
 ImageSize = Annotated[int, Field(ge=32, le=2048, description="side of the square image, pixels")]
 BatchSize = Annotated[int, Field(ge=1, le=65536, description="images of one optimizer step, over all devices")]
@@ -29,7 +29,7 @@ Epochs = Annotated[int, Field(ge=1, le=10_000, description="epochs at most")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
-"""Becomes absolute."""
+"""Path of a folder, made absolute."""
 
 
 def _drop_nulls(entries: Any) -> Any:
@@ -37,13 +37,13 @@ def _drop_nulls(entries: Any) -> Any:
 
 
 Instantiable = dict[str, Any]
-"""What Hydra instantiates: a dict with ``_target_``, the dotted name of a class, and its arguments."""
+"""A dict that Hydra instantiates: ``_target_``, the dotted name of a class, and its arguments."""
 Loggers = Annotated[
     dict[str, Instantiable],
     BeforeValidator(_drop_nulls),
     Field(exclude=True, default_factory=dict),
 ]
-"""Loggers by name; null drops one. No dump of a config has them: secrets may be among their settings."""
+"""Loggers by name; null drops one. Config dumps exclude them: their settings may contain secrets."""
 
 
 def _check_labels(labels: list[str]) -> list[str]:
@@ -72,13 +72,13 @@ RunName = Annotated[str, AfterValidator(_check_run)]
 
 
 class ConfigSection(BaseModel):
-    """A part of the config: unknown keys and wrong types are errors, nothing is converted, nothing changes later."""
+    """A part of the config: frozen; unknown keys and wrong types are errors, and nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     command: ClassVar[str] = "train"
-    """Which command takes it: a key of ``read_config.SHOW_KEYS``."""
+    """Command of the section: a key of ``read_config.SHOW_KEYS``."""
 
     def settle(self) -> Self:
-        """The same choices, each in one place and without those that have no effect."""
+        """A copy with each choice in one place and without keys that have no effect."""
         return self
