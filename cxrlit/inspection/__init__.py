@@ -1,1 +1,1 @@
-"""What is in a data set: counted, looked at, shown on the screen and as an HTML page."""
+"""Inspection of a data set: counts, a sample of its images, terminal tables and an HTML page."""

@@ -1,4 +1,4 @@
-"""A few training images and what augmentation makes of them, as a training would see them."""
+"""A few training images and their augmented versions, as in training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,22 +16,22 @@ from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 from cxrlit.inspection.sample import choose_sample_images, key_images
 
 SHEET_PX = 224
-"""Side of the images, pixels: that of most phases."""
+"""Side of the images, pixels; equal to that of most phases."""
 
 N_ROWS = 5
-"""Images that are shown at most."""
+"""Maximum number of images shown."""
 
 N_EPOCHS = 5
-"""Augmented versions of each."""
+"""Augmented versions of each image."""
 
 
 class AugmentedImage(NamedTuple):
-    """A training image, each time as a PNG of ``SHEET_PX``.
+    """A training image and its augmented versions, each a PNG of ``SHEET_PX``.
 
     Attributes:
-        row: Its row of the index.
-        original: As it is in the store.
-        epochs: As each of the first epochs sees it.
+        row: Row of the image in the index.
+        original: The image as stored.
+        epochs: The image as each of the first epochs sees it.
     """
 
     row: int
@@ -47,15 +47,15 @@ def draw_augment_sheet(
     resize: Resize,
     seed: int,
 ) -> list[AugmentedImage]:
-    """Augment an image of each of several labels; of the training part, where there is a split.
+    """Augment one image for each of several labels, from the training part if there is a split.
 
     Args:
-        rows: The index, and the column ``split`` where there is one.
+        rows: The index, with the column ``split`` if there is a split.
         labels: The labels in use.
-        readable: (N,) whether the image is a file.
+        readable: (N,) whether the image is a file on disk.
         augment: The augmentation, for images of ``SHEET_PX``.
-        resize: How an image that is not square becomes square.
-        seed: Which images, and how they are augmented: as a training with this seed does.
+        resize: How to make a rectangular image square.
+        seed: Seed of the choice of images and of their augmentation, which equals that of a training with this seed.
     """
     usable = readable & (rows["split"] == "train").to_numpy() if "split" in rows else readable
     order = key_images(rows["image"], seed).argsort(kind="stable")
@@ -75,7 +75,7 @@ def draw_augment_sheet(
 
 
 def _read_square(path: Path, resize: Resize) -> NDArray[np.uint8] | None:
-    """The image as the store has it; None where it cannot be decoded, which the sample says."""
+    """The image as stored; None if it cannot be decoded, which the sample reports."""
     try:
         with hold_file(path) as content, hold_pixels(content):
             return resize_square(decode_pixels(content), SHEET_PX, resize)

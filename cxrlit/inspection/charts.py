@@ -1,4 +1,4 @@
-"""The pictures of the page; the figures behind them are in its tables too."""
+"""Charts of the page; its tables contain the same numbers."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ from cxrlit.html.text import format_part, format_share
 from cxrlit.inspection.counts import IndexCounts, Numbers
 
 PATIENT_STARTS = (1, 2, 3, 4, 5, 6, 11, 21, 51)
-"""Where the bins of images per patient begin."""
+"""Lower edges of the bins of images per patient."""
 
 AGE_STARTS = tuple(range(0, 121, 10))
 
 COLORS = (GRAY, BLUE, ORANGE, GREEN)
-"""Of the whole, and of train, val and test."""
+"""Colours of the whole data set, and of train, val and test."""
 
 
 def draw_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> Picture:
-    """For each label a bar for each part."""
+    """A bar chart of each label's prevalence in each part."""
     shares = {part.name: part.prevalence for part in parts}
     figure = draw_bars(labels, shares, COLORS, "prevalence", ticks=PercentFormatter(1))
     said = [
@@ -37,13 +37,13 @@ def draw_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> Pict
 def chart_counts(
     name: str, caption: str, head: str, parts: Sequence[str], bins: Sequence[str], counts: Sequence[NDArray[np.int64]]
 ) -> tuple[Table, Picture]:
-    """How many there are in each bin: a table of all parts, and a picture of the whole.
+    """Counts per bin: a table of all parts, and a chart of the whole data set.
 
     Args:
-        name: Of the picture.
-        caption: What is counted, by what.
-        head: What the bins are of.
-        parts: Names of the whole and its parts.
+        name: Name of the chart.
+        caption: What is counted, and by what.
+        head: Name of the binned quantity.
+        parts: Names of the whole data set and its parts.
         bins: Names of the B bins.
         counts: (B,) for each part.
     """
@@ -54,18 +54,18 @@ def chart_counts(
 
 
 def count_n_findings(parts: Sequence[IndexCounts]) -> tuple[list[str], list[NDArray[np.int64]]]:
-    """Images by the number of labels that are present: names of the bins, and counts for each part."""
+    """Images by number of present labels: names of the bins, and counts for each part."""
     most = len(parts[0].n_findings)
     counts = [np.pad(part.n_findings, (0, most - len(part.n_findings))) for part in parts]
     return [str(number) for number in range(most)], counts
 
 
 def count_bins(values: Sequence[Numbers], starts: Sequence[int]) -> tuple[list[str], list[NDArray[np.int64]]]:
-    """Whole numbers in bins, from the first to the last that holds any of the first array.
+    """Bin integers, from the first to the last bin that is not empty for the first array.
 
     Args:
-        values: Arrays of numbers.
-        starts: Where the bins begin, rising; the last one has no end.
+        values: Arrays of integers.
+        starts: Lower edges of the bins, ascending; the last bin is open.
 
     Returns:
         Names of the bins, and counts for each array.
@@ -87,10 +87,10 @@ def count_bins(values: Sequence[Numbers], starts: Sequence[int]) -> tuple[list[s
 def draw_levels(levels: NDArray[np.float64]) -> Picture:
     """A histogram of gray levels.
 
-    Black and white, which are often the background, are cut off where they are higher than all between them.
+    Black and white are often background: their bars are cut off where they exceed all bars between.
 
     Args:
-        levels: (256,) share of the pixels by gray level.
+        levels: (256,) fraction of the pixels at each gray level.
     """
     highest = float(levels[1:-1].max()) or float(levels.max())
     figure, axes = make_axes(5.0, 2.6, left=0.65, right=0.2, top=0.1, bottom=0.45)

@@ -1,4 +1,4 @@
-"""What an index says, counted for the whole and for each part of its split. No image is read."""
+"""Counts of an index, for the whole data set and each part of its split. No image is read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ from cxrlit.metrics.division import divide_or_nan
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 
 WHOLE = "all"
-"""What the whole is called beside train, val and test."""
+"""Name of the whole data set beside train, val and test."""
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class IndexCounts:
-    """The whole, or a part of its split, of a data set with L labels.
+    """Counts of a whole data set with L labels, or of a part of its split.
 
     Attributes:
         name: ``all``, ``train``, ``val`` or ``test``.
         n_images: Number of images.
-        per_patient: (P,) images of each of the P patients.
-        positives: (L,) images on which a label is present.
-        negatives: (L,) images on which it is absent.
-        unknown: (L,) images of which it is not known.
-        patients_with: (L,) patients with at least one such image.
-        together: (L, L) images on which both labels are present.
-        together_known: (L, L) images on which the label of the row is present and that of the column is known.
-        n_findings: Images by the number of labels that are present: 0, 1, 2, ...
-        n_clear: Images on which every label is known to be absent.
-        views: Images by view, most first.
-        sexes: Images by sex, most first.
-        ages: Years, of the images where it is known.
+        per_patient: (P,) number of images of each of the P patients.
+        positives: (L,) images with the label present.
+        negatives: (L,) images with the label absent.
+        unknown: (L,) images with the label unknown.
+        patients_with: (L,) patients with at least one image with the label present.
+        together: (L, L) images with both labels present.
+        together_known: (L, L) images with the row's label present and the column's label known.
+        n_findings: Images by number of present labels: 0, 1, 2, ...
+        n_clear: Images with every label known to be absent.
+        views: Images by view, most frequent first.
+        sexes: Images by sex, most frequent first.
+        ages: Ages of the images with a known age, years.
     """
 
     name: str
@@ -57,31 +57,32 @@ class IndexCounts:
 
     @property
     def n_patients(self) -> int:
+        """Number of patients."""
         return len(self.per_patient)
 
     @property
     def prevalence(self) -> NDArray[np.float64]:
-        """(L,) positives / (positives + negatives); NaN where nothing is known."""
+        """(L,) positives / (positives + negatives); NaN for a label without known targets."""
         return divide_or_nan(self.positives, self.positives + self.negatives)
 
     @property
     def conditional(self) -> NDArray[np.float64]:
-        """(L, L) share with the label of the column among images with that of the row; NaN where there are none."""
+        """(L, L) fraction with the column's label among images with the row's label; NaN where there are none."""
         return divide_or_nan(self.together, self.together_known)
 
     @property
     def cardinality(self) -> float:
-        """Labels that are present on an image, on average."""
+        """Mean number of present labels per image."""
         return float(self.positives.sum() / self.n_images)
 
     @property
     def n_open(self) -> int:
-        """Images on which no label is present and some are not known."""
+        """Number of images with no label present and at least one unknown."""
         return int(self.n_findings[0]) - self.n_clear
 
 
 def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[IndexCounts]:
-    """The whole, and, where the index has a column ``split``, each part of it."""
+    """Counts of the whole data set and, if the index has a column ``split``, of each part."""
     counts = [count_rows(index, labels, WHOLE)]
     if "split" in index:
         counts += [count_rows(index[index["split"] == part], labels, part) for part in SPLITS]
@@ -89,12 +90,12 @@ def count_parts(index: pd.DataFrame, labels: Sequence[str]) -> list[IndexCounts]
 
 
 def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> IndexCounts:
-    """Count the rows of an index, at least one."""
+    """Count the rows of an index with at least one row."""
     targets = read_targets(index, labels)
     present, absent = targets == 1, targets == 0
     per_label, per_image = present.sum(axis=0), present.sum(axis=1)
     patients, n_patients = _number(index["patient"])
-    floats = present.astype(np.float64)  # exact as long as there are fewer than 2**53 images, and fast
+    floats = present.astype(np.float64)  # exact below 2**53 images, and fast
     known = (present | absent).astype(np.float64)
     return IndexCounts(
         name=name,
@@ -115,7 +116,7 @@ def count_rows(index: pd.DataFrame, labels: Sequence[str], name: str) -> IndexCo
 
 
 def count_values(values: pd.Series) -> dict[str, int]:
-    """How often each value occurs, most first, then by name."""
+    """Frequency of each value, most frequent first, then by name."""
     counts = values.value_counts()
     return dict(sorted(((str(value), int(n)) for value, n in counts.items()), key=lambda item: (-item[1], item[0])))
 
@@ -126,6 +127,6 @@ def compare_prevalence(part: IndexCounts, whole: IndexCounts) -> NDArray[np.floa
 
 
 def _number(names: pd.Series) -> tuple[NDArray[np.int64], int]:
-    """A number for each name, from 0, and how many names there are."""
+    """An integer code for each name, from 0, and the number of different names."""
     numbers, distinct = pd.factorize(names)
     return numbers.astype(np.int64), len(distinct)

@@ -1,4 +1,4 @@
-"""One image file, read whole: whether it can be decoded, and how its pixels are spread."""
+"""Read one image file completely: whether it can be decoded, and the distribution of its pixels."""
 
 import hashlib
 from pathlib import Path
@@ -16,21 +16,21 @@ from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
 THUMBNAIL_PX = 128
 
 LEVELS = 256
-"""Gray levels that pixels are counted by; level k is k / 255 of the range."""
+"""Number of gray levels of the histogram; level k is k / 255 of the range."""
 
 
 class ImageFacts(NamedTuple):
-    """What one file holds. Where it cannot be decoded, only the first three count.
+    """Properties of one file. If it cannot be decoded, only the first three are meaningful.
 
     Attributes:
-        row: Its row of the index.
-        image: Its name.
-        reason: Why it cannot be decoded, or empty.
+        row: Row of the image in the index.
+        image: Name of the image.
+        reason: Why it cannot be decoded; empty if it can.
         width, height: Pixels.
-        mode: What a pixel is.
-        digest: Of the bytes of the file.
-        mean, std: Of the pixels, as shares of their range.
-        warning: How it is read otherwise than the file says; empty where it is not.
+        mode: Pixel format.
+        digest: Hash of the bytes of the file.
+        mean, std: Mean and standard deviation of the pixels, as fractions of their range.
+        warning: How the decoder departs from the file's own description; empty if it does not.
     """
 
     row: int
@@ -46,12 +46,12 @@ class ImageFacts(NamedTuple):
 
 
 class ReadImage(NamedTuple):
-    """An image, read.
+    """A decoded image.
 
     Attributes:
-        facts: What the file holds.
-        levels: (256,) share of its pixels by gray level; None where it could not be decoded.
-        thumbnail: It as a PNG of ``THUMBNAIL_PX``, where that was asked for.
+        facts: Properties of the file.
+        levels: (256,) fraction of its pixels at each gray level; None if it could not be decoded.
+        thumbnail: PNG of ``THUMBNAIL_PX``, if requested.
     """
 
     facts: ImageFacts
@@ -60,10 +60,10 @@ class ReadImage(NamedTuple):
 
 
 def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadImage:
-    """Read and measure one file; why it cannot be used is a finding and no error.
+    """Read and measure one file; an unusable file is a finding, not an error.
 
     Raises:
-        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+        ConfigError: The file is a DICOM image whose compression needs a package that is not installed.
     """
     try:
         with hold_file(path) as content, hold_pixels(content):
@@ -75,7 +75,7 @@ def read_image(row: int, image: str, path: Path, with_thumbnail: bool) -> ReadIm
                 thumbnail = cv2.imencode(".png", resize_square(pixels, THUMBNAIL_PX, "pad"))[1].tobytes()
     except ValueError as error:
         return ReadImage(ImageFacts(row, image, str(error)))
-    except DataError as error:  # its advice is for those who cannot go on without the file
+    except DataError as error:  # its advice is for commands that need the file
         return ReadImage(ImageFacts(row, image, str(error).removeprefix(f"{path}: ").partition(";")[0]))
     values, mean, std = measure_levels(counts)
     levels = np.bincount(np.rint(values * (LEVELS - 1)).astype(np.int64), weights=counts, minlength=LEVELS)

@@ -1,4 +1,4 @@
-"""The sections of the page on what the image files of a data set say."""
+"""Sections of the page about the image files of a data set."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from cxrlit.inspection.summary_tables import tabulate_file_facts, tabulate_file_
 from cxrlit.inspection.survey import Survey
 
 MAX_NAMES = 10
-"""Names of one file that are listed."""
+"""Maximum number of names listed for one file."""
 
 AUGMENTED_PX = 160
 """Side of an augmented image on the page, pixels."""
@@ -26,7 +26,7 @@ NOTHING_READ = "No image could be read."
 
 
 def build_files_section(survey: Survey, sample: Sample | None) -> Section:
-    """How large the files are, which images are not used and why, and what is odd in the sample."""
+    """File sizes, excluded images with reasons, and oddities of the sample."""
     data, paragraphs, notes = survey.data, [], []
     tables = [tabulate_file_sizes(survey.rows["n_bytes"])]
     for what, images in (("dropped", data.dropped), ("left out", data.excluded)):
@@ -52,7 +52,7 @@ def build_files_section(survey: Survey, sample: Sample | None) -> Section:
 
 
 def build_pixels_section(sample: Sample | None) -> Section:
-    """How the pixels of the sample are spread, and which images are of one gray."""
+    """Distribution of the sample's pixels, and images of a single gray."""
     if sample is None or not sample.decoded:
         return Section("Pixels", "pixels", [NOTHING_READ])
     tables = [tabulate_pixels(sample)]
@@ -89,12 +89,12 @@ def build_contact_sheet(survey: Survey, sample: Sample | None) -> Section:
 
 
 def build_augmented_section(survey: Survey, sheet: Sequence[AugmentedImage] | None, augmented: bool) -> Section:
-    """Training images and what augmentation makes of them.
+    """Training images and their augmented versions.
 
     Args:
-        survey: What the tables say.
-        sheet: The images; None: they are not augmented, or there are no files of them.
-        augmented: Whether a training augments images.
+        survey: The survey of the tables.
+        sheet: The images; None: no augmentation, or no image files.
+        augmented: Whether training augments images.
     """
     if not sheet:
         reason = "No training image could be read." if augmented else "Training images are not augmented."
@@ -123,7 +123,7 @@ def build_augmented_section(survey: Survey, sheet: Sequence[AugmentedImage] | No
 
 
 def tabulate_duplicates(groups: Sequence[Duplicates]) -> Table:
-    """Files with the same bytes; those in several parts of the split are a leak."""
+    """Files with the same bytes; copies in several parts of the split are a leak."""
     rows = [
         (
             name_some(group.images, MAX_NAMES),

@@ -1,4 +1,4 @@
-"""``cxrlit inspect``: what a user wants to know of a data set before training on it."""
+"""``cxrlit inspect``: examine a data set before training on it."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from cxrlit.inspection.terminal_tables import print_concerns, print_sample, prin
 
 
 def inspect_data(config: InspectConfig) -> None:
-    """Count, read a sample of the images, print both, and write the page.
+    """Count, read a sample of the images, print the results, and write the page.
 
     Raises:
-        ConfigError: ``out`` is a folder, or the augmentation cannot be what it says.
+        ConfigError: ``out`` is a folder, or the augmentation is invalid.
         DataError: The tables cannot be read.
     """
     out = Path(config.out)
@@ -44,7 +44,7 @@ def inspect_data(config: InspectConfig) -> None:
         )
         print_sample(sample)
         concerns = [*concerns, *name_sample_concerns(sample)]
-    print_concerns(concern for concern in concerns if concern not in read.notes)  # which were said
+    print_concerns(concern for concern in concerns if concern not in read.notes)  # notes were printed already
     sheet = None
     if augment is not None and readable.any():
         sheet = draw_augment_sheet(survey.rows, survey.data.labels, readable, augment, config.data.resize, config.seed)

@@ -1,4 +1,4 @@
-"""The HTML page of ``cxrlit inspect``: one file that loads nothing and runs nothing."""
+"""The HTML page of ``cxrlit inspect``: one self-contained file without scripts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,14 +32,14 @@ def render_survey(
     concerns: Sequence[str],
     sheet: Sequence[AugmentedImage] | None = None,
 ) -> str:
-    """The page. The same data and settings give the same bytes.
+    """Render the page. The same data and settings give the same bytes.
 
     Args:
         config: The settings.
-        survey: What the tables say.
-        sample: What the images say, where there are files of them.
-        concerns: What a user should look into before training.
-        sheet: Training images as they are augmented; None: they are not, or there are no files of them.
+        survey: The survey of the tables.
+        sample: The sample of the images, if there are image files.
+        concerns: Warnings that the user should check before training.
+        sheet: Augmented training images; None: no augmentation, or no image files.
     """
     images, patients = format_count(len(survey.rows), "image"), format_count(survey.counts[0].n_patients, "patient")
     with drawing():
@@ -63,7 +63,7 @@ def _describe_making(config: InspectConfig, survey: Survey) -> Section:
     made = [("index hash", data.index_hash)]
     if isinstance(data, SplitData):
         made.append(("split hash", data.split_hash))
-    settings = config.model_dump(exclude={"out", "num_workers"})  # they change nothing on the page
+    settings = config.model_dump(exclude={"out", "num_workers"})  # these do not affect the page
     return Section(
         "How it was made",
         "made",

@@ -1,4 +1,4 @@
-"""A sample of the images: which are read, and what was found in them."""
+"""A sample of the images: how it is chosen, and what its files contain."""
 
 import hashlib
 import os
@@ -19,22 +19,22 @@ from cxrlit.data.index import read_targets
 from cxrlit.inspection.image_check import LEVELS, ImageFacts, ReadImage, read_image
 
 N_EXAMPLES = 6
-"""Images shown for each label, and of those with none present."""
+"""Number of images shown for each label, and for images without any."""
 
 CHUNK = 512
-"""Images that are read ahead at most."""
+"""Maximum number of images read ahead."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was found in the images that were read.
+    """Results of the images that were read.
 
     Attributes:
-        facts: Of each image of the sample, in an order that is a function of names and seed alone.
-        levels: (256,) share of the pixels by gray level, each image with the same weight, as in training.
-        duplicates: Images of the sample that are the same file, those that cross parts and patients first.
-        examples: Rows of the images to show, by label; under None those with none present.
-        thumbnails: PNG of each example that could be decoded, by row.
+        facts: Properties of each image of the sample, in an order that depends only on names and seed.
+        levels: (256,) fraction of the pixels at each gray level, each image with the same weight, as in training.
+        duplicates: Images of the sample with identical files; those across parts and patients first.
+        examples: Rows of the images to show, by label; key None: images without any label present.
+        thumbnails: PNG of each example that was decoded, by row.
         faults: Why an example could not be decoded, by row.
     """
 
@@ -47,10 +47,12 @@ class Sample:
 
     @property
     def decoded(self) -> list[ImageFacts]:
+        """Images that could be decoded."""
         return [facts for facts in self.facts if not facts.reason]
 
     @property
     def corrupt(self) -> list[ImageFacts]:
+        """Images that could not be decoded."""
         return [facts for facts in self.facts if facts.reason]
 
     @property
@@ -60,18 +62,18 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Of the pixels, each image with the same weight; NaN where none could be decoded."""
+        """Mean of the pixels, each image with the same weight; NaN if none could be decoded."""
         return _mean([facts.mean for facts in self.decoded])
 
     @property
     def std(self) -> float:
-        """The same for the standard deviation: within images and between them."""
+        """Standard deviation of all pixels, within and between images; NaN if none could be decoded."""
         return float(np.sqrt(_mean([facts.std**2 + (facts.mean - self.mean) ** 2 for facts in self.decoded])))
 
     def percentiles(self, percents: Sequence[float]) -> list[float]:
-        """The gray values that these percents of the pixels do not exceed, to the next of 256 levels."""
+        """The gray values at or below which these percentages of the pixels lie, rounded up to one of 256 levels."""
         shares = np.cumsum(self.levels) / self.levels.sum()
-        levels = np.searchsorted(shares, np.asarray(percents) / 100 - 1e-9)  # sums of shares are not exact
+        levels = np.searchsorted(shares, np.asarray(percents) / 100 - 1e-9)  # tolerance for the rounding of sums
         return [float(level) / (LEVELS - 1) for level in levels]
 
 
@@ -87,12 +89,12 @@ def take_sample(
     """Read a sample of the images, and a few examples of each label.
 
     Args:
-        rows: The index, and the column ``split`` where there is one.
+        rows: The index, with the column ``split`` if there is a split.
         labels: The labels in use.
-        readable: (N,) whether the image is a file.
-        n_sample: Images to read, of those that are files.
-        seed: Which ones, with their names; the order of rows does not count.
-        workers: Threads that decode; None: one for each core.
+        readable: (N,) whether the image is a file on disk.
+        n_sample: Number of image files to read.
+        seed: Seed of the choice, together with the images' names; the order of rows does not matter.
+        workers: Decoding threads; None: one per core.
     """
     keys = key_images(rows["image"], seed)
     order = keys.argsort(kind="stable")
@@ -112,7 +114,7 @@ def take_sample(
             thumbnails[row] = image.thumbnail
         elif row in shown:
             faults[row] = image.facts.reason
-        if row in is_sampled:  # examples of rare labels beside it would distort the figures
+        if row in is_sampled:  # additional examples of rare labels would bias the statistics
             facts.append(image.facts)
             levels += 0 if image.levels is None else image.levels
     decoded = [found for found in facts if not found.reason]
@@ -127,7 +129,7 @@ def take_sample(
 
 
 def key_images(images: pd.Series, seed: int) -> NDArray[np.uint64]:
-    """(N,) a number for each image, as good as random: a function of its name and the seed alone."""
+    """(N,) a pseudorandom number for each image: a function of its name and the seed only."""
     digests = b"".join(hashlib.blake2b(f"{seed}:{image}".encode(), digest_size=8).digest() for image in images)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
@@ -135,9 +137,9 @@ def key_images(images: pd.Series, seed: int) -> NDArray[np.uint64]:
 def choose_sample_images(
     rows: pd.DataFrame, labels: Sequence[str], order: NDArray[np.int64]
 ) -> dict[str | None, list[int]]:
-    """Rows of ``N_EXAMPLES`` images with each label, and, under None, with none; the first of ``order``.
+    """Rows of ``N_EXAMPLES`` images for each label, and, under None, without any; the first in ``order``.
 
-    An image with two labels may stand for both.
+    An image with two labels may be an example of both.
     """
     targets = read_targets(rows, labels)[order]
     chosen: dict[str | None, list[int]] = {
@@ -148,7 +150,7 @@ def choose_sample_images(
 
 
 def _read_all(rows: pd.DataFrame, wanted: Sequence[int], shown: set[int], workers: int | None) -> Iterator[ReadImage]:
-    """Read images in the given order; not more than ``CHUNK`` of them wait for being counted."""
+    """Read images in the given order, at most ``CHUNK`` of them ahead."""
     images, paths = rows["image"].tolist(), rows["path"].tolist()
     n_threads = workers or os.cpu_count() or 1
     with open_pool(n_threads) as pool, keep_freed(n_threads):

@@ -1,4 +1,4 @@
-"""The tables of figures that the screen and the page share: a row a fact, and mostly a column a part of the split."""
+"""Summary tables for both screen and page: one row per fact, usually one column per part of the split."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ from cxrlit.inspection.sample import Sample
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
 
 N_TOP = 6
-"""Sizes or modes that are named."""
+"""Maximum number of sizes or modes listed."""
 
 
 def tabulate_patients(parts: Sequence[IndexCounts]) -> Table:
-    """Images, patients, and how many images a patient has."""
+    """Images, patients, and images per patient."""
     return _tabulate(
         "Images and patients of each part of the split",
         parts,
@@ -45,7 +45,7 @@ def tabulate_patients(parts: Sequence[IndexCounts]) -> Table:
 
 
 def tabulate_findings(parts: Sequence[IndexCounts]) -> Table:
-    """How many labels an image has."""
+    """Number of labels per image."""
     rows = [
         ("none of these labels", [format_part(part.n_clear, part.n_images) for part in parts]),
         ("labels per image, mean", [f"{part.cardinality:.2f}" for part in parts]),
@@ -82,7 +82,7 @@ def tabulate_targets(parts: Sequence[IndexCounts], labels: Sequence[str]) -> Tab
 
 
 def tabulate_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> Table:
-    """Prevalence of each label, and of a part how far it is from that of the whole."""
+    """Prevalence of each label, and how far each part differs from the whole data set."""
     whole, *others = parts
     rows = [(label, [format_share(whole.prevalence[row])]) for row, label in enumerate(labels)]
     for part in others:
@@ -93,13 +93,13 @@ def tabulate_prevalence(parts: Sequence[IndexCounts], labels: Sequence[str]) -> 
 
 
 def tabulate_file_sizes(n_bytes: pd.Series) -> Table:
-    """How large the files are: minimum, median, maximum, total."""
+    """File sizes: minimum, median, maximum, total."""
     values = {"minimum": n_bytes.min(), "median": n_bytes.median(), "maximum": n_bytes.max(), "total": n_bytes.sum()}
     return make_pairs("Size of the image files", [(name, format_bytes(float(n))) for name, n in values.items()])
 
 
 def tabulate_file_facts(sample: Sample) -> Table:
-    """What kind of files the sample has."""
+    """Formats and sizes of the sample's files."""
     decoded = sample.decoded
     sizes = Counter(f"{facts.width:,} x {facts.height:,}" for facts in decoded)
     return make_pairs(
@@ -116,7 +116,7 @@ def tabulate_file_facts(sample: Sample) -> Table:
 
 
 def tabulate_pixels(sample: Sample) -> Table:
-    """How the pixels of the sample are spread, from 0, black, to 1, white; without rows where none was decoded."""
+    """Distribution of the sample's pixels, from 0 (black) to 1 (white); no rows if no image was decoded."""
     decoded = sample.decoded
     rows = [
         ("mean of the pixels", f"{sample.mean:.3f}"),
@@ -134,7 +134,7 @@ def _tabulate(caption: str, parts: Sequence[IndexCounts], rows: Sequence[tuple[s
 
 
 def _share_out(numbers: Sequence[int]) -> list[str]:
-    """The whole as it is, the parts with their shares of it."""
+    """The total as it is, the parts with their percentage of it."""
     return [format_number(numbers[0]), *(format_part(number, numbers[0]) for number in numbers[1:])]
 
 

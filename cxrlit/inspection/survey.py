@@ -1,4 +1,4 @@
-"""What the tables of a data set say, and what in it a user should look into before training."""
+"""Survey of a data set's tables, and concerns that a user should check before training."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ from cxrlit.inspection.sample import Sample
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a data set before an image is read.
+    """Facts about a data set that need no image.
 
     Attributes:
-        data: What was read; with its split, unless ``split_fault`` says why there is none.
-        rows: The index as a person reads it (``name_rows``), and the column ``split`` where there is one.
-        counts: Of the whole and of each part.
-        split_fault: Why it cannot be split, or empty.
-        concerns: What a user should look into before training, a line each.
+        data: The data, with their split unless ``split_fault`` says why there is none.
+        rows: The index with display names (``name_rows``), and the column ``split`` if there is a split.
+        counts: Counts of the whole data set and of each part.
+        split_fault: Why the data cannot be split; empty if they can.
+        concerns: Warnings that the user should check before training, one line each.
     """
 
     data: DataTables
@@ -37,21 +37,22 @@ class Survey:
 
     @property
     def readable(self) -> NDArray[np.bool_]:
-        """(N,) whether the image is a file, and not part of a prepared store."""
+        """(N,) whether the image is a file on disk, rather than part of a prepared store."""
         return ~self.data.index["source"].isin(list(self.data.stores)).to_numpy()
 
     def describe_split(self) -> str:
+        """The split's name and hash, or why there is none."""
         if isinstance(self.data, SplitData):
             return self.data.describe_split()
         return f"no split: {self.split_fault}"
 
 
 def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
-    """Split what was read, and count. A split that cannot be made is a finding and no error."""
+    """Split and count the data. A split that cannot be made is a finding, not an error."""
     data: DataTables = read
     rows, split_fault = read.name_rows(read.index), ""
     try:
-        # How many images may be missing is checked below, so that the split is shown all the same.
+        # The share of missing images is checked below, so that the split is shown in any case.
         data = loaded = split_data(read, config.model_copy(update={"max_dropped": 1.0}))
         rows = loaded.name_rows(loaded.index).assign(split=loaded.split["split"])
     except DataError as error:
@@ -70,7 +71,7 @@ def survey_data(read: UnsplitData, config: SplitConfig) -> Survey:
 
 
 def name_sample_concerns(sample: Sample) -> list[str]:
-    """What a user should look into, of what the images show."""
+    """Concerns about the sample's images that the user should check."""
     damaged = pd.DataFrame([(facts.image, facts.reason) for facts in sample.corrupt], columns=["image", "reason"])
     concerns = name_damaged(damaged, len(sample.facts), "images that were read")
     odd: dict[str, list[str]] = {}

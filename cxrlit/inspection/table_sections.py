@@ -1,4 +1,4 @@
-"""The sections of the page on what the tables of a data set say."""
+"""Sections of the page about the tables of a data set."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,11 +29,11 @@ from cxrlit.inspection.survey import Survey
 
 
 def build_table_sections(survey: Survey, concerns: Sequence[str]) -> Iterator[Section]:
-    """Split, labels, patients and people.
+    """Sections on split, labels, patients and people.
 
     Args:
-        survey: What the tables say.
-        concerns: What a user should look into before training.
+        survey: The survey of the tables.
+        concerns: Warnings that the user should check before training.
     """
     parts, labels = survey.counts, survey.data.labels
     names = [part.name for part in parts]
@@ -94,7 +94,7 @@ def build_table_sections(survey: Survey, concerns: Sequence[str]) -> Iterator[Se
 
 
 def tabulate_together(part: IndexCounts, labels: Sequence[str]) -> Table:
-    """Images with both labels, and their share of those with the label of the row, which colours the cell."""
+    """Images with both labels, and their fraction of those with the row's label, which shades the cell."""
     values: dict[str, Sequence[str] | NDArray[np.float64]] = {"label": labels}
     columns = [Column("label", "")]
     for column, label in enumerate(labels):

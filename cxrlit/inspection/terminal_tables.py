@@ -1,4 +1,4 @@
-"""What ``cxrlit inspect`` prints."""
+"""Terminal output of ``cxrlit inspect``."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -25,13 +25,13 @@ from cxrlit.inspection.summary_tables import (
 from cxrlit.inspection.survey import Survey
 
 MAX_LABELS = 14
-"""Labels of which the screen shows which occur together; the page shows it of any number."""
+"""Maximum number of labels for which the screen shows co-occurrence; the page has no limit."""
 
 MAX_REASONS = 10
 
 
 def print_survey(survey: Survey) -> None:
-    """What the tables say."""
+    """Print the survey of the tables."""
     data, parts, labels = survey.data, survey.counts, survey.data.labels
     say(f"{data.name}: {format_count(len(survey.rows), 'image')} of {format_count(parts[0].n_patients, 'patient')}")
     say(escape_unprintable(survey.describe_split()))
@@ -52,7 +52,7 @@ def print_survey(survey: Survey) -> None:
 
 
 def print_sample(sample: Sample) -> None:
-    """What the images say."""
+    """Print the sample of the images."""
     facts = pd.concat([tabulate_file_facts(sample).frame, tabulate_pixels(sample).frame])
     print_tables(make_figures("", ["sample", ""], [(name, [text]) for name, text in facts.to_numpy()]), justify="left")
     corrupt = [(facts.image, facts.reason) for facts in sample.corrupt]
@@ -60,13 +60,13 @@ def print_sample(sample: Sample) -> None:
 
 
 def print_concerns(concerns: Iterable[str]) -> None:
-    """What a user should look into, in yellow."""
+    """Print concerns in yellow."""
     for concern in concerns:
         say(escape_unprintable(f"warning: {concern}"), style="yellow")
 
 
 def print_tables(*tables: Table, justify: Literal["left", "right"] = "right") -> None:
-    """Print tables of ready texts below the heads of the first one."""
+    """Print tables of formatted text, aligned under the heads of the first."""
     printed = RichTable()
     for number, (head, _) in enumerate(tables[0].grid.heads):
         printed.add_column(head, justify=justify if number else "left", overflow="fold")
