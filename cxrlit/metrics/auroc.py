@@ -1,4 +1,4 @@
-"""AUROC: of one label, and of each label over an epoch of training."""
+"""AUROC of one label, and of each label over a training epoch."""
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from cxrlit.metrics.types import Floats
 
 
 def auroc(scores: Floats, targets: Floats) -> float:
-    """Area under the ROC curve: the share of pairs (positive, negative) that are in order, a tie counting half.
+    """Area under the ROC curve: the fraction of correctly ordered (positive, negative) pairs; a tie counts half.
 
     Args:
         scores: (N,) higher means more likely present.
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Returns:
         In [0, 1], exact but for one division; NaN without both a positive and a negative: there is no pair.
@@ -31,14 +31,14 @@ def auroc(scores: Floats, targets: Floats) -> float:
     positives, negatives = split_scores(scores, targets)
     if not len(positives) or not len(negatives):
         return float("nan")
-    twice = int(count_below(np.sort(positives), negatives).sum())  # looked up in order is looked up in the cache
+    twice = int(count_below(np.sort(positives), negatives).sum())  # lookups in sorted order stay in the cache
     return twice / (2 * len(positives) * len(negatives))
 
 
 class LabelAUROC(Metric):
     """Exact AUROC of each label over an epoch: ``auroc`` of all probs and targets of all ranks.
 
-    Keeps those of the whole epoch in memory: 64 bytes an image for 8 labels.
+    Keeps all probs and targets of the epoch in memory: 64 bytes per image for 8 labels.
 
     >>> metric = LabelAUROC()
     >>> metric.update(torch.tensor([[0.9, 0.2], [0.3, 0.6]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
@@ -58,7 +58,7 @@ class LabelAUROC(Metric):
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
     def update(self, probs: Tensor, targets: Tensor) -> None:
-        """Add a batch: (B, L) float32 probs, not logits, and (B, L) targets, where NaN or -1 is unknown."""
+        """Add a batch: (B, L) float32 probs, not logits, and (B, L) targets, with NaN or -1 for unknown."""
         self.probs.append(probs.detach())
         self.targets.append(targets)
 

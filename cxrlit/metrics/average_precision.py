@@ -7,11 +7,11 @@ from cxrlit.metrics.types import Floats
 
 
 def average_precision(scores: Floats, targets: Floats) -> float:
-    """Area under the precision-recall steps: the mean precision at each positive, ties taken together.
+    """Area under the step-wise precision-recall curve: the mean precision at each positive; ties count together.
 
     Args:
         scores: (N,) higher means more likely present.
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Returns:
         In [0, 1]; NaN without both a positive and a negative: among positives alone every order has 1.

@@ -1,5 +1,5 @@
-"""Metrics of resampled patients: images of one patient are alike, and what takes them for independent finds too little
-variation. ``intervals.py`` makes intervals of them.
+"""Metrics on bootstrap resamples of patients. Images of one patient are alike; treating them as independent would
+underestimate the variation. ``intervals.py`` turns the replicates into intervals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,21 +21,21 @@ from cxrlit.metrics.bootstrap_engine import (
 from cxrlit.metrics.types import Floats
 
 N_REPLICATES = 2000
-BLOCK = 64  # resamples at a time: what they need stays in the cache
+BLOCK = 64  # resamples computed at once; their working set fits in the cache
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """A metric of K labels, or K = 1 number over all, on the images and on resampled patients.
+    """A metric of K labels, or one number over all labels (K = 1), on the images and on resampled patients.
 
     Attributes:
-        estimate: (K,) on the images themselves; NaN undefined.
-        values: (B, K) in each resample; NaN undefined.
-        influence: (P, K) how the metric changes with the weight of each patient.
-        support: (K,) how many patients the scarcer class, or the denominator, comes from.
-        noise: (B, K) for the ECE: how far off it can be by chance. See ``intervals.py``.
-        gaps: (1 + B, K) for the ECE: mean prob less share of positives, on the images themselves and in each resample.
-        of: Of a change, what it is between.
+        estimate: (K,) values on the images themselves; NaN undefined.
+        values: (B, K) values in each resample; NaN undefined.
+        influence: (P, K) change of the metric with the weight of each patient.
+        support: (K,) number of patients in the scarcer class, or in the denominator.
+        noise: (B, K) error of the ECE by chance; None for other metrics. See ``intervals.py``.
+        gaps: (1 + B, K) mean prob less share of positives, on the images and in each resample; None without ECE.
+        of: The two metrics of a change; None for a metric.
     """
 
     estimate: NDArray[np.float64]
@@ -48,13 +48,13 @@ class Replicates:
 
     @property
     def n_replicates(self) -> int:
-        """B."""
+        """Number of resamples B."""
         return len(self.values)
 
     def macro(self) -> "Replicates":
-        """The mean over the labels that are defined on the images themselves.
+        """The mean over the labels that are defined on the images.
 
-        A resample in which one of them is undefined is undefined: a mean over fewer labels is another number.
+        If one of these labels is undefined in a resample, so is the mean: fewer labels would give another quantity.
         """
         defined = ~np.isnan(self.estimate)
 
@@ -65,14 +65,14 @@ class Replicates:
         return Replicates(
             mean(self.estimate),
             mean(self.values),
-            mean(np.nan_to_num(self.influence)),  # NaN is a label of a single patient: few resamples have it
+            mean(np.nan_to_num(self.influence)),  # NaN: the label has a single patient; few resamples include it
             np.array([len(self.influence)]),
             None if self.noise is None else mean(self.noise),
             None if self.gaps is None else mean(self.gaps),
         )
 
     def only(self, columns: Sequence[int] | NDArray[np.intp]) -> "Replicates":
-        """Those of some labels."""
+        """The replicates of some labels."""
         chosen = np.asarray(columns, dtype=np.intp)
         return Replicates(
             self.estimate[chosen],
@@ -85,7 +85,7 @@ class Replicates:
         )
 
     def minus(self, other: "Replicates") -> "Replicates":
-        """The change from ``other`` to this, on the same images and, resample by resample, the same patients."""
+        """The paired change from ``other`` to this, on the same images and resamples of patients."""
         return Replicates(
             self.estimate - other.estimate,
             self.values - other.values,
@@ -95,7 +95,7 @@ class Replicates:
         )
 
     def minus_other_patients(self, other: "Replicates") -> "Replicates":
-        """The change from ``other`` to this, where the two are of different patients, resampled apart."""
+        """The unpaired change from ``other`` to this, on different patients that are resampled separately."""
         return Replicates(
             self.estimate - other.estimate,
             self.values - other.values,
@@ -114,30 +114,30 @@ def bootstrap(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> dict[str, Replicates]:
-    """Metrics of the images, and of resampled patients.
+    """Metrics on the images and on resampled patients.
 
-    All metrics have the same resamples, and so has every other call with the same patients, seed and number: the
-    replicates of two models, or of two subgroups (targets NaN outside of the group), are paired. They depend neither on
+    All metrics share the same resamples, and so do calls with the same patients, seed and number of resamples: the
+    replicates of two models, or of two subgroups (targets NaN outside the group), are paired. They depend neither on
     the order of the rows nor on the machine.
 
     Args:
-        metrics: Of ``RANKING``, ``ERRORS`` and ``DECISIONS`` in ``bootstrap_engine.py``. A macro one is
-            ``Replicates.macro()`` of that of the labels; ``f1_micro`` and ``f1_weighted`` are K = 1.
-        scores: (N, L); probs, unless all metrics are of ``RANKING``.
-        targets: (N, L), NaN unknown: left out.
-        patients: (N,) the name of each image's patient, or a code that does not depend on the rows' order.
-        thresholds: (L,), NaN where a label has none; for ``DECISIONS`` alone.
-        n_replicates: B.
-        seed: Of the resamples.
+        metrics: Names in ``RANKING``, ``ERRORS`` and ``DECISIONS`` of ``bootstrap_engine.py``. For a macro metric use
+            ``Replicates.macro()`` of the per-label one; ``f1_micro`` and ``f1_weighted`` have K = 1.
+        scores: (N, L); probs, unless all metrics are in ``RANKING``.
+        targets: (N, L), NaN unknown: excluded.
+        patients: (N,) the name of each image's patient, or a code that does not depend on the order of rows.
+        thresholds: (L,), NaN for a label without a threshold; for ``DECISIONS`` only.
+        n_replicates: Number of resamples B.
+        seed: Seed of the resamples.
 
     Returns:
-        The replicates of each metric, in the order given.
+        Replicates by metric, in the given order.
 
     Raises:
-        ValueError: A metric that there is not, shapes that do not agree, a score of a known target that is NaN, probs
-            outside [0, 1], decisions without a threshold for each label, no images.
+        ValueError: A metric is unknown, shapes differ, a score of a known target is NaN, a prob is outside [0, 1], a
+            label has no threshold for decisions, or there are no images.
 
-    Memory: 16 bytes a replicate, label and metric, and a working set of some tens of MB.
+    Memory: 16 bytes per replicate, label and metric, and a working set of some tens of MB.
 
     Source: Efron and Tibshirani, "An introduction to the bootstrap", 1993; over clusters: Field and Welsh,
         "Bootstrapping clustered data", JRSS B 2007.
@@ -196,7 +196,7 @@ def bootstrap(
 
 
 def draw_weights(n_patients: int, n_replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each patient is in each resample: blocks of (P, B) whole numbers, a column of which sums to P."""
+    """Weights of patients in each resample: blocks of (P, B) integers whose columns sum to P."""
     rng = np.random.Generator(np.random.PCG64(seed))
     for start in range(0, n_replicates, BLOCK):
         columns = range(start, min(start + BLOCK, n_replicates))

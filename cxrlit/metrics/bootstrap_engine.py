@@ -1,16 +1,15 @@
-"""Metrics of resampled patients, many resamples at once: what each patient counts is a matrix of weights.
+"""Metrics on many bootstrap resamples of patients at once, as products with a matrix of patient weights.
 
-This is the second implementation of AUROC, average precision, Brier score and calibration error. Their formulas are in
-``auroc.py``, ``average_precision.py``, ``brier_score.py`` and ``calibration_error.py``; weights that are whole numbers
-give the value that the formula has on rows repeated so often, which ``tests/metrics/test_bootstrap_engine.py`` checks.
-The metrics at a threshold have one implementation, ``confusion.py``, which takes sums of weights too.
+This is a second implementation of AUROC, average precision, Brier score and calibration error. Their formulas are in
+``auroc.py``, ``average_precision.py``, ``brier_score.py`` and ``calibration_error.py``; with integer weights the values
+equal those of the formulas on repeated rows, which ``tests/metrics/test_bootstrap_engine.py`` checks. Metrics at a
+threshold have a single implementation, ``confusion.py``, which takes sums of weights too.
 
-Each class sorts and sums the images once; a resample is then a product of a (sparse) matrix with its weights. So 2,000
-resamples cost a few hundred times what one costs, not 2,000 times, and are exact: ties, integers, no approximation.
+Each class sorts and sums the images once; a resample is then a product of a (sparse) matrix with its weights. So
+2,000 resamples cost a few hundred times the cost of one, and are exact: ties, integers, no approximation.
 
-Each also gives the influence of a patient on each metric, the derivative of the metric with respect to the patient's
-weight or the change when the patient is left out: the raw material of bias-corrected intervals and of their degrees of
-freedom.
+Each class also gives the influence of a patient on each metric: the derivative with respect to the patient's
+weight, or the change when the patient is removed. Bias-corrected intervals and their degrees of freedom use it.
 """
 
 from collections.abc import Sequence
@@ -33,30 +32,30 @@ Values = dict[str, NDArray[np.float64]]
 
 
 class Weighted(Protocol):
-    """Metrics of the images of P patients."""
+    """Metrics of the images of P patients, as functions of patient weights."""
 
     def values(self, weights: NDArray[np.float64]) -> Values:
-        """(P, B) weights, whole numbers -> (K, B) for each metric: a row a label, or one for all labels."""
+        """(P, B) integer weights -> (K, B) for each metric: one row per label, or one for all labels."""
         ...
 
     def influence(self) -> Values:
-        """(P, K) for each metric: what it changes with the weight of a patient, at weights of one."""
+        """(P, K) for each metric: its change with the weight of a patient, at unit weights."""
         ...
 
     def support(self) -> dict[str, NDArray[np.int64]]:
-        """(K,) for each metric: how many patients its scarcer class or its denominator comes from."""
+        """(K,) for each metric: number of patients in its scarcer class or its denominator."""
         ...
 
 
 class WeightedRanking:
-    """``auroc`` and ``average_precision``, those that are named.
+    """``auroc`` and ``average_precision``, or one of them.
 
     Args:
-        names: Of ``RANKING``.
+        names: Names in ``RANKING``.
         scores: (N, L).
-        targets: (N, L), NaN unknown: left out.
+        targets: (N, L), NaN unknown: excluded.
         codes: (N,) the patient of each image, 0 to P - 1.
-        n_patients: P.
+        n_patients: Number of patients P.
 
     Raises:
         ValueError: A score of a known target is NaN.
@@ -71,13 +70,14 @@ class WeightedRanking:
         ]
 
     def values(self, weights: NDArray[np.float64]) -> Values:
+        """(L, B) of each metric, for (P, B) weights."""
         found: Values = {name: np.empty((len(self.steps), weights.shape[1])) for name in self.names}
         for label, (of_positives, of_negatives) in enumerate(self.steps):
-            positives, negatives = of_positives @ weights, of_negatives @ weights  # (G, B), the highest score first
+            positives, negatives = of_positives @ weights, of_negatives @ weights  # (G, B), highest score first
             false = np.cumsum(negatives, axis=0)
             n_positives, n_negatives = positives.sum(axis=0), negatives.sum(axis=0)
             if "auroc" in found:
-                # Each positive is above all negatives but those at a higher score and half of those at its own.
+                # Each positive is above all negatives except those at a higher score and half of those at its own.
                 lost = np.einsum("gb,gb->b", positives, false) - np.einsum("gb,gb->b", positives, negatives) / 2
                 n_pairs = n_positives * n_negatives
                 found["auroc"][label] = divide_or_nan(n_pairs - lost, n_pairs)
@@ -90,6 +90,7 @@ class WeightedRanking:
         return found
 
     def influence(self) -> Values:
+        """(P, L) of each metric: its derivative with respect to a patient's weight."""
         found: Values = {name: np.empty((self.n_patients, len(self.steps))) for name in self.names}
         for label, (of_positives, of_negatives) in enumerate(self.steps):
             positives, negatives = (np.asarray(part.sum(axis=1)).ravel() for part in (of_positives, of_negatives))
@@ -104,7 +105,7 @@ class WeightedRanking:
             if "average_precision" in found:
                 precision = divide_or_nan(true, true + false)
                 mean = divide_or_nan((positives * precision).sum(), n_positives)
-                # An image changes the precision of all positives at or below it.
+                # An image changes the precision of all positives at or below its score.
                 by_positive = np.cumsum((positives * divide_or_nan(false, (true + false) ** 2))[::-1])[::-1]
                 by_negative = -np.cumsum((positives * divide_or_nan(true, (true + false) ** 2))[::-1])[::-1]
                 change = of_positives.T @ (precision - mean + by_positive) + of_negatives.T @ by_negative
@@ -112,6 +113,7 @@ class WeightedRanking:
         return found
 
     def support(self) -> dict[str, NDArray[np.int64]]:
+        """(L,) of each metric: number of patients with a positive or with a negative, whichever is smaller."""
         both = [[np.unique(part.indices).size for part in parts] for parts in self.steps]
         return dict.fromkeys(self.names, np.array(both, dtype=np.int64).reshape(-1, 2).min(axis=1))
 
@@ -119,13 +121,13 @@ class WeightedRanking:
 def find_steps(
     scores: Floats, targets: Floats, codes: NDArray[np.intp], n_patients: int
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """The steps of the ROC curve from the highest score down.
+    """The steps of the ROC curve, from the highest score down.
 
-    A score that a positive has is a step with all images of that score; the negatives between two such scores are one
-    step together, since no metric tells them apart.
+    All images with the score of a positive form one step. The negatives between two such scores form one step
+    together, since no metric tells them apart.
 
     Returns:
-        Two (G, P): how many positives and how many negatives each patient has in each step.
+        Two (G, P) arrays: numbers of positives and of negatives of each patient in each step.
     """
     known = ~np.isnan(targets)
     if np.isnan(scores[known]).any():
@@ -145,14 +147,14 @@ def find_steps(
 
 
 class WeightedDecisions:
-    """``DECISIONS`` at fixed thresholds; a label whose threshold is NaN has none and is left out of those over all.
+    """``DECISIONS`` at fixed thresholds; a label with a NaN threshold is excluded from metrics over all labels.
 
     Args:
         probs: (N, L).
-        targets: (N, L), NaN unknown: left out.
+        targets: (N, L), NaN unknown: excluded.
         codes: (N,) the patient of each image, 0 to P - 1.
-        n_patients: P.
-        thresholds: (L,).
+        n_patients: Number of patients P.
+        thresholds: (L,), NaN for no threshold.
     """
 
     def __init__(
@@ -175,9 +177,11 @@ class WeightedDecisions:
         self.counts[:, :, ~self.decided] = 0
 
     def values(self, weights: NDArray[np.float64]) -> Values:
+        """(L, B) of each metric, (1, B) of one over all labels, for (P, B) weights."""
         return self._of(np.tensordot(self.counts, weights, axes=(1, 0)))
 
     def influence(self) -> Values:
+        """(P, K) of each metric: the mean leave-one-out value less the value without the patient."""
         excluded = self._of((self.counts.sum(axis=1, keepdims=True) - self.counts).transpose(0, 2, 1))
         return {name: (values.mean(axis=1, keepdims=True) - values).T for name, values in excluded.items()}
 
@@ -186,6 +190,7 @@ class WeightedDecisions:
         return {**decision_metrics(counts), **{name: value[None] for name, value in f1_over_labels(counts).items()}}
 
     def support(self) -> dict[str, NDArray[np.int64]]:
+        """(K,) of each metric: number of patients in its scarcer class or its denominator."""
         tp, fp, tn, fn = self.counts > 0
         positive, negative, chosen = (rows.sum(axis=0) for rows in (tp | fn, fp | tn, tp | fp))
         anyone = np.array([(tp | fn).any(axis=1).sum()])
@@ -201,13 +206,13 @@ class WeightedDecisions:
 
 
 class WeightedErrors:
-    """``brier`` and ``ece``; the bins of the latter are those of all images, in every resample.
+    """``brier`` and ``ece``; every resample uses the ECE bins of all images.
 
     Args:
         probs: (N, L).
-        targets: (N, L), NaN unknown: left out.
+        targets: (N, L), NaN unknown: excluded.
         codes: (N,) the patient of each image, 0 to P - 1.
-        n_patients: P.
+        n_patients: Number of patients P.
     """
 
     def __init__(self, probs: Floats, targets: Floats, codes: NDArray[np.intp], n_patients: int) -> None:
@@ -217,7 +222,7 @@ class WeightedErrors:
         self.known = _sum_by_patient(known, codes, n_patients)  # (P, L)
         self.signed = _sum_by_patient(error, codes, n_patients)
         self.squared = _sum_by_patient(error**2, codes, n_patients)
-        self.by_bin = []  # (bins, P) for each label: the sum of prob - target
+        self.by_bin = []  # (bins, P) for each label: sums of prob - target
         for label in range(probs.shape[1]):
             rows = known[:, label]
             of_label = probs[rows, label]
@@ -229,16 +234,17 @@ class WeightedErrors:
             )
 
     def values(self, weights: NDArray[np.float64]) -> Values:
+        """(L, B) of both metrics, for (P, B) weights."""
         n_known = self.known.T @ weights
         gaps = np.stack([np.abs(by_bin @ weights).sum(axis=0) for by_bin in self.by_bin])
         return {"brier": divide_or_nan(self.squared.T @ weights, n_known), "ece": divide_or_nan(gaps, n_known)}
 
     def gaps(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(L, B): mean prob less share of positives; its distance from 0 is at most the ECE."""
+        """(L, B) mean prob less share of positives; its absolute value is at most the ECE."""
         return divide_or_nan(self.signed.T @ weights, self.known.T @ weights)
 
     def noise(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(L, B): the ECE that a resample has about the bins of all images; how far off an ECE can be by chance."""
+        """(L, B) distance of a resample from all images over the ECE bins: the error of an ECE by chance."""
         n_known, n_all = self.known.T @ weights, self.known.sum(axis=0)
         noise = np.empty(n_known.shape)
         for label, by_bin in enumerate(self.by_bin):
@@ -248,6 +254,7 @@ class WeightedErrors:
         return noise
 
     def influence(self) -> Values:
+        """(P, L) of both metrics: the mean leave-one-out value less the value without the patient."""
         n_known = self.known.sum(axis=0) - self.known  # without each patient
         gaps = np.stack(
             [
@@ -263,10 +270,11 @@ class WeightedErrors:
         return {name: values.mean(axis=0) - values for name, values in excluded.items()}
 
     def support(self) -> dict[str, NDArray[np.int64]]:
+        """(L,) of both metrics: number of patients with a known target."""
         return dict.fromkeys(ERRORS, (self.known > 0).sum(axis=0))
 
 
 def _sum_by_patient(values: NDArray[np.float64], codes: NDArray[np.intp], n_patients: int) -> NDArray[np.float64]:
-    """(N, L) -> (P, L)."""
+    """Sum (N, L) values over the images of each patient, to (P, L)."""
     columns = [np.bincount(codes, values[:, label], minlength=n_patients) for label in range(values.shape[1])]
     return np.stack(columns, axis=1).astype(np.float64)

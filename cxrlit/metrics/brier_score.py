@@ -11,7 +11,7 @@ def brier_score(probs: Floats, targets: Floats) -> float:
 
     Args:
         probs: (N,) in [0, 1].
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Returns:
         In [0, 1]; NaN without a known target: there is nothing to average.

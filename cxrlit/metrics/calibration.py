@@ -1,4 +1,4 @@
-"""Probs that mean what they say: temperature and Platt scaling, fitted on validation and fixed from then on."""
+"""Temperature and Platt scaling of probs, fitted on validation and fixed from then on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from cxrlit.metrics.types import Floats
 
 Method = Literal["temperature", "platt"]
 
-MAX_LOGIT = 25 * np.log(2)  # 17.3: a prob above the sigmoid of it is 1 in float32
+MAX_LOGIT = 25 * np.log(2)  # 17.3: in float32, the sigmoid of a larger logit is 1
 MIN_SLOPE, MAX_SLOPE = 1e-6, 1e6
-"""A slope beyond ties, in float64, what it should keep in order."""
+"""Limits of the slope; beyond them float64 rounding would tie different logits."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A prob of a label becomes the sigmoid of ``slope * logit + intercept``.
+    """Recalibration: a label's prob becomes the sigmoid of ``slope * logit + intercept``.
 
     Attributes:
         method: ``temperature``: the slope is 1 / temperature, the intercept 0. ``platt``: both are fitted.
         labels: The L labels.
-        slope: (L,) float64, in [``MIN_SLOPE``, ``MAX_SLOPE``], so that the order of the images stays; NaN where
-            validation cannot tell.
-        intercept: (L,) float64; NaN where the slope is.
-        reasons: Why a label has none, by label.
+        slope: (L,) float64, in [``MIN_SLOPE``, ``MAX_SLOPE``], which keeps the order of the images; NaN where
+            validation does not determine it.
+        intercept: (L,) float64; NaN where the slope is NaN.
+        reasons: Why a label is not calibrated, by label.
     """
 
     method: Method
@@ -39,10 +39,10 @@ class Calibration:
 
 
 def recover_logits(probs: Floats) -> NDArray[np.float64]:
-    """The logits that probs are the sigmoid of, in the same order, all finite.
+    """The finite logits of probs, in the same order.
 
-    float32 rounds what is above 1 - 2^-25 to 1 and what is below 2^-150 to 0. A prob of 1 or 0 is taken to be just
-    that, half a step beyond the nearest number that float32 has, so that it stays apart from all others.
+    float32 rounds values above 1 - 2^-25 to 1 and values below 2^-150 to 0. A prob of 1 or 0 is taken as exactly
+    that bound, half a step beyond the nearest other float32 number, so that it stays distinct.
 
     Args:
         probs: Any shape, in [0, 1].
@@ -59,13 +59,13 @@ def recover_logits(probs: Floats) -> NDArray[np.float64]:
     probs = np.asarray(probs)
     if (~np.isnan(probs) & ((probs < 0) | (probs > 1))).any():
         raise ValueError("a prob is outside [0, 1]")
-    top = 2.0**-25 if probs.dtype == np.float32 else 2.0**-54  # half a step of the type below 1
+    top = 2.0**-25 if probs.dtype == np.float32 else 2.0**-54  # half a step below 1
     exact = np.clip(probs.astype(np.float64), 2.0**-150, 1.0)
     return np.log(exact) - np.log(np.maximum(1 - exact, top))
 
 
 def name_missing(present: NDArray[np.bool_]) -> str:
-    """What a label has none of: ``known target``, ``positive`` or ``negative``; empty where it has both classes.
+    """What a label lacks: ``known target``, ``positive`` or ``negative``; empty if it has both classes.
 
     Args:
         present: (K,) of its K known targets.
@@ -76,20 +76,20 @@ def name_missing(present: NDArray[np.bool_]) -> str:
 
 
 def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], method: Method) -> Calibration:
-    """Fit each label by maximum likelihood, which has one answer or none: the loss is convex.
+    """Fit each label by maximum likelihood; the loss is convex, so there is at most one solution.
 
-    A label is not fitted, with the reason, where the likelihood has no maximum (one class alone, classes that do not
-    overlap, one score for all) or where it has it at a slope of zero or below, which would turn the order around, or
-    out of ``MIN_SLOPE`` to ``MAX_SLOPE``.
+    A label is not fitted, with a reason, where the likelihood has no maximum (a single class, classes that do not
+    overlap, one score for all images), or where the best slope is zero, negative (which would reverse the order) or
+    outside ``MIN_SLOPE`` to ``MAX_SLOPE``.
 
-    In the fit, and there alone, logits are held within plus and minus 17.3, the end of float32's own range near 1: a 0
-    that some file's rounding made would else count as e^-104 and outweigh all other images.
+    During the fit only, logits are clipped to plus and minus 17.3, float32's own limit near 1. Otherwise a prob that
+    a file rounded to 0 would count as e^-104 and outweigh all other images.
 
     Args:
         probs: (N, L) of the validation images.
-        targets: (N, L), NaN unknown: left out.
+        targets: (N, L), NaN unknown: excluded.
         labels: The L labels.
-        method: See ``Calibration``.
+        method: ``temperature`` or ``platt``, see ``Calibration``.
 
     Raises:
         ValueError: A prob of a known target is NaN or outside [0, 1].
@@ -121,10 +121,10 @@ def fit_calibration(probs: Floats, targets: Floats, labels: Sequence[str], metho
 
 
 def apply_calibration(calibration: Calibration, probs: Floats) -> NDArray[np.float64]:
-    """Calibrated probs; those of a label without calibration stay as they are.
+    """Calibrated probs; probs of a label without calibration stay unchanged.
 
-    Each label keeps the order of its images. float64, and to be kept so: rounding to float32 would tie what lies close
-    together, and so change AUROC. What lands above a logit of 36 is 1 in float64 too: rank by the probs as they were.
+    The order of each label's images stays the same. Keep the result in float64: rounding to float32 would tie
+    close values and change AUROC. Above a logit of 36 even float64 rounds to 1: rank by the original probs.
 
     Args:
         calibration: From ``fit_calibration``.

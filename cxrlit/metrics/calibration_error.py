@@ -1,4 +1,4 @@
-"""Expected calibration error of one label, and the reliability diagram whose bins it is over."""
+"""Expected calibration error of one label, and the reliability diagram with the same bins."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ N_BINS = 15
 
 
 class Reliability(NamedTuple):
-    """The reliability diagram of a label, a row a bin, from the lowest probs up.
+    """The reliability diagram of a label, one row per bin, from the lowest probs up.
 
     Attributes:
-        lowest, highest: (bins,) the probs of the bin.
-        n_images: (bins,) int64.
-        mean_prob: (bins,).
-        observed: (bins,) the share of positives.
-        low, high: (bins,) 95 % Wilson interval of that share, as if images were independent.
+        lowest, highest: (bins,) smallest and largest prob of the bin.
+        n_images: (bins,) int64 number of images.
+        mean_prob: (bins,) mean prob.
+        observed: (bins,) share of positives.
+        low, high: (bins,) 95 % Wilson interval of that share, treating images as independent.
     """
 
     lowest: NDArray[np.float64]
@@ -33,14 +33,14 @@ class Reliability(NamedTuple):
 
 
 def find_edges(probs: Floats, n_bins: int = N_BINS) -> Floats:
-    """The highest prob of each bin but the last: bins of as many images each, equal probs together.
+    """The highest prob of each bin but the last. Bins hold equally many images; equal probs share a bin.
 
-    As many images, not equal widths: of a rare label nearly all probs would lie in the first of equal widths, and the
-    others hold a handful.
+    Equal counts rather than equal widths: for a rare label, nearly all probs would be in the first bin of equal
+    width, and the other bins would hold a handful.
 
     Args:
         probs: (N,) without NaN.
-        n_bins: At most so many; with ties there can be fewer.
+        n_bins: Maximum number of bins; ties can reduce it.
 
     Source: Guo et al., ICML 2017 (15 bins); Nguyen and O'Connor, "Posterior calibration and exploratory analysis for
         natural language processing models", EMNLP 2015, and Roelofs et al., "Mitigating bias in calibration error
@@ -58,7 +58,7 @@ def find_edges(probs: Floats, n_bins: int = N_BINS) -> Floats:
 
 
 def assign_bins(probs: Floats, edges: Floats) -> NDArray[np.intp]:
-    """(N,) the bin of each prob, 0 to ``len(edges)``.
+    """(N,) bin of each prob, 0 to ``len(edges)``.
 
     >>> assign_bins(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0.2, 0.3])).tolist()
     [0, 0, 1, 2]
@@ -72,10 +72,10 @@ def make_reliability(probs: Floats, targets: Floats) -> Reliability:
 
     Args:
         probs: (N,) in [0, 1].
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Returns:
-        A row a bin, each with an image or more; no row without a known target.
+        One row per bin, each with at least one image; no rows without a known target.
 
     Source: DeGroot and Fienberg, "The comparison and evaluation of forecasters", The Statistician 1983.
 
@@ -100,13 +100,13 @@ def make_reliability(probs: Floats, targets: Floats) -> Reliability:
 
 
 def expected_calibration_error(probs: Floats, targets: Floats) -> float:
-    """Mean distance between mean prob and share of positives, over the images' bins of ``find_edges``; 0 is best.
+    """Mean distance between mean prob and share of positives, over the bins of ``find_edges``; 0 is best.
 
-    Too high by chance: noise in a bin adds to it. See ``intervals.interval`` for how much.
+    Noise in the bins biases it upwards. See ``intervals.interval`` for how much.
 
     Args:
         probs: (N,) in [0, 1].
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Returns:
         In [0, 1]; NaN without a known target: there is no bin.

@@ -1,6 +1,6 @@
-"""Counts of decisions against targets, and the metrics at a threshold: F1, precision, recall, specificity.
+"""Confusion counts, and metrics at a threshold: F1, precision, recall, specificity.
 
-The counts may be those of images, or sums of weights where patients are resampled: each formula stands here once.
+The counts may be of images, or sums of weights where patients are resampled; each formula serves both.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from cxrlit.metrics.types import Floats
 
 
 class ConfusionCounts(NamedTuple):
-    """Decisions against targets, (L,) or (L, T) int64 each; sums of weights (float64) where images are resampled."""
+    """Decisions against targets, (L,) or (L, T) int64 each; float64 sums of weights where patients are resampled."""
 
     TP: NDArray[Any]
     FP: NDArray[Any]
@@ -22,15 +22,15 @@ class ConfusionCounts(NamedTuple):
 
 
 def count_decisions(probs: Floats, targets: Floats, thresholds: NDArray[np.float64]) -> ConfusionCounts:
-    """Count decisions at the thresholds: a prob at or above its label's threshold is present.
+    """Count decisions at thresholds: a prob at or above its label's threshold means present.
 
     Args:
         probs: (N, L).
-        targets: (N, L), NaN unknown: left out.
-        thresholds: (L,) or (L, T) for T thresholds at once; the counts have its shape.
+        targets: (N, L), NaN unknown: excluded.
+        thresholds: (L,), or (L, T) for T thresholds at once; the counts have the same shape.
 
     Returns:
-        Counts of images; 0 each for a label without a known target.
+        Counts of images; all 0 for a label without a known target.
 
     >>> probs, targets = np.array([[0.9], [0.5], [0.4], [0.7]]), np.array([[1.0], [0.0], [0.0], [np.nan]])
     >>> {name: int(count[0]) for name, count in count_decisions(probs, targets, np.array([0.5]))._asdict().items()}
@@ -55,8 +55,8 @@ def f1_score(counts: ConfusionCounts) -> NDArray[np.float64]:
         counts: (L,) or (L, T) each.
 
     Returns:
-        Of that shape, in [0, 1]; NaN for a label without a positive target: it would be 0 with a false
-        positive, and 0 / 0 without.
+        Same shape, in [0, 1]; NaN for a label without a positive target: it would be 0 with a false positive, and
+        0 / 0 without.
 
     Source: van Rijsbergen, "Information retrieval", 2nd edition, 1979, chapter 7.
 
@@ -68,15 +68,16 @@ def f1_score(counts: ConfusionCounts) -> NDArray[np.float64]:
 
 
 def decision_metrics(counts: ConfusionCounts) -> dict[str, NDArray[np.float64]]:
-    """The metrics of each label at its threshold.
+    """Metrics of each label at its threshold.
 
     Args:
         counts: (L,) or (L, T) each.
 
     Returns:
-        By name, of the shape of the counts, in [0, 1]: ``f1``, NaN without a positive target; ``precision``,
-        TP / (TP + FP), NaN where nothing was decided present; ``recall`` (sensitivity), TP / (TP + FN), NaN without a
-        positive; ``specificity``, TN / (TN + FP), NaN without a negative; ``balanced_accuracy``, the mean of those two.
+        By name, same shape as the counts, in [0, 1]: ``f1``, NaN without a positive target; ``precision``,
+        TP / (TP + FP), NaN without a positive decision; ``recall`` (sensitivity), TP / (TP + FN), NaN without a
+        positive target; ``specificity``, TN / (TN + FP), NaN without a negative target; ``balanced_accuracy``, the mean
+        of recall and specificity.
 
     Source: Sokolova and Lapalme, "A systematic analysis of performance measures for classification tasks", Information
         Processing and Management 2009; Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR
@@ -98,14 +99,14 @@ def decision_metrics(counts: ConfusionCounts) -> dict[str, NDArray[np.float64]]:
 
 
 def f1_over_labels(counts: ConfusionCounts) -> dict[str, NDArray[np.float64]]:
-    """F1 over all labels together; its macro, the mean over labels, is ``macro.macro`` of ``f1_score``.
+    """F1 over all labels together; for the mean over labels use ``macro.macro`` of ``f1_score``.
 
     Args:
         counts: (L,) or (L, T) each.
 
     Returns:
-        By name, () or (T,), in [0, 1]: ``f1_micro``, F1 of the decisions of all labels pooled, NaN where there is
-        neither a positive target nor a decision present; ``f1_weighted``, the mean over labels weighted by their
+        By name, () or (T,), in [0, 1]: ``f1_micro``, F1 of the pooled decisions of all labels, NaN with neither a
+        positive target nor a positive decision; ``f1_weighted``, the mean over labels weighted by their number of
         positives, NaN without a positive.
 
     Source: Sokolova and Lapalme, "A systematic analysis of performance measures for classification tasks", Information
@@ -117,7 +118,7 @@ def f1_over_labels(counts: ConfusionCounts) -> dict[str, NDArray[np.float64]]:
     """
     pooled = ConfusionCounts(*(part.sum(axis=0) for part in counts))
     positives = counts.TP + counts.FN
-    f1 = np.nan_to_num(f1_score(counts))  # a label without a positive weighs nothing
+    f1 = np.nan_to_num(f1_score(counts))  # a label without a positive has weight 0
     return {
         "f1_micro": divide_or_nan(2 * pooled.TP, 2 * pooled.TP + pooled.FP + pooled.FN),
         "f1_weighted": divide_or_nan((f1 * positives).sum(axis=0), positives.sum(axis=0)),

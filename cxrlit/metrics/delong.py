@@ -1,5 +1,5 @@
-"""DeLong's variance of AUROC, which takes the images for independent: what publications print, and what a number of
-theirs is compared with. Several images of a patient are not independent; ``bootstrap.py`` needs no such assumption.
+"""DeLong's variance of AUROC. Publications report it, so it serves for comparison with their numbers. It treats
+images as independent, but several images of a patient are not; ``bootstrap.py`` does not need that assumption.
 """
 
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from cxrlit.metrics.types import Floats
 
 
 class Areas(NamedTuple):
-    """AUROCs of several models on the same images, and what they owe to chance.
+    """AUROCs of several models on the same images, and their sampling covariance.
 
     Attributes:
-        aurocs: (M,) those of ``auroc``, but for rounding: the mean placement of the positives.
+        aurocs: (M,) equal to ``auroc`` but for rounding: the mean placement of the positives.
         covariance: (M, M) of the AUROCs; NaN where a class has fewer than two images.
     """
 
@@ -30,7 +30,7 @@ def estimate_areas(scores: Floats, targets: Floats) -> Areas:
 
     Args:
         scores: (N, M) the scores of M models for one label.
-        targets: (N,) 1 present, 0 absent, NaN unknown: left out.
+        targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
 
     Raises:
         ValueError: A score of a known target is NaN.
@@ -58,19 +58,19 @@ def estimate_areas(scores: Floats, targets: Floats) -> Areas:
 
 
 def _place(scores: Floats, others: Floats) -> NDArray[np.float64]:
-    """(N, M) the share of the others that each score is above, a tie counting half."""
+    """(N, M) fraction of the others below each score; a tie counts half."""
     columns = zip(scores.T, others.T, strict=True)
     return np.stack([count_below(*column) / (2 * len(others)) for column in columns], axis=1)
 
 
 def delong_interval(areas: Areas) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The normal 95 % interval of each AUROC, cut to [0, 1]; NaN for an AUROC of 0 or 1, about which it says nothing.
+    """The normal 95 % interval of each AUROC, clipped to [0, 1]; NaN for an AUROC of 0 or 1, where it has no width.
 
     Args:
         areas: From ``estimate_areas``.
 
     Returns:
-        (M,) low and (M,) high.
+        Lower and upper bounds, (M,) each.
     """
     variance = np.diagonal(areas.covariance)
     width = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(np.where(variance > 0, variance, np.nan))
@@ -78,17 +78,17 @@ def delong_interval(areas: Areas) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def p_of_areas(areas: Areas) -> float:
-    """Two-sided p of "two AUROCs on the same images are the same"; 1 where the models order every pair alike.
+    """Two-sided p-value of the hypothesis that two AUROCs on the same images are equal; 1 for identical rankings.
 
     Args:
         areas: From ``estimate_areas``, M = 2.
 
     Returns:
-        In [0, 1]; NaN where the error of the change is unknown.
+        In [0, 1]; NaN where the standard error of the change is unknown.
     """
     change = areas.aurocs[1] - areas.aurocs[0]
     contrast = np.array([-1.0, 1.0])
     variance = float(contrast @ areas.covariance @ contrast)
-    if variance <= 1e-15 * np.trace(areas.covariance):  # what rounding leaves of zero
+    if variance <= 1e-15 * np.trace(areas.covariance):  # zero but for rounding
         return 1.0 if change == 0 else float("nan")
     return float(2 * ndtr(-abs(change) / np.sqrt(variance)))

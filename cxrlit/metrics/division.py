@@ -1,4 +1,4 @@
-"""Division for metrics: what is undefined is NaN, without a warning."""
+"""Division for metrics: undefined results are NaN, without a warning."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def divide_or_nan(numerator: Any, denominator: Any) -> NDArray[np.float64]:
-    """``numerator / denominator``, NaN where the denominator is 0.
+    """``numerator / denominator``; NaN where the denominator is 0.
 
     Args:
         numerator: A number or an array.

@@ -1,4 +1,4 @@
-"""What is measured after an epoch: torchmetrics on all of its probabilities, with undefined labels as NaN."""
+"""Metrics after an epoch: torchmetrics on all of its probabilities, with NaN for undefined labels."""
 
 import difflib
 import math
@@ -17,24 +17,24 @@ from cxrlit.core.errors import ConfigError, first_line
 from cxrlit.metrics.macro import macro
 
 UNKNOWN = -1
-"""Stands for an unknown target: ``ignore_index`` of torchmetrics."""
+"""Code of an unknown target: ``ignore_index`` of torchmetrics."""
 LOSS = "loss"
-"""Is measured as well; the lower the better."""
+"""Name of the loss, which is measured too; lower is better."""
 
 
 class EpochMetrics:
     """Metrics by name, each computed once over a whole epoch.
 
-    A metric gets (N, L) float32 probs and (N, L) int64 targets: 1 present, 0 absent, -1 unknown. Its result is one
-    number, or one for each label. A label without both a positive and a negative has NaN, whatever the metric says.
-    Where there is one label, its column comes twice: torchmetrics wants two labels or more.
+    A metric receives (N, L) float32 probs and (N, L) int64 targets: 1 present, 0 absent, -1 unknown. It returns one
+    number, or one per label. A label without both a positive and a negative has NaN, whatever the metric returns. A
+    single label is passed as two equal columns, because torchmetrics requires at least two labels.
 
     Args:
-        metrics: The metrics.
+        metrics: The metrics by name.
         labels: Names of the L labels.
 
     Raises:
-        ConfigError: One of them is no metric, fails on probs and targets, or has another result.
+        ConfigError: An object is no metric, fails on probs and targets, or returns another shape.
 
     >>> from cxrlit.metrics.auroc import LabelAUROC
     >>> metrics = EpochMetrics({"auroc": LabelAUROC()}, ["Mass", "Nodule"])
@@ -48,7 +48,7 @@ class EpochMetrics:
             if not isinstance(metric, Metric):
                 kind = type(metric).__name__
                 raise ConfigError(f"metrics.collection.{name}: it must be a torchmetrics.Metric, not a {kind}")
-            metric.distributed_available_fn = _is_never  # each rank has the predictions of all
+            metric.distributed_available_fn = _is_never  # every rank has the predictions of all ranks
         self.collection = MetricCollection(dict(metrics), compute_groups=False)
         self.has_labels = {name: _try_metric(name, metric, _count_columns(labels)) for name, metric in metrics.items()}
         names = [*self.list_names(), LOSS]
@@ -57,7 +57,7 @@ class EpochMetrics:
                 raise ConfigError(f"metrics.collection: two results are logged as {name}: give one another name")
 
     def list_names(self) -> list[str]:
-        """Names of all that ``measure`` returns, in its order."""
+        """Names of the values of ``measure``, in order."""
         names = ("macro", *self.labels)
         return [
             logged
@@ -81,14 +81,14 @@ class EpochMetrics:
         probs, targets = probs.expand(-1, n_columns), targets.expand(-1, n_columns)
         known = targets.nan_to_num(UNKNOWN).to(torch.int64)
         undefined = ~((known == 1).any(dim=0) & (known == 0).any(dim=0))
-        filled = torch.where(undefined, torch.arange(len(known))[:, None] % 2, known)  # some metrics fail without both
+        filled = torch.where(undefined, torch.arange(len(known))[:, None] % 2, known)  # some metrics need both classes
         values: dict[str, float] = {}
         for name, has_labels in self.has_labels.items():
             metric = self.collection[name]
             metric.reset()
             metric.update(probs, filled if has_labels else known)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of labels without positives: they are undefined here
+                warnings.simplefilter("ignore", UserWarning)  # labels without positives are undefined here
                 result = np.asarray(metric.compute(), dtype=np.float64)
             metric.reset()
             if not has_labels:
@@ -100,10 +100,10 @@ class EpochMetrics:
         return values
 
     def choose_mode(self, monitor: str) -> str:
-        """``max`` or ``min``, for what is logged as ``val/<name>``.
+        """``max`` or ``min`` for a value that is logged as ``val/<name>``.
 
         Raises:
-            ConfigError: Nothing that is measured has that name, or its metric does not say what is better.
+            ConfigError: No measured value has that name, or its metric does not say which direction is better.
         """
         names = [f"val/{name}" for name in (*self.list_names(), LOSS)]
         if monitor not in names:
@@ -129,7 +129,7 @@ def _is_never() -> bool:
 
 
 def describe_monitor(monitor: str) -> str:
-    """The name of a monitored value in a sentence.
+    """Readable name of a monitored value.
 
     >>> describe_monitor("val/auroc_macro"), describe_monitor("val/loss")
     ('validation macro AUROC', 'val/loss')
@@ -138,7 +138,7 @@ def describe_monitor(monitor: str) -> str:
 
 
 def read_monitored(scores: Mapping[str, float], monitor: str) -> float:
-    """The value of the monitor among scores by name, NaN where it is not among them.
+    """The monitored value among scores by name; NaN if it is not among them.
 
     >>> read_monitored({"loss": 0.25}, "val/loss")
     0.25
@@ -156,17 +156,17 @@ def drop_undefined(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str]) -> dict[str, Metric]:
-    """The metrics that a config names.
+    """Build the metrics that a config names.
 
-    A class of torchmetrics that takes ``num_labels``, ``ignore_index`` or ``average`` gets the number of labels (2 at
-    least), -1 and ``none`` where the config does not set them.
+    A torchmetrics class that takes ``num_labels``, ``ignore_index`` or ``average`` gets the number of labels (at
+    least 2), -1 and ``none`` unless the config sets them.
 
     Args:
         specs: ``metrics.collection`` of the config, by name; null drops one.
         labels: Names of the L labels.
 
     Raises:
-        ConfigError: One cannot be built.
+        ConfigError: A metric cannot be built.
     """
     metrics: dict[str, Any] = {}
     for name, spec in specs.items():
@@ -189,7 +189,7 @@ def build_metrics(specs: Mapping[str, Instantiable | None], labels: Sequence[str
 
 
 def _try_metric(name: str, metric: Metric, n_labels: int) -> bool:
-    """Whether a metric gives a number for each label; else it gives one number."""
+    """Whether a metric returns one number per label; otherwise it returns a single number."""
     key = f"metrics.collection.{name}"
     try:
         metric.update(torch.full((2, n_labels), 0.5), torch.tensor([[0], [1]]).repeat(1, n_labels))

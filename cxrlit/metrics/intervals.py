@@ -1,4 +1,4 @@
-"""Intervals, errors and p values of a metric from its replicates on resampled patients."""
+"""Confidence intervals, standard errors and p-values of a metric from its bootstrap replicates."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from cxrlit.metrics.bootstrap import Replicates
 
 LEVEL = 0.95
 MIN_PATIENTS = 5
-"""Fewer patients with a positive, or with a negative, and no interval holds what it promises."""
+"""Minimum number of patients in each class; below it, intervals do not keep their coverage."""
 MIN_DEFINED = 0.9
-"""The share of resamples in which a metric must be defined; what is left out otherwise would bend the interval."""
+"""Minimum share of resamples in which a metric is defined; dropping more would bias the interval."""
 
 NO_VARIATION = "every resample gives the same value"
 UNDEFINED = "undefined"
@@ -23,9 +23,9 @@ class ConfidenceIntervals(NamedTuple):
     """An interval for each of K columns.
 
     Attributes:
-        low, high: (K,); NaN where there is none.
-        n_defined: (K,) resamples that stand behind it.
-        reasons: Why there is none, else empty.
+        low, high: (K,) bounds; NaN where there is no interval.
+        n_defined: (K,) number of resamples used.
+        reasons: Why a column has no interval; empty where it has one.
     """
 
     low: NDArray[np.float64]
@@ -37,20 +37,22 @@ class ConfidenceIntervals(NamedTuple):
 def interval(replicates: Replicates, level: float = LEVEL) -> ConfidenceIntervals:
     """The bias-corrected and accelerated (BCa) interval of a metric, widened for few patients.
 
-    Percentiles alone hold too little where patients with a positive are few, or AUROC is near 1: 86 to 94 % in place of
-    95 in simulations with 8 to 110 such patients (``tests/metrics/test_bootstrap.py`` repeats some; images taken for
-    independent: 75 to 87 %). BCa corrects bias and skewness; a quantile of Student's t in place of the normal's, with
-    the degrees of freedom that the patients' influence has by Satterthwaite, makes up for the few: 93 to 96 %.
+    Percentile intervals cover too little where patients with a positive are few, or AUROC is near 1: 86 to 94 %
+    instead of 95 in simulations with 8 to 110 such patients (``tests/metrics/test_bootstrap.py`` repeats some; with
+    images treated as independent: 75 to 87 %). BCa corrects bias and skewness. A quantile of Student's t instead of the
+    normal's corrects for few patients; Satterthwaite's formula gives its degrees of freedom from the patients'
+    influence. Together they cover 93 to 96 %.
 
-    ECE is another matter: noise in its bins only ever adds to it, and once more in each resample, so that no percentile
-    comes near the 0 of a calibrated model. Its lower bound is the estimate less what noise alone reaches (at most that
-    far is an ECE from the true one, by the triangle inequality), its upper bound the estimate and t standard errors.
-    No ECE is below the distance of mean prob and share of positives, nor their macro below that of the mean of the
-    labels' signed differences: where that distance less t of its standard errors is higher, it is the lower bound.
+    ECE needs other bounds: noise in its bins only ever increases it, and again in each resample, so that no
+    percentile comes near the 0 of a calibrated model. The lower bound is the estimate less the ECE of noise alone (by
+    the triangle inequality an ECE is at most that far from the true one); the upper bound is the estimate plus t
+    standard errors. No ECE is below the distance between mean prob and share of positives, nor is a macro ECE below
+    the absolute mean of the labels' signed differences. That distance less t of its standard errors is the lower bound
+    where it is higher.
 
     Args:
-        replicates: Of a metric, not of a change: see ``interval_of_change``.
-        level: In (0, 1).
+        replicates: Replicates of a metric; for a change use ``interval_of_change``.
+        level: Coverage, in (0, 1).
 
     Source: Efron, "Better bootstrap confidence intervals", JASA 1987 (BCa); Hesterberg, "What teachers should know
         about the bootstrap", The American Statistician 2015 (t quantiles in percentile intervals); Satterthwaite,
@@ -81,12 +83,12 @@ def interval(replicates: Replicates, level: float = LEVEL) -> ConfidenceInterval
 def interval_of_change(changes: Replicates, level: float | NDArray[np.float64] = LEVEL) -> ConfidenceIntervals:
     """The interval of a paired change: the estimate plus and minus t standard errors of its replicates.
 
-    Symmetric, because a change of a metric is, and because a correction for several labels asks for tails that 2,000
-    replicates do not hold. It holds the truth in 94 to 97 % of simulations in which BCa does in 89 to 95 %.
+    Symmetric, because a change is symmetric, and because a correction for several labels needs tails that 2,000
+    replicates do not resolve. It covers the truth in 94 to 97 % of simulations, where BCa covers 89 to 95 %.
 
     Args:
-        changes: From ``Replicates.minus``.
-        level: In (0, 1), one for all or (K,).
+        changes: Replicates from ``Replicates.minus``.
+        level: Coverage, in (0, 1), one for all or (K,).
     """
     width = standard_error(changes) * np.array(
         [
@@ -102,7 +104,7 @@ def interval_of_change(changes: Replicates, level: float | NDArray[np.float64] =
 def p_of_change(changes: Replicates, null: float = 0.0) -> NDArray[np.float64]:
     """(K,) two-sided p of "the change is ``null``": at most 1 - level where the interval of that level excludes it.
 
-    NaN where there is no interval. Where every resample changes alike, 1 if that is ``null`` and 0 if not.
+    NaN without an interval. If all resamples have the same change, 1 if it equals ``null`` and 0 otherwise.
     """
     error, p = standard_error(changes), np.full(len(changes.estimate), np.nan)
     for column in np.flatnonzero([not reason for reason in find_reasons(changes)]):
@@ -125,10 +127,10 @@ def standard_error(replicates: Replicates) -> NDArray[np.float64]:
 
 
 def find_reasons(replicates: Replicates) -> tuple[str, ...]:
-    """Why a column can have no interval; empty where it can.
+    """Why a column has no interval; empty where it has one.
 
-    A metric that is the same in every resample (AUROC 1, say) has none: the images cannot tell how far it may be off. A
-    change can be so, if what it is between is not: two models that order the images alike.
+    A metric with the same value in every resample (such as AUROC 1) has no interval: the images do not show its
+    error. A change with the same value in every resample has one if its two metrics vary, as with equal rankings.
     """
     if replicates.of:
         pairs = zip(*(find_reasons(part) for part in replicates.of), strict=True)
@@ -164,7 +166,7 @@ def _t_quantile(influence: NDArray[np.float64], level: float) -> float:
 
 
 def degrees_of_freedom(influence: NDArray[np.float64]) -> float:
-    """Those of the sum of squares that the patients' influence makes up; fewer than the patients who have any."""
+    """Degrees of freedom of the sum of squared influences; fewer than the patients with any influence."""
     most = float(max(int(np.count_nonzero(influence)) - 1, 1))
     total = float((influence**2).sum())
     spread = float((influence**4).sum()) - total**2 / len(influence)

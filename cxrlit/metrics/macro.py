@@ -1,4 +1,4 @@
-"""A metric of each label, and its mean over the labels that have a value."""
+"""Per-label metrics, and their mean over the labels with a defined value."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from cxrlit.metrics.types import Floats
 
 
 def per_label(metric: Any, scores: Floats, targets: Floats) -> NDArray[np.float64]:
-    """``metric`` of each column: (N, L) scores and (N, L) targets to (L,) values.
+    """``metric`` of each column: (N, L) scores and (N, L) targets -> (L,) values.
 
     >>> from cxrlit.metrics.brier_score import brier_score
     >>> per_label(brier_score, np.array([[0.5, 0.2], [1.0, 0.4]]), np.array([[0.0, np.nan], [1.0, np.nan]]))
@@ -19,14 +19,14 @@ def per_label(metric: Any, scores: Floats, targets: Floats) -> NDArray[np.float6
 
 
 class Macro(NamedTuple):
-    """A mean over labels, and over how many: those whose value is defined."""
+    """A mean over labels with defined values, and the number of these labels."""
 
     value: float
     n_labels: int
 
 
 def macro(values: NDArray[np.float64]) -> Macro:
-    """Mean of the defined values of (L,), each label counting the same; NaN where none is defined.
+    """Unweighted mean of the defined values of (L,); NaN if none is defined.
 
     >>> macro(np.array([0.5, np.nan, 1.0]))
     Macro(value=0.75, n_labels=2)

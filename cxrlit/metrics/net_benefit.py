@@ -1,4 +1,4 @@
-"""Net benefit of one label: what decisions at a threshold are worth (decision curve analysis)."""
+"""Net benefit of one label: the value of decisions at a threshold (decision curve analysis)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,13 +8,13 @@ from cxrlit.metrics.types import Floats
 
 
 def net_benefit(probs: Floats, targets: Floats, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """True positives less false positives, each as a share of the images, where a false positive at threshold t
-    counts as t / (1 - t) of a true positive.
+    """True positives less false positives, as shares of the images; a false positive at threshold t counts as
+    t / (1 - t) of a true positive.
 
     "Treat all" is the net benefit of probs that are all 1; that of "treat none" is 0.
 
     Args:
-        probs: (N,) calibrated, in [0, 1]; a prob at or above a threshold is a decision for the finding.
+        probs: (N,) calibrated, in [0, 1]; a prob at or above a threshold counts as present.
         targets: (N,) 1 present, 0 absent, NaN unknown: excluded.
         thresholds: (T,) in [0, 1).
 

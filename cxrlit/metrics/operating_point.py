@@ -1,4 +1,4 @@
-"""What turns probs into decisions, fixed on validation: calibrate, then threshold. It lives in ``thresholds.json``."""
+"""Operating point: calibration, then thresholds, fixed on validation and stored in ``thresholds.json``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,35 +17,35 @@ ABOVE_ALL = float(np.nextafter(1.0, 2.0))
 """``threshold_prob`` of a label whose threshold no probability reaches: the next number above 1."""
 
 ORIGIN = ("tuned_on", "split_name", "split_hash", "checkpoint")
-"""What is said of where an operating point comes from."""
+"""Keys that record the origin of an operating point."""
 
 
 Rule = Literal["f1_grid", "f1_quantiles", "youden", "sensitivity", "specificity"]
-"""What a threshold is the best for.
+"""Criterion that a threshold optimizes.
 
-- ``f1_grid``: F1, of ``GRID``.
-- ``f1_quantiles``: F1, of the percentiles of the positives' own probs. F1 has its best threshold at the prob of a
-  positive, of a rare label often below the grid's first.
+- ``f1_grid``: F1, over ``GRID``.
+- ``f1_quantiles``: F1, over percentiles of the positives' probs. The best F1 threshold is at the prob of a
+  positive, for a rare label often below the grid's first value.
 - ``youden``: sensitivity + specificity - 1 (Youden, Cancer 1950).
-- ``sensitivity``: the highest threshold with at least the wanted one.
-- ``specificity``: the lowest threshold with at least the wanted one.
+- ``sensitivity``: the highest threshold that reaches the requested sensitivity.
+- ``specificity``: the lowest threshold that reaches the requested specificity.
 
-Of several that are equally good, the lowest. All but the grid's lie halfway between a positive's prob and the next
-lower prob of any image, so that no rounding turns a decision of validation around.
+Of several equally good thresholds, the lowest. All but the grid's lie halfway between a positive's prob and the
+next lower prob of any image, so that rounding cannot change a decision on validation.
 """
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Fixed thresholds.
+    """Fixed thresholds of L labels.
 
     Attributes:
         labels: The L labels.
-        values: (L,) float64; NaN where validation cannot tell.
-        f1: (L,) F1 on validation at them.
-        reasons: Why a label has none, by label.
-        rule: What they are the best for; None: given by hand.
-        wanted: The sensitivity or specificity that was asked for.
+        values: (L,) float64; NaN where validation does not determine it.
+        f1: (L,) F1 on validation at the thresholds.
+        reasons: Why a label has no threshold, by label.
+        rule: Criterion of the thresholds; None: set by hand.
+        wanted: The requested sensitivity or specificity.
     """
 
     labels: tuple[str, ...]
@@ -58,12 +58,12 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Calibration and thresholds of a model, in this order.
+    """Calibration and thresholds of a model, applied in this order.
 
     Attributes:
-        calibration: None: the probs stay as they are.
-        thresholds: Of the calibrated probs; ``threshold_probs`` has the same thresholds for the raw ones.
-        origin: Where they come from: the keys of ``ORIGIN``.
+        calibration: None: the probs stay unchanged.
+        thresholds: Thresholds for calibrated probs; ``threshold_probs`` gives them for raw probs.
+        origin: Record of where they come from, with the keys ``ORIGIN``.
     """
 
     calibration: Calibration | None
@@ -76,20 +76,20 @@ class OperatingPoint:
         return self.thresholds.labels
 
     def threshold_probs(self, dtype: Any = np.float32) -> NDArray[np.float64]:
-        """The same thresholds for raw probs: the smallest number that, calibrated, is at or above the threshold.
+        """Thresholds for raw probs: the smallest number whose calibrated value is at or above the threshold.
 
-        ``prob >= threshold_prob`` and ``calibrated >= threshold`` are one decision for every prob of the type. Found by
-        bisection over the numbers that float64 has: an inverse formula would round.
+        ``prob >= threshold_prob`` and ``calibrated >= threshold`` give the same decision for every prob of the type.
+        Found by bisection over all float64 numbers, because an inverse formula would round.
 
         Args:
-            dtype: Of the probs: float32, as a network computes them, or float64. A prob of 1 of the two is calibrated
-                apart (``recover_logits``).
+            dtype: Type of the probs: float32, as a network computes them, or float64. A prob of 1 has a different
+                calibrated value in each (``recover_logits``).
 
         Returns:
             (L,) ``ABOVE_ALL`` where no prob reaches the threshold; NaN without a threshold.
         """
         values = self.thresholds.values
-        low = np.full(len(values), -1)  # numbers >= 0 are in the order of their bits
+        low = np.full(len(values), -1)  # the bit patterns of numbers >= 0 sort like the numbers
         high = np.full(len(values), np.float64(ABOVE_ALL).view(np.int64))
         while (high - low > 1).any():
             middle = (low + high) // 2
@@ -100,19 +100,19 @@ class OperatingPoint:
         return np.where(np.isnan(values), np.nan, np.where(never, ABOVE_ALL, high.view(np.float64)))
 
     def calibrate(self, probs: Floats) -> NDArray[np.float64]:
-        """(N, L) probs of the model to (N, L) calibrated probs, float64, in the same order within a label."""
+        """Calibrate (N, L) probs of the model: (N, L) float64, in the same order within a label."""
         return probs.astype(np.float64) if self.calibration is None else apply_calibration(self.calibration, probs)
 
     def decide(self, probs: Floats) -> NDArray[np.float64]:
-        """(N, L) probs of the model to (N, L) decisions: 1 present, 0 absent, NaN for a label without a threshold."""
+        """Decisions from (N, L) probs of the model: (N, L) 1 present, 0 absent, NaN for a label without a threshold."""
         values = self.thresholds.values
         return np.where(np.isnan(values), np.nan, self.calibrate(probs) >= values)
 
     def only(self, labels: Sequence[str]) -> "OperatingPoint":
-        """That of some labels, in their order.
+        """The operating point of some labels, in their order.
 
         Raises:
-            DataError: It has none for one of them.
+            DataError: It lacks one of the labels.
         """
         missing = [label for label in labels if label not in self.labels]
         if missing:
@@ -139,10 +139,10 @@ class OperatingPoint:
         )
 
     def to_plain(self, dtype: Any = np.float32) -> dict[str, Any]:
-        """It as plain types; a label without a value has None, and its reason.
+        """The operating point as plain types; a label without a value has None, and a reason.
 
         Args:
-            dtype: Of the probs that ``threshold_prob`` is for.
+            dtype: Type of the probs that ``threshold_prob`` is for.
         """
         calibration, thresholds = self.calibration, self.thresholds
         return {
@@ -163,12 +163,12 @@ class OperatingPoint:
         }
 
     def write(self, path: Path, dtype: Any = np.float32) -> None:
-        """Write it as JSON; ``dtype`` as in ``to_plain``."""
+        """Write the operating point as JSON; ``dtype`` as in ``to_plain``."""
         write_json(path, self.to_plain(dtype))
 
 
 def no_operating_point(labels: Sequence[str], reason: str) -> OperatingPoint:
-    """That of a model without validation images: no label has a threshold, and each says why."""
+    """The operating point of a model without validation images: no thresholds, with a reason for each label."""
     blank = np.full(len(labels), np.nan)
     return OperatingPoint(None, Thresholds(tuple(labels), blank, blank, dict.fromkeys(labels, reason)), {})
 
@@ -178,5 +178,5 @@ def _only(reasons: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
 
 
 def name_values(labels: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Values by label; None where there is none."""
+    """Values by label; None for NaN."""
     return {label: None if np.isnan(value) else value for label, value in zip(labels, values.tolist(), strict=True)}

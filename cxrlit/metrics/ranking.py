@@ -1,4 +1,4 @@
-"""Scores of positives held against those of negatives: what AUROC, average precision and DeLong's variance share."""
+"""Comparison of positives' scores with negatives', shared by AUROC, average precision and DeLong's variance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from cxrlit.metrics.types import Floats
 
 
 def split_scores(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
-    """Scores of the positives and of the negatives, in the order of the rows; those of unknown targets in neither.
+    """Scores of positives and of negatives, in row order; scores of unknown targets are excluded.
 
     Args:
         scores: (N,), or (N, M) of M models.
@@ -26,7 +26,7 @@ def split_scores(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
 
 
 def count_below(scores: Floats, others: Floats) -> NDArray[np.int64]:
-    """Twice the number of others that each score is above, a tie counting half: twice, so that it is a whole number.
+    """Twice the number of others below each score, a tie counting half: twice, so that it is an integer.
 
     Args:
         scores: (N,) without NaN.

@@ -1,4 +1,4 @@
-"""``thresholds.json`` read back into an operating point; anybody may have written it."""
+"""Read ``thresholds.json`` into an operating point. The file is not trusted: anybody may have written it."""
 
 import json
 from collections import Counter
@@ -16,21 +16,21 @@ from cxrlit.metrics.calibration import MAX_SLOPE, MIN_SLOPE, Calibration, Method
 from cxrlit.metrics.operating_point import ABOVE_ALL, ORIGIN, OperatingPoint, Rule, Thresholds, name_values
 
 MAX_BYTES = 10_000_000
-"""A larger file is no table of thresholds."""
+"""Maximum file size; a larger file is not a table of thresholds."""
 
 
 def read_operating_point(path: Path) -> OperatingPoint:
-    """Read what ``OperatingPoint.write`` wrote.
+    """Read a file that ``OperatingPoint.write`` wrote.
 
     Raises:
-        DataError: It cannot be read, or is none.
+        DataError: The file cannot be read, or contains something else.
     """
     try:
         with open_regular(path) as file:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise DataError(f"{path}: too large to be thresholds")
-        # Whole numbers as float too: Python reads no int of thousands of digits.
+        # Parse integers as float too: Python refuses ints of thousands of digits.
         content = json.loads(text.decode("utf-8"), object_pairs_hook=refuse_twice, parse_int=float)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
@@ -44,14 +44,14 @@ def read_operating_point(path: Path) -> OperatingPoint:
 
 
 def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
-    """What ``OperatingPoint.to_plain`` made.
+    """Parse the result of ``OperatingPoint.to_plain``.
 
     Args:
         plain: Plain types.
-        path: Where they are from, for messages.
+        path: Source of the values, for messages.
 
     Raises:
-        DataError: They are none.
+        DataError: The values are not an operating point.
     """
     if not isinstance(plain, Mapping):
         raise DataError(
@@ -84,16 +84,16 @@ def parse_operating_point(plain: Any, path: Path) -> OperatingPoint:
 
 
 def _check_threshold_probs(point: OperatingPoint, said: Mapping[str, float | None], path: Path) -> None:
-    """The thresholds of the raw probs, which others apply, are those of the calibrated ones, which we do.
+    """Check that the thresholds for raw probs, which others apply, match those for calibrated probs, which we apply.
 
     Raises:
-        DataError: They are not.
+        DataError: They do not match.
     """
     if set(said) != set(point.labels):
         raise DataError(f"{path}: threshold_prob and thresholds are not of the same labels")
     stated = _array(said, point.labels)
     follow = [point.threshold_probs(dtype) for dtype in (np.float32, np.float64)]
-    # another processor may round the last digits of a logarithm otherwise
+    # Another processor may round the last digits of a logarithm differently.
     fits = np.logical_or.reduce([np.isclose(stated, values, 1e-6, 1e-12, equal_nan=True) for values in follow])
     if not fits.all():
         at = int(np.flatnonzero(~fits)[0])
@@ -105,14 +105,14 @@ def _check_threshold_probs(point: OperatingPoint, said: Mapping[str, float | Non
 
 
 class KeyTwiceError(Exception):
-    """A JSON object has a key twice."""
+    """A JSON object has a duplicate key."""
 
 
 def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For ``json.loads``: an object whose keys differ.
+    """An ``object_pairs_hook`` for ``json.loads`` that refuses duplicate keys.
 
     Raises:
-        KeyTwiceError: A key is there twice, of which Python would take the last.
+        KeyTwiceError: A key is duplicate; Python would keep the last.
     """
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -133,7 +133,7 @@ class _Calibration(_Plain):
 
 
 class _File(_Plain):
-    """``thresholds``, of the calibrated probs, is all that a file written by hand needs."""
+    """File content; ``thresholds``, for calibrated probs, is all that a hand-written file needs."""
 
     rule: Rule | None = None
     wanted: float | None = None

@@ -1,4 +1,4 @@
-"""Array types that the metrics share."""
+"""Array types shared by the metrics."""
 
 from typing import Any
 
