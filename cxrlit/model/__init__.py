@@ -1,1 +1,1 @@
-"""From batches to logits: the network, what of it trains, the loss, the LightningModule."""
+"""The network, which layers train, the loss, and the LightningModule."""

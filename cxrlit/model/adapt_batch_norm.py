@@ -1,4 +1,4 @@
-"""BatchNorm statistics, estimated anew on other images."""
+"""Re-estimate BatchNorm statistics on other images."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,11 +15,11 @@ def adapt_batch_norms(network: CXRNet, batches: Iterable[Mapping[str, Tensor]]) 
     """Set the running mean and variance of every BatchNorm to their mean over batches.
 
     Activations have other statistics at another image size. Each BatchNorm normalizes by the batch meanwhile, so one
-    pass is enough for all of them. Nothing else changes, and the network is in the mode that it was in.
+    pass is enough for all of them. Nothing else changes; the network returns to its previous mode.
 
     Args:
         network: On the device that computes.
-        batches: Under ``image`` (B, 1, S, S) uint8 images, of this rank's share of the batches.
+        batches: This rank's batches, with (B, 1, S, S) uint8 images under ``image``.
 
     Source: Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019; the cumulative mean as in
         ``torch.optim.swa_utils.update_bn``.
@@ -33,7 +33,7 @@ def adapt_batch_norms(network: CXRNet, batches: Iterable[Mapping[str, Tensor]]) 
 
 
 def _average_over_ranks(norm: nn.BatchNorm2d) -> None:
-    """Weigh what each rank has found by its number of batches, which may be 0."""
+    """Average the statistics over the ranks, weighted by their numbers of batches, which may be 0."""
     mean, variance, n_batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     assert mean is not None
     assert variance is not None

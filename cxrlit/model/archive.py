@@ -1,8 +1,8 @@
-"""Checkpoint files: whole, and of plain types.
+"""Write and read checkpoint files, complete and of plain types.
 
-A checkpoint is what ``torch.save`` writes: a zip archive with a CRC-32 of each member, which torch does not check when
-it reads. So every reader of such files reads it, and one file alone says whether it is whole. The same content makes
-the same bytes.
+A checkpoint is a file of ``torch.save``: a zip archive with a CRC-32 of each member, which torch does not check when
+it reads. So any reader of torch files can read it, and each file shows by itself whether it is complete. The same
+content makes the same bytes.
 """
 
 import io
@@ -24,29 +24,29 @@ from cxrlit.model.scan_pickle import is_plain, scan_pickle
 MEMBERS = re.compile(
     r"archive/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d+)"
 )
-"""Names of what ``torch.save`` puts into an archive."""
+"""Names of the members that ``torch.save`` writes."""
 
 NOT_OURS = "not a checkpoint of cxrlit; plain weights go in model.weights=, or weights= of evaluate.py"
-"""What is said of a file that may be weights of another program."""
+"""Message for a file that may hold weights of another program."""
 
 MAX_DEPTH = 100
 MAX_VALUES = 2_000_000
-"""How deeply values may be nested, and how many there may be; a tensor is one."""
+"""Limits on nesting and number of values in a checkpoint; a tensor is one value."""
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint beside its place, sync it, and rename it.
 
     Raises:
-        CheckpointError: It holds something else than plain types and tensors, or the disk has no space; the file that
-            was there before is still there, and whole.
+        CheckpointError: The content has other types than plain types and tensors, or the disk is full; a previous file
+            stays intact.
     """
     check_plain(content, path)
     try:
         with replace_file(path) as staged, staged.open("wb") as file:
-            torch.save(content, file)  # to an open file: given a path, torch hides what the system says
+            torch.save(content, file)  # to an open file: given a path, torch hides the system's error
     except (OSError, RuntimeError) as error:
-        fault = error if isinstance(error, OSError) else error.__context__  # torch closes what it could not write
+        fault = error if isinstance(error, OSError) else error.__context__  # torch fails again on closing
         if not isinstance(fault, OSError):
             raise
         raise CheckpointError(
@@ -56,10 +56,10 @@ def write_archive(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_archive(path: Path) -> dict[str, Any]:
-    """Read a checkpoint. Nothing in it is run: plain types and tensors alone are accepted.
+    """Read a checkpoint. No code in it runs: only plain types and tensors are accepted.
 
     Raises:
-        CheckpointError: It is missing, damaged, was not written by ``write_archive``, or holds more than it may.
+        CheckpointError: It is missing, damaged, too large, or was not written by ``write_archive``.
     """
     try:
         with open_regular(path) as file:
@@ -71,10 +71,10 @@ def read_archive(path: Path) -> dict[str, Any]:
 
 
 def check_plain(value: Any, path: Path) -> None:
-    """What is to be saved is made of plain types and tensors, and so can be read again.
+    """Check that a value has only plain types and tensors, so that it can be read again.
 
     Raises:
-        CheckpointError: Something in it is not, or is too much; the message says where.
+        CheckpointError: It has another type or too many values; the message says where.
     """
     fault = _find_fault(value)
     if fault is not None:
@@ -85,7 +85,7 @@ def check_plain(value: Any, path: Path) -> None:
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Whether each element of a tensor is in memory: one that repeats an element may have any size.
+    """Whether a tensor stores each of its elements: one that repeats elements can claim any size.
 
     >>> is_whole(torch.zeros(3, 2)), is_whole(torch.zeros(1).expand(10**12))
     (True, False)
@@ -96,30 +96,30 @@ def is_whole(tensor: Tensor) -> bool:
 
 
 def check_members(archive: zipfile.ZipFile, file: BinaryIO, what: str) -> None:
-    """The members of an archive are there once, as large as they lie there, with the right checksums.
+    """Check that each member of an archive occurs once, uncompressed, with the right checksum.
 
     Args:
-        archive: That ``torch.save`` wrote.
+        archive: An archive of ``torch.save``.
         file: Its bytes.
         what: What to call it in messages.
 
     Raises:
-        CheckpointError: They are not.
+        CheckpointError: A member fails one of these checks.
     """
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise CheckpointError(f"{what}: refused: its members would become larger than they lie there")
-    n_bytes = sum(member.file_size for member in members)  # of members that overlap the checksums would take hours
+    n_bytes = sum(member.file_size for member in members)  # checksums of overlapping members would take hours
     if n_bytes > file.seek(0, os.SEEK_END) or archive.testzip() is not None:
         raise CheckpointError(f"{what}: it is damaged: its checksum is not that of its bytes")
-    if len({member.filename.casefold() for member in members}) < len(members):  # torch finds one whatever its case
+    if len({member.filename.casefold() for member in members}) < len(members):  # torch ignores the case of names
         raise CheckpointError(f"{what}: refused: it holds a member twice, which torch.save does not write")
 
 
 def _find_fault(value: Any) -> str | None:
-    """What of a value is no plain type, or more than a file may hold; None: nothing.
+    """Find a value of another type, or too many values; None if there is no fault.
 
-    A list that stands in a list twice, and so on, is a small pickle and fills any memory where it is copied or shown.
+    A list that holds one list twice, and so on, is a small pickle but fills any memory when it is copied or shown.
     """
     todo, n_values = [(value, "", 0)], 1
     while todo:
@@ -158,7 +158,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
                 raise CheckpointError(f"{path}: refused: it holds more than plain types")
     except (CheckpointError, OSError):
         raise
-    except Exception:  # bytes that are no archive make its reader raise anything
+    except Exception:  # on bytes that are no archive, the reader can raise anything
         raise CheckpointError(f"{path}: refused: it is damaged, or {NOT_OURS}") from None
 
 
@@ -167,7 +167,7 @@ def _load(path: Path, file: BinaryIO) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: refused: it holds more than plain types") from None
-    except Exception as error:  # a pickle can say anything
+    except Exception as error:  # a pickle can raise anything
         raise CheckpointError(f"{path}: refused: it cannot be read: {first_line(error, 160)}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: {NOT_OURS}")

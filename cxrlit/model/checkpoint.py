@@ -1,4 +1,4 @@
-"""Checkpoints as whole files of plain types, and what each says of its origin."""
+"""Checkpoints: files of plain types, with metadata of their origin."""
 
 import io
 import os
@@ -27,13 +27,13 @@ from cxrlit.model.weights.finite import check_finite
 
 CHECKPOINT_FORMAT = 7
 RESUME_STATE = "cxrlit_resume"
-"""Key of what a phase resumes from; no checkpoint of weights has it."""
+"""Key of a state that a phase resumes from; checkpoints with weights do not have it."""
 Name = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-"""A line of text at most: what is printed of a checkpoint stays in its place."""
+"""At most one line of text without control characters, since it is printed."""
 
 
 class CheckpointMetadata(BaseModel):
-    """What a checkpoint says of itself, under the key ``cxrlit``.
+    """Metadata of a checkpoint, under the key ``cxrlit``.
 
     Attributes:
         format: Version of this table.
@@ -41,17 +41,17 @@ class CheckpointMetadata(BaseModel):
         phase_id: Its id.
         config: The resolved config of the whole chain.
         labels: Names of the outputs, in order.
-        precision: bf16, fp16 or fp32, as the phase was trained.
+        precision: bf16, fp16 or fp32, in which the phase was trained.
         split: The split as the text of ``split.csv``.
         split_name: official or grouped.
         rows: Hash of each row of the index, in the order of the split.
         trained_patients: Patients that this checkpoint or one before it was trained on, as ``source/patient``.
-        start_sources: Data sets whose training images a checkpoint of ours saw that the chain started from.
+        start_sources: Data sets whose training images the chain's starting checkpoint saw.
         history: Phases before it, ``name-id``, first to last.
         epoch: Epoch of the weights, from 1.
-        monitor: Name of the metric that the epoch was chosen by.
+        monitor: Name of the metric that chose the epoch.
         score: Its value after that epoch, at the phase's own image size.
-        scores: All validation metrics then, by name, but for those that are undefined.
+        scores: All defined validation metrics after that epoch, by name.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -75,11 +75,11 @@ class CheckpointMetadata(BaseModel):
 
     @property
     def name(self) -> str:
-        """Phase and id, as its folder is called."""
+        """``<phase>-<id>``, the name of the phase folder."""
         return f"{self.phase}-{self.phase_id}"
 
     def read_split(self) -> pd.DataFrame:
-        """The split as a table, with the names of ``split.csv``; ``Checkpoint.split`` is checked."""
+        """Parse the split into a table with the columns of ``split.csv``; ``Checkpoint.split`` is the checked one."""
         try:
             table = pd.read_csv(io.StringIO(self.split), dtype=str, keep_default_na=False)[
                 ["image", "patient", "split"]
@@ -92,6 +92,7 @@ class CheckpointMetadata(BaseModel):
 
     @property
     def split_hash(self) -> str:
+        """Hash of the split (``hash_split``)."""
         return hash_split(self.read_split())
 
 
@@ -101,7 +102,7 @@ class Checkpoint:
 
     Attributes:
         path: Its file.
-        metadata: What it says of itself.
+        metadata: Its metadata.
         config: Its config, typed.
         split: Its split, checked.
         weights: State dict of ``CXRNet``.
@@ -117,7 +118,7 @@ class Checkpoint:
 
     @property
     def settings(self) -> PhaseConfig:
-        """Those of its phase."""
+        """Settings of its phase."""
         return self.config.phases[self.metadata.phase]
 
     @property
@@ -127,23 +128,24 @@ class Checkpoint:
 
     @property
     def img_size(self) -> int:
-        """S, side of the images that it was trained on, pixels."""
+        """S, side of its training images, pixels."""
         return self.settings.img_size
 
     @property
     def batch_size(self) -> int:
+        """Images per batch of its phase."""
         return self.settings.batch_size
 
     @property
     def resize(self) -> Resize:
-        """How its images became square, as ``data.resize``."""
+        """``data.resize``: how its images were made square."""
         return self.config.data.resize
 
     def build_network(self) -> CXRNet:
-        """The network with these weights.
+        """Build the network with these weights.
 
         Raises:
-            CheckpointError: They do not fit.
+            CheckpointError: The weights do not fit.
         """
         network = build_network("none", self.config.model.normalize, len(self.metadata.labels), seed=0)
         load_or_describe(network, self.weights, f"{self.path}: its weights are not those of a cxrlit network")
@@ -151,27 +153,29 @@ class Checkpoint:
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """What Lightning saves and loads, as ``write_archive`` and ``read_archive`` do it.
+    """Makes Lightning save and load by ``write_archive`` and ``read_archive``.
 
-    Its own leaves half a file where it is killed, and loads whatever a pickle says.
+    Lightning's own leaves half a file if it is killed, and can run code from a pickle.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint by ``write_archive``."""
         write_archive(Path(path), checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint by ``read_archive``."""
         return read_archive(Path(path))
 
 
 def write_checkpoint(
     path: Path, metadata: Mapping[str, Any], epoch: int, scores: Mapping[str, float], state: dict[str, Tensor]
 ) -> None:
-    """Write weights and what they are.
+    """Write a checkpoint: weights and their metadata.
 
     Args:
         path: The file.
-        metadata: What ``CheckpointMetadata`` holds, without the epoch and its scores; and ``files``, a ``SeenFiles``.
-        epoch: As in ``CheckpointMetadata``.
+        metadata: Fields of ``CheckpointMetadata`` without the epoch and its scores, and ``files``, a ``SeenFiles``.
+        epoch: Epoch of the weights, from 1.
         scores: Validation metrics after that epoch, by name.
         state: State dict of the module.
 
@@ -190,15 +194,15 @@ def write_checkpoint(
 
 
 def name_weights(network: CXRNet) -> dict[str, Tensor]:
-    """Copies of the weights and statistics of a network on the CPU, with the names that a checkpoint has."""
+    """Copy the weights and statistics of a network to the CPU, under the names used in checkpoints."""
     return {f"network.{name}": tensor.cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint itself, or the best one of a phase folder.
+    """Return the path of a checkpoint, for a phase folder that of its best one.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no such checkpoint.
     """
     path = path.expanduser()
     if path.is_dir():
@@ -213,7 +217,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def evaluation_folder(checkpoint: Path) -> Path:
-    """Where the evaluation of a checkpoint by itself goes.
+    """Folder for the evaluation of a single checkpoint.
 
     >>> evaluation_folder(Path("frozen-1a2b3c4d/last.ckpt")).name
     'eval-last'
@@ -222,7 +226,7 @@ def evaluation_folder(checkpoint: Path) -> Path:
 
 
 def _list_alike(path: Path) -> str:
-    """Phase folders and checkpoints whose names begin as one that is not there: the end of a message."""
+    """End of a message: phase folders and checkpoints whose names begin like the missing one."""
     try:
         beside = [
             other for other in path.parent.iterdir() if (other / "best.ckpt").is_file() or other.suffix == ".ckpt"
@@ -236,19 +240,19 @@ def _list_alike(path: Path) -> str:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a checkpoint lies in a phase folder whose phase has not ended."""
+    """Whether a checkpoint belongs to a phase that is not finished."""
     state = path.parent / "phase.json"
     return state.is_file() and '"status": "done"' not in state.read_text(encoding="utf-8")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of ours. Nothing in it is run: plain types and tensors alone are accepted.
+    """Read a cxrlit checkpoint. No code in it runs: only plain types and tensors are accepted.
 
     Args:
         path: A checkpoint or a phase folder.
 
     Raises:
-        CheckpointError: It is missing, damaged, holds more than plain types, or is not ours.
+        CheckpointError: It is missing, damaged, holds other types, or is not a cxrlit checkpoint.
     """
     path = find_checkpoint(path)
     content = read_archive(path)

@@ -1,4 +1,4 @@
-"""DenseNet121: built, and its layers in the order and number in which Keras counts them."""
+"""DenseNet121, and its layers in the order and number that Keras counts."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from cxrlit.model.weights.open_weights import open_weights
 from cxrlit.model.weights.sources import NORMALIZE
 
 IMAGES_A_THREAD = 2
-"""Images whose maps are in work at once for each thread of a CPU where nothing trains: they stay in its caches."""
+"""Images per CPU thread that frozen layers compute at once, so that their maps stay in cache."""
 
 
 class CXRNet(nn.Module):
@@ -42,9 +42,7 @@ class CXRNet(nn.Module):
 
     @property
     def units(self) -> list[nn.Module]:
-        """The modules of the features, one after another: a dense block is its dense layers, each of which adds its
-        maps to those that it is given.
-        """
+        """The modules of the features, in order; a dense block is listed as its dense layers."""
         units: list[nn.Module] = []
         for module in self.features.children():
             units += module.children() if isinstance(module, nn.ModuleDict) else [module]
@@ -57,27 +55,27 @@ class CXRNet(nn.Module):
             images: (B, 1, S, S) uint8 gray values.
 
         Returns:
-            (B, L) float32 logits, under autocast too: pooling and head compute in float32.
+            (B, L) float32 logits, also under autocast: pooling and head compute in float32.
         """
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, none negative; h is S / 32."""
+        """Map (B, 1, S, S) uint8 images to (B, 1024, h, w) float32 feature maps, >= 0; h is S / 32."""
         n_frozen = count_frozen_units(self.units)
         [maps] = self.forward_frozen(images, [n_frozen])
         return self.forward_trainable(maps, n_frozen)
 
     def forward_frozen(self, images: Tensor, stops: Sequence[int]) -> list[Tensor]:
-        """The output of the first units, without autograd, since nothing there trains.
+        """Compute the output of the first, frozen units without autograd.
 
-        On a CPU a few images are computed at a time, so that their maps stay in its caches: about a fifth faster.
+        A CPU computes a few images at a time, so that their maps stay in cache: about a fifth faster.
 
         Args:
             images: (B, 1, S, S) uint8 gray values.
-            stops: Numbers of units, rising. One pass computes them all.
+            stops: Numbers of units, ascending. One pass computes all of them.
 
         Returns:
-            For each stop the (B, C, h, w) maps after so many units.
+            For each stop, the (B, C, h, w) maps after that many units.
         """
         on_cpu = images.device.type == "cpu"
         n_few = IMAGES_A_THREAD * torch.get_num_threads() if on_cpu else max(len(images), 1)
@@ -96,24 +94,24 @@ class CXRNet(nn.Module):
         return made
 
     def forward_trainable(self, maps: Tensor, n_units: int) -> Tensor:
-        """The units after the first ``n_units``: their input to (B, 1024, h, w) float32 feature maps."""
+        """Apply the units after the first ``n_units``; returns (B, 1024, h, w) float32 feature maps."""
         return torch.relu(_run(self.units[n_units:], maps).float())
 
     def forward_from_features(self, features: Tensor, n_units: int) -> Tensor:
-        """(B, L) logits from the output of the first ``n_units``; of all units the (B, 1024) means of their maps."""
+        """Compute (B, L) logits from the output of the first ``n_units``; after all units, from (B, 1024) map means."""
         if n_units < len(self.units):
             features = self.forward_trainable(features, n_units)
         return self.forward_head(features)
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """(B, 1024, h, w) float32 feature maps, or the (B, 1024) means of them, to (B, L) logits."""
+        """Map (B, 1024, h, w) float32 feature maps, or their (B, 1024) means, to (B, L) logits."""
         means = features.mean(dim=(2, 3)) if features.ndim == 4 else features
         with torch.autocast(means.device.type, enabled=False):
             logits: Tensor = self.head(means)
         return logits
 
     def compile_parts(self) -> None:
-        """Let both parts, what is frozen and the rest, be compiled at their first batch of each shape."""
+        """Compile the frozen and the trainable part, each at its first batch of a shape."""
         for name in ("_forward_frozen_few", "forward_trainable"):
             setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
 
@@ -123,7 +121,7 @@ def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
         if isinstance(unit, _DenseLayer):
             made = unit.conv1(unit.relu1(unit.norm1(maps)))
             maps = torch.cat([maps, unit.conv2(unit.relu2(unit.norm2(made)))], 1)
-        elif isinstance(unit, _Transition):  # pooled before the 1 x 1 convolution: a quarter of the products
+        elif isinstance(unit, _Transition):  # pooling before the 1 x 1 convolution saves 3/4 of its products
             maps = unit.conv(unit.pool(unit.relu(unit.norm(maps))))
         else:
             maps = unit(maps)
@@ -131,7 +129,7 @@ def _run(units: Sequence[nn.Module], maps: Tensor) -> Tensor:
 
 
 def count_frozen_units(units: Sequence[nn.Module]) -> int:
-    """How many of the first units have no parameter that trains, and no BatchNorm that does."""
+    """Count the first units without a trainable parameter or a BatchNorm that trains."""
     for number, unit in enumerate(units):
         if any(parameter.requires_grad for parameter in unit.parameters()) or any(
             isinstance(module, nn.BatchNorm2d) and module.training for module in unit.modules()
@@ -141,17 +139,17 @@ def count_frozen_units(units: Sequence[nn.Module]) -> int:
 
 
 def build_network(weights: str, normalize: str, n_labels: int, seed: int) -> CXRNet:
-    """A network whose features come from ``weights`` and whose head is new.
+    """Build a network with features from ``weights`` and a new head.
 
     Args:
         weights: ``none`` (random), ``imagenet``, ``xrv:NAME``, ``timm:NAME``, or a file of weights.
-        normalize: A key of ``NORMALIZE``; auto: that of the weights.
+        normalize: A key of ``NORMALIZE``; auto: as the weights expect.
         n_labels: Outputs of the head.
-        seed: Of all that is random about it.
+        seed: Seed of all random weights.
 
     Raises:
-        CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
-        ConfigError: They go with another ``normalize``.
+        CheckpointError: The weights are missing, cannot be downloaded, or are not DenseNet121's.
+        ConfigError: The weights need another ``normalize``.
     """
     start = open_weights(weights, normalize)
     with torch.random.fork_rng(devices=[]):
@@ -165,7 +163,7 @@ def list_layers(network: CXRNet) -> list[tuple[str, nn.Module | None]]:
     """The layers of ``DenseNet121(include_top=False)`` as Keras counts them, first to last.
 
     Returns:
-        427 pairs of a name and the module that holds the layer's weights; None for a layer without any here
+        427 pairs of a name and the module that holds the layer's weights; None for a layer without weights
         (input, padding, activation, pooling, concatenation).
 
     Source: keras.applications.densenet; the numbers were read off Keras 3.
@@ -204,7 +202,7 @@ def list_trainable(network: CXRNet, n_unfreeze: int) -> list[nn.Parameter]:
 
 
 def unfreeze_last(network: CXRNet, n_unfreeze: int) -> None:
-    """Let the head and the last ``n_unfreeze`` layers require gradients, and no other parameter."""
+    """Make only the head and the last ``n_unfreeze`` layers require gradients."""
     trainable = {id(parameter) for parameter in list_trainable(network, n_unfreeze)}
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) in trainable)

@@ -1,4 +1,4 @@
-"""How many images a GPU predicts at once: by its free memory, and fewer where that was too many."""
+"""Choose the batch size of prediction by the GPU's free memory, and halve it if it does not fit."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,15 +12,15 @@ from cxrlit.core.errors import ConfigError, format_count
 T = TypeVar("T")
 
 BYTES_PER_PIXEL = 512
-"""Of the maps that are alive at once in a forward pass without autograd, in fp32, at most: about 300 for the largest
-pair of a dense block, and workspaces."""
+"""Most bytes per pixel of a forward pass without autograd, in fp32: about 300 for the largest pair of maps of a dense
+block, and workspaces."""
 
 MOST_IMAGES = 256
-"""More at once are no faster."""
+"""Larger batches are no faster."""
 
 
 def choose_batch_size(free_bytes: int, img_size: int) -> int:
-    """Images that a forward pass takes at once: a power of 2, at most 256, in four fifths of the free memory.
+    """Choose the images per forward pass: a power of 2, at most 256, in four fifths of the free memory.
 
     Args:
         free_bytes: Free memory of the device.
@@ -34,27 +34,27 @@ def choose_batch_size(free_bytes: int, img_size: int) -> int:
 
 
 def read_free_memory() -> int:
-    """Bytes of the current CUDA device that are free, those that torch keeps for later among them."""
+    """Free bytes of the current CUDA device, including those that torch holds in reserve."""
     free, _ = torch.cuda.mem_get_info()
     return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 class FittingBatches:
-    """Computes batches in parts that fit into the memory of the device; a part that does not is halved.
+    """Computes batches in parts that fit into the device's memory; a part that does not fit is halved.
 
     Args:
-        n_at_once: Images of a part; None: the whole batch, until it does not fit.
-        pads: Fill up the last part of a batch, where each new shape would be compiled anew.
+        n_at_once: Images per part; None: the whole batch, until it does not fit.
+        pads: Pad the last part of a batch, to avoid compiling a new shape.
     """
 
     def __init__(self, n_at_once: int | None = None, pads: bool = False) -> None:
         self.n_at_once, self.pads = n_at_once, pads
 
     def run(self, compute: Callable[[Tensor], T], images: Tensor) -> list[T]:
-        """What a function makes of the parts of a batch, in their order.
+        """Apply a function to the parts of a batch, in order.
 
         Args:
-            compute: Takes at most ``n_at_once`` images. Where ``pads``, what it makes of the last is too long.
+            compute: Takes at most ``n_at_once`` images. With ``pads``, its last result includes the padding.
             images: (B, ...), on any device.
 
         Raises:
@@ -73,7 +73,7 @@ class FittingBatches:
                 fits = False
             else:
                 fits, done = True, done + n_images
-            if not fits:  # by now the error holds no tensor any more
+            if not fits:  # after the except block, the error holds no tensors
                 self._halve(len(part))
         return made
 

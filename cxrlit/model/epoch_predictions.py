@@ -1,4 +1,4 @@
-"""The predictions of an epoch, of all devices."""
+"""Collect the predictions of an epoch over all devices."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Predictions(NamedTuple):
     """Predictions in the order of the rows.
 
     Attributes:
-        row: (N,) int64, rows of the part's table; a row that was drawn twice is there twice.
+        row: (N,) int64, rows of the part's table; a row that was drawn twice occurs twice.
         probs: (N, L) float32.
         targets: (N, L) float32; 1 present, 0 absent, NaN unknown.
     """
@@ -23,7 +23,7 @@ class Predictions(NamedTuple):
 
 
 class PredictionBuffer:
-    """Collects the predictions of an epoch, batch by batch: some 70 bytes an image for 8 labels.
+    """Collects the predictions of an epoch, batch by batch: about 70 bytes per image with 8 labels.
 
     >>> buffer = PredictionBuffer()
     >>> buffer.add(torch.tensor([1, 0]), torch.zeros(2, 1), torch.tensor([[1.0], [0.0]]))
@@ -39,14 +39,15 @@ class PredictionBuffer:
         self._batches.append(Predictions(row, to_probs(logits), targets))
 
     def restore(self, predictions: Predictions) -> None:
-        """Begin with predictions that ``gather`` returned."""
+        """Start from predictions that ``gather`` returned."""
         self._batches = [predictions]
 
     def clear(self) -> None:
+        """Remove all predictions, before the next epoch."""
         self._batches = []
 
     def gather(self) -> Predictions | None:
-        """The predictions of all devices, on the CPU; None without any. All devices must call it."""
+        """Return the predictions of all devices, on the CPU; None if there are none. All devices must call it."""
         mine = [tuple(torch.cat(parts).cpu() for parts in zip(*self._batches, strict=True))] if self._batches else []
         shares = [share for shares in gather_over_ranks(mine) for share in shares]
         if not shares:
@@ -57,6 +58,6 @@ class PredictionBuffer:
 
 
 def to_probs(logits: Tensor) -> Tensor:
-    """Logits to float32 probs by way of float64, as the evaluation does: the same probs, and so the same ties."""
+    """Convert logits to float32 probs via float64, as the evaluation does, so that ties are the same."""
     exact = logits.detach() if logits.device.type != "mps" else logits.detach().cpu()  # MPS has no float64
     return exact.double().sigmoid().float()

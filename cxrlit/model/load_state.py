@@ -1,4 +1,4 @@
-"""A state dict into a module, or how the two differ, in one line that is whole."""
+"""Load a state dict into a module, or describe in one line how the two differ."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ def load_or_describe(module: nn.Module, state: Mapping[str, Tensor], fault: str)
     """Load a state dict.
 
     Raises:
-        CheckpointError: It does not fit: ``fault``, and how they differ.
+        CheckpointError: It does not fit; the message is ``fault`` and the differences.
     """
     try:
         module.load_state_dict(state)
@@ -20,7 +20,7 @@ def load_or_describe(module: nn.Module, state: Mapping[str, Tensor], fault: str)
 
 
 def describe_misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """How a state dict differs from that of a module, in one line.
+    """Describe in one line how a state dict differs from that of a module.
 
     >>> describe_misfit(nn.Linear(2, 3), {"weight": Tensor(4, 2), "offset": Tensor(3)})
     '1 weight is missing (bias); 1 weight is not known (offset); weight is 4 x 2, not 3 x 2'

@@ -1,4 +1,4 @@
-"""Losses that torch does not have, and the masking of unknown targets around any loss."""
+"""Losses that torch lacks, and the masking of unknown targets for any loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,16 +18,16 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes (B, L) logits and (B, L) float targets, 0 or 1, and returns (B, L) losses."""
 
 TINY = 1e-8
-"""Stands for 0 below a power, which may have no finite slope there."""
+"""Replaces 0 as the base of a power, whose slope at 0 may be infinite."""
 
 
 class FocalLoss(nn.Module):
-    """Binary cross-entropy, scaled down where the network is sure and right.
+    """Binary cross-entropy, scaled down where the network is confident and right.
 
     Args:
-        gamma: Strength of the scaling, 0 or >= 1 (between, the gradient is infinite where the network is sure); 0 gives
-            binary cross-entropy times the weights.
-        alpha: Weight of the positives, 0 to 1; the negatives weigh 1 - ``alpha``. With -1 both weigh 1.
+        gamma: Strength of the scaling, 0 or >= 1 (between them, the gradient is infinite at certainty); 0 gives
+            weighted binary cross-entropy.
+        alpha: Weight of the positives, 0 to 1; that of the negatives is 1 - ``alpha``. -1: both are 1.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; computed by torchvision.
 
@@ -42,7 +42,7 @@ class FocalLoss(nn.Module):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B, L) logits and targets, 0 or 1, to (B, L) losses."""
+        """Map (B, L) logits and targets, 0 or 1, to (B, L) losses."""
         losses: Tensor = sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, reduction="none")
         return losses
 
@@ -53,7 +53,7 @@ class AsymmetricLoss(nn.Module):
     Args:
         gamma_neg: Focus of the negatives, >= 0.
         gamma_pos: Focus of the positives, >= 0.
-        clip: Margin, 0 to 1, that is subtracted from the probability of a negative; below it the loss is 0.
+        clip: Margin, 0 to 1, subtracted from the probability of a negative; below the margin, the loss is 0.
         pos_weight: (L,) weight of the positive term; None: 1.
 
     Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021.
@@ -74,10 +74,10 @@ class AsymmetricLoss(nn.Module):
         self.register_buffer("pos_weight", pos_weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B, L) logits and targets, 0 or 1, to (B, L) losses."""
+        """Map (B, L) logits and targets, 0 or 1, to (B, L) losses."""
         absent = (-logits).sigmoid().clamp(min=TINY)
         shifted = (logits.sigmoid() - self.clip).clamp(min=TINY)
-        log_absent = torch.log1p(-shifted) if self.clip else logsigmoid(-logits)  # exact where the sigmoid rounds to 1
+        log_absent = torch.log1p(-shifted) if self.clip else logsigmoid(-logits)  # exact if the sigmoid rounds to 1
         positive = -(absent**self.gamma_pos) * logsigmoid(logits)
         if self.pos_weight is not None:
             positive = positive * self.pos_weight
@@ -88,13 +88,13 @@ def build_loss(spec: Instantiable, pos_weight: Tensor) -> nn.Module:
     """Build the loss that a config names, and try it on two images.
 
     Args:
-        spec: ``loss`` of the config: a dict with ``_target_``. ``pos_weight_cap`` in it is no argument of the class:
-            where it is a number, the class gets ``pos_weight``. A class that takes a ``reduction`` gets "none", where
-            none is set.
+        spec: ``loss`` of the config: a dict with ``_target_`` and its arguments. ``pos_weight_cap`` is handled here: if
+            it is a number, the class gets ``pos_weight``. A class that takes ``reduction`` gets "none" unless it is
+            set.
         pos_weight: (L,) weight of the positive term.
 
     Raises:
-        ConfigError: It cannot be built, takes no ``pos_weight``, or does not give a loss for each target.
+        ConfigError: It cannot be built, takes no ``pos_weight``, or does not return one loss per target.
     """
     spec = dict(spec)
     given: dict[str, Any] = {} if spec.pop("pos_weight_cap", None) is None else {"pos_weight": pos_weight}
@@ -130,10 +130,10 @@ def _try_loss(name: str, loss: nn.Module, n_labels: int) -> None:
 
 
 def mask_loss(loss: Loss, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The losses of the known targets: their sum and their number.
+    """Sum the losses of the known targets, and count them.
 
     Args:
-        loss: It gets 0 for an unknown target, and what it returns there is dropped.
+        loss: It gets 0 for an unknown target; its value there is ignored.
         logits: (B, L) float32.
         targets: (B, L) float32; 1 present, 0 absent, NaN unknown.
 
@@ -146,16 +146,16 @@ def mask_loss(loss: Loss, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tens
 
 
 def share_loss(total: Tensor, n_known: Tensor, n_images: int) -> dict[str, Any]:
-    """The mean loss over the known targets of the global batch, for a device that has a share of it.
+    """Compute the mean loss over the known targets of the global batch, on one of its devices.
 
     Args:
-        total: () sum of the losses of this device's share.
-        n_known: () how many they are; 0 in a share without a known target.
-        n_images: Images of the share.
+        total: () sum of the losses on this device.
+        n_known: () number of known targets on this device; may be 0.
+        n_images: Images on this device.
 
     Returns:
-        ``loss``, whose gradient's mean over the devices is that of the mean loss; ``mean_loss`` and ``n_images`` of the
-        global batch.
+        ``loss``, whose gradient averaged over the devices is that of the mean loss; ``mean_loss`` and ``n_images`` of
+        the global batch.
     """
     if n_ranks() == 1:
         loss = total / n_known.clamp(min=1)
@@ -164,5 +164,5 @@ def share_loss(total: Tensor, n_known: Tensor, n_images: int) -> dict[str, Any]:
     total_of_all, n_known_of_all, n_images_of_all = sum_over_ranks(torch.stack(shares))
     n_known_of_all = n_known_of_all.clamp(min=1)
     mean = total_of_all / n_known_of_all
-    # What is NaN or infinite on one device is NaN on all, so that all of them stop.
+    # A NaN or infinite loss on one device becomes NaN on all, so that all of them stop.
     return {"loss": n_ranks() * total / n_known_of_all + 0 * mean, "mean_loss": mean, "n_images": n_images_of_all}

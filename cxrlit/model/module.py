@@ -33,28 +33,28 @@ class CXRModule(LightningModule):
     """torchvision's DenseNet121 with a loss over several labels, for any ``Trainer``.
 
     Args:
-        weights: What the features start from: ``none`` (random), or what ``model.weights`` takes.
+        weights: Starting weights of the features: ``none`` (random), or any value of ``model.weights``.
         labels: Names of the L labels, in order.
-        lr: Learning rate; the peak where the schedule is one cycle.
-        normalize: Mean and standard deviation of the images, a key of ``NORMALIZE``; auto: those of the weights.
+        lr: Learning rate; with a one-cycle schedule, its peak.
+        normalize: Mean and standard deviation of the images, a key of ``NORMALIZE``; auto: as the weights expect.
         seed: Seed of the random weights.
         loss: Takes (B, L) logits and targets without NaN and returns (B, L) losses; None: binary cross-entropy.
-        pos_weight_cap: Without ``loss``: weigh positives by negatives / positives of the datamodule's training part, at
-            most so much; None: they weigh 1.
+        pos_weight_cap: Without ``loss``: weight of the positives is negatives / positives of the datamodule's training
+            part, at most this value; None: 1.
         optimizer: A dict with ``_target_`` (``build_optimizer``); None: AdamW.
-        scheduler: A dict with ``_target_`` (``build_schedulers``); None: the rate stays.
+        scheduler: A dict with ``_target_`` (``build_schedulers``); None: constant learning rate.
         metrics: Metrics by name (``EpochMetrics``); None: the exact AUROC of each label.
-        train_metrics: Also measure over the training images as they were seen.
-        monitor: Logged name of what ``ReduceLROnPlateau`` watches.
-        network: A network in place of a new one; ``weights``, ``normalize`` and ``seed`` count nothing then.
-        n_cached: Batches that have ``features`` in place of ``image`` have the output of the first ``n_cached`` units.
+        train_metrics: Also compute the metrics on the augmented training images.
+        monitor: Logged name of the metric that ``ReduceLROnPlateau`` watches.
+        network: An existing network; ``weights``, ``normalize`` and ``seed`` are then ignored.
+        n_cached: Number of units whose cached output a batch holds as ``features``, in place of ``image``.
 
     Attributes:
-        scores: Metrics by name of the epoch that ended last, by part (val, test, train); float64, which logging is not.
-        predictions: Predictions of that epoch by part. A callback can read both from ``on_validation_end`` on.
+        scores: Metrics of the last finished epoch, by part (val, test, train) and name; float64, unlike logged values.
+        predictions: Predictions of that epoch by part. Callbacks can read both from ``on_validation_end`` on.
 
     Raises:
-        CheckpointError: The weights are not there or do not fit.
+        CheckpointError: The weights are missing or do not fit.
         ConfigError: A metric cannot be used.
 
     >>> module = CXRModule(weights="none", labels=["Mass", "Nodule"], lr=1e-4)
@@ -104,17 +104,17 @@ class CXRModule(LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, **options: Any) -> Self:  # type: ignore[override]
-        """The module of a checkpoint that a training wrote (``best.ckpt``), or of its phase folder.
+        """Load the module from a checkpoint (``best.ckpt``) or a phase folder.
 
-        Nothing that the file names is imported: loss, metrics and optimizer are the defaults, or those of ``options``.
-        The default loss is binary cross-entropy without weights, whatever the phase trained with.
+        No name in the file is imported: loss, metrics and optimizer are the defaults, or those in ``options``. The
+        default loss is unweighted binary cross-entropy, even if the phase trained with another.
 
         Args:
             checkpoint_path: The file or folder.
-            options: Arguments of the class beside ``labels`` and ``network``.
+            options: Arguments of the class other than ``labels`` and ``network``.
 
         Raises:
-            CheckpointError: It is damaged, or is no checkpoint of weights.
+            CheckpointError: The file is damaged, or is not a checkpoint with weights.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path))
         normalize, network = checkpoint.config.model.normalize, checkpoint.build_network()
@@ -122,10 +122,10 @@ class CXRModule(LightningModule):
         return cls(labels=checkpoint.config.labels, normalize=normalize, network=network, **options)
 
     def setup(self, stage: str) -> None:
-        """Check the labels of the datamodule, and take the weight of positives from its training part if asked to.
+        """Check the labels of the datamodule and, with ``pos_weight_cap``, compute the weight of the positives.
 
         Raises:
-            ConfigError: They are other labels, or in another order; or there is no ``CXRDataModule`` to count in.
+            ConfigError: The labels or their order differ, or ``pos_weight_cap`` is set without a ``CXRDataModule``.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, CXRDataModule) and tuple(datamodule.labels) != self.labels:
@@ -142,7 +142,7 @@ class CXRModule(LightningModule):
         self.loss = nn.BCEWithLogitsLoss(reduction="none", pos_weight=pos_weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, S, S) uint8 images to (B, L) float32 logits."""
+        """Map (B, 1, S, S) uint8 images to (B, L) float32 logits."""
         logits: Tensor = self.network(images)
         return logits
 
@@ -154,7 +154,7 @@ class CXRModule(LightningModule):
         return self.network.forward_from_features(batch["features"], self.n_cached)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Returns ``loss``, to go backward from; ``mean_loss`` and ``n_images`` of the global batch."""
+        """Return ``loss`` for the backward pass, and ``mean_loss`` and ``n_images`` of the global batch."""
         logits = self._compute_logits(batch)
         total, n_known = mask_loss(self.loss, logits, batch["target"])
         step = share_loss(total, n_known, len(logits))
@@ -165,21 +165,23 @@ class CXRModule(LightningModule):
         return step
 
     def _weigh_in_step(self, batch_idx: int) -> float:
-        """Makes a step's gradient the mean of its batches'.
+        """Factor that makes the gradient of a step the mean over its batches.
 
-        Lightning divides by ``accumulate_grad_batches`` also where an epoch ends with fewer batches.
+        Lightning divides by ``accumulate_grad_batches`` even if the last step of an epoch has fewer batches.
         """
         wanted, n_batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         return wanted / min(wanted, n_batches - batch_idx // wanted * wanted)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the loss and the predictions of a validation batch."""
         self._evaluate_batch("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the loss and the predictions of a test batch."""
         self._evaluate_batch("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, L) float32 logits, on the CPU."""
+        """Return (B, L) float32 logits on the CPU."""
         logits: Tensor = self(batch["image"])
         return logits.cpu()
 
@@ -190,9 +192,11 @@ class CXRModule(LightningModule):
         self._buffers_by_part[part].add(batch["row"], logits, batch["target"])
 
     def on_validation_epoch_end(self) -> None:
+        """Compute ``scores`` and ``predictions`` of validation over all devices, and log the scores."""
         self._end_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
+        """Compute ``scores`` and ``predictions`` of the test over all devices, and log the scores."""
         self._end_evaluation("test")
 
     def _end_evaluation(self, part: str) -> None:
@@ -203,11 +207,13 @@ class CXRModule(LightningModule):
         self._log_scores(part)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        # At the epoch's end the callbacks come before the module, and would report the epoch before.
+        """With ``train_metrics``, compute the training scores after the last batch of an epoch."""
+        # Callbacks run before the module's on_train_epoch_end and would report the previous epoch.
         if self.train_metrics and (self.trainer.is_last_batch or self.trainer.should_stop):
             self._measure("train")
 
     def on_train_epoch_end(self) -> None:
+        """With ``train_metrics``, log the training scores."""
         if self.train_metrics:
             self._log_scores("train")
 
@@ -237,10 +243,11 @@ class CXRModule(LightningModule):
         return score > best if self.mode == "max" else score < best
 
     def copy_weights(self) -> dict[str, Tensor]:
-        """The state dict of the network as a checkpoint has it, on the CPU."""
+        """Copy the weights of the network to the CPU, under the names used in checkpoints."""
         return name_weights(self.network)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and the schedule; only parameters that require a gradient are included."""
         backbone = [one for one in self.network.features.parameters() if one.requires_grad]
         taken = {id(one) for one in self.network.features.parameters()}
         head = [one for one in self.parameters() if one.requires_grad and id(one) not in taken]
@@ -256,11 +263,13 @@ class CXRModule(LightningModule):
         return [optimizer], schedulers  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the scores and, with ``train_metrics``, the training predictions of the epoch so far."""
         checkpoint["scores"] = {part: dict(scores) for part, scores in self.scores.items()}
         if self.train_metrics:
             checkpoint["train_predictions"] = list(self._buffers_by_part["train"].gather() or ())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what ``on_save_checkpoint`` saved."""
         self.scores = {part: dict(scores) for part, scores in checkpoint.get("scores", {}).items()}
         if self.train_metrics and checkpoint.get("train_predictions") and rank() == 0:
             self._buffers_by_part["train"].restore(Predictions(*checkpoint["train_predictions"]))

@@ -14,9 +14,9 @@ from cxrlit.config.types import Instantiable
 from cxrlit.core.errors import ConfigError, format_count
 
 WARMUP_START = 1e-3
-"""Share of the learning rate that a warm-up starts from."""
+"""Fraction of the learning rate that a warm-up starts from."""
 LENGTHS = ("T_max", "total_steps", "total_iters", "epochs")
-"""Arguments of torch's schedulers that say how long they are."""
+"""Arguments of torch's schedulers that set their length."""
 
 
 def build_optimizer(
@@ -25,11 +25,12 @@ def build_optimizer(
     """Build the optimizer that a config names.
 
     Args:
-        backbone: What will ever train of the features.
-        head: What trains of the head, and of the loss if it has parameters.
+        backbone: Parameters of the features that train in any epoch.
+        head: Trainable parameters of the head and, if any, of the loss.
         lr: Learning rate of the head.
-        spec: A dict with ``_target_``. ``backbone_lr_factor`` (times ``lr`` is the rate of the backbone, default 1) and
-            ``decay_norms`` (false: no weight decay on norms and biases, default true) are no arguments of the class.
+        spec: A dict with ``_target_`` and its arguments. Two keys are handled here: ``backbone_lr_factor`` (learning
+            rate of the backbone / ``lr``, default 1) and ``decay_norms`` (false: no weight decay on norms and biases,
+            default true).
 
     Raises:
         ConfigError: It cannot be built.
@@ -59,20 +60,20 @@ def build_schedulers(
     mode: str,
     key: str = "scheduler",
 ) -> list[dict[str, Any]]:
-    """Build the schedule that a config names, as Lightning takes it.
+    """Build the schedule that a config names, in Lightning's format.
 
-    The class gets what it takes and the config does not set: ``total_steps`` or ``T_max`` is the number of steps of the
-    phase, ``max_lr`` the learning rate, ``mode`` that of the monitor. With one of the first three it steps after each
-    optimizer step, else after each epoch; ``interval`` says otherwise.
+    Arguments that the class takes and the config does not set are filled in: ``total_steps`` or ``T_max`` (steps of the
+    phase), ``max_lr`` (the learning rate), ``mode`` (that of the monitor). A class with one of the first three steps
+    after each optimizer step, others after each epoch, unless ``interval`` is set.
 
     Args:
-        optimizer: As ``build_optimizer`` made it.
-        spec: A dict with ``_target_``, or None. ``warmup`` (epochs, or a fraction of the phase below 1: the rate rises
-            linearly from nearly nothing, times what the schedule says; ``min_lr`` is of the product)
-            and ``interval`` (step | epoch) are no arguments of the class.
+        optimizer: From ``build_optimizer``.
+        spec: A dict with ``_target_`` and its arguments, or None. Two keys are handled here: ``interval`` (step |
+            epoch) and ``warmup`` (epochs, or below 1 a fraction of the phase: the schedule is multiplied by a factor
+            that rises linearly from nearly 0; ``min_lr`` bounds the product).
         n_epochs: Epochs of the phase.
         n_steps: Optimizer steps of the phase.
-        monitor: Name of what is watched.
+        monitor: Name of the monitored metric.
         mode: ``max`` or ``min``.
         key: Its name in the config.
 
@@ -117,16 +118,16 @@ def build_schedulers(
 
 
 def _watches(spec: Instantiable) -> bool:
-    """Whether a scheduler is told to wait for higher or lower values; others have a ``mode`` of another kind."""
+    """Whether a scheduler's ``mode`` means higher or lower values; other schedulers use the name differently."""
     parameter = inspect.signature(get_class(spec["_target_"])).parameters.get("mode")
     return parameter is not None and parameter.default in ("min", "max")
 
 
 def choose_mode(key: str, spec: Instantiable, monitor: str, mode: str) -> str:
-    """The mode of what watches a metric: that of the metric.
+    """Choose the mode of a callback or scheduler that watches a metric: that of the metric.
 
     Raises:
-        ConfigError: The config says the other one.
+        ConfigError: The config sets the opposite mode.
     """
     if spec.get("mode", mode) != mode:
         better = "higher" if mode == "max" else "lower"

@@ -1,4 +1,4 @@
-"""Weight of the positives of each label in the loss, from the training part alone."""
+"""Weight of the positives of each label in the loss, computed from the training part."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ def capped_pos_weight(
     Args:
         targets: (N, L), 1 present, 0 absent, NaN unknown. Training rows only.
         cap: Upper bound, > 0.
-        draws: (N,) how often an epoch draws each image; None: once.
+        draws: (N,) number of times that an epoch draws each image; None: once.
 
     Returns:
         (L,) float32, in [0, cap]. A label without a positive gets ``cap``, one without a known target 1.
@@ -36,11 +36,11 @@ def weigh_positives(datamodule: CXRDataModule, cap: float | None) -> pd.DataFram
     """Count the training part and weigh the positives of each label; print the weights.
 
     Args:
-        datamodule: Set up.
+        datamodule: Datamodule after ``setup``.
         cap: Upper bound of negatives / positives; None: each weight is 1.
 
     Returns:
-        The table of ``pos_weight.csv``: ``label``, ``positives``, ``negatives``, ``weight``; a row a label.
+        The table of ``pos_weight.csv``: ``label``, ``positives``, ``negatives``, ``weight``; a row per label.
     """
     labels = datamodule.data.labels
     targets = read_targets(datamodule.parts["train"], labels)

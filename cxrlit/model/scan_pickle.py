@@ -1,4 +1,4 @@
-"""What a pickle names, read without running it: a file of weights is judged by that before it is opened."""
+"""List the names in a pickle without running it, to decide whether a weights file is safe to open."""
 
 import io
 import pickletools
@@ -10,12 +10,12 @@ from typing import NamedTuple
 from cxrlit.core.errors import CheckpointError
 
 MAX_OPCODES = 4_000_000
-"""A pickle of DenseNet121 has 30,000; each may make an object, so this bounds memory and time."""
+"""A pickle of DenseNet121 has 30,000; each may create an object, so this bounds memory and time."""
 
 MAX_NAMES = 1000
 
 MAX_COPIES = 10_000_000
-"""How many values the calls of a pickle may copy: a call takes a tuple that stands there once, however often."""
+"""Most values that the calls of a pickle may copy: many calls can reuse one stored tuple."""
 
 OTHER_OPCODES = frozenset(
     [
@@ -37,39 +37,39 @@ OTHER_OPCODES = frozenset(
         "FROZENSET",
     ]
 )
-"""``torch.save`` writes none of them, unless it is told to take another protocol than its own."""
+"""Opcodes that ``torch.save`` never writes with its default protocol."""
 
 PLAIN = re.compile(
     r"torch\.(\w*Storage|device|storage\.\w+|bfloat16|bool|float\d+|u?int\d+|complex\d+)"
     r"|torch\._utils\._rebuild_(tensor|tensor_v[23]|parameter|meta_tensor_no_storage)"
     r"|torch\.serialization\._get_layout|torch\.nn\.parameter\.Parameter|collections\.OrderedDict"
 )
-"""Names of what ``torch.load(weights_only=True)`` may build here: tensors and ordered dicts. It builds more, which is
-as large as a number says (``bytearray``, ``Tensor``, quantized tensors), or copies what it is given as often as it is
-called (``set``, ``Counter``, ``torch.Size`` and so sparse tensors, ``_codecs.encode``, attributes of a tensor)."""
+"""Names that ``torch.load(weights_only=True)`` may build here: tensors and ordered dicts. torch allows more, which can
+fill memory: types whose size is a number in the file (``bytearray``, ``Tensor``, quantized tensors), and calls that
+copy their input (``set``, ``Counter``, ``torch.Size`` and so sparse tensors, ``_codecs.encode``, tensor attributes)."""
 
 KNOWN = re.compile(
     rf"{PLAIN.pattern}|(torch|torchvision\.models|torchxrayvision|numpy|pytorch_lightning|lightning|lightning_fabric"
     r"|omegaconf)\.[\w.]+|argparse\.Namespace|pathlib\.\w*Path|typing\.Any|collections\.\w+|_codecs\.encode"
     r"|(builtins|__builtin__)\.(dict|list|tuple|set|int|float|str|bool|bytearray|complex|object|slice|range|frozenset|type)"
 )
-"""Names that a pickled network or a training's settings hold. They stand for records that do nothing
-(``pickled_module``): nothing of that name is imported."""
+"""Names that occur in a pickled network or in training settings. Each is read as an inert record
+(``pickled_module``); none is imported."""
 
 CONVERT = (
     "import torch; x = torch.load({source!r}, 'cpu', weights_only=False); "
     "x = next((x[k] for k in ('state_dict', 'model_state', 'model') if isinstance(x, dict) and k in x), x); "
     "torch.save(getattr(x, 'state_dict', lambda: x)(), {target!r})"
 )
-"""A program that the user runs where the classes of the file can be imported, and who trusts the file."""
+"""A program for a user who trusts the file, to run where the file's classes can be imported."""
 
 
 class PickleScan(NamedTuple):
-    """What a pickle says.
+    """The content of a pickle.
 
     Attributes:
         names: Dotted names in it.
-        copies: Whether an ordered dict is made of another, or states are copied often, which fills any memory.
+        copies: Whether it copies ordered dicts or states so often that it could fill any memory.
     """
 
     names: set[str]
@@ -77,14 +77,14 @@ class PickleScan(NamedTuple):
 
 
 def scan_pickle(stream: io.BytesIO, what: str) -> PickleScan:
-    """Scan the pickle at the stream's place, which ends behind it.
+    """Scan the pickle at the stream's position and move the stream past it.
 
     Args:
         stream: Bytes.
         what: What to call the file in messages.
 
     Raises:
-        CheckpointError: It is no pickle as ``torch.save`` writes it, or a very large one.
+        CheckpointError: It is not a pickle as ``torch.save`` writes it, or it is too large.
 
     >>> import pickle
     >>> scan_pickle(io.BytesIO(pickle.dumps({"a": Path("x")}, protocol=2)), "it")
@@ -109,18 +109,18 @@ def scan_pickle(stream: io.BytesIO, what: str) -> PickleScan:
             raise CheckpointError(f"{what}: refused: it would take far more memory than the file is large")
     except CheckpointError:
         raise
-    except Exception:  # bytes that are no pickle make its reader raise anything
+    except Exception:  # on bytes that are no pickle, the reader can raise anything
         raise CheckpointError(f"{what}: refused: it is damaged or no file of weights") from None
     return PickleScan(names, copies.makes_dict or copies.n_states * copies.n_opcodes > MAX_COPIES)
 
 
 def is_plain(scan: PickleScan) -> bool:
-    """Whether ``torch.load(weights_only=True)`` builds all of it, and it takes no more memory than the file."""
+    """Whether ``torch.load(weights_only=True)`` can build all of it in no more memory than the file's size."""
     return not scan.copies and all(PLAIN.fullmatch(name) for name in scan.names)
 
 
 class _Copies:
-    """How much the calls of a pickle copy, from above: each may be given its longest tuple, each state all of it."""
+    """Upper bound of the values that a pickle copies: each call may take the longest tuple, each state all."""
 
     def __init__(self) -> None:
         self.n_opcodes = self.n_calls = self.n_states = self.longest = 0
@@ -152,10 +152,10 @@ class _Copies:
 
 
 def check_names(names: set[str], path: Path, what: str) -> None:
-    """A pickle names nothing else than tensors, plain types and modules of known packages.
+    """Check that a pickle names only tensors, plain types and modules of known packages.
 
     Raises:
-        CheckpointError: It does; says how to convert the file.
+        CheckpointError: It names something else; the message says how to convert the file.
     """
     unknown = sorted(name for name in names if not KNOWN.fullmatch(name))
     if unknown:
@@ -166,6 +166,6 @@ def check_names(names: set[str], path: Path, what: str) -> None:
 
 
 def format_conversion(path: Path) -> str:
-    """The command that makes a state dict of a pickled module; it runs what the file says."""
+    """The command that converts a pickled module to a state dict; it runs code from the file."""
     target = path.with_name(f"{path.stem}-weights.pth")
     return f"python -c {shlex.quote(CONVERT.format(source=str(path), target=str(target)))}"

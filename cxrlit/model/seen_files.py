@@ -1,4 +1,4 @@
-"""The image files that a checkpoint has seen, by their bytes: kept with it, so that no copy of them tests it."""
+"""Digests of the image files that a checkpoint has seen, so that no copy of one is used to test it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ class SeenFiles(NamedTuple):
     """Digests of image files (``Store.digests``), each once and sorted: 8 bytes an image.
 
     Attributes:
-        trained: (N,) int64, of those that a checkpoint or one before it was trained on.
-        tuned: (M,) int64, of those that it was validated on.
+        trained: (N,) int64, training files of a checkpoint and of those before it.
+        tuned: (M,) int64, its validation files.
     """
 
     trained: Tensor
@@ -27,11 +27,11 @@ NOTHING_SEEN = SeenFiles(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype
 
 
 def list_seen_files(datamodule: CXRDataModule, before: SeenFiles) -> SeenFiles:
-    """The files that a phase trains on, with those of what it starts from, and those that it is validated on.
+    """List the training and validation files of a phase, with the training files of its starting checkpoint.
 
     Args:
-        datamodule: Set up.
-        before: What the checkpoint that it starts from has seen.
+        datamodule: Datamodule after ``setup``.
+        before: Files that the starting checkpoint has seen.
     """
     store, split = datamodule.store, datamodule.data.split["split"].to_numpy()
     own = {part: store.digests[(split == part) & (store.positions >= 0)] for part in ("train", "val")}
@@ -40,10 +40,10 @@ def list_seen_files(datamodule: CXRDataModule, before: SeenFiles) -> SeenFiles:
 
 
 def read_seen_files(value: Any, path: Path) -> SeenFiles:
-    """What a checkpoint file says of them.
+    """Read the digests from a checkpoint.
 
     Raises:
-        CheckpointError: It is no such thing.
+        CheckpointError: They are damaged.
     """
     digests = [value.get(name) for name in SeenFiles._fields] if isinstance(value, dict) else [None]
     if not all(isinstance(of, Tensor) and of.dtype == torch.int64 and of.ndim == 1 for of in digests):

@@ -1,4 +1,4 @@
-"""What a phase starts from: the weights that the config names, or an earlier checkpoint."""
+"""The starting network of a phase: from the configured weights or an earlier checkpoint."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from cxrlit.model.weights.open_weights import open_configured
 
 
 class Start(NamedTuple):
-    """What a phase starts from.
+    """The starting network of a phase, and what it was trained on.
 
     Attributes:
         network: The network.
         patients: Patients that it was trained on.
-        sources: Data sets of those whom it was trained on before the chain began.
+        sources: Data sets that it was trained on before the chain began.
         files: The image files that it has seen.
-        history: The phases behind it.
-        checkpoint: What it was read from; None: from what ``model.weights`` says.
+        history: The phases that trained it, first to last.
+        checkpoint: The checkpoint that it was read from; None: from ``model.weights``.
     """
 
     network: CXRNet
@@ -34,11 +34,11 @@ class Start(NamedTuple):
 
 @rank_0_first
 def start_network(config: TrainConfig, previous: Path | None) -> Start:
-    """The network that a phase starts from, and what it has seen.
+    """Load the starting network of a phase, with the record of what it has seen.
 
     Args:
         config: The resolved config of the chain.
-        previous: A checkpoint or phase folder; None: what ``model.weights`` says.
+        previous: A checkpoint or phase folder; None: start from ``model.weights``.
     """
     if previous is None:
         weights = open_configured(config.model)

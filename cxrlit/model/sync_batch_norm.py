@@ -9,13 +9,13 @@ from cxrlit.core.distributed import sum_over_ranks
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """A BatchNorm whose statistics in training are those of the global batch, of which a device may have any share.
+    """A BatchNorm that trains on the statistics of the global batch; the devices' shares may differ in size.
 
-    PyTorch's own does not run on CPUs. Weights and buffers are those of ``nn.BatchNorm2d``.
+    PyTorch's ``SyncBatchNorm`` does not run on CPUs. Weights and buffers are those of ``nn.BatchNorm2d``.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, h, w) to the same; B may be 0 on some of the devices."""
+        """Normalize (B, C, h, w) maps; B may be 0 on some devices."""
         if not self.training:
             return super().forward(maps)
         values = maps.to(self.weight.dtype)
@@ -41,7 +41,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all devices. What a device has goes into the loss of each, so the gradient is their sum too."""
+    """The sum over all devices. Each input affects every device's loss, so the gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def _sum(tensor: Tensor) -> Tensor:
 
 
 def sync_batch_norms(network: nn.Module) -> None:
-    """Make every BatchNorm of a network a ``SyncedBatchNorm``, in its place and with what it holds."""
+    """Replace every BatchNorm of a network by a ``SyncedBatchNorm`` with the same weights and statistics."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncedBatchNorm

@@ -1,1 +1,1 @@
-"""What a network starts from: files of weights of many programs, and what they were trained on."""
+"""Starting weights: files of many programs, and what they were trained on."""

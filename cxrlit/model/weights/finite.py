@@ -1,4 +1,4 @@
-"""Whether weights are numbers."""
+"""Check that weights are finite."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from cxrlit.model.archive import is_whole
 
 
 def check_finite(state: dict[Any, Any], what: str) -> None:
-    """The mapping is a state dict, and no weight of it is NaN or infinite.
+    """Check that a mapping is a state dict without NaN or infinite weights.
 
     Args:
         state: Names and tensors.
         what: What to call it in messages.
 
     Raises:
-        CheckpointError: It is not; the message names the weight.
+        CheckpointError: It is not a state dict, or a weight, which the message names, is not finite.
     """
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""The head of weights: found, and the outputs of matching labels taken over."""
+"""Find the head in weights, and take over the outputs of matching labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from cxrlit.model.weights.names import FLOATS
 N_FEATURES, MAX_OUTPUTS = 1024, 10_000
 
 SYNONYMS = {"pleural effusion": "effusion"}
-"""Names of CheXpert and MIMIC for a finding that NIH calls otherwise, in ``simplify_name``'s spelling."""
+"""CheXpert's and MIMIC's names of a finding to NIH's name, as ``simplify_name`` spells them."""
 
 
 class Head(NamedTuple):
@@ -23,7 +23,7 @@ class Head(NamedTuple):
     Attributes:
         weight: (L, 1024) float32.
         bias: (L,) float32.
-        labels: Of the L outputs; empty text: not trained. Empty: unknown.
+        labels: Labels of the L outputs; an empty text: untrained output. Empty: unknown.
     """
 
     weight: Tensor
@@ -32,10 +32,10 @@ class Head(NamedTuple):
 
 
 def find_head(rest: Mapping[str, Tensor]) -> Head | None:
-    """The one linear layer of 1,024 inputs among the tensors that are no features; None where there is none.
+    """Find the linear layer with 1,024 inputs; None unless there is exactly one.
 
     Args:
-        rest: Tensors by name.
+        rest: Tensors that are not features, by name.
     """
     linear = {
         name: tensor
@@ -52,7 +52,7 @@ def find_head(rest: Mapping[str, Tensor]) -> Head | None:
 
 
 def match_head(labels: Sequence[str], theirs: Sequence[str]) -> dict[str, int]:
-    """The output of a head for each of our labels that it has, whatever its case, underscores and spaces.
+    """Match labels to the outputs of a head, ignoring case, underscores and spaces.
 
     >>> match_head(["Mass", "Pleural_Thickening", "Effusion"], ["Pleural Thickening", "", "Pleural Effusion"])
     {'Pleural_Thickening': 0, 'Effusion': 2}
@@ -65,13 +65,13 @@ def load_head(layer: nn.Linear, labels: Sequence[str], head: Head, what: str) ->
     """Take over the outputs of matching labels.
 
     Args:
-        layer: The head of the network, an output for each of ``labels``.
-        labels: Ours.
-        head: What the weights have.
+        layer: Head of the network, with one output per label.
+        labels: Labels of the network.
+        head: Head of the weights.
         what: What to call the weights in messages.
 
     Raises:
-        CheckpointError: None of its labels is ours, or its weights are not finite.
+        CheckpointError: No label matches, or the head's weights are not finite.
     """
     places = match_head(labels, head.labels)
     if not places:
@@ -85,7 +85,7 @@ def load_head(layer: nn.Linear, labels: Sequence[str], head: Head, what: str) ->
 
 
 def describe_taken(labels: Sequence[str], theirs: Sequence[str]) -> str:
-    """Which outputs are taken over, in words.
+    """Say in words which outputs are taken over.
 
     >>> describe_taken(["Mass", "Effusion", "Edema"], ["Pleural Effusion", "Mass", "Hernia"])
     'outputs taken over: Mass, Effusion (its Pleural Effusion); new: Edema; not used: Hernia'

@@ -1,4 +1,4 @@
-"""Where weights lie: a file, or a name that torchvision, torchxrayvision or timm knows, downloaded on first use."""
+"""Find the file of weights: a path, or a name of torchvision, torchxrayvision or timm, downloaded on first use."""
 
 import os
 import warnings
@@ -24,10 +24,10 @@ class Location(NamedTuple):
 
     Attributes:
         path: The file.
-        known: What it is, where the name that it was asked by says so.
+        known: The known weights, if the requested name identifies them.
         is_xrv: Whether its network takes torchxrayvision's pixels, [-1024, 1024].
-        labels: Of its head, in order, where the package knows them; empty text: an output that is not trained.
-        note: For the screen, of a file of which no hash is published: which it is.
+        labels: Labels of its head, in order, if the package knows them; empty text: an untrained output.
+        note: Identifies, on the screen, a file without a published hash.
     """
 
     path: Path
@@ -38,16 +38,16 @@ class Location(NamedTuple):
 
 
 def locate(weights: str, what: str = "") -> Location:
-    """The file behind ``model.weights``; what has a name is downloaded into torch's own cache on first use.
+    """Find the file of ``model.weights``; named weights are downloaded to torch's cache on first use.
 
     Args:
         weights: ``imagenet``, ``xrv:NAME``, ``xrv:FILE`` (a file in the format of torchxrayvision), ``timm:NAME``, or
             a file.
-        what: The same with its key, for messages; empty: ``model.weights``.
+        what: Key and value, for messages; empty: ``model.weights``.
 
     Raises:
-        CheckpointError: There is no such file, or it cannot be downloaded; says which file to put where.
-        ConfigError: There is no such name, or the package that knows it is not installed.
+        CheckpointError: The file is missing or cannot be downloaded; the message says which file to put where.
+        ConfigError: The name is unknown, or its package is not installed.
     """
     what = what or f"model.weights={weights}"
     if weights == "imagenet":
@@ -61,16 +61,16 @@ def locate(weights: str, what: str = "") -> Location:
 
 
 def fetch(what: str, url: str, file_name: str, digest: str = "") -> Path:
-    """A file in torch's own cache, downloaded on first use.
+    """Return a file in torch's cache, downloaded on first use.
 
     Args:
-        what: The key and value that ask for it, for messages.
-        url: Its address.
-        file_name: What to call it.
-        digest: What its SHA-256 begins with, where that is known.
+        what: Key and value that ask for it, for messages.
+        url: Address to download from.
+        file_name: Name in the cache.
+        digest: First characters of its SHA-256, if known.
 
     Raises:
-        CheckpointError: It is not in the cache and cannot be downloaded, or is another file.
+        CheckpointError: It cannot be downloaded, or its SHA-256 differs.
     """
     path: Path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     if path.is_file():
@@ -90,7 +90,7 @@ def fetch(what: str, url: str, file_name: str, digest: str = "") -> Path:
 
 
 def _locate_xrv(weights: str, what: str) -> Location:
-    """Names, addresses and labels are torchxrayvision's; its loader, which runs what a file says, is not used."""
+    """Names, addresses and labels are torchxrayvision's; its loader, which runs code from files, is not used."""
     name = weights.removeprefix(XRV)
     if Path(name).expanduser().is_file():
         return Location(Path(name).expanduser(), is_xrv=True)
@@ -108,7 +108,7 @@ def _locate_xrv(weights: str, what: str) -> Location:
 
 
 def _locate_timm(weights: str, what: str) -> Location:
-    """Names and repositories are timm's; the file is taken from Hugging Face, or the mirror that HF_ENDPOINT names."""
+    """Names and repositories are timm's; the file comes from Hugging Face, or the mirror in HF_ENDPOINT."""
     timm = _import("timm", what, "timm")
     name = weights.removeprefix(TIMM)
     names = timm.list_pretrained("densenet121*")
@@ -125,7 +125,7 @@ def _describe_file(path: Path) -> str:
 
 
 def _import(package: str, what: str, extra: str) -> Any:
-    with warnings.catch_warnings():  # torchxrayvision silences all warnings of the program
+    with warnings.catch_warnings():  # torchxrayvision silences all warnings of the process
         return import_extra(package, extra, what)
 
 

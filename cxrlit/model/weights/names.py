@@ -1,4 +1,4 @@
-"""DenseNet121's features in a state dict, whatever its program calls them."""
+"""Find DenseNet121's features in a state dict, under the names of any program."""
 
 import functools
 import re
@@ -15,7 +15,7 @@ from cxrlit.model.weights.finite import check_finite
 from cxrlit.model.weights.pickled_module import ModuleState
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")
-"""Keys below which programs put a state dict."""
+"""Keys under which programs store a state dict."""
 
 STEM = "conv0.weight"
 FEATURE = re.compile(r"(conv0|norm0|denseblock\d+|transition\d+|norm5)\.")
@@ -30,10 +30,10 @@ OTHERS = {
     r"(^|\.)stages\.\d+\.": "a ConvNeXt",
     r"(^|\.)features\.\d+\.weight$": "a VGG or AlexNet",
 }
-"""What names of weights say of networks that are not DenseNet121."""
+"""Patterns of weight names that identify other networks."""
 
 DENSENETS = {(64, 24): "DenseNet121", (64, 32): "DenseNet169", (64, 48): "DenseNet201", (96, 36): "DenseNet161"}
-"""By the channels of the stem and the layers of the third block."""
+"""DenseNets by the channels of the stem and the layers of the third block."""
 
 
 class FoundFeatures(NamedTuple):
@@ -41,8 +41,8 @@ class FoundFeatures(NamedTuple):
 
     Attributes:
         weights: Names as in torchvision's ``features`` and float32 tensors; the stem has one or three channels.
-        prefix: What stands before each name, such as ``module.features.``.
-        rest: The tensors that are no features, such as the head's.
+        prefix: Prefix of each name in the file, such as ``module.features.``.
+        rest: The other tensors, such as the head's.
     """
 
     weights: dict[str, Tensor]
@@ -63,10 +63,10 @@ def list_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def unwrap(content: Any, what: str) -> tuple[dict[str, Tensor], str, str]:
-    """The state dict in what a file holds, the keys that it lies below, and the class that was pickled, if any.
+    """Find the state dict in a file's content, the keys above it, and the pickled class, if any.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: The content has no state dict.
     """
     keys: list[str] = []
     while isinstance(content, Mapping):
@@ -86,12 +86,12 @@ def unwrap(content: Any, what: str) -> tuple[dict[str, Tensor], str, str]:
 
 
 def find_features(state: Mapping[str, Tensor], what: str) -> FoundFeatures:
-    """DenseNet121's features, under whatever prefix they have.
+    """Find DenseNet121's features under any prefix.
 
     ``norm.1`` of torchvision's first releases is ``norm1``, and MONAI's ``denselayer1.layers.norm1`` the same.
 
     Raises:
-        CheckpointError: They are not there, not whole, or of another network.
+        CheckpointError: The features are missing, incomplete, or of another network.
     """
     stems = _list_stems(state)
     if not stems:
@@ -102,7 +102,7 @@ def find_features(state: Mapping[str, Tensor], what: str) -> FoundFeatures:
         )
     prefix = stems[0].removesuffix(STEM)
     own = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
-    if not prefix or not prefix.endswith("features."):  # the head may stand beside them
+    if not prefix or not prefix.endswith("features."):  # the head may have the same prefix
         own = {name: tensor for name, tensor in own.items() if FEATURE.match(name[len(prefix) :])}
     rest = {name: tensor for name, tensor in state.items() if name not in own}
     weights: dict[str, Tensor] = {}
@@ -122,7 +122,7 @@ def _list_stems(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def simplify_feature(name: str) -> str:
-    """Translate the name of a weight in an older or another program to torchvision's name.
+    """Translate the name of a weight in an older torchvision or another program to torchvision's.
 
     >>> simplify_feature("denseblock1.denselayer1.norm.1.weight")
     'denseblock1.denselayer1.norm1.weight'
@@ -158,7 +158,7 @@ def _check_shapes(weights: Mapping[str, Tensor], prefix: str, what: str) -> None
 
 
 def _to_float(name: str, tensor: Tensor | None, where: str) -> Tensor:
-    if name.endswith(COUNT):  # counts nothing here: the statistics have a momentum
+    if name.endswith(COUNT):  # unused here: the statistics have a momentum
         return torch.tensor(0)
     assert tensor is not None
     is_plain = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
@@ -173,7 +173,7 @@ def _to_float(name: str, tensor: Tensor | None, where: str) -> Tensor:
 
 
 def _describe_other(state: Mapping[str, Tensor], what: str) -> str:
-    """What a state dict without DenseNet's stem is, as far as its names say."""
+    """Describe a state dict without DenseNet's stem, by its names."""
     matching = (network for pattern, network in OTHERS.items() if any(re.search(pattern, name) for name in state))
     nearest = next(matching, "nothing known")
     shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in state.items()]
@@ -185,6 +185,6 @@ def _describe_other(state: Mapping[str, Tensor], what: str) -> str:
 
 
 def _show(names: list[str]) -> str:
-    """A few names of a file in one line: they may hold anything."""
+    """A few names in one line, cleaned: a file's names may hold anything."""
     shown = name_some(names, 2)[:160]
     return shown if shown.isprintable() else ascii(shown)

@@ -1,4 +1,4 @@
-"""What ``model.weights`` names, read: features, head, normalization, and what it was trained on."""
+"""Read what ``model.weights`` names: features, head, normalization, and training data."""
 
 from collections.abc import Sequence
 
@@ -27,14 +27,14 @@ def open_weights(
 
     Args:
         weights: ``none`` (random), or what ``locate`` takes.
-        normalize: How images are normalized; auto: as those of the weights were; numbers: mean and std are given.
-        saw: Data sets that unknown weights saw, as the user says.
-        labels: Those of an unknown head, in order.
-        section: Where the keys stand in the config, for messages.
+        normalize: How images are normalized; auto: as the weights expect; numbers: mean and std are given.
+        saw: Data sets that unknown weights saw, named by the user.
+        labels: Labels of an unknown head, in order.
+        section: Config section of the keys, for messages.
 
     Raises:
-        CheckpointError: The weights are not there, cannot be had without network, or are not DenseNet121's.
-        ConfigError: ``normalize``, ``saw`` or ``labels`` contradict what they are.
+        CheckpointError: The weights are missing, cannot be downloaded, or are not DenseNet121's.
+        ConfigError: ``normalize``, ``saw`` or ``labels`` contradict known weights.
     """
     asked = AskedWeights(weights, normalize, saw, labels, section)
     what = asked.what
@@ -55,7 +55,7 @@ def open_weights(
     is_certain = is_xrv or (known is not None and not known.is_guess)
     chosen = choose_normalize(asked, theirs, is_certain, found.weights[STEM].shape[1])
     stem = fold_stem(found.weights[STEM], XRV_SCALE if is_xrv else 1.0)
-    check_finite({STEM: stem}, what)  # the fold multiplies
+    check_finite({STEM: stem}, what)  # folding multiplies the weights
     theirs_labels = known.labels if known and not known.is_guess else ()
     return StartingWeights(
         name=weights,
@@ -70,10 +70,10 @@ def open_weights(
 
 
 def name_configured(model: ModelConfig) -> StartingWeights | None:
-    """What ``none`` and ``imagenet`` are known to be, without their weights; None: another name, or a file.
+    """Describe ``none`` or ``imagenet`` without reading weights; None for another name or a file.
 
     Raises:
-        ConfigError: The config says of them what they are not.
+        ConfigError: The config contradicts what is known of them.
     """
     if model.weights not in ("none", "imagenet"):
         return None
@@ -87,12 +87,12 @@ def name_configured(model: ModelConfig) -> StartingWeights | None:
 
 
 def open_configured(model: ModelConfig) -> StartingWeights:
-    """What a config starts from.
+    """Read the starting weights of a config.
 
     Raises:
-        CheckpointError, ConfigError: As ``open_weights``; or a head is to be taken over that is not there.
+        CheckpointError, ConfigError: As ``open_weights``; or the config takes over a head that the weights lack.
     """
-    assert model.weights is not None  # read_config sees to it
+    assert model.weights is not None  # read_config guarantees it
     if model.weights_labels is not None and not model.take_head:
         raise ConfigError("model.weights_labels goes with model.take_head=true, which takes outputs over by name")
     start = open_weights(model.weights, model.normalize, model.weights_saw, model.weights_labels)
@@ -121,7 +121,7 @@ def _label_head(head: Head | None, asked: AskedWeights, known: Sequence[str]) ->
 
 
 def _describe(found: FoundFeatures, known: KnownWeights | None, is_xrv: bool, chosen: Normalization | None) -> str:
-    """What weights are, in words; without ``chosen`` nothing of how their images are normalized."""
+    """Describe weights in words; without ``chosen``, the normalization is omitted."""
     origin = f"{known.name}: trained on {known.trained_on}; licence: {known.licence}" if known else "unknown origin"
     if known and known.is_guess:
         origin = f"unknown origin, in the format of {known.name}, whose normalization is {known.normalize}"

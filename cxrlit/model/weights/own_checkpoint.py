@@ -1,4 +1,4 @@
-"""A checkpoint of ours as weights: its features start a new chain, and what it was trained on is known."""
+"""Use a cxrlit checkpoint as starting weights, with the record of its training data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ class _Config(BaseModel):
 
 
 class _Metadata(BaseModel):
-    """What of a checkpoint's metadata counts here, whatever its format."""
+    """The metadata of a checkpoint of any format that are needed here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -35,20 +35,20 @@ class _Metadata(BaseModel):
 
 
 def is_own(content: Any) -> bool:
-    """Whether a file's content is that of a checkpoint of ours."""
+    """Whether a file's content is a cxrlit checkpoint."""
     return isinstance(content, dict) and any(str(key).startswith("cxrlit") for key in content)
 
 
 def open_own(content: dict[str, Any], said: AskedWeights) -> StartingWeights:
-    """Features and head of a checkpoint of ours.
+    """Read features and head of a cxrlit checkpoint.
 
     Args:
-        content: Of the file.
-        said: By the user.
+        content: Content of the file.
+        said: The user's settings.
 
     Raises:
-        CheckpointError: A phase resumes from it, or its metadata are damaged.
-        ConfigError: Its images were normalized in another way.
+        CheckpointError: It is a state that a phase resumes from, or its metadata are damaged.
+        ConfigError: It was trained with another normalization.
     """
     what, weights = said.what, said.weights
     if "cxrlit" not in content:

@@ -1,10 +1,10 @@
-"""The tensors of a pickled network, of which no code runs.
+"""Read the tensors of a pickled network without running its code.
 
 Programs that save a whole module (torchxrayvision, jrzech/reproduce-chexnet) write a pickle that names its classes.
-An allow-list for ``torch.load(weights_only=True)`` would not do: it refuses classes in files of torch before 1.6, and
-it calls whatever is on the list with the arguments that the file gives.
-``torchxrayvision.models.DenseNet(weights="densenet121-res224-all", cache_dir=X)`` would unpickle a file in X, whatever
-it does. So each name stands for a class made on the spot, which keeps what it is given.
+An allow-list for ``torch.load(weights_only=True)`` is not enough: it refuses classes in files of torch before 1.6, and
+it calls every class on the list with arguments from the file.
+``torchxrayvision.models.DenseNet(weights="densenet121-res224-all", cache_dir=X)`` would unpickle any file
+in X. So each name is replaced by a class made on the spot, which only stores its arguments.
 """
 
 import functools
@@ -35,7 +35,7 @@ MAPPINGS = ("collections.OrderedDict", "collections.defaultdict", "collections.C
 
 
 class Record:
-    """What a name in a pickle stands for: it keeps its arguments and its state, and does nothing."""
+    """Stands for a class named in a pickle: stores its arguments and state, and does nothing."""
 
     name = ""
     args: tuple[Any, ...] = ()
@@ -49,11 +49,11 @@ class Record:
 
 
 class MappingRecord(Record, dict[Any, Any]):
-    """The same for a mapping, which is filled like one."""
+    """A ``Record`` of a mapping type, filled like a dict."""
 
 
 class StorageRecord(Record):
-    """A block of numbers: its arguments are the type, the key, the device and the number of elements."""
+    """A block of numbers; its arguments are type, key, device and number of elements."""
 
 
 class ModuleState(dict[str, Tensor]):
@@ -67,7 +67,7 @@ class ModuleState(dict[str, Tensor]):
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Builds records, whatever a pickle names.
+    """Builds a ``Record`` for every name in a pickle.
 
     Attributes:
         dtypes: The type of each storage, by its key.
@@ -79,6 +79,7 @@ class InertUnpickler(pickle.Unpickler):
         self._classes: dict[str, type[Record]] = {}
 
     def find_class(self, module: str, name: str) -> type[Record]:
+        """Return a ``Record`` class for any name; nothing is imported."""
         full = f"{module}.{name}"
         if full not in self._classes:
             kind = MappingRecord if full in MAPPINGS else Record
@@ -86,7 +87,12 @@ class InertUnpickler(pickle.Unpickler):
         return self._classes[full]
 
     def persistent_load(self, saved: Any) -> Any:
-        if saved[0] == "module":  # a class and its source, before torch 1.6
+        """Record the type of a storage and return a ``StorageRecord``.
+
+        Raises:
+            UnpicklingError: It is neither a module nor a storage, or its type is unknown.
+        """
+        if saved[0] == "module":  # with its source, in files of torch before 1.6
             return saved[1]
         if saved[0] != "storage" or not isinstance(saved[2], str):
             raise pickle.UnpicklingError("neither a module nor a storage")
@@ -98,10 +104,10 @@ class InertUnpickler(pickle.Unpickler):
 
 
 class Converter:
-    """Makes plain types and tensors of records; what is neither becomes None.
+    """Converts records to plain types and tensors; anything else becomes None.
 
     Args:
-        read_storage: From a storage's key to its numbers, flat.
+        read_storage: Returns the numbers of a storage, flat, by its key.
     """
 
     def __init__(self, read_storage: Callable[[str], Tensor]) -> None:
@@ -109,7 +115,7 @@ class Converter:
         self.n_values = 0
 
     def convert(self, value: Any, depth: int = 0) -> Any:
-        """A value of a pickle: a dict of text keys, a module's state dict, a tensor, a text or None."""
+        """Convert a value to a dict with text keys, a module's state dict, a tensor, a text or None."""
         self._count(depth)
         if isinstance(value, Record) and isinstance(value.state, dict) and "_modules" in value.state:
             state = ModuleState()
@@ -122,7 +128,7 @@ class Converter:
         return self._build_tensor(value) if isinstance(value, Record) else value if isinstance(value, str) else None
 
     def _collect(self, module: Record, prefix: str, state: dict[str, Tensor], depth: int) -> None:
-        """Add the parameters and buffers of a module and of those in it."""
+        """Add the parameters and buffers of a module and its submodules."""
         self._count(depth)
         items = {kind: self._list_items(module.state[kind], depth) for kind in ("_parameters", "_buffers", "_modules")}
         for name, item in (*items["_parameters"], *items["_buffers"]):
@@ -144,14 +150,14 @@ class Converter:
         return self.read_storage(key).as_strided(tuple(size), tuple(stride), first + offset)  # within its bounds
 
     def _unwrap_parallel(self, module: Record, depth: int) -> Record:
-        """The module that runs on several devices."""
+        """The module inside a ``DataParallel`` or similar wrapper."""
         if not module.name.startswith("torch.nn.parallel."):
             return module
         inner = dict(self._list_items(module.state["_modules"], depth)).get("module")
         return inner if isinstance(inner, Record) else module
 
     def _list_items(self, mapping: Any, depth: int) -> list[tuple[Any, Any]]:
-        """Names and values of a mapping; Python 2 pickles them as a list that the mapping is made of."""
+        """Keys and values of a mapping; Python 2 pickles them as a list argument."""
         if not isinstance(mapping, dict):
             return []
         given = mapping.args[0] if isinstance(mapping, MappingRecord) and mapping.args else []
@@ -160,7 +166,7 @@ class Converter:
         return [*((name, item) for name, item in pairs), *dict.items(mapping)]
 
     def _count(self, depth: int, n_values: int = 1) -> None:
-        """What is named in many places would be read as often."""
+        """Bound depth and number of values: a value that is referenced often is read each time."""
         self.n_values += n_values
         if self.n_values > MAX_VALUES or depth > MAX_DEPTH:
             raise ValueError("too many modules in each other")

@@ -1,4 +1,4 @@
-"""From a file of weights to plain types and tensors. Nothing in it is run, and nothing in it makes it large."""
+"""Read a weights file into plain types and tensors, without running code and with bounded memory."""
 
 import io
 import itertools
@@ -22,27 +22,27 @@ from cxrlit.model.scan_pickle import PickleScan, check_names, is_plain, scan_pic
 from cxrlit.model.weights.pickled_module import Converter, InertUnpickler
 
 MAX_BYTES, MAX_PICKLE = 2**30, 2**26
-"""DenseNet121 has 32 MB of weights, three times that with the state of an optimizer."""
+"""DenseNet121 has 32 MB of weights; with the state of an optimizer, three times that."""
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The number that files of torch before 1.6 begin with."""
+"""First number in files of torch before 1.6."""
 
 ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7z": "xz", b"7z": "7-Zip", b"Rar": "RAR"}
 
 
 def read_file(path: Path, what: str) -> Any:
-    """Tensors and plain types of a file; a pickled module is its state dict (``ModuleState``).
+    """Read tensors and plain types from a file; a pickled module becomes its state dict (``ModuleState``).
 
     Args:
-        path: A file by ``torch.save`` of any version, or ``.safetensors``.
+        path: A file written by any version of ``torch.save``, or ``.safetensors``.
         what: What to call it in messages.
 
     Raises:
-        CheckpointError: It is missing, damaged, very large, no file of weights, or would have to import something.
+        CheckpointError: It is missing, damaged, too large, not a weights file, or needs an import.
     """
     try:
         with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an odd pickle, which is refused or read all the same
+            warnings.simplefilter("ignore")  # torch warns of odd pickles, which are checked here anyway
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise CheckpointError(f"{what}: refused: larger than {MAX_BYTES // 2**20} MiB; DenseNet121 has 32")
             if path.suffix == ".safetensors":
@@ -54,12 +54,12 @@ def read_file(path: Path, what: str) -> Any:
         raise CheckpointError(f"{what}: refused: it is no file of weights, or holds more than plain types") from None
     except OSError as error:
         raise CheckpointError(f"{what}: it cannot be read: {error.strerror or first_line(error)}") from None
-    except Exception as error:  # bytes that are no such file make its reader raise anything
+    except Exception as error:  # on other bytes, the reader can raise anything
         raise CheckpointError(f"{what}: it is damaged or no file of weights: {first_line(error, 160)}") from None
 
 
 def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
-    """A file of torch since 1.6: an archive whose members are as large as they lie there."""
+    """Read a file of torch since 1.6: an uncompressed zip archive."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         pickles = [one for one in members if one.filename.endswith("/data.pkl") and one.filename.count("/") == 1]
@@ -91,7 +91,7 @@ def _read_zip(file: BinaryIO, path: Path, what: str) -> Any:
 
 
 def _read_legacy(file: BinaryIO, path: Path, what: str) -> Any:
-    """A file of torch before 1.6: five pickles one after another, then the numbers of each storage."""
+    """Read a file of torch before 1.6: five pickles, then the numbers of each storage."""
     file.seek(0)
     head = io.BytesIO(file.read(MAX_PICKLE))
     for magic, kind in ARCHIVES.items():
@@ -102,10 +102,10 @@ def _read_legacy(file: BinaryIO, path: Path, what: str) -> Any:
         raise CheckpointError(f"{what}: refused: it is no file of weights")
     ends = [head.tell()]
     scans: list[PickleScan] = []
-    for _ in range(4):  # a version, facts of the machine, the content, the keys of the storages
+    for _ in range(4):  # version, system information, content, keys of the storages
         scans.append(scan_pickle(head, what))
         ends.append(head.tell())
-    for scan in (scans[2], scans[0], scans[1], scans[3]):  # the content first: it is what the message is about
+    for scan in (scans[2], scans[0], scans[1], scans[3]):  # the content first: the message should be about it
         check_names(scan.names, path, what)
     if all(map(is_plain, scans)):
         file.seek(0)
@@ -120,7 +120,7 @@ def _read_legacy(file: BinaryIO, path: Path, what: str) -> Any:
 def _place_storages(
     file: BinaryIO, begin: int, keys: list[str], dtypes: dict[str, torch.dtype]
 ) -> Callable[[str], Tensor]:
-    """Where each storage lies: the number of its elements in eight bytes, and those."""
+    """Locate each storage: an 8-byte number of elements, then the elements."""
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
         file.seek(begin)

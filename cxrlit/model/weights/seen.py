@@ -10,32 +10,32 @@ from cxrlit.data.sources import SAME_PATIENTS
 from cxrlit.model.weights.sources import NIH_OFFICIAL_TRAIN, KnownWeights
 
 SAME_IMAGES = {**SAME_PATIENTS, "rsna": "nih"}
-"""Data sets that label images of another one."""
+"""Data sets whose images are those of another data set."""
 
 KNOWN_SETS = ("nih", NIH_OFFICIAL_TRAIN, "nih_google", "rsna", "chexpert", "mimic", "padchest", "vindr", "synthetic")
-"""Names of data sets that weights may have seen; a table has a name of its own besides."""
+"""Names of data sets that weights may have seen; a user's table adds its own name."""
 
 SAW_SYNONYMS = {
     "chestxray14": "nih", "chestxray8": "nih", "nihchestxray14": "nih", "nihcxr14": "nih", "nihcxr": "nih",
     "cxr14": "nih", "cxr8": "nih", "nihchestxray": "nih", "mimiccxr": "mimic", "mimiccxrjpg": "mimic",
     "vindrcxr": "vindr",
 }  # fmt: skip
-"""Other names of them, in small letters and figures alone."""
+"""Other spellings of these names, in lower-case letters and digits."""
 
 OFFICIAL_TESTS = ("official", "test of the official")
-"""Names of splits whose test part is NIH's own."""
+"""Names of splits whose test part is NIH's official one."""
 
 
 def name_seen(said: Sequence[str] | None, sources: Sequence[str], section: str = "model.") -> list[str] | None:
-    """Our names of the data sets that a user says weights saw.
+    """Translate the user's names of data sets that weights saw to the names used here.
 
     Args:
         said: ``model.weights_saw``.
-        sources: Names of the data sets that are trained on: a table's may be said too.
-        section: Where the key stands in the config, for messages.
+        sources: Names of the data sets that are trained on, also accepted.
+        section: Config section of the key, for messages.
 
     Raises:
-        ConfigError: One is not known, and so would never be found among the images of an evaluation.
+        ConfigError: A name is unknown, so no evaluation could ever match it.
 
     >>> name_seen(["ChestX-ray14", "CheXpert", "mine"], ["mine"])
     ['nih', 'chexpert', 'mine']
@@ -57,21 +57,21 @@ def name_seen(said: Sequence[str] | None, sources: Sequence[str], section: str =
 
 
 def find_saw(said: Sequence[str] | None, known: KnownWeights | None) -> tuple[str, ...] | None:
-    """Data sets that weights saw; None where it is not known.
+    """Find the data sets that weights saw; None if unknown.
 
     Args:
-        said: By the user. Of known weights it comes to what is known; a guess is not known.
-        known: What they are.
+        said: Data sets that the user names, added to those of known weights.
+        known: The known weights; a guess counts as unknown.
     """
     return _add_said(None if known is None or known.is_guess else known.saw, said)
 
 
 def find_own_saw(model: ModelConfig, trained_on: Iterable[str] = ()) -> tuple[str, ...] | None:
-    """What the starting weights of a trained model saw; None where it is not known.
+    """Find what the starting weights of a trained model saw; None if unknown.
 
     Args:
-        model: Of the trained config.
-        trained_on: Data sets that they saw the training images of alone, as a checkpoint of ours.
+        model: Settings of the network in the trained config.
+        trained_on: Data sets of which the starting checkpoint of cxrlit saw only training images.
     """
     if model.weights_saw is not None:
         return tuple(dict.fromkeys([*model.weights_saw, *trained_on]))
@@ -79,7 +79,7 @@ def find_own_saw(model: ModelConfig, trained_on: Iterable[str] = ()) -> tuple[st
 
 
 def find_saw_of_ancestor(model: ModelConfig, said: Sequence[str] | None) -> tuple[str, ...] | None:
-    """What a trained model's starting weights saw, and what the user says of them besides."""
+    """What a trained model's starting weights saw, with the data sets that the user adds."""
     return _add_said(find_own_saw(model), said)
 
 
@@ -93,9 +93,9 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
     """The data sets among ``sources`` whose test images were seen.
 
     Args:
-        saw: From ``find_saw``.
+        saw: Data sets that the weights saw (``find_saw``).
         sources: Names of the data sets of an evaluation.
-        split_name: How they were divided.
+        split_name: Name of the split.
 
     >>> find_overlap(["nih", "chexpert"], ["rsna", "padchest"], "grouped")
     ['rsna']
@@ -111,18 +111,18 @@ def find_overlap(saw: Collection[str], sources: Sequence[str], split_name: str) 
 def refuse_seen_test(
     weights: str, saw: Collection[str], sources: Sequence[str], split_name: str, is_allowed: bool, remedy: str
 ) -> None:
-    """The weights did not see the test images, or the user knows that they did.
+    """Refuse weights that saw the test images, unless the user allows it.
 
     Args:
         weights: What to call them in messages.
-        saw: From ``find_saw``.
+        saw: Data sets that the weights saw (``find_saw``).
         sources: Names of the data sets of an evaluation.
-        split_name: How they were divided.
-        is_allowed: Whether the user knows.
-        remedy: What the user can do.
+        split_name: Name of the split.
+        is_allowed: Whether the user allows it.
+        remedy: What the user can do, for the message.
 
     Raises:
-        LeakageError: They did, and the user does not say so.
+        LeakageError: The weights saw test images, and the user does not allow it.
     """
     overlap = find_overlap(saw, sources, split_name)
     if overlap and not is_allowed:
@@ -133,26 +133,26 @@ def refuse_seen_test(
 
 
 def _name_images(source: str) -> str:
-    """The data set whose images another one labels, else its own name."""
+    """Name of the data set that the images of a source come from."""
     return SAME_IMAGES.get(source.casefold(), source.casefold())
 
 
 def name_start(model: ModelConfig) -> str:
-    """What a training started from, without folders of the machine."""
+    """Name of the starting weights of a training, without the folder."""
     if not model.weights:
         return "another training (init_from)"
     return "random weights" if model.weights == "none" else make_printable(Path(model.weights).name)
 
 
 def describe_seen(model: ModelConfig, sources: Sequence[str], split_name: str, trained_on: Collection[str] = ()) -> str:
-    """What stands beside the numbers of a model whose starting weights saw the images; empty: nothing to say.
+    """Caveat for the results of a model whose starting weights saw the images; empty if they did not.
 
     Args:
-        model: Of the trained config.
+        model: Settings of the network in the trained config.
         sources: Names of the data sets of the evaluation.
-        split_name: How they were divided.
-        trained_on: Data sets that a checkpoint of ours was trained on, as starting weights. Within a data set of the
-            same name its patients were compared with those of the evaluation.
+        split_name: Name of the split.
+        trained_on: Data sets that a starting checkpoint of cxrlit was trained on. Within a data set of the same name,
+            its patients were already compared with those of the evaluation.
     """
     what, saw = f"the starting weights ({name_start(model)})", find_own_saw(model)
     return describe_saw(what, saw, sources, split_name, trained_on)
@@ -165,13 +165,13 @@ def describe_saw(
     split_name: str,
     trained_on: Collection[str] = (),
 ) -> str:
-    """What stands beside the numbers of weights that saw the images; empty: nothing to say.
+    """Caveat for the results of weights that saw the images; empty if they did not.
 
     Args:
         what: What to call the weights.
-        saw: Data sets whose images they saw; None: not known.
+        saw: Data sets whose images they saw; None: unknown.
         sources: Names of the data sets of the evaluation.
-        split_name: How they were divided.
+        split_name: Name of the split.
         trained_on: As in ``describe_seen``.
 
     >>> describe_saw("the weights (a.pth)", ["nih"], ["nih"], "official")

@@ -1,4 +1,4 @@
-"""Known weights: how their images were normalized, what they may be used for, and what they were trained on."""
+"""Known weights: normalization of their images, licence, and training data."""
 
 import re
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ NIH_LABELS = (
 """The 14 findings in the order of the CheXNet replications."""
 
 NIH_OFFICIAL_TRAIN = "nih_train"
-"""NIH's official training part alone: its test images were not seen."""
+"""NIH's official training part, without its test images."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class KnownWeights:
     """Weights whose origin is known.
 
     Attributes:
-        name: What the table calls them.
-        normalize: Of the images that they were trained on.
-        licence: Of code and weights, as stated.
-        trained_on: In words.
-        saw: Data sets whose images they saw, test images too, by their names in ``data=``; ``nih_train``: the official
-            training part of NIH alone.
-        files: File names that are theirs, as a regular expression.
-        labels: Of their head, in order, where it is a linear layer on pooled features; empty: not known here.
-        img_size: Side of the images that they were trained on, pixels.
-        is_guess: Whether a format alone tells, which other programs write too: it proposes how images are normalized,
-            and says nothing of what was seen or of labels.
+        name: Name in the table of known weights.
+        normalize: Normalization of the training images.
+        licence: Stated licence of code and weights.
+        trained_on: Training data, in words.
+        saw: Data sets whose images they saw, including test images, by their names in ``data=``; ``nih_train``: only
+            NIH's official training part.
+        files: Regular expression of their file names.
+        labels: Labels of their head, in order, if it is a linear layer on pooled features; empty: unknown.
+        img_size: Side of the training images, pixels.
+        is_guess: Whether they were identified only by a format that other programs write too. A guess proposes a
+            normalization, and says nothing about data seen or labels.
     """
 
     name: str
@@ -93,23 +93,23 @@ KNOWN = (
     KnownWeights("jrzech/reproduce-chexnet", "imagenet", "none stated", "NIH, a split of its own",
                  ("nih",), labels=NIH_LABELS),
 )  # fmt: skip
-"""Source: the repositories and papers of each; their files were not read here, but for the formats."""
+"""Source: their repositories and papers; of their files, only the formats were checked."""
 
 BY_NAME = {known.name: known for known in KNOWN}
 
 
 def identify(file_name: str, keys: set[str], prefix: str, wrapper: str, class_name: str) -> KnownWeights | None:
-    """Which known weights a file is, by its name, its names of tensors, or the class that was pickled.
+    """Identify known weights by file name, tensor names, or pickled class.
 
     Args:
-        file_name: Of the file.
-        keys: Names of the tensors that are no features.
-        prefix: What stands before the features' names.
-        wrapper: The keys that the state dict lay below.
-        class_name: Of a pickled module, else empty.
+        file_name: Name of the file.
+        keys: Names of the tensors that are not features.
+        prefix: Prefix of the features' names.
+        wrapper: The keys above the state dict.
+        class_name: Class of a pickled module, else empty.
 
     Returns:
-        By its name certain, by anything else a guess.
+        The known weights, marked as a guess unless the file name matches; None if unknown.
 
     >>> identify("m.pth.tar", {"module.densenet121.classifier.0.weight"}, "module.densenet121.features.",
     ...          "state_dict", "").name

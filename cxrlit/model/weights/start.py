@@ -1,4 +1,4 @@
-"""What a network starts from, once it is read."""
+"""Starting weights, as asked for and as read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from cxrlit.model.weights.sources import KnownWeights
 
 
 class AskedWeights(NamedTuple):
-    """What a user says of weights.
+    """The user's settings of weights.
 
     Attributes:
         weights: ``none`` (random), or what ``locate`` takes.
-        normalize: How images are normalized; auto: as those of the weights were; numbers: mean and std are given.
+        normalize: How images are normalized; auto: as the weights expect; numbers: mean and std are given.
         saw: Data sets that unknown weights saw.
-        labels: Those of an unknown head, in order.
-        section: Where the keys stand in the config, for messages.
+        labels: Labels of an unknown head, in order.
+        section: Config section of the keys, for messages.
     """
 
     weights: str
@@ -31,25 +31,25 @@ class AskedWeights(NamedTuple):
 
     @property
     def what(self) -> str:
-        """What to call them in messages."""
+        """The key and value, for messages."""
         return f"{self.section}weights={self.weights}"
 
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """What a network starts from.
+    """Starting weights that were read and checked.
 
     Attributes:
         name: ``model.weights``.
         normalize: How images are normalized for them.
-        saw: Data sets whose images they saw, test images too; None: not known.
-        note: What they are, in words.
+        saw: Data sets whose images they saw, including test images; None: unknown.
+        note: Description for the screen.
         features: State dict of the network's features; None: random.
-        head: Their head, where it is a linear layer.
-        known: Which known weights they are; None: none of them.
-        is_normalize_known: Whether it is known, or was said, how images are normalized; False: it is assumed.
-        trained_patients: Of a checkpoint of ours: whom it was trained on, as ``source/patient``.
-        files: Of a checkpoint of ours: the image files that it has seen, by their bytes.
+        head: Their head, if it is a linear layer.
+        known: The known weights that they are; None: unknown.
+        is_normalize_known: Whether the normalization is known or set by the user; False: assumed.
+        trained_patients: Patients that a checkpoint of cxrlit was trained on, as ``source/patient``.
+        files: Digests of the image files that a checkpoint of cxrlit has seen.
     """
 
     name: str
@@ -64,15 +64,15 @@ class StartingWeights:
     files: SeenFiles = NOTHING_SEEN
 
     def load_into(self, features: nn.Module, head: nn.Linear, labels: Sequence[str] = ()) -> None:
-        """Put them into a network.
+        """Load them into a network.
 
         Args:
-            features: Its features.
-            head: Its head.
-            labels: Of the head's outputs, where those of matching labels are to be taken over.
+            features: Features of the network.
+            head: Head of the network.
+            labels: Labels of the head's outputs, whose matching outputs are taken over; empty: none.
 
         Raises:
-            CheckpointError: Their head has none of these labels.
+            CheckpointError: The head of the weights has none of these labels.
         """
         if self.features is not None:
             features.load_state_dict(self.features)
@@ -80,7 +80,7 @@ class StartingWeights:
             load_head(head, labels, self.head, f"model.take_head=true: model.weights={self.name}")
 
     def describe(self, labels: Sequence[str] = ()) -> list[str]:
-        """What they are, and which outputs are taken over for ``labels``: lines for the screen."""
+        """Lines for the screen: what the weights are, and which outputs are taken over for ``labels``."""
         said = [f"Starting weights: {self.note}"] if self.note else []
         if labels and self.head is not None:
             said.append(f"Head: {describe_taken(labels, self.head.labels)}")

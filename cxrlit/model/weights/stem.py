@@ -1,4 +1,4 @@
-"""The first convolution: from the pixels that a network was trained on to those of this program."""
+"""Convert the first convolution to the pixel range and the three channels used here."""
 
 from torch import Tensor
 
@@ -9,13 +9,13 @@ from cxrlit.model.weights.start import AskedWeights
 
 
 def fold_stem(weight: Tensor, scale: float) -> Tensor:
-    """The stem for three equal channels in place of one, and for pixels divided by ``scale``.
+    """Convert a stem to three equal channels, and to pixels smaller by the factor ``scale``.
 
-    It has no bias, and its padding is zero after normalization in both programs, so the fold is exact but for rounding.
+    The stem has no bias, and padding is zero after normalization in both programs: only rounding changes the output.
 
     Args:
         weight: (64, 1, 7, 7), or (64, 3, 7, 7).
-        scale: What the pixels of the original are times ours.
+        scale: Original pixel value / pixel value here.
 
     Returns:
         (64, 3, 7, 7).
@@ -32,16 +32,16 @@ def fold_stem(weight: Tensor, scale: float) -> Tensor:
 def choose_normalize(
     said: AskedWeights, theirs: Normalization | None, is_certain: bool, n_channels: int
 ) -> Normalization:
-    """How images are normalized for weights.
+    """Choose how images are normalized for weights.
 
     Args:
-        said: By the user; for ``normalize=numbers``, ``unit`` is returned.
-        theirs: How those of the weights were, where that is known.
-        is_certain: Whether nothing else can be right.
-        n_channels: Of the stem.
+        said: The user's settings; for ``normalize=numbers``, ``unit`` is returned.
+        theirs: Normalization that the weights were trained with, if known.
+        is_certain: Whether ``theirs`` is certain.
+        n_channels: Input channels of the stem.
 
     Raises:
-        ConfigError: The two contradict each other, or nothing says how.
+        ConfigError: The setting contradicts the weights, or the normalization is unknown.
     """
     asked, what, section = said.normalize, said.what, said.section
     if asked == "numbers" and theirs is not None and is_certain:
@@ -52,7 +52,7 @@ def choose_normalize(
         raise ConfigError(f"{section}normalize={asked}: {what} was trained with {theirs}: drop {section}normalize")
     chosen: Normalization
     if asked != "auto":
-        chosen = asked  # type: ignore[assignment]  # the config sees to it
+        chosen = asked  # type: ignore[assignment]  # the schema guarantees it
     elif theirs is not None:
         chosen = theirs
     elif n_channels == 1:
