@@ -1,6 +1,6 @@
-"""The sweepers and the launcher that ``conf/hydra/`` names. Hydra builds plugins from the package hydra_plugins alone.
+"""The sweepers and the launcher that ``conf/hydra/`` names. Hydra finds plugins only in the package hydra_plugins.
 
-Hydra imports this file whenever it starts, so what sweeps is imported when it sweeps.
+Hydra imports this file at every start, so the sweeps are imported only when needed.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from cxrlit.sweeps import ray_launcher
 
 
 class GridSweeper(Sweeper):
-    """Every combination of the values on the command line, ranked (``hydra/sweeper=grid``).
+    """Trains every combination of the values on the command line, and ranks them (``hydra/sweeper=grid``).
 
     Args:
-        settings: ``hydra.sweeper``, which is checked as a part of the config.
+        settings: ``hydra.sweeper``, which is checked as part of the config.
     """
 
     hydra_context: HydraContext
@@ -28,29 +28,33 @@ class GridSweeper(Sweeper):
         pass
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra passes, and check that the launcher can be built."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        # Jobs get one of their own. A launcher that cannot be built is known here, before anything runs.
+        # Jobs get their own launcher. One that cannot be built fails here, before anything runs.
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run a job for each combination of the values in ``arguments``."""
         from cxrlit.sweeps.sweep import Multirun, run_grid
 
         run_grid(Multirun(arguments, self.config, self.hydra_context, self.task_function))
 
 
 class OptunaSweeper(GridSweeper):
-    """Trials that Optuna chooses (``hydra/sweeper=optuna``)."""
+    """Runs trials that Optuna chooses (``hydra/sweeper=optuna``)."""
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run the trials of a study over the ranges in ``arguments``."""
         from cxrlit.sweeps.sweep import Multirun, run_study
 
         run_study(Multirun(arguments, self.config, self.hydra_context, self.task_function))
 
 
 class AblationSweeper(GridSweeper):
-    """A baseline and each lever alone (``hydra/sweeper=ablation``, ``cxrlit ablate``)."""
+    """Trains a baseline, and each lever alone (``hydra/sweeper=ablation``, ``cxrlit ablate``)."""
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run the baseline and one job for each lever in ``arguments``."""
         from cxrlit.sweeps.ablation import run_ablation
         from cxrlit.sweeps.sweep import Multirun
 

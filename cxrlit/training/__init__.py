@@ -1,1 +1,1 @@
-"""One phase, and the chain of them."""
+"""Training of single phases and of chains of phases."""

@@ -1,4 +1,4 @@
-"""Train up to a goal: plan the chain, reuse what is finished, go on with what was cut off, run the rest."""
+"""Train up to a goal: plan the chain, reuse finished phases, resume interrupted ones, run the rest."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,13 +34,13 @@ from cxrlit.training.trainer import quiet_lightning
 
 
 class Start(NamedTuple):
-    """What the chain starts from.
+    """The starting weights of a chain.
 
     Attributes:
-        checkpoint: The checkpoint that ``init_from`` names; None: what ``model.weights`` says.
+        checkpoint: The checkpoint that ``init_from`` names; None: ``model.weights``.
         trained_patients: Patients that it was trained on.
         content: Hash of the weights.
-        model: The settings of the network, with what the weights say of normalization and of the data that they saw.
+        model: The settings of the network, with the weights' normalization and the data that they saw.
     """
 
     checkpoint: Path | None
@@ -50,20 +50,20 @@ class Start(NamedTuple):
 
 
 def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
-    """Train the goal and whatever comes before it; what is finished is reused.
+    """Train the goal and the phases before it; finished phases are reused.
 
     Args:
         config: From ``read_config``.
-        callbacks: What watches the goal, and changes no result: it is no part of the phase's id.
+        callbacks: Callbacks that watch the goal and change no result; they are not part of the phase's id.
 
     Returns:
-        The goal's phase, finished.
+        The result of the goal.
 
     Raises:
-        CXRLitError: Whatever the user can mend; nothing is left half-written.
+        CXRLitError: An error that the user can correct; no file is left half-written.
     """
     quiet_lightning()
-    choose_precision(config.trainer.precision, config.trainer.accelerator)  # refused before any work
+    choose_precision(config.trainer.precision, config.trainer.accelerator)  # fails before any work
     join_ranks(config.trainer)
     on_rank_0(check_recipe)(config)
     start = read_start(config)
@@ -88,11 +88,11 @@ def train(config: TrainConfig, callbacks: Sequence[Callback] = ()) -> Result:
 
 
 def plan_quietly(config: TrainConfig, data: SplitData) -> list[PlannedPhase]:
-    """The phases of a chain, as ``train`` would plan them, without a word.
+    """Plan the phases of a chain as ``train`` does, without printing.
 
     Args:
         config: From ``read_config``.
-        data: What its ``data`` is.
+        data: Index and split of the config's data.
 
     Raises:
         CXRLitError: As for ``train``.
@@ -108,7 +108,7 @@ def plan_quietly(config: TrainConfig, data: SplitData) -> list[PlannedPhase]:
 
 @on_rank_0
 def read_start(config: TrainConfig) -> Start:
-    """Read and check what the chain starts from.
+    """Read and check the starting weights of a chain.
 
     Raises:
         CheckpointError: The checkpoint or the file of weights cannot be used.
@@ -129,11 +129,11 @@ def read_start(config: TrainConfig) -> Start:
 
 @on_rank_0
 def read_weights(config: TrainConfig, start: Start, is_said: bool = True) -> Start:
-    """What the weights of ``model.weights`` say of themselves, and on the screen unless told otherwise.
+    """Add to the start what is known of ``model.weights``, and print it if ``is_said``.
 
     Raises:
-        CheckpointError: They cannot be used.
-        ConfigError: They contradict the config.
+        CheckpointError: The weights cannot be used.
+        ConfigError: The weights contradict the config.
     """
     said = name_seen(config.model.weights_saw, name_sources(config.data))
     asked = config.model.model_copy(update={"weights_saw": said})
@@ -145,13 +145,13 @@ def read_weights(config: TrainConfig, start: Start, is_said: bool = True) -> Sta
 
 
 def settle_model(model: ModelConfig, normalize: str, saw: Sequence[str] | None) -> ModelConfig:
-    """The settings of the network, with what its weights say of them."""
+    """Return the settings of the network with the normalization and the data seen of its weights."""
     return model.model_copy(update={"normalize": normalize, "weights_saw": None if saw is None else list(saw)})
 
 
 @on_rank_0
 def plan_and_check(config: TrainConfig, data: SplitData, start: Start) -> tuple[list[PlannedPhase], Precision]:
-    """Plan the chain, print the plan, and check it: what can fail does so here, before anything is written."""
+    """Plan the chain, print the plan and check it, before anything is written."""
     check_ancestors(data, start.trained_patients)
     check_seen(config.model, data, name_patients_sources(start.trained_patients))
     phases, precision = plan_chain(config, data, start.content)

@@ -1,4 +1,4 @@
-"""Everything that a config names is built and tried before any work."""
+"""Build and try everything that a config names, before any work."""
 
 from pathlib import Path
 
@@ -15,21 +15,21 @@ from cxrlit.training.freezing import try_freezing
 from cxrlit.training.loggers import build_logger
 
 MAX_START_SHARE = 0.1
-"""What of a weight average its first step may be at the end of a phase, unless the user is told."""
+"""Largest share that the first step may have in the final weight average without a warning."""
 
 MANY_IMAGES = 10**9
-"""Stands for the number of training images where the data have not been read."""
+"""Number of training images that is assumed before the data are read."""
 
 
 def check_recipe(config: TrainConfig) -> None:
-    """Check the phases up to the goal without reading the data; raises as ``check_phase``."""
+    """Check the phases up to the goal without reading the data; raises like ``check_phase``."""
     metrics = build_epoch_metrics(config)
     for name in config.list_to_goal():
         check_phase(name, config, metrics)
 
 
 def build_epoch_metrics(config: TrainConfig) -> EpochMetrics:
-    """What is measured after each epoch.
+    """Build the metrics that are computed after each epoch.
 
     Raises:
         ConfigError: A metric cannot be used.
@@ -41,9 +41,9 @@ def check_phase(name: str, config: TrainConfig, metrics: EpochMetrics) -> None:
     """Build and try the parts of a phase.
 
     Args:
-        name: Of the phase.
+        name: Name of the phase.
         config: The resolved config of the chain.
-        metrics: What is measured after each epoch.
+        metrics: Metrics computed after each epoch.
 
     Raises:
         ConfigError: A transform, loss, optimizer, scheduler, callback or logger cannot be used.
@@ -61,13 +61,13 @@ def check_schedule(name: str, config: TrainConfig, metrics: EpochMetrics, n_trai
     """Build the optimizer and the schedule of a phase.
 
     Args:
-        name: Of the phase.
+        name: Name of the phase.
         config: The resolved config of the chain.
-        metrics: What is measured after each epoch.
-        n_train: Training images; a schedule may not be longer than the phase.
+        metrics: Metrics computed after each epoch.
+        n_train: Training images, for the length of the phase, which the schedule may not exceed.
 
     Raises:
-        ConfigError: One of them cannot be used, or the monitor is not measured.
+        ConfigError: One of them cannot be used, or the monitored metric is not computed.
     """
     settings, mode = config.phases[name], metrics.choose_mode(config.monitor)
     optimizer = _try_optimizer(settings.lr, config)
@@ -83,17 +83,17 @@ def check_schedule(name: str, config: TrainConfig, metrics: EpochMetrics, n_trai
 
 
 def count_steps(name: str, config: TrainConfig, n_train: int) -> int:
-    """Steps of a phase with so many training images."""
+    """Count the optimizer steps of a phase with ``n_train`` training images."""
     settings = config.phases[name]
     n_batches = -(-n_train // settings.batch_size)
     return settings.max_epochs * -(-n_batches // config.trainer.accumulate_grad_batches)
 
 
 def describe_slow_average(name: str, config: TrainConfig, n_train: int) -> str:
-    """A sentence where a moving average of the weights hardly leaves those of its first step; empty elsewhere.
+    """Warn, in a sentence, if a moving average stays too close to its first weights; empty if it does not.
 
     Args:
-        name: Of the phase.
+        name: Name of the phase.
         config: The resolved config of the chain, checked by ``check_phase``.
         n_train: Training images.
     """
@@ -114,9 +114,9 @@ def describe_slow_average(name: str, config: TrainConfig, n_train: int) -> str:
 
 
 def name_idle_keys(config: TrainConfig) -> list[str]:
-    """Keys of the optimizer that change nothing in any phase up to the goal, a line each.
+    """List the keys of the optimizer that have no effect in any phase up to the goal, one line each.
 
-    They are no fault: a phase that comes next may need them, and its chain is the same with them alone.
+    They are not an error: a later phase may need them, and its chain is the same only if they are set now.
     """
     idle = []
     factor, names = config.optimizer.get("backbone_lr_factor", 1.0), config.list_to_goal()

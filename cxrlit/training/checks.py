@@ -1,4 +1,4 @@
-"""What must hold before a phase trains."""
+"""Checks before a phase trains."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -27,12 +27,12 @@ TRAINED_ON = ("patient that the checkpoint was trained on is", "patients that th
 
 
 def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
-    """No patient that an earlier checkpoint was trained on validates or tests, however the patient is spelled.
+    """Refuse validation or test patients that an earlier checkpoint was trained on, in any spelling.
 
-    Ids that another source has, too, are counted and warned about.
+    Equal ids in differently named sources are counted, with a warning.
 
     Raises:
-        LeakageError: The message names patients.
+        LeakageError: There are such patients; the message names some.
     """
     for part in ("val", "test"):
         shared, namesakes = find_shared(name_patients(data.split, part), seen_patients)
@@ -45,7 +45,7 @@ def check_ancestors(data: SplitData, seen_patients: set[str]) -> None:
 
 
 def warn_namesakes(patients: list[str], where: str) -> None:
-    """Say how many patients have the id of one that the checkpoint saw in a data set with another name."""
+    """Warn how many patients have the id of one that the checkpoint saw in a data set with another name."""
     if patients:
         are = format_count(len(patients), "patient", "patients")
         say(
@@ -56,15 +56,15 @@ def warn_namesakes(patients: list[str], where: str) -> None:
 
 
 def check_seen(model: ModelConfig, data: SplitData, trained_on: Collection[str] = ()) -> None:
-    """The starting weights did not see the test images, or the user knows that they did.
+    """Refuse starting weights that saw the test images, unless the user allows it.
 
     Args:
-        model: Settled: with what the weights saw.
+        model: Settings of the network, with the data that the weights saw.
         data: Index and split.
-        trained_on: Data sets that a checkpoint of ours, as starting weights, was trained on.
+        trained_on: Data sets that a starting checkpoint of cxrlit was trained on.
 
     Raises:
-        LeakageError: They did, and ``model.allow_seen`` does not say so.
+        LeakageError: The weights saw test images, and ``model.allow_seen`` is false.
     """
     saw = find_own_saw(model)
     if saw is None:
@@ -88,11 +88,10 @@ def check_seen(model: ModelConfig, data: SplitData, trained_on: Collection[str] 
 
 
 def warn_labels(data: SplitData) -> None:
-    """Say which outputs stay untrained, since no training image has a known label for them; and what else may keep
-    labels from being learned or scored.
+    """Warn of labels without a known training target, whose outputs stay untrained, and of other problems of labels.
 
     Raises:
-        DataError: That is so of every label.
+        DataError: No label has a known training target.
     """
     known = ~np.isnan(read_targets(data.index[data.split["split"] == "train"], data.labels)).all(axis=0)
     trained, unknown = (np.array(data.labels)[which].tolist() for which in (known, ~known))
@@ -113,12 +112,12 @@ def warn_labels(data: SplitData) -> None:
 
 
 def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> None:
-    """The images are those that a finished phase was trained on, as far as they are prepared.
+    """Check that prepared images are those that a finished phase was trained on.
 
-    A phase's id knows names and sizes of the files; their bytes are known once they are decoded.
+    A phase's id covers names and sizes of the files; their bytes are known once they are decoded.
 
     Raises:
-        DataError: They are others.
+        DataError: The images have changed.
     """
     store = find_data_store(data, phase.config.img_size, config.data.resize, Path(config.cache_dir))
     record = read_phase_record(phase.folder)
@@ -130,7 +129,7 @@ def check_images(phase: PlannedPhase, config: TrainConfig, data: SplitData) -> N
 
 
 def warn_of_folder(checkpoint: Checkpoint) -> None:
-    """Say where a later epoch may be better, and where the folder is that of a phase that was rejected."""
+    """Warn if a checkpoint's phase is unfinished, so that a later epoch may be better, or was rejected."""
     if rejection := describe_rejection(checkpoint.path):
         sources = "+".join(name_sources(checkpoint.config.data))
         say(
@@ -141,11 +140,11 @@ def warn_of_folder(checkpoint: Checkpoint) -> None:
 
 
 def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
-    """A checkpoint can be what a goal starts from.
+    """Check that a goal can start from a checkpoint.
 
     Raises:
         CheckpointError: Its phase is not finished.
-        ConfigError: It has other labels, or its images were normalized in another way.
+        ConfigError: It has other labels or another normalization.
     """
     if is_unfinished(checkpoint.path):
         raise CheckpointError(f"{checkpoint.path}: its phase is not finished: run it to its end, then start from it")
@@ -157,7 +156,7 @@ def check_start(checkpoint: Checkpoint, config: TrainConfig) -> None:
 
 
 def check_trainable(phase: PlannedPhase, datamodule: CXRDataModule) -> None:
-    """The data can choose a best epoch, and no batch is too small for BatchNorm.
+    """Check that the data can choose a best epoch, and that no batch is too small for BatchNorm.
 
     Raises:
         DataError: No label has both classes in validation, or the last batch would have one image of one feature.

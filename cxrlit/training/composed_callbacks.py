@@ -1,4 +1,4 @@
-"""The callbacks that a config names for a phase, built and checked."""
+"""Build and check the callbacks that a config names for a phase."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import (
@@ -27,7 +27,7 @@ REFUSED: dict[type, str] = {
     LearningRateFinder: "would train with another lr than the phase says: sweep over lr",
     BackboneFinetuning: "knows no CXRModule: n_unfreeze_schedule says how many layers train from which epoch",
 }
-"""Callbacks of Lightning that cannot do here what they are for, and what does it."""
+"""Callbacks of Lightning that cannot work here, and what to use instead."""
 
 
 def build_composed_callbacks(
@@ -36,14 +36,14 @@ def build_composed_callbacks(
     """Build the callbacks of a phase; one that takes a ``mode`` gets that of the metric it monitors.
 
     Args:
-        name: Of the phase.
+        name: Name of the phase.
         settings: Its settings, with its callbacks by name.
-        metrics: What is measured after each epoch.
+        metrics: Metrics computed after each epoch.
         freezing: What the phase freezes.
-        has_logger: Without one, callbacks that only write to loggers are not built.
+        has_logger: Without a logger, callbacks that only write to loggers are not built.
 
     Raises:
-        ConfigError: One cannot be built, is no callback, watches what is not measured, or resets what is frozen.
+        ConfigError: One cannot be built, is not a callback, monitors an unknown metric, or resets frozen layers.
     """
     callbacks = []
     for key, spec in settings.callbacks.items():
@@ -64,16 +64,16 @@ def build_composed_callbacks(
             )
         callbacks.append(callback)
     _try_together(name, callbacks)
-    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm))  # it has the last word on the modes
-    # Where the output is a file, a bar is noise.
+    callbacks.sort(key=lambda item: isinstance(item, FreezeBatchNorm))  # it must set the modes last
+    # In a file, a progress bar is noise.
     return [item for item in callbacks if get_console().is_terminal or not isinstance(item, ProgressBar)]
 
 
 def _try_together(name: str, callbacks: list[Callback]) -> None:
-    """What Lightning says of callbacks only when a training begins.
+    """Run the checks of callbacks that Lightning makes only when a training begins.
 
     Raises:
-        ConfigError: Two have the same state, or an average takes no such argument.
+        ConfigError: Two callbacks have the same state key, or a weight average does not take an argument.
     """
     tried = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     try:

@@ -1,4 +1,4 @@
-"""The curves of a phase: losses, learning rate and metrics by epoch."""
+"""Plot losses, learning rate and metrics of a phase by epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from cxrlit.core.files import replace_file
 
 TITLES = {"auroc": "AUROC", "average_precision": "average precision"}
 N_DOTS = 40
-"""Epochs that are marked one by one."""
+"""Most epochs that are marked by dots."""
 PARTS = (("train", "train", "C0"), ("val", "validation", "C1"))
 
 
@@ -31,18 +31,18 @@ def draw_curves(
 def plot_curves(
     table: pd.DataFrame, metrics: Mapping[str, bool], labels: Sequence[str], monitor: str, mode: str
 ) -> Figure:
-    """Losses and learning rate, then a row of two panels for each metric: its value, and that of each label.
+    """Plot losses and learning rate, then two panels for each metric: its value, and the values of the labels.
 
     Args:
         table: The table of ``metrics.csv``.
         metrics: Names of the metrics, and whether each has a value for each label.
         labels: Names of the labels.
-        monitor: Logged name of what chooses the best epoch, which is marked.
+        monitor: Logged name of the metric that chooses the best epoch, which is marked.
         mode: ``max`` or ``min``.
     """
     n_rows = max(len(metrics), 1)
     longest = max(map(len, labels), default=0) + len(" (undefined)")
-    width = 10 + (0.6 + 0.09 * longest) * _count_columns(labels)  # so that names of any length leave room for panels
+    width = 10 + (0.6 + 0.09 * longest) * _count_columns(labels)  # leaves room for long names
     figure = Figure(figsize=(width, 4.5 * n_rows), layout="constrained")
     panels = figure.subplots(n_rows, 3, squeeze=False)
     best = _find_best(table, monitor, mode)
@@ -65,7 +65,7 @@ def plot_curves(
 
 
 def _count_columns(labels: Sequence[str]) -> int:
-    """Columns of the legend of the labels, so that it is no higher than its panel."""
+    """Number of legend columns that keeps the legend no higher than its panel."""
     return -(-len(labels) // 16)
 
 
@@ -84,7 +84,7 @@ def _draw_losses(axes: Axes, table: pd.DataFrame) -> None:
     losses = losses[np.isfinite(losses)]
     axes.set(title="Loss", ylim=(min(0, *losses), 1.08 * max(*losses, 1e-6)) if len(losses) else None)
     rate = axes.twinx()
-    rates = table["lr"].where(table["lr"] > 0)  # a logarithm shows no rate of 0
+    rates = table["lr"].where(table["lr"] > 0)  # a log axis cannot show 0
     rate.plot(table["epoch"], rates, color="gray", linestyle=":", marker=".", label="learning rate (right)")
     if rates.notna().any():
         rate.set_yscale("log")
@@ -125,13 +125,13 @@ def _draw_labels(axes: Axes, table: pd.DataFrame, metric: str, labels: Sequence[
 
 
 def _plot(axes: Axes, table: pd.DataFrame, column: str, color: str, label: str) -> None:
-    """A value by epoch; of many epochs without the dots."""
+    """Plot a value by epoch, with dots if the epochs are few."""
     marker = "o" if len(table) <= N_DOTS else ""
     axes.plot(table["epoch"], table[column], marker=marker, color=color, label=label)
 
 
 def _add_legend(axes: Axes, lines: Sequence[Line2D]) -> None:
-    """Below the panel, where it hides nothing."""
+    """Add a legend below the panel."""
     axes.legend(
         lines, [str(line.get_label()) for line in lines], loc="upper center", bbox_to_anchor=(0.5, -0.13),
         ncols=3, frameon=False, handlelength=1.4, columnspacing=1.0,

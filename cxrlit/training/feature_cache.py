@@ -1,9 +1,8 @@
-"""Computes what the frozen part of a network makes of the images, once for all epochs and phases that want it.
+"""Cache the output of the frozen part of a network, computed once for all epochs and phases that need it.
 
-What comes before the first trained layer is constant in a phase: frozen weights, BatchNorms that keep their
-statistics. Its output is kept in files whose folder is named after all that determines it: the weights of that part,
-the images, the augmentation, size, precision and batch size. Another learning rate finds it there, and so does a later
-phase whose own input lies on the way.
+The layers before the first trained one are constant in a phase: their weights and BatchNorm statistics are frozen.
+Their output is kept in a folder named after all that determines it: weights, images, augmentation, size, precision and
+batch size. A run with another learning rate reuses it, and so does a later phase that needs the output of fewer units.
 """
 
 import hashlib
@@ -38,12 +37,12 @@ from cxrlit.training.plan import TRAINING_VERSION, PlannedPhase
 
 
 class Pass(NamedTuple):
-    """A way of images through the network.
+    """One pass of images through the network.
 
     Attributes:
         make_loader: Makes the loader of the images.
-        n_rows: How many there are.
-        paths: For numbers of units, the file of what they make of the images.
+        n_rows: Number of images.
+        paths: The file for the output of the first units, by their number.
     """
 
     make_loader: Callable[[], Iterable[Any]]
@@ -60,18 +59,18 @@ def open_features(
     precision: Precision,
     datamodule: CXRDataModule,
 ) -> Features:
-    """The features of a phase, computed where they are not there yet.
+    """Open the cached features of a phase, and compute missing ones.
 
     Args:
-        network: As the phase starts from it.
-        phase: What they are for.
-        later: The phases after it that are to be trained; features they need are kept in the same pass.
+        network: The starting network of the phase.
+        phase: The planned phase.
+        later: Later phases; features they need are cached in the same pass.
         config: The resolved config of the chain.
         precision: bf16, fp16 or fp32.
         datamodule: The images of the phase.
 
     Raises:
-        ConfigError: The disk has no room for them.
+        ConfigError: The disk has no space for them.
     """
     n_units, along = phase.n_cached_units, find_along(phase, later)
     folders = {units: _name_folder(network, units, config, precision, datamodule) for units in {n_units, *along}}
@@ -90,9 +89,9 @@ def open_features(
         return passes
 
     n_missing = 0
-    if list_passes():  # what is whole is whole without a lock
+    if list_passes():  # complete files need no lock
         with ExitStack() as locks:
-            for folder in sorted(folders.values()):  # in one order: no two processes wait for each other
+            for folder in sorted(folders.values()):  # one order for all processes: no deadlock
                 folder.mkdir(parents=True, exist_ok=True)
                 waiting = f"waiting for another process that computes {format_path(folder)}"
                 locks.enter_context(hold_lock(folder, waiting))
@@ -116,9 +115,9 @@ def open_features(
 
 
 def find_along(phase: PlannedPhase, later: Sequence[PlannedPhase]) -> dict[int, int]:
-    """Units and views of later phases whose features the same pass can keep.
+    """Find units and views of later phases whose features can be cached in the same pass.
 
-    They see the same images, and no phase before them trains any of those units or adapts their BatchNorms.
+    These phases see the same images, and no phase before them trains those units or adapts their BatchNorms.
     """
     along: dict[int, int] = {}
     untouched = phase.n_cached_units
@@ -155,7 +154,7 @@ def _name_folder(
 
 
 def _open(path: Path, n_rows: int) -> NDArray[Any] | None:
-    """A file, mapped; None where there is none that is whole."""
+    """Memory-map a file; None if it is missing or incomplete."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -173,7 +172,7 @@ def _compute(network: CXRNet, passes: Sequence[Pass], img_size: int, accelerator
 
 
 def _write(network: CXRNet, one: Pass, device: str) -> None:
-    """Let a pass write its files."""
+    """Compute a pass and write its files."""
     arrays: list[np.memmap[Any, Any]] = []
     stops, done = sorted(one.paths), 0
     with ExitStack() as files:
@@ -191,7 +190,7 @@ def _write(network: CXRNet, one: Pass, device: str) -> None:
 
 
 def _make(network: CXRNet, images: Tensor, stops: Sequence[int]) -> list[NDArray[Any]]:
-    """What is kept of images at each stop."""
+    """Compute the features of images at each stop."""
     made = network.forward_frozen(images, stops)
     if stops[-1] == len(network.units):
         made[-1] = network.forward_trainable(made[-1], stops[-1]).mean(dim=(2, 3))
@@ -206,7 +205,7 @@ def _hash_weights(module: torch.nn.Module) -> str:
 
 
 def _check_room(network: CXRNet, passes: Sequence[Pass], image: Tensor) -> None:
-    """Whether the disk has room for all that is to be computed, before any of it is."""
+    """Check that the disk has space for all features, before computing any."""
     stops = sorted({stop for one in passes for stop in one.paths})
     row_bytes = {stop: made.nbytes for stop, made in zip(stops, _make(network, image, stops), strict=True)}
     wanted = sum(one.n_rows * row_bytes[stop] for one in passes for stop in one.paths)
@@ -220,7 +219,7 @@ def _check_room(network: CXRNet, passes: Sequence[Pass], image: Tensor) -> None:
 
 
 def _create(path: Path, n_rows: int, like: NDArray[Any]) -> "np.memmap[Any, Any]":
-    """A file for so many rows, to be filled: its blocks are taken now, for a mapped file on a full disk is a crash."""
+    """Create a file for the rows and allocate its blocks, since writing a mapped file to a full disk crashes."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=like.dtype, shape=(n_rows, *like.shape[1:]))
     if sys.platform == "linux":
         with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""What the callbacks of a phase freeze, known before any work."""
+"""Find out what the callbacks of a phase freeze, before any work."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,25 +18,25 @@ FREEZING = {
     "phased_unfreezing": {"n_unfreeze": "n_unfreeze", "schedule": "n_unfreeze_schedule"},
     "freeze_batch_norm": {"mode": "batch_norm"},
 }
-"""Names of the callbacks that decide what trains, and for each argument the key of the phase that it is by default."""
+"""Callbacks that decide what trains, and for each argument the phase's key that is its default."""
 
 
 _TRIED: dict[str, "Freezing"] = {}
-"""What was found of callbacks, by their text: a chain is planned several times."""
+"""Results by the text of the callbacks, since a chain is planned several times."""
 
 
 class Freezing(NamedTuple):
-    """What a phase freezes.
+    """The layers and BatchNorms that a phase freezes.
 
     Attributes:
-        n_frozen_units: The first units of the network in which nothing trains in any epoch, 0 to 66.
-        n_trainable: Weights of the features that train in some epoch.
-        n_weights: Weights of the features.
+        n_frozen_units: Number of first units of the network that are frozen in every epoch, 0 to 66.
+        n_trainable: Number of weights of the features that train in some epoch.
+        n_weights: Number of weights of the features.
         batch_norm_trains: Whether a BatchNorm trains, its statistics included.
-        batch_norm_frozen: Whether the statistics of a BatchNorm stay.
+        batch_norm_frozen: Whether the statistics of a BatchNorm are frozen.
         affine_trains: Whether weight and bias of a BatchNorm train.
-        adapts: Whether the statistics of every BatchNorm are estimated anew before the first step.
-        may_change: Whether what trains may be other weights in a later epoch: by a schedule, or a class of the user's.
+        adapts: Whether the statistics of every BatchNorm are re-estimated before the first step.
+        may_change: Whether a schedule or a user's class may train other weights in a later epoch.
         layers: Which layers train, in a few words.
     """
 
@@ -51,19 +51,19 @@ class Freezing(NamedTuple):
     layers: str = ""
 
     def describe_batch_norm(self) -> str:
-        """What becomes of the BatchNorms, in a few words."""
+        """Describe the BatchNorms in a few words."""
         changes = {"trains": self.batch_norm_trains, "weight and bias train": self.affine_trains}
         what = next((text for text, does in changes.items() if does), "frozen")
         return f"adapted, then {what}" if self.adapts else what
 
 
 def fit_arguments(name: str, spec: Instantiable, phase: PhaseConfig) -> Instantiable:
-    """A callback's arguments without those that only repeat settings of its phase, where its class takes none such.
+    """Drop arguments of a callback that only repeat settings of its phase and that its class does not take.
 
-    So a class of the user's own can stand in for one of cxrlit by its ``_target_`` alone.
+    So a user can replace a callback of cxrlit by setting only its ``_target_``.
 
     Args:
-        name: Of the callback.
+        name: Name of the callback.
         spec: The dict with ``_target_``.
         phase: The settings of its phase.
 
@@ -83,14 +83,14 @@ def fit_arguments(name: str, spec: Instantiable, phase: PhaseConfig) -> Instanti
 
 
 def try_freezing(name: str, phase: PhaseConfig) -> Freezing:
-    """Let the freezing callbacks of a phase do their work on a network without memory, and see what it comes to.
+    """Run the freezing callbacks of a phase on a network without memory, and return what they freeze.
 
     Args:
-        name: Of the phase.
+        name: Name of the phase.
         phase: Its settings.
 
     Raises:
-        ConfigError: A callback cannot be built or fails, or is not there though the phase asks for its effect.
+        ConfigError: A callback cannot be built, fails, or is missing although the phase needs it.
     """
     specs = {key: fit_arguments(key, phase.callbacks[key], phase) for key in FREEZING if key in phase.callbacks}
     key = f"phases.{name}.callbacks"
@@ -163,5 +163,5 @@ def _name_layers(callbacks: Sequence[Callback]) -> str:
 def _call(key: str, hook: object, *arguments: object) -> None:
     try:
         hook(*arguments)  # type: ignore[operator]
-    except Exception as error:  # a user's class may raise anything
+    except Exception as error:  # a user's class can raise anything
         raise ConfigError(f"{key}: it fails: {type(error).__name__}: {first_line(error)}") from None

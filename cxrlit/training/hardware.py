@@ -15,12 +15,12 @@ from cxrlit.core.instruction_sets import computes_bf16
 from cxrlit.training.phase_folder import read_versions
 
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What layers compute in under autocast."""
+"""Type that layers compute in under autocast."""
 
 
 @contextmanager
 def use_threads(n_threads: int) -> Iterator[None]:
-    """Compute with so many threads inside the block: sums depend on how they are divided."""
+    """Compute with ``n_threads`` threads inside the block, since sums depend on how they are divided."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     n_cores = count_cores()
@@ -42,10 +42,10 @@ def check_compiler(setting: str = "trainer.compile=true") -> None:
     """Refuse to compile a network without a C++ compiler.
 
     Args:
-        setting: Asks for it.
+        setting: The setting that asks for it, for the message.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no compiler.
     """
     if not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise ConfigError(f"{setting}: torch.compile needs a C++ compiler, such as g++; there is none")
@@ -53,16 +53,16 @@ def check_compiler(setting: str = "trainer.compile=true") -> None:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Have a GPU predict in fp32 where that is asked for: its convolutions would take TF32, of 10 bits.
+    """Predict in full fp32 on a GPU, whose convolutions would use TF32 with its 10-bit mantissa.
 
-    Only what cuDNN computes the same way each time is used. bf16 and a CPU do not notice.
+    Only deterministic cuDNN algorithms are used. No effect on bf16 or a CPU.
     """
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         yield
 
 
 def compare_versions(record: Mapping[str, Any]) -> None:
-    """Say where a phase goes on with other versions than it was begun with."""
+    """Print which package versions differ from those that the phase began with."""
     then, now = record["versions"], read_versions()
     changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
     if changed:
@@ -70,16 +70,16 @@ def compare_versions(record: Mapping[str, Any]) -> None:
 
 
 def find_accelerators() -> dict[str, bool]:
-    """Which of the accelerators that a config may name are there, in the order in which ``auto`` takes them."""
+    """Find which accelerators are available, in the order in which ``auto`` tries them."""
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
 
 
 def check_accelerator(accelerator: str, setting: str = "trainer.accelerator") -> None:
-    """Refuse one that is not there.
+    """Refuse an accelerator that is not available.
 
     Args:
-        accelerator: Its name, or auto.
-        setting: What it was asked for by.
+        accelerator: Name of the accelerator, or auto.
+        setting: The setting that asks for it, for the message.
 
     Raises:
         ConfigError: This machine has no such accelerator.
@@ -89,13 +89,13 @@ def check_accelerator(accelerator: str, setting: str = "trainer.accelerator") ->
 
 
 def choose_device(accelerator: str) -> str:
-    """What a trainer with that accelerator computes on."""
+    """Return the device of a trainer with this accelerator."""
     return next(name for name, is_there in find_accelerators().items() if is_there and accelerator in ("auto", name))
 
 
 @contextmanager
 def computing_on(network: torch.nn.Module, accelerator: str, precision: Precision) -> Iterator[str]:
-    """Have a network on the device of a trainer with that accelerator, in its precision, inside the block."""
+    """Move a network to the accelerator's device and compute in the precision, inside the block."""
     device = choose_device(accelerator)
     home = next(network.parameters()).device
     network.to(device)
@@ -105,12 +105,11 @@ def computing_on(network: torch.nn.Module, accelerator: str, precision: Precisio
 
 
 def choose_precision(wanted: PrecisionChoice, accelerator: str) -> Precision:
-    """The precision that a phase computes in. ``auto`` is bf16 where the device computes in it, else fp32.
+    """Choose the precision that a phase computes in. ``auto`` is bf16 if the device computes in it, else fp32.
 
-    Those are GPUs from Ampere on (A100, RTX 30), and CPUs with AVX512-BF16 or AMX, on which bf16 was faster at 64, 224
-    and 320 px, with all layers training and with the last 100: the size does not matter. A CPU without emulates bf16
-    several times more slowly (``benchmarks/precision.py``). Nothing is timed: a result does not depend on how busy the
-    machine is.
+    GPUs compute in bf16 from Ampere on (A100, RTX 30), and CPUs with AVX512-BF16 or AMX. On those CPUs bf16 was faster
+    at 64, 224 and 320 px, with all layers training and with the last 100. Other CPUs emulate bf16 several times more
+    slowly (``benchmarks/precision.py``). Nothing is timed here, so the result does not depend on the machine's load.
 
     Raises:
         ConfigError: This machine has no such accelerator, or the device does not train in fp16.

@@ -1,4 +1,4 @@
-"""Whether a phase is better than what it started from, and what it hands on where it is not."""
+"""Compare a phase with the weights that it started from, and choose which checkpoint it hands on."""
 
 import math
 import shutil
@@ -20,18 +20,18 @@ from cxrlit.model.module import CXRModule
 from cxrlit.training.phase_folder import REJECTED, Result, find_own_best
 
 COMPARED = ("labels", "split", "rows", "monitor")
-"""What two checkpoints share if their validation metrics are of the same images, targets and kind."""
+"""Metadata that must match for two checkpoints' validation metrics to be comparable."""
 
 
 class Baseline(BaseModel):
-    """What a phase is to be better than.
+    """The validation result that a phase must improve on.
 
     Attributes:
         name: ``finetune-1a2b3c4d``, or the starting weights.
         img_size: Side of the images that it was validated on, pixels.
         scores: Its validation metrics, by name.
-        is_recorded: Whether its checkpoint has them, of the same images and targets; else they were measured for the
-            phase, at its img_size.
+        is_recorded: Whether the scores are those of its checkpoint, on the same images and targets; else they were
+            measured for this phase, at its img_size.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,15 +58,15 @@ class Baseline(BaseModel):
 
 
 def find_baseline(checkpoint: Checkpoint, metadata: Mapping[str, Any], config: TrainConfig) -> Baseline | None:
-    """What the checkpoint that a phase starts from reached at its own image size.
+    """Read the baseline from the checkpoint that a phase starts from, at that checkpoint's image size.
 
     Args:
-        checkpoint: That checkpoint.
-        metadata: What the checkpoints of the phase say of their origin.
+        checkpoint: The starting checkpoint.
+        metadata: Metadata of the phase's checkpoints.
         config: The resolved config of the chain.
 
     Returns:
-        None where it was validated by another metric, or on other labels, images or targets.
+        None if the checkpoint was validated by another metric, or on other labels, images or targets.
     """
     before, theirs = checkpoint.metadata, checkpoint.config
     same = all(getattr(before, key) == metadata[key] for key in COMPARED) and theirs.metrics == config.metrics
@@ -76,7 +76,7 @@ def find_baseline(checkpoint: Checkpoint, metadata: Mapping[str, Any], config: T
 
 
 def hand_on(folder: Path, previous: Path) -> None:
-    """Let the ``best.ckpt`` of a phase be the checkpoint that it started from; its own best epoch has another name."""
+    """Copy the starting checkpoint to the phase's ``best.ckpt``; its own best epoch is renamed."""
     best = folder / "best.ckpt"
     find_own_best(folder).replace(folder / REJECTED)
     with replace_file(best) as staged:
@@ -92,19 +92,19 @@ def judge(
     previous: Path,
     module: CXRModule,
 ) -> Result:
-    """Compare the best epoch with the baseline, and hand that on where the phase requires an improvement.
+    """Compare the best epoch with the baseline, and hand on the baseline if a required improvement is missing.
 
     Args:
-        name: Of the phase.
-        settings: Of the phase.
+        name: Name of the phase.
+        settings: Settings of the phase.
         best: Its best epoch.
         scores: Validation metrics of that epoch, by name.
-        baseline: What it is to be better than.
-        previous: The checkpoint or phase folder of that.
-        module: Knows what is better.
+        baseline: The result to improve on.
+        previous: Checkpoint or phase folder of the baseline.
+        module: Decides which score is better.
 
     Returns:
-        The best epoch, and what it is rejected for.
+        The best epoch, with ``rejected_for`` set if it is rejected.
     """
     before, at_its_size = baseline.describe(best.monitor), read_monitored(baseline.scores, best.monitor)
     reached = f"{describe_monitor(best.monitor)} {best.best_score:.4f} at {settings.img_size} px"
@@ -133,15 +133,15 @@ def judge(
 
 
 def describe_change(before: Mapping[str, float], after: Mapping[str, float], labels: Sequence[str]) -> str:
-    """The answer of validation to the question that ``cxrlit compare`` asks of test: improved, not harmed, rose?
+    """Answer the questions of ``cxrlit compare`` on validation: improved, not harmed, macro AUROC rose?
 
     Args:
-        before: Validation metrics by name, of the baseline.
-        after: The same of the phase's best epoch.
+        before: Validation metrics of the baseline, by name.
+        after: Validation metrics of the phase's best epoch, by name.
         labels: The findings, in order.
 
     Returns:
-        A sentence; empty where the macro AUROC of either is not known.
+        A sentence; empty if either macro AUROC is unknown.
     """
     question = compose_defaults("compare", CompareConfig, {"baseline": "before", "candidate": "after"})
     changes = {name: after.get(f"auroc_{name}", math.nan) - before.get(f"auroc_{name}", math.nan)
@@ -162,7 +162,7 @@ def describe_change(before: Mapping[str, float], after: Mapping[str, float], lab
 
 
 def say_how_to_compare(before: Path, after: Path) -> None:
-    """Say by which commands the same is asked of the test part."""
+    """Print the commands that make this comparison on the test part."""
     checkpoints = [find_checkpoint(path) for path in (before, after)]
     commands = [f"evaluate ckpt={format_path(path)}" for path in checkpoints]
     commands.append(f"compare {' '.join(format_path(evaluation_folder(path)) for path in checkpoints)}")

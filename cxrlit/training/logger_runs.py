@@ -1,8 +1,8 @@
-"""The runs of a phase's loggers: a resumed phase goes on with its own, and each gets each row of numbers once.
+"""The loggers' runs of a phase: a resumed phase continues them, and sends each row of numbers once.
 
-``loggers/`` of the phase folder holds for each logger ``NAME.json``, which run it is, and ``NAME.steps``, a line for
-each row that was sent. Training is exact, so a phase that resumes makes the rows after its state again, in the same
-order: those that were sent before the kill are not sent again. The step log (``StepLog``) has its rows in the state.
+``loggers/`` in the phase folder has, for each logger, ``NAME.json``, which identifies the run, and ``NAME.steps``, with
+a line for each row sent. Training is exact, so a resumed phase repeats the rows after its state, in the same order;
+rows that were already sent are skipped. The rows of the step log (``StepLog``) are in the state.
 """
 
 import json
@@ -25,36 +25,36 @@ from cxrlit.training.phase_folder import Result
 from cxrlit.training.step_log import StepLog, count_epochs_from_1
 
 FOLDER = "loggers"
-"""Folder of a phase folder that says which runs its loggers have."""
+"""Folder in the phase folder that records the loggers' runs."""
 
 PLAIN = re.compile(r"[\w .:/@+-]{0,300}")
-"""Names and ids that services give to runs."""
+"""Pattern of names and ids that services give to runs."""
 
 GO_ON = "what was saved before is kept, and the same command goes on: with this logger, or with others"
 
 
 @contextmanager
 def say_failures(name: str, remedy: str = GO_ON) -> Iterator[None]:
-    """Turn what a logger raises inside the block into one line that names it.
+    """Turn an error of a logger inside the block into one line that names the logger.
 
     Args:
         name: Name of the logger.
-        remedy: What the line says at its end.
+        remedy: End of the line.
 
     Raises:
-        CXRLitError: It raised something, as where its service cannot be reached.
+        CXRLitError: The logger failed, for example because its service cannot be reached.
     """
     try:
         yield
     except CXRLitError:
         raise
-    except Exception as error:  # a service, or a class of the user's, may raise anything
+    except Exception as error:  # a service or a user's class can raise anything
         reason = first_line(error, 300).rstrip(".")
         raise CXRLitError(f"logger.{name}: {reason}; {remedy}") from None
 
 
 def read_run(folder: Path, name: str) -> dict[str, Any] | None:
-    """``name`` and ``version`` that a logger of a phase gave its run; None where it has none.
+    """Read ``name`` and ``version`` of a logger's run in a phase; None if there is no run.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -73,25 +73,25 @@ def read_run(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """A name or a number, and nothing that would be built or looked up where it becomes an argument."""
+    """Whether a value is a plain name or number, which is safe as an argument."""
     return value is None or type(value) is int or (isinstance(value, str) and PLAIN.fullmatch(value) is not None)
 
 
 def list_runs(folder: Path) -> list[str]:
-    """Names of the loggers that a phase has runs of."""
+    """List the loggers that have a run in a phase."""
     return sorted(path.stem for path in (folder / FOLDER).glob("*.json"))
 
 
 class SendOnce:
-    """Stands in for ``log_metrics`` of a logger, and sends each row once however often its phase resumes.
+    """Replaces ``log_metrics`` of a logger, and sends each row once, over all resumes of the phase.
 
     Args:
         name: Name of the logger in the config.
         logger: The logger.
-        path: File of the steps of the rows that were sent, a line each.
+        path: File with the steps of the rows sent, one per line.
 
     Attributes:
-        n_rows: Rows so far, sent in this process or before it.
+        n_rows: Rows so far, including those of earlier processes.
     """
 
     def __init__(self, name: str, logger: Logger, path: Path) -> None:
@@ -101,23 +101,28 @@ class SendOnce:
         self._sent_before: deque[str] = deque()
 
     def __call__(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Send a row unless it was sent before; rank 0 only.
+
+        Raises:
+            CXRLitError: The logger's service cannot be reached.
+        """
         if rank() > 0:
             return
         if self._sent_before:
             if self._sent_before.popleft() == str(step):
                 self.n_rows += 1
                 return
-            self._sent_before.clear()  # the rows are others now, as with another callback that logs
+            self._sent_before.clear()  # the rows differ now, for example with another callback
             write_text(self.path, "".join(f"{line}\n" for line in self._read()[: self.n_rows]))
         with say_failures(self.name):
             self._log_metrics(count_epochs_from_1(metrics), step)
-            self._save()  # or TensorBoard would keep it in memory
+            self._save()  # else TensorBoard keeps it in memory
         self.n_rows += 1
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{step}\n")
 
     def resume(self, n_rows: int) -> None:
-        """Go on after ``n_rows`` rows: what was sent beyond them comes again."""
+        """Continue after ``n_rows`` rows; rows sent after them will be repeated, and skipped."""
         lines = self._read()
         self.n_rows, self._sent_before = min(n_rows, len(lines)), deque(lines[n_rows:])
 
@@ -126,20 +131,20 @@ class SendOnce:
 
 
 def open_loggers(config: TrainConfig, phase: str, folder: Path) -> list[Logger]:
-    """The loggers of a phase, on rank 0 with their runs begun, or gone on with where the phase has them already.
+    """Build the loggers of a phase; rank 0 begins their runs, or continues those that the phase has.
 
     Args:
-        config: Of the chain.
+        config: The resolved config of the chain.
         phase: Name of the phase.
-        folder: Its folder; gets ``FOLDER``.
+        folder: The phase folder, which gets ``FOLDER``.
 
     Raises:
-        ConfigError: As for ``build_logger``; or the run is somewhere else.
+        ConfigError: As for ``build_logger``; or the run is in another project or experiment.
         CXRLitError: A service cannot be reached.
     """
     opened: list[Logger] = []
     own = config.phases[phase].model_dump(mode="json", include=set(FLAT_KEYS))
-    hyperparameters = {**config.model_dump(mode="json"), **own}  # the flat keys say what the phase has
+    hyperparameters = {**config.model_dump(mode="json"), **own}  # the flat keys get the phase's settings
     try:
         for name, spec in config.logger.items():
             opened.append(_open_logger(name, spec, folder, hyperparameters))
@@ -169,10 +174,10 @@ def _open_logger(name: str, spec: Instantiable, folder: Path, hyperparameters: M
 
 
 def resume_run(name: str, logger: Logger, folder: Path, run: Mapping[str, Any]) -> None:
-    """Go on with the run that a phase has of a logger.
+    """Continue the run of a logger in a phase.
 
     Raises:
-        ConfigError: It is in another project or experiment than the logger.
+        ConfigError: The run is in another project or experiment than the logger.
     """
     if run["name"] != logger.name:
         raise ConfigError(
@@ -183,18 +188,18 @@ def resume_run(name: str, logger: Logger, folder: Path, run: Mapping[str, Any]) 
     if isinstance(logger, MLFlowLogger):
         logger.experiment.update_run(logger.run_id, status="RUNNING")
     elif isinstance(logger, WandbLogger) and logger.experiment.offline:
-        logger.experiment.log({}, step=n_rows, commit=False)  # offline its own count would begin at 0 again
+        logger.experiment.log({}, step=n_rows, commit=False)  # offline, W&B would count from 0 again
 
 
 def send_once(name: str, logger: Logger, folder: Path) -> SendOnce:
-    """Let ``log_metrics`` of a logger send each row once. The logger keeps its class: callbacks ask for it."""
+    """Make ``log_metrics`` of a logger send each row once. The logger keeps its class, which callbacks check."""
     once = SendOnce(name, logger, folder / FOLDER / f"{name}.steps")
     logger.log_metrics = once  # type: ignore[method-assign]
     return once
 
 
 def finish_runs(loggers: Sequence[Logger], exit_code: int = 0) -> None:
-    """End the run that would take in what this process logs next: W&B's."""
+    """End the run of W&B, which would otherwise receive what this process logs next."""
     if rank() == 0 and any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
@@ -203,7 +208,7 @@ def finish_runs(loggers: Sequence[Logger], exit_code: int = 0) -> None:
 
 @contextmanager
 def finishing_runs(loggers: Sequence[Logger]) -> Iterator[None]:
-    """End the runs with the block, however that ends."""
+    """End the runs when the block ends, also by an error."""
     try:
         yield
     except BaseException:
@@ -213,24 +218,24 @@ def finishing_runs(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def log_result(loggers: Sequence[Logger], result: Result, step: int) -> None:
-    """Send what a phase ended with.
+    """Send the result of a phase.
 
     Args:
         loggers: From ``open_loggers``.
-        result: The phase.
-        step: Steps of it.
+        result: The result.
+        step: Number of steps of the phase.
     """
     for logger in loggers:
         if isinstance(logger, StepLog):
             continue
         numbers = {"best/epoch": result.best_epoch, f"best/{result.monitor.replace('/', '_', 1)}": result.best_score}
         if isinstance(logger, TensorBoardLogger):
-            numbers["hp_metric"] = result.best_score  # what its table of hyperparameters shows
+            numbers["hp_metric"] = result.best_score  # shown in TensorBoard's table of hyperparameters
         logger.log_metrics(numbers, step)
 
 
 def save_logs(loggers: Sequence[Logger]) -> dict[str, Any]:
-    """What a state says of the logs, plain types: the rows of step logs, and how many rows the others have."""
+    """Return the state of the logs in plain types: rows of step logs, and numbers of rows of the others."""
     return {
         "rows": [logger.state_dict() for logger in loggers if isinstance(logger, StepLog)],
         "n_rows": {once.name: once.n_rows for once in _list_once(loggers)},
@@ -238,7 +243,7 @@ def save_logs(loggers: Sequence[Logger]) -> dict[str, Any]:
 
 
 def resume_logs(loggers: Sequence[Logger], state: Mapping[str, Any]) -> None:
-    """Go on after a ``save_logs``; the loggers may be others now."""
+    """Continue the logs from a ``save_logs``; the loggers may differ now."""
     logs = [logger for logger in loggers if isinstance(logger, StepLog)]
     for log, rows in zip(logs, state["rows"], strict=False):
         log.load_state_dict(rows)

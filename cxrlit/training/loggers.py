@@ -1,4 +1,4 @@
-"""From an entry of ``logger`` in the config to a logger of one phase, or to one line that says what it lacks."""
+"""Build a logger of the config for one phase, or say in one line what is missing."""
 
 import os
 import re
@@ -24,25 +24,25 @@ NEEDS = {
     WandbLogger: ("wandb", "wandb"),
     MLFlowLogger: ("mlflow", "mlflow"),
 }
-"""What a logger of Lightning imports when it begins, and the extra that brings it."""
+"""Module that each Lightning logger imports, and the extra that installs it."""
 SQLITE_NEEDS = ("sqlalchemy", "alembic")
-"""What MLflow imports where its store is a SQLite file."""
+"""Modules that MLflow needs for a store in a SQLite file."""
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 
 WANDB_FILES = (Path("wandb/settings"), Path(".wandb/settings"))
-"""Where W&B reads settings of the current folder, which may be a stranger's; it names the file on the screen."""
+"""Files with W&B settings in the current folder, which may be another user's; W&B prints their names."""
 WANDB_KEYS = ("entity", "project", "mode")
-"""What its own commands write there; other keys may send data, and the user's key, to another server."""
+"""Settings that W&B's own commands write; others may send data, and the user's API key, to another server."""
 WANDB_SERVER = "https://api.wandb.ai"
 
 
 def fill_places(value: Any, facts: Mapping[str, Any]) -> Any:
-    """Settings of a logger with the facts of a phase in the places of their names.
+    """Replace ``{NAME}`` in the settings of a logger by facts of a phase.
 
     Args:
         value: A dict, a list or a single value.
-        facts: What stands for ``{NAME}``. A text that is ``{NAME}`` alone becomes the fact itself.
+        facts: Value of each ``NAME``. A text that is only ``{NAME}`` becomes the value itself, of its own type.
 
     >>> facts = {"phase": "frozen-1a2b3c4d", "run_id": None}
     >>> fill_places({"name": "mine {phase} {other}", "id": "{run_id}"}, facts)
@@ -60,19 +60,19 @@ def fill_places(value: Any, facts: Mapping[str, Any]) -> Any:
 
 
 def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int | None = None) -> Logger:
-    """Build a logger of a phase, after a check that its package is there; no run begins.
+    """Check that the package of a logger is installed, and build the logger; no run begins.
 
     Args:
-        name: Its name in the config.
+        name: Name of the logger in the config.
         spec: Its ``_target_`` and arguments, with ``{folder}``, ``{phase}``, ``{run}``, ``{runs_dir}``, ``{run_id}``.
         folder: The phase folder, ``<runs_dir>/<run>/<phase>-<id>``.
-        run_id: The run to go on with; None: a new one.
+        run_id: The run to continue; None: a new one.
 
     Raises:
-        ConfigError: Its package is missing or fails, it does not take its arguments, or it is no logger.
+        ConfigError: Its package is missing or fails, its arguments are wrong, or it is not a logger.
     """
     run_folder = folder.parent
-    if "${" in str(folder):  # it would be resolved where the logger is built
+    if "${" in str(folder):  # Hydra would resolve it when it builds the logger
         raise ConfigError(f"{folder}: loggers need a folder without ${{ in its name")
     facts = {"folder": str(folder), "phase": folder.name, "run": run_folder.name, "runs_dir": str(run_folder.parent)}
     settings = fill_places(spec, {**facts, "run_id": run_id})
@@ -91,14 +91,14 @@ def build_logger(name: str, spec: Instantiable, folder: Path, run_id: str | int 
 
 
 def check_files_place(name: str, logger: MLFlowLogger) -> None:
-    """A run in a SQLite file keeps its files where the logger does: the file may be a stranger's, and name any place.
+    """Check that a run in a SQLite file stores its files beside it: another user's file may name any folder.
 
     Args:
         name: Name of the logger in the config.
-        logger: Its run has begun.
+        logger: A logger whose run has begun.
 
     Raises:
-        ConfigError: It keeps them elsewhere, as after the folder of the runs was moved.
+        ConfigError: The run stores files elsewhere, for example after the runs folder was moved.
     """
     place, root = str(logger.experiment.get_run(logger.run_id).info.artifact_uri), logger._artifact_location
     if str(logger._tracking_uri).startswith("sqlite:///") and place != f"{root}/{logger.run_id}/artifacts":
@@ -111,21 +111,21 @@ def check_files_place(name: str, logger: MLFlowLogger) -> None:
 def _import_package(name: str, target: type) -> None:
     for kind, (module, extra) in NEEDS.items():
         if issubclass(target, kind):
-            if extra == "mlflow":  # it would report on its own use
+            if extra == "mlflow":  # MLflow would send usage statistics
                 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            for one in dict.fromkeys((extra, module)):  # an extra has the name of its package
+            for one in dict.fromkeys((extra, module)):  # an extra is named like its package
                 import_extra(one, extra, f"logger.{name}")
 
 
 def _check_folder_settings(name: str, own: Any) -> None:
-    """The current folder's settings of W&B choose no server, key or the like that the user did not choose, too.
+    """Check that W&B settings in the current folder set no server, key or the like unless the user also set it.
 
     Args:
         name: Name of the logger in the config.
-        own: Its ``settings``, which W&B takes before those of any file, as it does variables of the environment.
+        own: ``settings`` of the logger, which override those of files, as environment variables do.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: They set such a key.
     """
     for path in WANDB_FILES:
         parser = ConfigParser()
@@ -148,7 +148,7 @@ def _check_folder_settings(name: str, own: Any) -> None:
 
 
 def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist: bool) -> Instantiable:
-    """Without a server MLflow's runs go into a SQLite file, and their files beside it: it refuses plain folders."""
+    """Without a server, store MLflow's runs in a SQLite file, and files beside it: MLflow refuses plain folders."""
     address = settings.get("tracking_uri") or f"sqlite:///{runs_dir / 'mlflow.db'}"
     if not address.startswith("sqlite:///"):
         return settings
@@ -163,7 +163,7 @@ def _choose_store(name: str, settings: Instantiable, runs_dir: Path, must_exist:
 
 
 def _name_store(name: str, address: str) -> None:
-    """Name MLflow its store, which it would write into the environment: the next training would take it from there."""
+    """Set MLflow's store, but restore the environment variable, which the next training would read."""
     import mlflow
 
     _check_server(name, address)
@@ -176,13 +176,13 @@ def _name_store(name: str, address: str) -> None:
 
 
 def _check_server(name: str, address: str) -> None:
-    """Knock at MLflow's server: its client would try for many minutes without a word.
+    """Check that MLflow's server answers: its client would retry silently for many minutes.
 
     Raises:
-        ConfigError: Nobody answers.
+        ConfigError: The server does not answer.
     """
     url = urlsplit(address)
-    if url.scheme not in ("http", "https") or getproxies():  # a proxy may know the way where this machine does not
+    if url.scheme not in ("http", "https") or getproxies():  # only the proxy may reach it
         return
     try:
         socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 10).close()

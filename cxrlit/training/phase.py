@@ -1,4 +1,4 @@
-"""One phase: from its start, or from where it was cut off, to a finished folder."""
+"""Train one phase, from its start or a saved state, to a finished folder."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -54,24 +54,24 @@ from cxrlit.training.trainer import PhaseTimer, build_trainer, read_seconds, val
 
 @dataclass
 class PhaseRun:
-    """One phase while it runs: its settings, and what ``train`` builds of them, one after another.
+    """One phase while it runs: its settings, and the objects that ``train`` builds from them in turn.
 
     Args:
-        plan: What to do.
+        plan: The planned phase.
         config: The resolved config of the chain.
         data: Index and split.
         precision: bf16, fp16 or fp32.
-        previous: Checkpoint or phase folder that it starts from; None: what ``model.weights`` says.
-        later: The phases after it that are to be trained; features they need are cached in the same pass.
+        previous: Checkpoint or phase folder that it starts from; None: ``model.weights``.
+        later: Later phases; features they need are cached in the same pass.
         watching: Callbacks that change no result.
 
     Attributes:
         datamodule: Its images.
-        network: Its weights, the starting ones at first.
-        loss: With the weights of its positives.
-        metadata: What its checkpoints say of their origin.
-        record: What ``phase.json`` says.
-        baseline: What it is to be better than.
+        network: Its network, at first with the starting weights.
+        loss: Its loss, with the weights of the positives.
+        metadata: Metadata of its checkpoints.
+        record: Content of ``phase.json``.
+        baseline: The validation result that it must improve on.
     """
 
     plan: PlannedPhase
@@ -92,21 +92,21 @@ class PhaseRun:
         """Train the phase unless it is finished, or another process finishes it meanwhile.
 
         Raises:
-            CXRLitError: Whatever the user can mend.
-            Interrupted: A signal asked to stop; what it had reached is saved.
+            CXRLitError: An error that the user can correct.
+            Interrupted: A signal stopped the training; the state is saved.
         """
         if self.plan.is_to_run:
             waiting = f"waiting for another process that trains {format_path(self.plan.folder)}"
             with catch_signals(), hold_lock(self.plan.folder, waiting) if rank() == 0 else nullcontext():
                 if read_result(self.plan.folder) is None:
                     self.train()
-        on_rank_0(drop_states)(self.plan.folder)  # a kill may have come between the last record and their removal
+        on_rank_0(drop_states)(self.plan.folder)  # a kill may have come before they were removed
         result = read_result(self.plan.folder)
         assert result is not None
         return result
 
     def train(self) -> None:
-        """Train the phase, from its start or from where it was cut off, and finish its folder."""
+        """Train the phase, from its start or a saved state, and finish its folder."""
         plan = self.plan
         get_console().rule(f"{plan.name}-{plan.id}: {plan.config.img_size} px, {plan.freezing.layers}")
         self.datamodule = self.open_images()
@@ -134,7 +134,7 @@ class PhaseRun:
 
     @rank_0_first
     def open_images(self) -> CXRDataModule:
-        """The images of the phase, prepared where they are not, and checked."""
+        """Prepare the images of the phase if needed, and check them."""
         settings = self.plan.config
         datamodule = CXRDataModule(
             self.data,
@@ -152,7 +152,7 @@ class PhaseRun:
         return datamodule
 
     def describe(self, start: Start) -> dict[str, Any]:
-        """What the checkpoints of the phase say of their origin (``write_checkpoint``)."""
+        """Make the metadata of the phase's checkpoints (``write_checkpoint``)."""
         return {
             "format": CHECKPOINT_FORMAT,
             "phase": self.plan.name,
@@ -172,7 +172,7 @@ class PhaseRun:
 
     @on_rank_0
     def begin_or_resume(self, pos_weight: pd.DataFrame) -> tuple[dict[str, Any], ResumePoint | None]:
-        """The record of a new folder, or of the one that the phase goes on in, and the state that it goes on from."""
+        """Return the record of the new or resumed phase folder, and the state to resume from, if any."""
         folder = self.plan.folder
         point = choose_resume(folder, self.plan.name, self.plan.id, self.datamodule.store.files_sha256)
         if point is None:
@@ -182,7 +182,7 @@ class PhaseRun:
         return record, point
 
     def find_baseline(self, checkpoint: Checkpoint | None) -> None:
-        """Find what the phase is to be better than, of the checkpoint that it starts from."""
+        """Find the baseline in the checkpoint that the phase starts from."""
         settings = self.plan.config
         if checkpoint is None:
             if settings.require_improvement:
@@ -200,24 +200,24 @@ class PhaseRun:
             say(f"It starts from {self.baseline.describe(self.config.monitor)}")
 
     def adapt_batch_norms(self, resume_point: ResumePoint | None) -> None:
-        """Estimate the BatchNorm statistics anew at this size, where the phase asks for it."""
+        """Re-estimate the BatchNorm statistics at this image size, if configured."""
         if not self.plan.freezing.adapts:
             return
         if resume_point is not None:
-            load_state(resume_point.path, self.network)  # with the statistics that were estimated
+            load_state(resume_point.path, self.network)  # includes the re-estimated statistics
             return
         with computing_on(self.network, self.config.trainer.accelerator, self.precision):
             adapt_batch_norms(self.network, self.datamodule.statistics_dataloader(rank(), n_ranks()))
 
     def cache_features(self) -> None:
-        """Compute the output of the frozen units once, where the config wants it kept."""
+        """Compute the output of the frozen units once, if the config caches it."""
         if self.plan.n_cached_units:
             self.datamodule.features = open_features(
                 self.network, self.plan, self.later, self.config, self.precision, self.datamodule
             )
 
     def build_module(self) -> CXRModule:
-        """The LightningModule around the network, ready to train."""
+        """Build the LightningModule around the network."""
         threads = format_count(torch.get_num_threads(), "thread")
         say(f"Precision {self.precision}, {threads}, {self.datamodule.describe_loading()}")
         if n_ranks() > 1:
@@ -240,14 +240,14 @@ class PhaseRun:
         )
 
     def build_callbacks(self, module: CXRModule) -> list[Callback]:
-        """The engine's own callbacks around those of the config."""
+        """Build the engine's own callbacks and those of the config."""
         plan, folder, has_logger = self.plan, self.plan.folder, bool(self.config.logger)
         composed = build_composed_callbacks(plan.name, plan.config, module.metrics, plan.freezing, has_logger)
         for callback in composed:
             if isinstance(callback, FreezeBatchNorm):
-                callback.is_adapted = plan.freezing.adapts  # before features were cached
+                callback.is_adapted = plan.freezing.adapts  # done before features were cached
         return [
-            ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before others act
+            ResumeCheckpoint(folder, plan.id, self.config.trainer.checkpoint_every_n_steps),  # before the others act
             PhaseTimer(),
             FrozenGuard(plan.freezing.n_trainable, plan.freezing.batch_norm_trains or plan.freezing.may_change),
             *composed,
@@ -258,7 +258,7 @@ class PhaseRun:
 
     @on_rank_0
     def finish(self, trainer: Trainer) -> Result:
-        """Write what the phase hands on: its best weights, its last ones, and in ``phase.json`` that it is done."""
+        """Write the best and the last weights, and mark the phase as done in ``phase.json``."""
         module, folder = trainer.lightning_module, self.plan.folder
         assert isinstance(module, CXRModule)
         best, scores = self.read_best(trainer)
@@ -280,10 +280,10 @@ class PhaseRun:
         return best
 
     def read_best(self, trainer: Trainer) -> tuple[Result, dict[str, float]]:
-        """The best of its epochs, and its validation metrics by name.
+        """Read the best epoch, and its validation metrics by name.
 
         Raises:
-            CheckpointError: Its checkpoint holds something else.
+            CheckpointError: The checkpoint holds another epoch.
         """
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
         path = self.plan.folder / "best.ckpt"

@@ -1,4 +1,4 @@
-"""The folder of a phase: what is written when it begins, and what it says of itself in ``phase.json``."""
+"""The folder of a phase: files written at its start, and its record ``phase.json``."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from cxrlit.metrics.epoch_metrics import describe_monitor
 
 RECORD = "phase.json"
 REJECTED = "rejected.ckpt"
-"""The best epoch of a phase that hands on something else."""
+"""File of the best epoch of a phase that hands on another checkpoint."""
 PACKAGES = ("cxrlit", "torch", "torchvision", "pytorch-lightning")
 
 
@@ -28,12 +28,12 @@ class Result(NamedTuple):
     """A finished phase.
 
     Attributes:
-        folder: Where it lives: ``best.ckpt`` and the tables.
-        best_epoch: The best of its epochs, from 1.
-        monitor: Name of the metric that chose it.
-        best_score: Value of that metric after it.
-        rejected_for: What is handed on in place of that epoch, which is no better; empty where the epoch is.
-        seconds: How long it and the phases before it trained; None where that is not known.
+        folder: Its folder, with ``best.ckpt`` and the tables.
+        best_epoch: Its best epoch, from 1.
+        monitor: Name of the metric that chose the epoch.
+        best_score: Value of that metric after the epoch.
+        rejected_for: What is handed on in place of a best epoch that is no improvement; else empty.
+        seconds: Training time of the phase and those before it, seconds; None if unknown.
     """
 
     folder: Path
@@ -44,12 +44,13 @@ class Result(NamedTuple):
     seconds: float | None = None
 
     def describe(self) -> str:
+        """Best epoch and score in words, with the rejection if there is one."""
         rejected = f", rejected for {self.rejected_for}" if self.rejected_for else ""
         return f"best epoch {self.best_epoch}, {describe_monitor(self.monitor)} {self.best_score:.4f}{rejected}"
 
 
 def read_phase_record(folder: Path) -> dict[str, Any] | None:
-    """What a phase says of itself; None where it has not begun.
+    """Read the record of a phase; None if it has not begun.
 
     Raises:
         CheckpointError: The record is damaged.
@@ -65,10 +66,10 @@ def read_phase_record(folder: Path) -> dict[str, Any] | None:
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-    """What a finished phase says of itself; None where it is not finished.
+    """Read the record of a finished phase; None if it is not finished.
 
     Raises:
-        CheckpointError: Its best checkpoint is not the file that training wrote.
+        CheckpointError: Its best checkpoint was changed.
     """
     record = read_phase_record(folder)
     if record is None or record.get("status") != "done":
@@ -83,19 +84,19 @@ def read_done(folder: Path) -> dict[str, Any] | None:
 
 
 def read_chain_seconds(folders: Iterable[Path]) -> float | None:
-    """How long phases trained together; None where one does not say it, as one of an earlier version."""
+    """Sum the training times of phases, seconds; None if one of an earlier version has none."""
     seconds = [(read_phase_record(folder) or {}).get("seconds") for folder in folders]
     known = [value for value in seconds if isinstance(value, float)]
     return sum(known) if len(known) == len(seconds) else None
 
 
 def find_own_best(folder: Path) -> Path:
-    """The best epoch of a phase, whatever it hands on."""
+    """Path of the phase's own best epoch, even if it hands on another checkpoint."""
     return folder / (REJECTED if (folder / REJECTED).is_file() else "best.ckpt")
 
 
 def describe_rejection(path: Path) -> str:
-    """What stands in ``best.ckpt`` of a phase that was rejected; empty for any other checkpoint."""
+    """Say what the ``best.ckpt`` of a rejected phase holds; empty for any other checkpoint."""
     record = read_phase_record(path.parent) if path.name == "best.ckpt" else None
     if not (record and record.get("rejected_for")):
         return ""
@@ -104,7 +105,7 @@ def describe_rejection(path: Path) -> str:
 
 @on_rank_0
 def read_result(folder: Path) -> Result | None:
-    """What a finished phase ended with; None where it is not finished."""
+    """Read the result of a finished phase; None if it is not finished."""
     record = read_done(folder)
     if record is None:
         return None
@@ -124,11 +125,11 @@ def begin_folder(
     datamodule: CXRDataModule,
     pos_weight: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Write what is known before the first step.
+    """Write the files that are known before the first step.
 
     Args:
-        folder: The phase folder. What an earlier try left there is removed: it has the same id, so all is this phase's.
-        metadata: What its checkpoints say of their origin.
+        folder: The phase folder. Files of an earlier try are removed: with the same id, they belong to this phase.
+        metadata: Metadata of its checkpoints.
         config: The resolved config of the chain.
         datamodule: The data.
         pos_weight: The table of ``pos_weight.csv``.
@@ -160,5 +161,5 @@ def begin_folder(
 
 
 def read_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that a result depends on."""
     return {name: version(name) for name in PACKAGES}

@@ -1,7 +1,7 @@
-"""The chain of phases up to the goal: what each is, its id, and whether it is finished.
+"""Plan the chain of phases up to the goal: settings, id and status of each.
 
 A phase's id is a hash of all that determines its result, known before any work. A finished phase with the same id
-is reused; a changed setting has another id and another folder, so nothing is ever overwritten.
+is reused; a changed setting gives another id and another folder, so no result is ever overwritten.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ from cxrlit.training.phase_folder import describe_rejection, read_done, read_pha
 from cxrlit.training.resume import Position, find_resume
 
 TRAINING_VERSION = 8
-"""Part of every phase's id. Rises when the same config would train to another result, or say it in another way."""
+"""Part of every phase's id. Increased when the same config would give another result or another output format."""
 
 COMPUTING = ("torch", "torchvision")
-"""Packages whose version is part of every phase's id; those of the classes that the config names come to them."""
+"""Packages whose versions are part of every phase's id, besides those of the classes that the config names."""
 
 DISPLAY_TARGETS = frozenset(
     {
@@ -40,7 +40,7 @@ DISPLAY_TARGETS = frozenset(
         "pytorch_lightning.callbacks.TQDMProgressBar",
     }
 )
-"""Callbacks that show what happens and change no result: they stay out of the id."""
+"""Callbacks that only show progress and change no result, so they are not part of the id."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class PlannedPhase:
         name: Its name in the chain.
         config: Its settings.
         freezing: What its callbacks freeze.
-        id: Hash of what determines its result.
-        folder: Where it lives.
-        status: ``done``; ``run``; ``resume`` where an earlier try was cut off, or ``start over`` where it left nothing
-            to go on from; or ``not needed`` where a later phase is done.
-        position: Where a phase to resume goes on.
-        n_cached_units: The first units of the network, whose output is kept; 0: every epoch computes every image.
-        n_views: Augmented views of each training image whose output is kept.
+        id: Hash of all that determines its result.
+        folder: Its folder.
+        status: ``done``; ``run``; ``resume`` if it was interrupted, or ``start over`` if it then left no usable state;
+            ``not needed`` if a later phase is done.
+        position: Position at which a phase resumes.
+        n_cached_units: Number of first units whose output is cached; 0: every epoch computes every image.
+        n_views: Number of augmented views per training image whose output is cached.
     """
 
     name: str
@@ -72,28 +72,28 @@ class PlannedPhase:
 
     @property
     def is_to_run(self) -> bool:
-        """Whether there is work to do for it."""
+        """Whether the phase has work left."""
         return self.status in ("run", "resume", "start over")
 
 
 def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, start: str) -> list[PlannedPhase]:
-    """The phases that lead to the goal, in order.
+    """Plan the phases up to the goal, in order.
 
     Args:
         config: The resolved config.
         data: Index and split.
         precision: bf16, fp16 or fp32.
-        start: What the first phase starts from, by content (``hash_start``).
+        start: Hash of the starting weights (``hash_start``).
 
     Raises:
-        ConfigError: A callback, the optimizer or a scheduler cannot be what it says.
-        CheckpointError: A finished phase's checkpoint is not the one that was written.
+        ConfigError: A callback, the optimizer or a scheduler cannot be built.
+        CheckpointError: A finished phase's checkpoint was changed.
     """
     planned: list[PlannedPhase] = []
     for name in config.list_to_goal():
         phase = config.phases[name]
         freezing = try_freezing(name, phase)
-        # What changes no result stays out: workers, logger, paths, what is only shown.
+        # Without what changes no result: workers, logger, paths, display.
         deciding = {key: spec for key, spec in phase.callbacks.items() if spec.get("_target_") not in DISPLAY_TARGETS}
         n_units = freezing.n_frozen_units if config.cache_features else 0
         n_views = count_views(config, phase) if n_units else 0
@@ -104,7 +104,7 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
                 "config": {**phase.model_dump(mode="json"), "callbacks": deciding},
                 "model": [config.model.name, config.model.normalize],
                 "loss": config.loss,
-                "augment": list(config.augment.transforms.values()),  # their order counts, and not their names
+                "augment": list(config.augment.transforms.values()),  # the order matters, the names do not
                 "optimizer": config.optimizer,
                 "gradient_clip_norm": config.trainer.gradient_clip_norm,
                 "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
@@ -133,17 +133,17 @@ def plan_phases(config: TrainConfig, data: SplitData, precision: Precision, star
 
 
 def find_computing(config: TrainConfig, phase: PhaseConfig, callbacks: Mapping[str, Instantiable]) -> dict[str, str]:
-    """Versions of the packages that compute a phase, and hashes of the user's own source files."""
+    """Find the versions of the packages that compute a phase, and hashes of the user's own source files."""
     versions = {name: number for name, number in read_versions().items() if name in COMPUTING}
     parts = config.model_dump(include={"loss", "optimizer", "metrics", "augment"})
     return versions | find_origin({**parts, "callbacks": callbacks, "scheduler": phase.scheduler})
 
 
 def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[PlannedPhase], Precision]:
-    """The phases, and the precision that they compute in.
+    """Plan the phases, and choose the precision that they compute in.
 
-    What ``trainer.precision=auto`` is was settled when the chain was begun. On a machine that would choose otherwise it
-    stays what it was, so that the chain goes on instead of beginning again.
+    A chain that was begun with ``trainer.precision=auto`` keeps its precision on a machine that would choose another,
+    so that it resumes instead of starting again.
     """
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     phases = plan_phases(config, data, precision, start)
@@ -156,7 +156,7 @@ def plan_chain(config: TrainConfig, data: SplitData, start: str) -> tuple[list[P
 
 
 def count_views(config: TrainConfig, phase: PhaseConfig) -> int:
-    """Augmented views of each training image that a phase with cached features keeps."""
+    """Count the augmented views per training image that a phase with cached features keeps."""
     return min(config.feature_views, phase.max_epochs) if config.augment.transforms else 1
 
 
@@ -166,10 +166,10 @@ def _was_begun(phase: PlannedPhase) -> bool:
 
 
 def hash_start(config: TrainConfig) -> str:
-    """What the chain starts from, by content and not by path, and what the config says of it.
+    """Hash the starting weights by content, not by path, with their settings in the config.
 
     Raises:
-        CheckpointError: The file of weights is not there.
+        CheckpointError: The weights file is missing.
     """
     model = config.model
     if config.init_from is not None:
@@ -179,13 +179,13 @@ def hash_start(config: TrainConfig) -> str:
     elif model.weights == "imagenet":
         return IMAGENET_FILE
     else:
-        assert model.weights is not None  # read_config sees to it
+        assert model.weights is not None  # read_config guarantees it
         location = locate(model.weights)
         path, is_xrv = location.path, location.is_xrv
     said = {
         "pixels": "xrv" if is_xrv else None,
         "head": [config.labels, model.weights_labels] if model.take_head else None,
-        "saw": model.weights_saw,  # checkpoints say it
+        "saw": model.weights_saw,  # checkpoints record it
     }
     said = {key: value for key, value in said.items() if value is not None}
     return hash_file(path) + (hash_value(said) if said else "")
@@ -210,7 +210,7 @@ HIGHRES_LAYERS = 50
 
 
 def print_data(data: SplitData) -> None:
-    """Images, patients and positives of each part of the split."""
+    """Print images, patients and positives of each part of the split."""
     say(f"{data.name}: {format_count(len(data.index), 'image')}, {data.describe_split()}")
     table = Table()
     for column in ("", *SPLITS):
@@ -227,7 +227,7 @@ def print_data(data: SplitData) -> None:
 
 
 def print_plan(phases: list[PlannedPhase], precision: Precision) -> None:
-    """The phases to come, before the work: what each is, its folder, done or run."""
+    """Print the phases: settings, folder and status of each."""
     say(f"Plan, in {precision}:")
     table = Table()
     for column in ("phase", "what", "folder", "status"):

@@ -1,4 +1,4 @@
-"""What a phase that was cut off goes on from: its last two states, each a file that says whether it is whole."""
+"""Saved states of an interrupted phase: the last two, each a file with checksums."""
 
 import random
 from collections import OrderedDict
@@ -18,26 +18,26 @@ from cxrlit.model.densenet import CXRNet
 from cxrlit.training.phase_folder import REJECTED, find_own_best, read_phase_record
 
 KEPT = 2
-"""States of a phase that are kept: the newest, and one to fall back to."""
+"""Number of states that are kept: the newest, and one to fall back to."""
 KEYS = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states",
         "lr_schedulers", "rng", "logs", "scores"}  # fmt: skip
-"""What every state has; callbacks may add to it."""
+"""Keys of every state; callbacks may add others."""
 UNNEEDED = ("hyper_parameters", "hparams_name", "hparams_type")
-"""What Lightning would add, and build things of where it loads a module."""
+"""Keys that Lightning adds, from which it would build objects when it loads a module."""
 FOREIGN = (*UNNEEDED, "cxrlit", "_class_path")
-"""What no state has."""
+"""Keys that no state has."""
 
 
 class Position(BaseModel):
-    """Where a state stands, under the key ``cxrlit_resume``.
+    """Position of a state in its training, under the key ``cxrlit_resume``.
 
     Attributes:
         format: Version of the file.
         phase_id: Id of the phase.
-        epoch: The epoch that is under way, from 1.
-        n_batches: Batches of it that are behind; all of them where its validation is what comes next.
-        step: Steps behind, of all epochs.
-        best_epoch: The best epoch so far, whose weights are in ``best.ckpt``; None: none has ended.
+        epoch: The current epoch, from 1.
+        n_batches: Completed batches of this epoch; if all are, its validation comes next.
+        step: Completed steps of all epochs.
+        best_epoch: The best epoch so far, whose weights are in ``best.ckpt``; None before the first has ended.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -50,41 +50,42 @@ class Position(BaseModel):
     best_epoch: int | None
 
     def describe(self) -> str:
+        """Epoch and step in words, for messages."""
         return f"epoch {self.epoch}, step {self.step}"
 
 
 class ResumePoint(NamedTuple):
-    """A state that a phase can go on from."""
+    """A state that a phase can resume from."""
 
     path: Path
     position: Position
 
 
 def state_path(step: int) -> str:
-    """File name of a state; the names are in the order of the steps."""
+    """File name of a state; names sort by step."""
     return f"resume-{step:09d}.ckpt"
 
 
 def list_states(folder: Path) -> list[Path]:
-    """The states in a phase folder, the newest first."""
+    """List the states in a phase folder, newest first."""
     return sorted(folder.glob("resume-*.ckpt"), reverse=True)
 
 
 def drop_states(folder: Path, keep: int = 0) -> None:
-    """Remove all states of a phase but the newest ``keep``."""
+    """Remove all states of a phase except the newest ``keep``."""
     for path in list_states(folder)[keep:]:
-        path.unlink(missing_ok=True)  # another process that wanted the same phase may be doing this too
+        path.unlink(missing_ok=True)  # another process with this phase may remove it too
 
 
 def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[str]]:
-    """The newest state that can be used.
+    """Find the newest usable state.
 
     Args:
         folder: The phase folder.
         phase_id: Id of the phase.
 
     Returns:
-        It, or None, and a line for each newer one that cannot be used.
+        The state, or None; and a line for each newer state that cannot be used.
     """
     faults: list[str] = []
     for path in list_states(folder):
@@ -99,13 +100,13 @@ def find_resume(folder: Path, phase_id: str) -> tuple[ResumePoint | None, list[s
 
 
 def choose_resume(folder: Path, name: str, phase_id: str, files_sha256: str) -> ResumePoint | None:
-    """What a phase goes on from, after what cannot be used was removed; None: it starts over.
+    """Choose the state that a phase resumes from, and remove unusable ones; None: it starts over.
 
     Args:
         folder: The phase folder.
         name: Name of the phase, for messages.
         phase_id: Id of the phase.
-        files_sha256: Hash of the image files as they are now.
+        files_sha256: Hash of the current image files.
     """
     record = read_phase_record(folder)
     if record is None:
@@ -120,19 +121,19 @@ def choose_resume(folder: Path, name: str, phase_id: str, files_sha256: str) -> 
     if point is None:
         return None
     for path in list_states(folder)[: len(faults)]:
-        path.unlink()  # or it would be the newest again
+        path.unlink()  # else it would be the newest again
     if (folder / REJECTED).is_file():
-        (folder / REJECTED).replace(folder / "best.ckpt")  # it is judged anew
+        (folder / REJECTED).replace(folder / "best.ckpt")  # it is judged again
     sweep_staged(folder)
     say(f"Going on from {point.position.describe()}")
     return point
 
 
 def read_position(path: Path, phase_id: str) -> Position:
-    """Read and check a state, down to where it stands.
+    """Read and check a state, and return its position.
 
     Raises:
-        CheckpointError: It is damaged, is not ours, or is of another phase.
+        CheckpointError: It is damaged, is not a cxrlit state, or belongs to another phase.
     """
     content = read_archive(path)
     strange = [key for key in FOREIGN if key in content]
@@ -151,15 +152,15 @@ def read_position(path: Path, phase_id: str) -> Position:
 
 
 def check_like(found: Any, fresh: Any, where: str) -> None:
-    """A value of a state is of the kind that the same value of a new training is; None may become anything.
+    """Check that a value of a state has the same type as in a new training, where None allows any type.
 
     Args:
-        found: Of the state.
-        fresh: Of a training that has not begun: a dict may have other keys later, and a list another length.
-        where: What the value is, for the message.
+        found: Value in the state.
+        fresh: Value in a new training; keys of dicts and lengths of lists may differ.
+        where: Name of the value, for the message.
 
     Raises:
-        ValueError: It is of another kind; the message names the place.
+        ValueError: The types differ; the message names the place.
 
     >>> check_like({"n": 3, "best": 0.5}, {"n": 0, "best": None}, "callbacks")
     >>> check_like({"n": "3"}, {"n": 0}, "loops")
@@ -183,13 +184,13 @@ def check_like(found: Any, fresh: Any, where: str) -> None:
 
 
 def load_state(path: Path, network: CXRNet) -> None:
-    """Put the weights of a state into a network."""
+    """Load the weights of a state into a network."""
     weights = read_archive(path)["state_dict"]
     network.load_state_dict({name: weights[f"network.{name}"] for name in network.state_dict()})
 
 
 def read_rng() -> dict[str, Any]:
-    """The state of every random generator that training may use, plain types."""
+    """Return the states of all random generators that training may use, in plain types."""
     version, keys, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002  # a user's callback may draw from it
     return {
@@ -201,7 +202,7 @@ def read_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Set every random generator to a state of ``read_rng``."""
+    """Set all random generators to the states of ``read_rng``."""
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -219,10 +220,10 @@ def seed_all(seed: int) -> None:
 
 
 def _check_best(path: Path, position: Position) -> None:
-    """The best weights so far are there. Those of an epoch that is done again are written again.
+    """Check that the best weights so far exist; a repeated epoch writes its own again.
 
     Raises:
-        CheckpointError: They are not.
+        CheckpointError: They are missing.
     """
     if position.best_epoch is None:
         return

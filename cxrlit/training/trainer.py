@@ -1,4 +1,4 @@
-"""What every Trainer of Lightning shares here: its precision, a validation, no banners."""
+"""Build Lightning Trainers: precision, validation, no banners."""
 
 import logging
 import warnings
@@ -28,7 +28,7 @@ LIGHTNING_PRECISION: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"
 def validate(
     network: CXRNet, loss: torch.nn.Module, datamodule: CXRDataModule, precision: Precision, config: TrainConfig
 ) -> dict[str, float]:
-    """Validation metrics of a network as it is, on its cached features where the datamodule has them."""
+    """Compute the validation metrics of a network, on cached features if the datamodule has them."""
     module = CXRModule(
         network=network,
         labels=datamodule.labels,
@@ -51,11 +51,11 @@ def validate(
 
 
 class PhaseTimer(Timer):
-    """Measures how long a phase trains over all its tries, validation included; a user may have another ``Timer``."""
+    """Measures how long a phase trains, with validation and over resumes; users may add their own ``Timer``."""
 
 
 def read_seconds(trainer: Trainer) -> float:
-    """How long a phase has trained, seconds."""
+    """Return how long a phase has trained, seconds."""
     [timer] = [callback for callback in trainer.callbacks if type(callback) is PhaseTimer]  # type: ignore[attr-defined]
     return round(timer.time_elapsed(), 1)
 
@@ -63,7 +63,7 @@ def read_seconds(trainer: Trainer) -> float:
 def build_trainer(
     plan: PlannedPhase, options: TrainerConfig, precision: Precision, callbacks: list[Callback], loggers: list[Logger]
 ) -> Trainer:
-    """The trainer of a phase: deterministic, its files in the phase folder."""
+    """Build the trainer of a phase: deterministic, with its files in the phase folder."""
     return Trainer(
         **device_options(options, find_unused_parameters=plan.freezing.may_change),
         precision=LIGHTNING_PRECISION[precision],
@@ -72,7 +72,7 @@ def build_trainer(
         gradient_clip_val=options.gradient_clip_norm,
         callbacks=callbacks,
         logger=loggers,
-        enable_autolog_hparams=False,  # the whole config is logged, once
+        enable_autolog_hparams=False,  # the whole config is logged instead, once
         plugins=[DurableCheckpointIO()],
         deterministic=True,
         num_sanity_val_steps=0,
@@ -84,7 +84,7 @@ def build_trainer(
 
 
 def quiet_lightning() -> None:
-    """Keep the trainer's banners and its advice on loader processes off the screen."""
+    """Suppress Lightning's banners and its advice on loader workers."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
@@ -92,7 +92,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
     warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is that of all devices already
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # logged values are already reduced over devices
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`lr_scheduler.step..` before `optimizer.step..`.*")  # fp16 skips steps
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")

@@ -1,4 +1,4 @@
-"""What a phase does around its batches."""
+"""Callbacks of a phase: freezing, checkpoints, reports, checks."""
 
 from cxrlit.training.callbacks.best_checkpoint import BestCheckpoint
 from cxrlit.training.callbacks.epoch_progress_bar import EpochProgressBar

@@ -1,4 +1,4 @@
-"""Keeps the weights of the best epoch."""
+"""Keep the weights of the best epoch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,13 @@ from cxrlit.model.module import CXRModule
 
 
 class BestCheckpoint(Checkpoint):
-    """Writes ``best.ckpt`` after each epoch whose monitored value is better than all before it.
+    """Writes ``best.ckpt`` after each epoch with the best monitored value so far.
 
-    It writes the weights that were validated: a weight average stands in the module during the validation alone.
+    It writes the validated weights: a weight average is in the module only during validation.
 
     Args:
         folder: The phase folder.
-        metadata: Origin of the checkpoint (``write_checkpoint``).
+        metadata: Metadata of the checkpoint (``write_checkpoint``).
 
     Attributes:
         epoch: The best epoch so far, from 1; None before the first has ended.
@@ -41,11 +41,13 @@ class BestCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """After the last batch, copy the validated weights."""
         if batch_idx + 1 == trainer.num_val_batches[0] and trainer.is_global_zero:
             assert isinstance(pl_module, CXRModule)
             self._validated = pl_module.copy_weights()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``best.ckpt`` if the epoch is the best so far."""
         assert isinstance(pl_module, CXRModule)
         score = pl_module.monitored
         if self.epoch is None or pl_module.is_better(score, self.score):
@@ -56,7 +58,9 @@ class BestCheckpoint(Checkpoint):
                 )
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch and its score."""
         return {"epoch": self.epoch, "score": self.score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best epoch and its score."""
         self.epoch, self.score = state_dict["epoch"], state_dict["score"]

@@ -8,6 +8,6 @@ class EpochProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         text = f"Epoch {current_epoch + 1}"
-        if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:  # -1: until something stops it
+        if self.trainer.max_epochs is not None and self.trainer.max_epochs > 0:  # -1: no limit
             text += f"/{self.trainer.max_epochs}"
-        return text.ljust(len(self.validation_description))  # or the bar would jump
+        return text.ljust(len(self.validation_description))  # keeps the bar in place

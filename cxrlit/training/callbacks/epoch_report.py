@@ -1,4 +1,4 @@
-"""What an epoch brought: a row on the screen, a row of metrics.csv, the curves."""
+"""Report each epoch: a row on the screen, a row of metrics.csv, the curves."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,19 +20,19 @@ from cxrlit.model.module import CXRModule
 from cxrlit.training.curves import draw_curves
 
 MIN_WIDTH = 8
-"""Letters of a column."""
+"""Smallest width of a column, characters."""
 LABELS_FROM = 80
-"""Width of the screen from which on labels are shown."""
+"""Smallest width of the screen that shows labels, characters."""
 
 
 class EpochReport(Callback):
-    """After each epoch: its row of a table on the screen, with the changes since the best epoch so far, and its row in
-    ``metrics.csv``. Where the screen is wide enough, the labels stand below.
+    """Prints a table row for each epoch, with the changes since the best epoch so far, and adds it to ``metrics.csv``.
 
-    The mean loss of an epoch is made here of the losses of its batches: Lightning's own forgets those before a resume.
+    On a wide screen, the labels follow below the row. The mean loss of an epoch is computed here from its batches:
+    Lightning's mean omits those before a resume.
 
     Args:
-        folder: The phase folder; gets ``metrics.csv`` and ``curves.png``.
+        folder: The phase folder, for ``metrics.csv`` and ``curves.png``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -46,18 +46,22 @@ class EpochReport(Callback):
         self._has_head = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_metrics(trainer)  # where a phase resumes, without what came after the state it resumes from
+        """Write ``metrics.csv``; on resume, this removes rows after the resumed state."""
+        self._write_metrics(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the learning rate of the step."""
         self._lr = float(trainer.optimizers[0].param_groups[-1]["lr"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Note the loss and the number of images of the batch."""
         self._losses.append(outputs["mean_loss"])
         self._n_images.append(outputs["n_images"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the mean loss, and write and print the row of the epoch."""
         assert isinstance(pl_module, CXRModule)
         train_loss = float(np.average(self._read_losses(), weights=self._count_images()))
         self._losses, self._resumed_losses, self._n_images = [], [], []
@@ -83,6 +87,7 @@ class EpochReport(Callback):
             self._best = dict(scores)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves, and say if a callback stopped the training early."""
         if self._rows and trainer.is_global_zero:
             assert isinstance(pl_module, CXRModule)
             if len(self._rows) < (trainer.max_epochs or 0):
@@ -100,6 +105,7 @@ class EpochReport(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the rows, the best scores, and the losses of the epoch so far."""
         return {
             "rows": self._rows,
             "best": self._best,
@@ -109,16 +115,17 @@ class EpochReport(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
         self._rows, self._best = state_dict["rows"], state_dict["best"]
         self._lr, self._n_images = state_dict["lr"], state_dict["n_images"]
         self._losses, self._resumed_losses = [], state_dict["losses"]
 
     def _read_losses(self) -> list[float]:
-        """The loss of each batch of the epoch so far; the device is asked once."""
+        """Losses of the epoch's batches so far, in a single transfer from the device."""
         return self._resumed_losses + (torch.stack(self._losses).tolist() if self._losses else [])
 
     def _count_images(self) -> list[int]:
-        """Images of each of those batches."""
+        """Number of images in each of these batches."""
         return [int(number) for number in self._n_images]
 
     def _write_metrics(self, trainer: Trainer) -> None:
@@ -131,7 +138,7 @@ class EpochReport(Callback):
             path.unlink(missing_ok=True)
 
     def _print(self, row: dict[str, Any], module: CXRModule, max_epochs: int | None) -> None:
-        """A row of the table of epochs, after its head where it is the first here, and the labels below it."""
+        """Print a row of the table of epochs, with the header before the first, and the labels below."""
         scores, best, main = module.scores["val"], self._best or {}, _name_main_metric(module)
         cells = {
             "": f"epoch {row['epoch']}/{max_epochs}",
@@ -177,7 +184,7 @@ class EpochReport(Callback):
 
 
 def _align(cells: Iterable[str], widths: Sequence[int]) -> str:
-    """The first to the left, the others to the right."""
+    """Align the first cell left and the others right."""
     first, *others = (
         f"{cell:>{width}}" if number else f"{cell:<{width}}"
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -186,7 +193,7 @@ def _align(cells: Iterable[str], widths: Sequence[int]) -> str:
 
 
 def _name_main_metric(module: CXRModule) -> str | None:
-    """The metric of each label that the screen shows: that of the monitor, else the first."""
+    """Choose the per-label metric to print: the monitored one, else the first."""
     names = [name for name, has_labels in module.metrics.has_labels.items() if has_labels]
     return next((name for name in names if module.monitor.startswith(f"val/{name}_")), names[0] if names else None)
 
@@ -197,5 +204,5 @@ def _read_labels(module: CXRModule, scores: Mapping[str, float]) -> dict[str, fl
 
 
 def _say_change(value: float, best: float | None) -> str:
-    """The change since the best epoch so far; nothing in the first."""
+    """Format the change since the best epoch so far; empty in the first epoch."""
     return "" if best is None or math.isnan(best) else f"{value - best:+.3f}"

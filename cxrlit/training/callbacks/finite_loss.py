@@ -1,4 +1,4 @@
-"""Stops a training that diverges, before it changes a weight."""
+"""Stop a diverging training before it changes a weight."""
 
 from typing import Any
 
@@ -14,20 +14,26 @@ MAX_NAMES = 64
 
 
 class FiniteLoss(Callback):
-    """A loss that is NaN or infinite ends the training at its step, with the names of the images of the batch."""
+    """Ends the training at a NaN or infinite loss, and names the images of the batch.
+
+    Raises:
+        DivergenceError: The loss is NaN or infinite.
+    """
 
     def __init__(self) -> None:
         self._rows: Tensor | None = None
         self._number = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the rows of the batch, for the message."""
         self._rows, self._number = batch["row"], batch_idx
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Check the loss before the backward pass."""
         if torch.isfinite(loss):
             return
         assert self._rows is not None
-        rows = [row for share in gather_over_ranks(self._rows.tolist()) for row in share]  # it is NaN on all of them
+        rows = [row for share in gather_over_ranks(self._rows.tolist()) for row in share]  # all devices come here
         images = self._name_images(trainer, rows)
         raise DivergenceError(
             f"the loss is {loss.item():g} at epoch {trainer.current_epoch + 1}, batch {self._number + 1}; the step is "

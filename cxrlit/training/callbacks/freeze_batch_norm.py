@@ -1,4 +1,4 @@
-"""Which BatchNorms keep their statistics."""
+"""Freeze BatchNorm statistics."""
 
 from typing import Any
 
@@ -13,22 +13,22 @@ from cxrlit.model.module import CXRModule
 
 
 class FreezeBatchNorm(Callback):
-    """A BatchNorm that does not train keeps its statistics.
+    """Keeps the statistics of every BatchNorm that does not train.
 
-    PyTorch puts a whole network into train mode at once, which lets the running statistics of frozen layers move. Works
-    with any LightningModule.
+    PyTorch puts the whole network into train mode, in which running statistics of frozen layers change. Works with any
+    LightningModule.
 
     Args:
-        mode: ``frozen``: each BatchNorm keeps statistics, weight and bias. ``affine``: each keeps its statistics, and
-            weight and bias train where they require a gradient. ``adapt``: statistics are estimated anew on the
-            training images before the first step, and then each keeps all (``CXRModule`` and ``CXRDataModule`` alone).
-            ``train``: those whose weight or bias requires a gradient train, all others keep what they have.
+        mode: ``frozen``: statistics, weight and bias are frozen. ``affine``: statistics are frozen; weight and bias
+            train if they require a gradient. ``adapt``: statistics are re-estimated on the training images before the
+            first step, then everything is frozen (only ``CXRModule`` with ``CXRDataModule``). ``train``: a BatchNorm
+            trains if its weight or bias requires a gradient; the others are frozen.
 
     Raises:
-        ValueError: There is no such mode.
+        ValueError: The mode is unknown.
 
     Attributes:
-        is_adapted: Whether the statistics were estimated anew.
+        is_adapted: Whether the statistics were re-estimated.
 
     >>> trainer = Trainer(logger=False, callbacks=[FreezeBatchNorm()])
     """
@@ -40,16 +40,22 @@ class FreezeBatchNorm(Callback):
         self.is_adapted = False
 
     def freeze(self, module: nn.Module) -> None:
-        """Freeze weight and bias of every BatchNorm, unless they may train."""
+        """Freeze weight and bias of every BatchNorm, in modes ``frozen`` and ``adapt``."""
         if self.mode in ("frozen", "adapt"):
             for norm in list_batch_norms(module):
                 norm.requires_grad_(False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":  # before the optimizer is built
+        """Call ``freeze`` before the optimizer is built."""
+        if stage == "fit":
             self.freeze(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """In mode ``adapt``, re-estimate the statistics unless that was done.
+
+        Raises:
+            ConfigError: It is not a ``CXRModule`` with a ``CXRDataModule``.
+        """
         if self.mode != "adapt" or self.is_adapted:
             return
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
@@ -60,23 +66,27 @@ class FreezeBatchNorm(Callback):
         self.is_adapted = True
 
     def state_dict(self) -> dict[str, Any]:
+        """Record that the statistics were re-estimated, so that a resume does not repeat it."""
         return {"is_adapted": True} if self.is_adapted else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore ``is_adapted``."""
         self.is_adapted = state_dict["is_adapted"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the modes after Lightning has called ``train()``."""
         self.set_modes(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.set_modes(pl_module)  # a validation, another callback or a user's hook may have called train()
+        """Set the modes again: a validation, a callback or a user's hook may have called ``train()``."""
+        self.set_modes(pl_module)
 
     def set_modes(self, module: nn.Module) -> None:
-        """Let each BatchNorm that has something to train use the statistics of the batch, and no other."""
+        """Put each BatchNorm that trains into train mode, and all others into eval mode."""
         for norm in list_batch_norms(module):
             norm.train(self.mode == "train" and any(parameter.requires_grad for parameter in norm.parameters()))
 
 
 def list_batch_norms(module: nn.Module) -> list[nn.Module]:
-    """The BatchNorms of a module."""
+    """List the BatchNorms of a module."""
     return [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]

@@ -1,4 +1,4 @@
-"""Holds what is frozen to the bit, whatever the callbacks beside it do."""
+"""Check that frozen weights and statistics stay bit-identical."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,16 +15,16 @@ from cxrlit.training.callbacks.freeze_batch_norm import list_batch_norms
 
 
 class FrozenGuard(Callback):
-    """Ends a training in which something that is frozen changes.
+    """Ends the training if a frozen weight or statistic changes.
 
-    A parameter that requires no gradient is frozen, and so is a BatchNorm in eval mode; the callbacks decide which are.
-    Only what the optimizer holds may have a gradient. A weight average has what is frozen as it is, not as the
-    rounding of an average leaves it.
+    Frozen are parameters that require no gradient and BatchNorms in eval mode; the callbacks decide which. Only
+    parameters of the optimizer may have a gradient. In a weight average, frozen values are copied, since averaging
+    would round them.
 
     The engine puts it before all callbacks of the config.
 
     Args:
-        n_trainable: Weights of the features that the phase trains; None: whatever the callbacks come to.
+        n_trainable: Number of weights of the features that the phase trains; None: not checked.
         batch_norm_may_train: Whether a BatchNorm may be in train mode in some epoch.
 
     Raises:
@@ -40,6 +40,7 @@ class FrozenGuard(Callback):
         self._resumed: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the number of trainable weights and, on resume, note the frozen values."""
         held = [one for group in trainer.optimizers[0].param_groups for one in group["params"]]
         self._held = {id(one) for one in held}
         assert isinstance(pl_module, CXRModule)
@@ -56,10 +57,12 @@ class FrozenGuard(Callback):
         self._settled = bool(self._frozen)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the frozen values; an epoch may freeze others."""
         self._check(pl_module)
         self._settled = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check which parameters require a gradient; before the epoch's first step, copy all values."""
         for name, parameter in pl_module.named_parameters():
             if parameter.requires_grad and id(parameter) not in self._held:
                 raise ConfigError(f"{name} is frozen in this phase and requires a gradient: a callback unfroze it")
@@ -67,7 +70,8 @@ class FrozenGuard(Callback):
             self._before = {name: tensor.detach().clone() for name, tensor in _list_tensors(pl_module).items()}
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        if self._before:  # the callbacks have settled what is frozen in this epoch
+        """At the epoch's first step, note what the callbacks have frozen, and check it."""
+        if self._before:  # by now the callbacks have frozen this epoch's layers
             assert isinstance(pl_module, CXRModule)
             if pl_module.n_cached and count_frozen_units(pl_module.network.units) < pl_module.n_cached:
                 raise ConfigError("a callback unfroze layers whose output is kept: set cache_features=false")
@@ -80,6 +84,7 @@ class FrozenGuard(Callback):
             self._frozen, self._before, self._settled = {name: self._before[name] for name in names}, {}, True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Check the parameters of the optimizer, and that no frozen one has a gradient."""
         held = {id(one) for group in optimizer.param_groups for one in group["params"]}
         if held != self._held:
             raise ConfigError(
@@ -90,23 +95,29 @@ class FrozenGuard(Callback):
                 raise ConfigError(f"{name} is frozen in this phase and has a gradient: a callback unfroze it")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the frozen values."""
         self._check(pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the frozen values into weight averages."""
         self._settle_averages(trainer)
 
     def state_dict(self) -> dict[str, Any]:
+        """Save the names of the frozen tensors."""
         return {"frozen": list(self._frozen)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = state_dict["frozen"]  # a validation may be all that is left of the epoch
+        """Restore the names: a resumed epoch may have only its validation left."""
+        self._resumed = state_dict["frozen"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the frozen values, and copy them into weight averages."""
         self._check(pl_module)
         self._settle_averages(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check(pl_module)  # after what the others did at the training's end
+        """Check the frozen values after the other callbacks' ``on_train_end``."""
+        self._check(pl_module)
 
     def _check(self, module: LightningModule, names: Sequence[str] | None = None) -> None:
         tensors = _list_tensors(module)
@@ -128,7 +139,7 @@ def _list_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _list_frozen(module: LightningModule) -> list[str]:
-    """Names of the parameters that require no gradient, and of all buffers but those of a BatchNorm that trains."""
+    """Names of parameters without gradient, and of all buffers except those of training BatchNorms."""
     moving = {id(buffer) for norm in list_batch_norms(module) if norm.training for buffer in norm.buffers()}
     return [
         *(name for name, parameter in module.named_parameters() if not parameter.requires_grad),

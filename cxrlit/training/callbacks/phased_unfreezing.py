@@ -1,4 +1,4 @@
-"""Which parameters train: the head and the last layers."""
+"""Train the head and the last layers."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ from cxrlit.training.callbacks.freeze_batch_norm import FreezeBatchNorm
 
 
 class UnfreezeSchedule:
-    """How many of the last layers train in each epoch.
+    """Number of last layers that train in each epoch.
 
     Args:
-        n_unfreeze: As Keras counts them, 0 to 427; with a schedule, its largest number.
+        n_unfreeze: Last layers that train, as Keras counts them: 0 to 427. With a schedule, its largest number.
         schedule: {epoch: n_unfreeze}, from epoch 1 on; None: ``n_unfreeze`` throughout.
 
     Raises:
@@ -27,7 +27,7 @@ class UnfreezeSchedule:
             raise ValueError(f"the schedule {self.steps} must start at epoch 1 and reach n_unfreeze={n_unfreeze}")
 
     def at(self, epoch: int) -> int:
-        """Layers that train in an epoch.
+        """Return the number of layers that train in an epoch.
 
         >>> [UnfreezeSchedule(50, {1: 10, 3: 50}).at(epoch) for epoch in (1, 2, 3, 4)]
         [10, 10, 50, 50]
@@ -36,18 +36,18 @@ class UnfreezeSchedule:
 
 
 class PhasedUnfreezing(Callback):
-    """The head and the last layers train; how many layers may change from epoch to epoch.
+    """Trains the head and the last layers; the number of layers may change between epochs.
 
-    The optimizer is built once, over all that will ever train. A parameter whose turn has not come has no gradient, and
-    the optimizer leaves it alone, weight decay included. A ``FreezeBatchNorm`` beside it, before or after it, decides
-    on the BatchNorms among the layers.
+    The optimizer is built once, over all parameters that train in any epoch. A parameter that is still frozen has no
+    gradient, so the optimizer skips it, including weight decay. A ``FreezeBatchNorm``, before or after this callback,
+    decides which BatchNorms among the layers train.
 
     Args:
         n_unfreeze: Last layers that train, as Keras counts them: 0 to 427. With a schedule, its largest number.
         schedule: {epoch: n_unfreeze}, from epoch 1 on; None: ``n_unfreeze`` throughout.
 
     Raises:
-        ValueError: ``n_unfreeze`` is out of range, or the schedule does not start at epoch 1 and reach it.
+        ValueError: ``n_unfreeze`` is out of range, or the schedule does not start at epoch 1 or reach ``n_unfreeze``.
 
     >>> trainer = Trainer(logger=False, callbacks=[PhasedUnfreezing(n_unfreeze=100), FreezeBatchNorm()])
     """
@@ -56,13 +56,16 @@ class PhasedUnfreezing(Callback):
         self.schedule = UnfreezeSchedule(n_unfreeze, schedule)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":  # before the optimizer is built
+        """Unfreeze all layers that train in any epoch, before the optimizer is built."""
+        if stage == "fit":
             self._unfreeze(trainer, pl_module, self.schedule.n_unfreeze)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # which is not called where an epoch goes on in its middle
+        """Unfreeze the layers of the epoch: on resume within it, ``on_train_epoch_start`` is not called."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Unfreeze the layers of the epoch, and freeze all others."""
         self._unfreeze(trainer, pl_module, self.schedule.at(trainer.current_epoch + 1))
 
     def _unfreeze(self, trainer: Trainer, module: LightningModule, n_unfreeze: int) -> None:

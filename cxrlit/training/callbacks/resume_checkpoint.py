@@ -1,4 +1,4 @@
-"""Saves the whole state of a training, and answers the signals that ask it to stop."""
+"""Save the full training state, and stop on signals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,29 +28,29 @@ from cxrlit.training.resume import (
 )
 
 MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"})
-"""What the optimizers that come with cxrlit keep of each parameter, in its shape."""
+"""State of cxrlit's optimizers that has the shape of its parameter."""
 
 SCALER = MixedPrecision.__qualname__
-"""Where Lightning keeps the state of the gradient scaler, which ``trainer.precision=fp16`` has."""
+"""Lightning's key for the state of the gradient scaler of ``trainer.precision=fp16``."""
 
 
 class ResumeCheckpoint(Callback):
-    """Saves the state between two steps every so many of them, and before each validation.
+    """Saves the state every ``every_n_steps`` steps, between two steps, and before each validation.
 
-    A state says exactly what is behind: the steps, and what they logged. What comes after an epoch's last step is done
-    again: the same validation gives the same numbers to the schedule, to early stopping and to the best checkpoint. So
-    there is one state that an epoch can end in. (Lightning's own states, from whichever hook, replay the batches of an
-    epoch, lose the step of ReduceLROnPlateau, and hold no random generators.)
+    A state records exactly the completed steps and what they logged. What follows the last step of an epoch is repeated
+    on resume: the same validation gives the same numbers to the schedule, early stopping and the best checkpoint. So an
+    epoch ends in only one state. (Lightning's own states, from any hook, replay the batches of an epoch, lose the step
+    of ReduceLROnPlateau, and hold no random generators.)
 
-    It is the first of the callbacks: what it saves is what the others had before the step.
+    It is the first callback, so that it saves the others' state from before the step.
 
     Args:
-        folder: The phase folder; gets the last two states.
+        folder: The phase folder, where the last two states are kept.
         phase_id: Id of the phase.
-        every_n_steps: Steps between two states; None: before validations alone.
+        every_n_steps: Steps between two states; None: only before validations.
 
     Attributes:
-        has_begun: Whether all that a state holds is in its place again.
+        has_begun: Whether the training has started, with the state fully restored on resume.
     """
 
     def __init__(self, folder: str | Path, phase_id: str, every_n_steps: int | None = None) -> None:
@@ -61,6 +61,11 @@ class ResumeCheckpoint(Callback):
         self.has_begun = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the kinds of the loaded loops, optimizers, schedules and scaler.
+
+        Raises:
+            ValueError: A value is of another kind than in a new training.
+        """
         if self._loaded is None:
             return
         fresh: dict[str, Any] = {
@@ -77,13 +82,18 @@ class ResumeCheckpoint(Callback):
         self._loaded = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the random generators, or check that a first state can be saved; handle signals from here on.
+
+        Raises:
+            ValueError: The optimizer's state does not fit its parameters.
+        """
         set_handlers()
         for optimizer in trainer.optimizers:
             for parameter, state in optimizer.state.items():
                 for name in MOMENTS & state.keys():
                     if state[name] is not None:
                         check_like(state[name], parameter, f"{name} of the optimizer")
-        # Lightning takes an epoch that goes on for one that cannot tell ReduceLROnPlateau its number.
+        # While this is set, Lightning does not step ReduceLROnPlateau after a resumed epoch.
         trainer.fit_loop._restarting = False
         if self._rng is None:
             self._try_saving(trainer)
@@ -92,7 +102,8 @@ class ResumeCheckpoint(Callback):
         self.has_begun = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:  # gradients of half a step are in no state
+        """Save the state between two optimizer steps if one is due; on a signal, save and stop."""
+        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:  # a state has no gradients of half a step
             return
         signum = max_over_ranks(asked_to_stop() or 0) or None  # all stop at the same step
         if signum is not None or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
@@ -101,6 +112,7 @@ class ResumeCheckpoint(Callback):
             self._stop(trainer, signum)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the state before a validation."""
         self._save(trainer, pl_module)
 
     def on_validation_batch_end(
@@ -112,11 +124,13 @@ class ResumeCheckpoint(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Stop on a signal; the state was saved before the validation."""
         signum = asked_to_stop()
         if signum is not None:
             self._stop(trainer, signum)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the position, the random generators and the logs to Lightning's state."""
         epoch_loop = trainer.fit_loop.epoch_loop
         n_batches = epoch_loop.batch_progress.current.completed
         [best] = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
@@ -135,7 +149,12 @@ class ResumeCheckpoint(Callback):
         _settle(checkpoint["loops"]["fit_loop"], in_validation=trainer.validating)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # those of a user may change kinds
+        """Check the callbacks' states, and continue the logs from the state.
+
+        Raises:
+            ValueError: A callback's state holds another type than in a new training.
+        """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a user's callbacks may change kinds
             found = checkpoint["callbacks"].get(callback.state_key)
             if found is not None and type(callback).__module__.startswith(("cxrlit.", "pytorch_lightning.")):
                 check_like(found, callback.state_dict(), f"callbacks.{type(callback).__name__}")
@@ -171,17 +190,17 @@ class ResumeCheckpoint(Callback):
 
 @contextmanager
 def going_on_from(point: ResumePoint | None, trainer: Trainer) -> Iterator[None]:
-    """Say in a line that a state cannot be used, where Lightning, torch or a callback fails at it.
+    """Turn an error of Lightning, torch or a callback while it loads a state into one line.
 
     Raises:
-        CheckpointError: One of them does.
+        CheckpointError: The state cannot be loaded.
     """
     [resume] = [one for one in trainer.callbacks if isinstance(one, ResumeCheckpoint)]  # type: ignore[attr-defined]
     try:
         yield
     except (CXRLitError, OSError):
         raise
-    except Exception as error:  # a state may hold anything, and callbacks may do anything with it
+    except Exception as error:  # states and callbacks can raise anything
         if point is None or resume.has_begun:
             raise
         raise CheckpointError(
@@ -191,15 +210,15 @@ def going_on_from(point: ResumePoint | None, trainer: Trainer) -> Iterator[None]
 
 
 def _settle(loops: dict[str, Any], in_validation: bool) -> None:
-    """Change the progress of Lightning's loops to that of a state between two steps, or before a validation.
+    """Set the progress of Lightning's loops to a point between two steps, or before a validation.
 
-    The hooks are called in the middle of what they belong to, where the counters are of things half done.
+    Hooks run in the middle of a step or validation, when the counters are half updated.
     """
     steps, validation = loops["epoch_loop.batch_progress"], loops["epoch_loop.val_loop.batch_progress"]
-    if in_validation:  # its first batch was begun: what Lightning takes for a validation that was cut off
+    if in_validation:  # counted as begun, as in an interrupted validation
         for counts in (validation["total"], validation["current"]):
             counts.update(ready=1, started=1, processed=0, completed=0)
-    else:  # the batch that was fetched has not been
+    else:  # the fetched batch was not processed
         for counts in (steps["total"], steps["current"]):
             counts["ready"] = counts["completed"]
         steps["is_last_batch"] = False
