@@ -1,1 +1,1 @@
-"""From files on disk to batches: sources -> index -> split -> store -> transforms -> batches."""
+"""From files on disk to batches: sources, index, split, store, transforms, loaders."""

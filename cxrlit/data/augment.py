@@ -1,4 +1,4 @@
-"""Augmentation of training images: transforms of albumentations, or a user's own, and a seed for each image."""
+"""Augmentation of training images with albumentations or a user's own transforms, seeded per image."""
 
 import hashlib
 import inspect
@@ -17,21 +17,21 @@ from cxrlit.config import AugmentConfig, Instantiable
 from cxrlit.config.build import build_target, check_target
 from cxrlit.core.errors import ConfigError, first_line
 
-if TYPE_CHECKING:  # it takes a second or two to import: only who augments waits for it
+if TYPE_CHECKING:  # importing it takes a second or two: only augmentation needs it
     from albumentations import BasicTransform, Compose
     from albumentations.core.composition import BaseCompose
 
     Transform: TypeAlias = BasicTransform | BaseCompose
 
 N_PROBES = 3
-"""Seeds that a transform is tried with on each test image."""
+"""Seeds tried for each transform on each test image."""
 
 
 class Augment:
-    """Apply transforms in order; the result is a function of the image and a seed.
+    """Apply transforms in order; the result depends only on the image and a seed.
 
-    Each image has one fresh generator, which all transforms draw from in turn, so that their draws are independent.
-    In a loader process the transforms are built anew.
+    Each image has a fresh generator from which all transforms draw in turn, so that their draws are independent.
+    A loader process builds the transforms anew.
 
     Args:
         config: The transforms by name. Where one needs ``size``, or ``height`` and ``width``, and the config does not
@@ -39,7 +39,7 @@ class Augment:
         img_size: S, side of the images, pixels.
 
     Raises:
-        ConfigError: A transform cannot be built, is none, or does not make an image of the same shape and type.
+        ConfigError: A transform cannot be built, is no transform, or changes the shape or type of an image.
 
     >>> flip = AugmentConfig(transforms={"flip": {"_target_": "albumentations.HorizontalFlip", "p": 1.0}})
     >>> Augment(flip, img_size=2)(np.array([[1, 2], [3, 4]], np.uint8), seed=0)
@@ -57,11 +57,11 @@ class Augment:
         """Augment an image.
 
         Args:
-            image: (S, S) uint8; it is not changed.
-            seed: From 0.
+            image: (S, S) uint8; not modified.
+            seed: Seed of the draws, >= 0.
 
         Returns:
-            (S, S) uint8, the same for the same image and seed.
+            (S, S) uint8, equal for equal image and seed.
         """
         if self._pipeline is None:
             self._pipeline = self._build()
@@ -84,25 +84,25 @@ class Augment:
 
 
 def build_augment(config: AugmentConfig, img_size: int) -> Augment | None:
-    """The augmentation of images of a size; None where there is no transform.
+    """The augmentation for images of a size; None without transforms.
 
     Raises:
-        ConfigError: As for ``Augment``.
+        ConfigError: As raised by ``Augment``.
     """
     return Augment(config, img_size) if config.transforms else None
 
 
 def check_transform(key: str, transform: "Transform", img_size: int) -> None:
-    """Try a transform, and those inside it, on a few images.
+    """Check a transform and its nested transforms on a few test images.
 
     Args:
-        key: Its name in the config.
-        transform: What was built.
+        key: Key of the transform in the config.
+        transform: The built transform.
         img_size: S, side of the images, pixels.
 
     Raises:
-        ConfigError: It needs more than an image, raises, does not apply to gray images, changes shape or type, or its
-            result is not a function of the image and the seed.
+        ConfigError: The transform needs more than an image, raises, does not apply to gray images, changes shape or
+            type, or its result does not depend on image and seed only.
     """
     for part in _list_parts(transform):
         name = type(part).__name__
@@ -114,19 +114,19 @@ def check_transform(key: str, transform: "Transform", img_size: int) -> None:
 
 
 def key_names(images: Iterable[str]) -> NDArray[np.int64]:
-    """(N,) a number for each image name, the same on every machine: 8 bytes where a list of names takes 80."""
+    """(N,) an integer key for each image name, equal on every machine: 8 bytes instead of 80 for the name."""
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in images)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 
 
 def seed_of(seed: int, epoch: int, key: int, copy: int = 0) -> int:
-    """Seed of what is random about one drawing of an image in one epoch: 32 bits, the same on every machine.
+    """Seed of the random choices for one drawing of an image in one epoch: 32 bits, equal on every machine.
 
     Args:
-        seed: Of the run.
-        epoch: From 0.
-        key: From ``key_names``.
-        copy: Which drawing of the image in this epoch.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        key: Key from ``key_names``.
+        copy: Number of the drawing of this image in this epoch, from 0.
 
     >>> seed_of(0, 0, 17) == seed_of(0, 0, 17) != seed_of(0, 1, 17)
     True
@@ -139,7 +139,7 @@ def _try_transform(key: str, transform: "Transform", image: NDArray[np.uint8], s
     try:
         with _raising_warnings():
             made, again = (_apply(transform, image, seed, force_apply=True) for _ in range(2))
-    except Exception as error:  # any class may be named, and raise anything
+    except Exception as error:  # a user's class may raise anything
         raise ConfigError(
             f"{key}: {name} cannot change a gray image, {_describe(image)}: {type(error).__name__}: "
             f"{first_line(error)}; {key}=null drops it"
@@ -154,9 +154,9 @@ def _try_transform(key: str, transform: "Transform", image: NDArray[np.uint8], s
 
 
 def _apply(transform: "Transform", image: NDArray[np.uint8], seed: int, **options: bool) -> Any:
-    # Not set_random_seed: it gives each transform generators of its own with equal draws.
+    # Not set_random_seed: it gives each transform its own generator with the same draws.
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-    return transform(image=image.copy(), **options)["image"]  # a transform may change what it is given
+    return transform(image=image.copy(), **options)["image"]  # a transform may modify its input
 
 
 def _build_transform(key: str, spec: Instantiable, img_size: int) -> "Transform":
@@ -174,14 +174,14 @@ def _build_transform(key: str, spec: Instantiable, img_size: int) -> "Transform"
 
 @contextmanager
 def _raising_warnings() -> Iterator[None]:
-    """Raise what albumentations warns of: an argument that it ignores, a transform that leaves gray images alone."""
+    """Raise warnings of albumentations as errors: ignored arguments, transforms that skip gray images."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
 
 
 def _fill_size(key: str, spec: Any, img_size: int) -> Any:
-    """The spec, and those inside it, checked, and with the size of the image where a class needs it and has none."""
+    """The checked spec with the image size filled in where a class needs it, also in nested specs."""
     if isinstance(spec, list):
         return [_fill_size(f"{key}.{place}", part, img_size) for place, part in enumerate(spec)]
     if not isinstance(spec, dict) or "_target_" not in spec:
@@ -196,16 +196,16 @@ def _fill_size(key: str, spec: Any, img_size: int) -> Any:
 
 
 def _list_required(name: str) -> set[str]:
-    """Arguments of a class that have no default."""
+    """Arguments of a class without a default."""
     try:
         parameters = inspect.signature(get_class(name)).parameters
-    except ValueError:  # a class of C may not tell what it takes
+    except ValueError:  # classes written in C may have no signature
         return set()
     return {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
 
 
 def _list_parts(transform: Any) -> Iterator[Any]:
-    """The transform after those inside it, such as the choices of a OneOf."""
+    """The nested transforms, such as the choices of a OneOf, then the transform."""
     from albumentations.core.composition import BaseCompose
 
     if isinstance(transform, BaseCompose):

@@ -1,6 +1,6 @@
-"""What in the tables of a data set a user should look into before training, a line each. No image is read.
+"""Concerns about a data set's tables that a user should check before training, one line each. No image is read.
 
-``copies.py`` does the same for what the images show.
+``copies.py`` does the same for the images.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from cxrlit.data.split import SPLITS
 
 
 def name_label_concerns(rows: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    """What may keep labels from being learned or scored, in the whole and in each part.
+    """Concerns about labels that may not be learned or evaluated, in the whole data set and in each part.
 
     Args:
-        rows: The index with the names of ``name_rows``, and the column ``split`` where there is one.
+        rows: The index with display names (``name_rows``), and the column ``split`` if there is a split.
         labels: The labels in use.
     """
     concerns = []
@@ -39,7 +39,7 @@ def name_label_concerns(rows: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 
 def name_part_concerns(rows: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    """What of labels a part of the split does not have.
+    """Labels without positives or negatives in a part of the split, one line each.
 
     >>> rows = pd.DataFrame({"split": ["train", "train", "test"], "Mass": [1.0, 1.0, 0.0]})
     >>> for line in name_part_concerns(rows, ["Mass"]): print(line)
@@ -65,7 +65,7 @@ def name_part_concerns(rows: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 
 def warn_once(data: DataTables, concerns: Iterable[str]) -> bool:
-    """Say what was not said yet of these data; returns whether there was something."""
+    """Print concerns about the data that were not printed yet; return whether there were any."""
     new = [line for line in dict.fromkeys(concerns) if line not in data.said]
     data.said.update(new)
     for line in new:

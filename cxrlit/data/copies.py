@@ -1,4 +1,4 @@
-"""Image files with the same bytes, and what in a data set its images alone show: said, listed, or refused."""
+"""Image files with the same bytes, and other concerns that only the images show: printed, listed, or refused."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,9 +28,9 @@ class Duplicates(NamedTuple):
     """Files with the same bytes.
 
     Attributes:
-        images: Their names, at least two.
+        images: Names of the images, at least two.
         patients: Their patients, each once.
-        parts: Their parts of the split, each once; empty where there is no split.
+        parts: Their parts of the split, each once; empty without a split.
     """
 
     images: list[str]
@@ -39,11 +39,11 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(rows: pd.DataFrame, digests: Sequence[Any] | NDArray[np.int64]) -> list[Duplicates]:
-    """Images whose files have the same bytes, those that cross parts and patients first.
+    """Images whose files have the same bytes; those across parts and patients first.
 
     Args:
-        rows: ``image``, ``patient``, and ``split`` where there is one, with the names of ``name_rows``.
-        digests: (N,) of the bytes of each file.
+        rows: ``image``, ``patient``, and ``split`` if there is a split, with display names (``name_rows``).
+        digests: (N,) hash of the bytes of each file.
     """
     codes, _ = pd.factorize(np.asarray(digests))
     again = np.bincount(codes, minlength=1)[codes] > 1 if len(codes) else np.zeros(0, dtype=bool)
@@ -60,17 +60,17 @@ def find_duplicates(rows: pd.DataFrame, digests: Sequence[Any] | NDArray[np.int6
 
 
 def name_pairs(groups: Sequence[Duplicates]) -> str:
-    """The first files of several groups, for a message: ``a.png = b.png``."""
+    """Example files of several groups, for a message: ``a.png = b.png``."""
     return name_some([" = ".join(clip(image) for image in group.images[:2]) for group in groups], limit=3)
 
 
 def name_damaged(damaged: pd.DataFrame, n_images: int, what: str) -> list[str]:
-    """The line about images that cannot be decoded; none where there are none.
+    """The line about images that cannot be decoded; empty if there are none.
 
     Args:
-        damaged: ``image`` and ``reason`` of each.
-        n_images: Images of which they are some.
-        what: Those images, in words.
+        damaged: ``image`` and ``reason`` of each such image.
+        n_images: Number of images that were examined.
+        what: Name of these images, such as "images".
 
     >>> name_damaged(pd.DataFrame({"image": ["a.png", "b.png"], "reason": ["empty file", "cut off"]}), 30, "images")
     ['2 of 30 images cannot be decoded, such as a.png: empty file']
@@ -84,12 +84,12 @@ def name_damaged(damaged: pd.DataFrame, n_images: int, what: str) -> list[str]:
 def name_image_concerns(
     groups: Sequence[Duplicates], flat: Sequence[str], odd: Mapping[str, Sequence[str]] | None = None
 ) -> list[str]:
-    """What a user should look into, of what the images show, a line each.
+    """Concerns about the images that a user should check, one line each.
 
     Args:
-        groups: From ``find_duplicates``.
-        flat: Images of one gray, or almost.
-        odd: Images that are read otherwise than their file says, by how.
+        groups: Groups from ``find_duplicates``.
+        flat: Images of a single gray, or almost.
+        odd: Images that the decoder reads differently from their file's description, by difference.
     """
     leaks = [group for group in groups if len(group.parts) > 1]
     others = [group for group in groups if len(group.parts) < 2]
@@ -115,16 +115,16 @@ def name_image_concerns(
 
 
 def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | None, folder: Path) -> None:
-    """Say and list what the images show, once for loaded data; and refuse a file that stands in two parts.
+    """Print and list concerns about the images, once per loaded data; refuse a file that is in two parts.
 
     Args:
-        data: The index.
-        store: Its images.
-        parts: (N,) the part of each row, None of one that is in none; or None where there is no split.
-        folder: Where the list is written.
+        data: The data with their index.
+        store: Store of their images.
+        parts: (N,) part of each row, None for a row in no part; or None without a split.
+        folder: Folder for the list.
 
     Raises:
-        LeakageError: A file stands in two parts, and ``data.allow_copies`` is not true.
+        LeakageError: A file is in two parts, and ``data.allow_copies`` is not true.
     """
     rows = data.name_rows(data.index[["source", "image", "patient", "path"]])
     rows = rows if parts is None else rows.assign(split=parts)
@@ -152,7 +152,7 @@ def notice_images(data: DataTables, store: Store, parts: NDArray[np.object_] | N
 
 
 def list_noticed(rows: pd.DataFrame, groups: Sequence[Duplicates], flat: pd.DataFrame) -> pd.DataFrame:
-    """Each image that a user should look into: ``image``, ``patient``, ``split``, ``path``, ``reason``."""
+    """Each image that a user should check: ``image``, ``patient``, ``split``, ``path``, ``reason``."""
     first = {image: group.images[0] for group in groups for image in group.images}
     same = rows[rows["image"].isin(first)]
     reasons = "the same file as " + same["image"].map(first)
@@ -161,17 +161,17 @@ def list_noticed(rows: pd.DataFrame, groups: Sequence[Duplicates], flat: pd.Data
 
 
 def refuse_seen(data: SplitData, store: Store, names: Sequence[str], seen: NDArray[np.int64], what: str) -> None:
-    """No image of some parts is a file that a checkpoint has seen.
+    """Refuse image files in some parts that a checkpoint has seen.
 
     Args:
-        data: The index and its split.
-        store: Its images.
-        names: The parts.
-        seen: Digests of the files that it has seen.
-        what: What such files were for it, in words.
+        data: The data with their index and split.
+        store: Store of their images.
+        names: Names of the parts.
+        seen: Digests of the files that the checkpoint has seen.
+        what: Role of these files for the checkpoint, in words.
 
     Raises:
-        LeakageError: One is, and ``data.allow_copies`` is not true.
+        LeakageError: A file was seen, and ``data.allow_copies`` is not true.
     """
     known = data.split["split"].isin(list(names)).to_numpy() & np.isin(store.digests, seen)
     if not known.any():

@@ -30,20 +30,20 @@ from cxrlit.data.torch_datasets import Batch, Features, PlainImages, TrainFeatur
 
 
 class CXRDataModule(LightningDataModule):
-    """The parts of a split as loaders over one store: train, val and test, or whatever other data are divided into.
+    """Loaders for the parts of a split over one store: train, val and test, or other parts.
 
     Args:
-        data: The index and its split.
+        data: The data with their index and split.
         img_size: Side of the images, pixels.
-        batch_size: Images of a batch, over all devices.
-        resize: How an image that is not square becomes square.
+        batch_size: Images per batch, over all devices.
+        resize: How to make a rectangular image square.
         cache_dir: Folder of the stores.
-        augment: Augmentation of training images of this size.
-        sampler: How training images are drawn; None: every one once an epoch.
-        seed: Of the order and the augmentation.
-        num_workers: Processes that augment training images. Images that are not augmented come from one thread,
-            whatever the number. 0: batches are made between the steps, without workers. None: chosen from the machine.
-            Changes no result.
+        augment: Augmentation of training images of this size; None: none.
+        sampler: How training images are drawn; None: each once per epoch.
+        seed: Seed of order and augmentation.
+        num_workers: Processes that augment training images. Images without augmentation come from one thread, whatever
+            the number. 0: batches are made between the steps, without workers. None: chosen from the machine. Does not
+            affect results.
 
     Raises:
         ConfigError: ``augment`` is for images of another size.
@@ -57,12 +57,12 @@ class CXRDataModule(LightningDataModule):
 
     Attributes:
         store: The images at ``img_size``, from ``setup`` on.
-        parts: The rows of the index of train, val and test that could be decoded, from ``setup`` on.
-        dropped: Images that are not used: ``image``, ``path``, ``reason``, from ``setup`` on.
+        parts: Rows of the index of train, val and test with decoded images, from ``setup`` on.
+        dropped: Excluded images: ``image``, ``path``, ``reason``, from ``setup`` on.
         repeats: (N,) how often an epoch draws each training image, from ``setup`` on.
-        first_epoch: The epoch that training begins or goes on in.
-        n_batches_done: Batches of that epoch that are completed: no image of them is read.
-        features: What the loaders of train and val yield in place of images; None: images.
+        first_epoch: Epoch in which training starts or resumes.
+        n_batches_done: Completed batches of that epoch; their images are not read again.
+        features: Cached features that the loaders of train and val yield instead of images; None: images.
     """
 
     store: Store
@@ -111,10 +111,10 @@ class CXRDataModule(LightningDataModule):
             config: Section ``data`` of a config, or ``source`` and keys of ``conf/data/source/<source>.yaml``.
             labels: The findings, in order.
             img_size: Side of the images, pixels.
-            batch_size: Images of a batch.
-            augment: A choice of ``conf/augment/``, or transforms.
+            batch_size: Images per batch.
+            augment: Name of a file in ``conf/augment/``, or transforms.
             cache_dir: Folder of the decoded images and of the synthetic data.
-            options: ``sampler``, ``seed`` and ``num_workers`` of the class.
+            options: ``sampler``, ``seed`` and ``num_workers``, as in the class.
 
         Raises:
             ConfigError: A transform cannot be used.
@@ -137,7 +137,7 @@ class CXRDataModule(LightningDataModule):
 
     @classmethod
     def from_synthetic(cls, settings: Mapping[str, Any] | None = None, **options: Any) -> Self:
-        """The drawn data set: ``CXRDataModule.from_synthetic(img_size=64, batch_size=32)``.
+        """The embedded data set: ``CXRDataModule.from_synthetic(img_size=64, batch_size=32)``.
 
         Args:
             settings: Keys of ``conf/data/synthetic.yaml``, such as ``{"n_patients": 200}``.
@@ -158,19 +158,19 @@ class CXRDataModule(LightningDataModule):
 
     @classmethod
     def from_table(cls, table: str | Path, settings: Mapping[str, Any] | None = None, **options: Any) -> Self:
-        """Any table with a row an image: ``CXRDataModule.from_table("t.csv", {"columns.patient": "patient"})``.
+        """Any table with one row per image: ``CXRDataModule.from_table("t.csv", {"columns.patient": "patient"})``.
 
         Args:
             table: The CSV or Parquet file.
-            settings: Keys of ``conf/data/table.yaml``; those of ``columns`` are dotted.
+            settings: Keys of ``conf/data/table.yaml``; write those of ``columns`` with dots.
             options: As for ``from_config``.
         """
         return cls.from_config(_read_data("table", {"table": str(table), **(settings or {})}), **options)
 
     def prepare_data(self) -> None:
-        """Prepare the images on the disk where they are not, and open them. It is done once.
+        """Prepare the images on disk if necessary, and open them. Further calls do nothing.
 
-        Rank 0 does it before the others, as Lightning calls it; they find what it wrote.
+        Lightning calls it on rank 0 first; the other ranks use the files that rank 0 wrote.
 
         Raises:
             DataError: Images cannot be prepared or fetched.
@@ -179,12 +179,12 @@ class CXRDataModule(LightningDataModule):
             self.store = open_data_store(self.data, self.img_size, self.resize, self.cache_dir)
 
     def setup(self, stage: str | None = None) -> None:
-        """Divide the images that could be decoded into the parts of the split. It is done once, for all stages.
+        """Divide the decoded images into the parts of the split, for all stages. Further calls do nothing.
 
         Raises:
-            ConfigError: A Trainer of one's own has several devices.
-            DataError: Too many images could not be decoded, or none of a part.
-            LeakageError: The same file stands in two parts, and ``data.allow_copies`` is not true.
+            ConfigError: The user's own Trainer uses several devices.
+            DataError: Too many images could not be decoded, or all images of a part.
+            LeakageError: The same file is in two parts, and ``data.allow_copies`` is not true.
         """
         if hasattr(self, "parts"):
             return
@@ -204,7 +204,7 @@ class CXRDataModule(LightningDataModule):
             self.repeats = count_repeats(read_targets(parts["train"], data.labels), data.labels, self.sampler)
         else:
             self.repeats = np.ones(len(parts.get("train", ())))
-        self.parts = parts  # last: what failed above is tried again
+        self.parts = parts  # last, so that a failed setup is tried again
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -212,15 +212,16 @@ class CXRDataModule(LightningDataModule):
         return tuple(self.data.labels)
 
     def skip_to(self, epoch: int, n_batches_done: int) -> None:
-        """Let training go on in an epoch after so many of its batches."""
+        """Resume in an epoch after some of its batches."""
         self.first_epoch, self.n_batches_done = epoch, n_batches_done
 
     @property
     def n_cached(self) -> int | None:
-        """Units of the network behind the ``features`` of a batch; None where it brings images."""
+        """Number of network units that the cached ``features`` replace; None if batches contain images."""
         return None if self.features is None else self.features.n_units
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        """The training images or features from ``first_epoch`` on, without the completed batches; this rank's share."""
         sampler = EpochSampler(
             self.repeats, self.seed, first_epoch=self.first_epoch, n_done=self.n_batches_done * self.batch_size
         )
@@ -231,42 +232,44 @@ class CXRDataModule(LightningDataModule):
         return self._loader(self._train_images(), self.augment is not None, batch_sampler=shares)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation images or features in table order; this rank's share."""
         if self.features is None:
             return self.plain_dataloader("val", rank(), n_ranks())
         return self._share(ValFeatures(self.parts["val"], self.data.labels, self.features), rank(), n_ranks())
 
     def test_dataloader(self) -> DataLoader[Batch]:
+        """The test images in table order, without augmentation; this rank's share."""
         return self.plain_dataloader("test", rank(), n_ranks())
 
     predict_dataloader = test_dataloader
 
     def view_dataloader(self, view: int) -> DataLoader[Batch]:
-        """The training images in the order of their table, augmented as epoch ``view`` augments them."""
+        """The training images in table order, augmented as in epoch ``view``."""
         draws = [Draw(view, row, 0) for row in range(len(self.parts["train"]))]
         return self._loader(self._train_images(), self.augment is not None, sampler=draws, batch_size=self.batch_size)
 
     def statistics_dataloader(self, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
-        """The training images once, shuffled, without augmentation, in whole batches that the ranks share."""
+        """The training images once, shuffled, not augmented, in whole batches that the ranks share."""
         images = PlainImages(self.parts["train"], self.data.labels, self.store)
         batches = draw_whole_batches(len(images), self.batch_size, self.seed)
         return self._loader(images, False, batch_sampler=batches[rank::n_ranks])
 
     def _train_images(self) -> TrainImages:
-        part = self.data.name_rows(self.parts["train"])  # an image's augmentation is a function of this name
+        part = self.data.name_rows(self.parts["train"])  # the key of an image's augmentation
         return TrainImages(part, self.data.labels, self.store, self.augment, self.seed)
 
     def plain_dataloader(self, part: str, rank: int = 0, n_ranks: int = 1) -> DataLoader[Batch]:
-        """The images of a part in the order of its table, without augmentation.
+        """The images of a part in table order, without augmentation.
 
         Args:
-            part: Its name.
-            rank: Number of a device that takes its share, the rows rank, rank + n_ranks, ...
+            part: Name of the part.
+            rank: Rank of the device, which gets the rows rank, rank + n_ranks, ...
             n_ranks: Number of devices.
         """
         return self._share(PlainImages(self.parts[part], self.data.labels, self.store), rank, n_ranks)
 
     def describe_loading(self) -> str:
-        """How the training batches come about, for the log."""
+        """How the training batches are loaded, for the log."""
         if self.num_workers == 0:
             return "no loader workers"
         if self.augment is None or self.features is not None:
@@ -285,10 +288,10 @@ class CXRDataModule(LightningDataModule):
         return loader(
             dataset,
             **order,
-            # The data sets yield whole batches.
+            # The datasets yield whole batches.
             **(PROCESS_OPTIONS | {"num_workers": n_processes} if n_processes else {"collate_fn": dict}),
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # leaves torch's global one alone
+            generator=torch.Generator().manual_seed(self.seed),  # does not advance torch's global generator
         )
 
 

@@ -1,6 +1,6 @@
-"""The first step of every command: what is on disk, and who trains, validates and tests.
+"""First step of every command: load the data and split them into training, validation and test.
 
-``sources/registry.py`` reads one data set, ``split.py`` divides it; here several become one.
+``sources/registry.py`` reads one data set, ``split.py`` splits it; this file combines several.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from cxrlit.data.tables.text_table import clip
 
 @dataclass(frozen=True)
 class UnsplitData(DataTables):
-    """Data before they are split.
+    """Data before splitting.
 
     Attributes:
-        official: For each source with a split of its own, the part of each of its rows (``Source.official``).
-        notes: What was said of them while they were read, a line each.
+        official: Part of each row in the source's own split, by source that has one (``Source.official``).
+        notes: Messages printed while reading, one line each.
     """
 
     official: Mapping[str, NDArray[np.object_]]
@@ -42,10 +42,10 @@ class SplitData(DataTables):
     """Data with their split.
 
     Attributes:
-        split: ``source``, ``image``, ``patient``, ``split`` of each row of the index, in its order.
-        split_name: How the split came to be: official, grouped, fold 1 of 5, file.
-        max_dropped: Share of the tables' images that may be missing or corrupt.
-        allow_copies: Go on where the same file stands in two parts, or was seen by a checkpoint.
+        split: ``source``, ``image``, ``patient``, ``split`` of each row, in index order.
+        split_name: Origin of the split: official, grouped, fold 1 of 5, file.
+        max_dropped: Maximum share of the tables' images that may be missing or corrupt.
+        allow_copies: Continue if the same file is in two parts, or was seen by a checkpoint.
     """
 
     split: pd.DataFrame
@@ -55,21 +55,23 @@ class SplitData(DataTables):
 
     @cached_property
     def split_hash(self) -> str:
+        """Hash of the split, with display names (``hash_split``)."""
         return hash_split(self.name_rows(self.split))
 
     def describe_split(self) -> str:
+        """Name and hash of the split, for a reader."""
         return f"{self.split_name} split {self.split_hash}"
 
 
 def load_data(
     config: DataConfig, labels: Sequence[str], cache_dir: Path, *, are_labels_fixed: bool = False
 ) -> SplitData:
-    """Read the index of the chosen data and split it by patient; arguments of ``read_data``.
+    """Read the index of the chosen data and split it by patient; same arguments as ``read_data``.
 
     Raises:
-        ConfigError: No data set has a label, and one has another of nearly the same name.
+        ConfigError: A label is in no data set, but a similar name is.
         DataError: The data cannot be read, or more than ``max_dropped`` of their images are missing.
-        LeakageError: A split that was given puts a patient into two parts.
+        LeakageError: A given split puts a patient into two parts.
     """
     return split_data(read_data(config, labels, cache_dir, are_labels_fixed=are_labels_fixed), config)
 
@@ -77,16 +79,16 @@ def load_data(
 def read_data(
     config: DataConfig, labels: Sequence[str], cache_dir: Path, *, are_labels_fixed: bool = False
 ) -> UnsplitData:
-    """Read the index of the chosen data, without the views that the config does not want, and say what is odd.
+    """Read the index of the chosen data, without unwanted views, and print notes on it.
 
     Args:
-        config: Which data.
+        config: Section ``data`` of the config.
         labels: The labels in use.
         cache_dir: Folder of the stores and of the synthetic data.
-        are_labels_fixed: Whether a checkpoint says the labels, so that a user cannot choose others.
+        are_labels_fixed: Whether a checkpoint fixes the labels, so that the user cannot change them.
 
     Raises:
-        ConfigError: No data set has a label, and one has another of nearly the same name.
+        ConfigError: A label is in no data set, but a similar name is.
         DataError: The data cannot be read.
     """
     chosen = choose_sources(config)
@@ -119,10 +121,10 @@ def read_data(
 
 
 def _check_labels(labels: Sequence[str], sources: Sequence[Source], are_fixed: bool) -> list[str]:
-    """Labels that no data set has, but for another name: a line each.
+    """Labels that no data set has although one has a similar name, one line each.
 
     Raises:
-        ConfigError: One is, and the user chose it.
+        ConfigError: There is such a label, and the user chose it.
     """
     notes = []
     known = [finding for source in sources for finding in source.findings]
@@ -141,7 +143,7 @@ def _check_labels(labels: Sequence[str], sources: Sequence[Source], are_fixed: b
 
 
 def _describe_views(source: Source, unwanted: pd.DataFrame, key: str, views: Sequence[str]) -> str:
-    """How many images the views exclude, and how to include them."""
+    """The line about images of excluded views, and how to include them."""
     n_all = len(source.index) + len(unwanted)
     counts = unwanted["reason"].str.extract(r"^view (\w+)")[0].value_counts()
     which = ", ".join(f"{count:,} {view}" for view, count in counts.items())
@@ -152,7 +154,7 @@ def _describe_views(source: Source, unwanted: pd.DataFrame, key: str, views: Seq
 
 
 def _list_namesakes(sources: Sequence[Source]) -> list[str]:
-    """How many patients of a source have the id of one of a source before it, a line each."""
+    """Numbers of patients in a source whose id also occurs in an earlier source, one line each."""
     before: list[str] = []
     notes = []
     for source in sources:
@@ -168,17 +170,17 @@ def _list_namesakes(sources: Sequence[Source]) -> list[str]:
 
 
 def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
-    """Give every image its part: by file, by the sources' own splits, by fold, or grouped and stratified.
+    """Assign every image to a part: by file, by the sources' own splits, by fold, or grouped and stratified.
 
     Raises:
-        DataError: There is no such split, or more than ``max_dropped`` of the images are missing.
-        LeakageError: A patient would stand in two parts.
+        DataError: The requested split does not exist, or more than ``max_dropped`` of the images are missing.
+        LeakageError: A patient would be in two parts.
     """
     kind = config.split
     if kind == "auto" and config.fold is not None:
         kind = "kfold"
     if kind == "file":
-        assert config.split_file is not None  # the config sees to it
+        assert config.split_file is not None  # the config checks this
         data, parts, name = _split_by_file(data, Path(config.split_file))
     else:
         parts, kinds = np.empty(len(data.index), dtype=object), {}
@@ -215,7 +217,7 @@ def split_data(data: UnsplitData, config: SplitConfig) -> SplitData:
 
 
 def find_parts(data: UnsplitData, config: SplitConfig) -> NDArray[np.object_] | None:
-    """(N,) the part of each row of an index, None of one that is in none; None where it cannot be split."""
+    """(N,) the part of each row of an index, None for a row in no part; None if the data cannot be split."""
     try:
         split = split_data(data, config.model_copy(update={"max_dropped": 1.0})).split
     except DataError:
@@ -227,14 +229,14 @@ def find_parts(data: UnsplitData, config: SplitConfig) -> NDArray[np.object_] | 
 
 
 def divide_data(data: SplitData, positions: NDArray[np.int64]) -> dict[str, pd.DataFrame]:
-    """The index rows of each part that could be decoded, with ``row``, their place in the store.
+    """The index rows of each part with decoded images, with ``row``, their position in the store.
 
     Args:
-        data: The index and its split.
-        positions: (N,) place of each row of the index in the store, -1 where it could not be decoded.
+        data: The data with their index and split.
+        positions: (N,) position of each index row in the store, -1 if it could not be decoded.
 
     Raises:
-        DataError: That is so of all images of a part.
+        DataError: A part has no decoded image.
     """
     index = data.index.assign(split=data.split["split"], row=positions)
     usable = index[index["row"] >= 0]
@@ -252,7 +254,7 @@ def _name_split(kind: str, config: SplitConfig) -> str:
 
 
 def _split_by_file(data: UnsplitData, path: Path) -> tuple[UnsplitData, NDArray[np.object_], str]:
-    """The split of a file; images that it does not name are left out, images that are not there are dropped."""
+    """The split of a file; images that the file does not name are excluded, missing images are dropped."""
     table = parse_names(read_split_file(path), data.sources)
     places = match_rows(data.index, table)
     wanted = places >= 0

@@ -1,4 +1,4 @@
-"""How many of the images may be missing or corrupt."""
+"""Limit on missing and corrupt images."""
 
 import math
 
@@ -10,13 +10,13 @@ from cxrlit.data.near_files import describe_tried
 from cxrlit.data.tables.text_table import clip
 
 MAX_ADVISED = 0.5
-"""No message advises to leave out a larger share of the images."""
+"""Messages never suggest excluding a larger share of the images."""
 
 
 def check_dropped(dropped: pd.DataFrame, n_usable: int, max_dropped: float) -> None:
-    """Stop where more of the images are missing or corrupt than the user allows.
+    """Stop if more images are missing or corrupt than the user allows.
 
-    The names of ``dropped`` are those of ``name_rows``.
+    ``dropped`` has display names (``name_rows``).
 
     Raises:
         DataError: More than ``max_dropped`` of the images are dropped; the message counts the reasons.

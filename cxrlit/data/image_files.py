@@ -1,4 +1,4 @@
-"""Where the image files of a data set are: on disk, or in a prepared store that stands in for them."""
+"""Locations of a data set's image files: on disk, or in a prepared store that replaces them."""
 
 import os
 import stat
@@ -17,21 +17,21 @@ from cxrlit.data.near_files import NearFiles, describe_difference, describe_trie
 from cxrlit.data.tables.text_table import clip
 
 FoundFile = tuple[str, int, int]
-"""A file that is there: where to read it, its size in bytes, and when it was last changed, nanoseconds since 1970; 0
-where that is not known. There are hundreds of thousands: a class of its own takes twice the time."""
+"""An existing file: path, size in bytes, and time of the last change in nanoseconds since 1970, 0 if unknown. A tuple,
+because there are hundreds of thousands: a class takes twice the time."""
 
 
 class ImageFiles(Protocol):
-    """The image files below a data set's root, by their path relative to it (with ``/``)."""
+    """The image files below a data set's root, by path relative to it (with ``/``)."""
 
     def find(self, file: str) -> FoundFile | str:
         """The file, or the reason why it cannot be used."""
 
     def list_folder(self, folder: str) -> list[str]:
-        """Names of what lies in a folder, sorted; nothing where there is no such folder."""
+        """Sorted names in a folder; empty if there is no such folder."""
 
     def locate(self, file: str) -> str:
-        """Absolute path where a file is looked for; empty where that is not on this disk."""
+        """Absolute path at which a file is expected; empty if it is not on this disk."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class DiskFiles:
 
     Attributes:
         root: The data set's folder.
-        follow_links: Read links to files outside of ``root``, as a cache beside it has them; else they are refused.
-        key: The key of the config that says so, for the reason.
+        follow_links: Follow links to files outside ``root``, as in a cache beside it; otherwise they are refused.
+        key: Config key of ``follow_links``, for the reason.
     """
 
     root: Path
@@ -49,6 +49,7 @@ class DiskFiles:
     key: str = "data.follow_links"
 
     def find(self, file: str) -> FoundFile | str:
+        """The file, or the reason why it cannot be used: missing, an outside link, not a file, unreadable."""
         path = self.locate(file)
         try:
             status = os.lstat(path)
@@ -60,7 +61,7 @@ class DiskFiles:
             return DANGLING if os.path.islink(path) else NOT_ON_DISK
         except NotADirectoryError:
             return NOT_ON_DISK
-        except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        except (OSError, ValueError) as error:  # an invalid file name raises ValueError
             return f"cannot be read: {getattr(error, 'strerror', error)}"
         if not stat.S_ISREG(status.st_mode):
             return "not a file"
@@ -69,10 +70,12 @@ class DiskFiles:
         return (path, status.st_size, status.st_mtime_ns)
 
     def list_folder(self, folder: str) -> list[str]:
+        """Sorted names in a folder below the root; empty if there is no such folder."""
         path = self.root / folder
         return sorted(os.listdir(path)) if path.is_dir() else []
 
     def locate(self, file: str) -> str:
+        """Absolute path of a file below the root, whether it exists or not."""
         return f"{self._prefix}{file}"
 
     @cached_property
@@ -88,29 +91,32 @@ class DiskFiles:
 
 @dataclass(frozen=True)
 class StoredFiles:
-    """The files that a prepared store was made of.
+    """The source files of a prepared store.
 
     Attributes:
-        address: Address of the store, for ``path``.
-        sizes: Size in bytes of each file, by its path relative to the data set's root.
+        address: Address of the store, for the column ``path``.
+        sizes: Size of each file in bytes, by path relative to the data set's root.
     """
 
     address: str
     sizes: Mapping[str, int]
 
     def find(self, file: str) -> FoundFile | str:
+        """The file as ``address!file`` with its size and time 0, or the reason why it is missing."""
         size = self.sizes.get(file)
         return NOT_IN_STORE if size is None else (f"{self.address}!{file}", size, 0)
 
     def list_folder(self, folder: str) -> list[str]:
+        """Sorted names in a folder of the original tree; empty if there is no such folder."""
         return sorted(self._folders.get("" if folder == "." else folder, ()))
 
     def locate(self, file: str) -> str:
+        """Empty: the files are not on this disk."""
         return ""
 
     @cached_property
     def _folders(self) -> dict[str, dict[str, None]]:
-        """What lies in each folder."""
+        """Names in each folder."""
         folders: dict[str, dict[str, None]] = {}
         for file in self.sizes:
             folder, _, name = file.rpartition("/")
@@ -133,23 +139,23 @@ def attach_files(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the file of each row.
 
-    Where the names of the table are not those of the files, but exactly one file is near each name that is not there,
-    those files are taken, and that is said.
+    If the names in the table are not file names, but each missing name has exactly one similar file, those files
+    are used, and a message says so.
 
     Args:
         table: Rows with a column ``image``.
-        candidates: For each row the relative paths where its file may be; the first that can be used counts.
-        files: What is there.
+        candidates: Relative paths where each row's file may be; the first usable one counts.
+        files: The existing files.
 
     Returns:
-        The rows whose file is there, with the columns ``path``, ``file``, ``n_bytes`` and ``mtime_ns``; and the
-        others as ``image``, ``path`` (where it was looked for), ``reason``.
+        The rows with a file, with columns ``path``, ``file``, ``n_bytes`` and ``mtime_ns``; and the other rows as
+        ``image``, ``path`` (the first path tried), ``reason``.
     """
-    # Columns and no list of rows: hundreds of thousands of small containers would keep the garbage collector busy.
+    # Columns instead of a list of rows: hundreds of thousands of small containers would slow the garbage collector.
     n_rows = len(table)
     paths, chosen = [""] * n_rows, [""] * n_rows
     sizes, mtimes = [0] * n_rows, [0] * n_rows
-    missing: dict[int, tuple[str, str]] = {}  # the file that was looked for first, and why it cannot be used
+    missing: dict[int, tuple[str, str]] = {}  # first path tried, and why it cannot be used
     find = files.find
     for row, names in enumerate(candidates):
         first, reason = "", NOT_ON_DISK
@@ -157,7 +163,7 @@ def attach_files(
             here = find(file)
             first = first or file
             if isinstance(here, str):
-                if reason == NOT_ON_DISK:  # the first name that is there and cannot be used says why
+                if reason == NOT_ON_DISK:  # the first existing but unusable path gives the reason
                     reason = here
                 continue
             paths[row], sizes[row], mtimes[row] = here
@@ -192,12 +198,12 @@ def attach_files(
 def _find_meant(
     missing: Mapping[int, tuple[str, str]], chosen: Sequence[str], files: ImageFiles
 ) -> dict[int, tuple[str, FoundFile]]:
-    """The file that was meant, for each row without one; nothing unless there is exactly one for each of them.
+    """The intended file of each row without one; empty unless every such row has exactly one candidate.
 
     Args:
-        missing: For each such row the path that was looked for, and why it cannot be used.
-        chosen: The files of the other rows.
-        files: What is there.
+        missing: First path tried and the reason, by row.
+        chosen: Files of the other rows.
+        files: The existing files.
     """
     near, taken = NearFiles(files), set(chosen) if missing else set()
     meant: dict[int, tuple[str, FoundFile]] = {}
@@ -220,12 +226,12 @@ def _find_meant(
 
 
 def refuse_all(where: str, n_images: int, dropped: pd.DataFrame) -> DataError:
-    """The error that none of the images of a data set can be used: why, and where the last one was looked for.
+    """The error if none of a data set's images can be used: the reason, and where the last one was expected.
 
     Args:
-        where: Where the images are from, as the message begins.
-        n_images: How many there are.
-        dropped: ``path`` and ``reason`` of each.
+        where: Beginning of the message: the source of the images.
+        n_images: Number of images.
+        dropped: ``path`` and ``reason`` of each image.
     """
     last = dropped.iloc[-1]
     tried = describe_tried(last["path"]) if last["reason"] == NOT_ON_DISK else ""
@@ -235,7 +241,7 @@ def refuse_all(where: str, n_images: int, dropped: pd.DataFrame) -> DataError:
 
 
 def say_endings(index: pd.DataFrame, source: str) -> None:
-    """Say how many images of an index are read from files with another ending than their names."""
+    """Print how many images are read from files with another extension than in the table."""
     images, files = index["image"].tolist(), index["file"].tolist()
     pairs = enumerate(zip(images, files, strict=True))
     others = [row for row, (image, file) in pairs if image.rpartition(".")[2] != file.rpartition(".")[2]]

@@ -1,11 +1,11 @@
-"""The index: the one table that every source yields, a row an image, and its checks.
+"""The index: the table that every source yields, one row per image, and its checks.
 
-| column | what |
+| column | content |
 | --- | --- |
 | image | name of the image, unique in its source |
 | source | name of the data set |
-| path, file | where its file is; the same, relative to the data set's root |
-| n_bytes, mtime_ns | size of that file, and when it last changed |
+| path, file | absolute path of the file; path relative to the data set's root |
+| n_bytes, mtime_ns | size and last change of the file |
 | patient | the group that is never split, unique in its source |
 | a column for each label | float32: 1 present, 0 absent, NaN unknown |
 | study, view, age, sex | name; PA, AP or LATERAL; years; M or F; missing where unknown |
@@ -28,22 +28,22 @@ from cxrlit.core.labels import FIXED_COLUMNS
 MAX_AGE = 120
 
 KEY, PATIENT_KEY = ["source", "image"], ["source", "patient"]
-"""What an image and a patient are known by: the same name is another one in another source."""
+"""Keys of images and patients: the same name in another source is another image or patient."""
 
 
 def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: str) -> pd.DataFrame:
-    """The index with its columns in order and its rows sorted by image, if it can be trusted.
+    """Check an index and return it with columns in order and rows sorted by image.
 
     Args:
-        index: A table with ``FIXED_COLUMNS`` but for ``source``, and the labels; what may be missing (``study``,
-            ``view``, ``age``, ``sex``) may be absent.
+        index: A table with ``FIXED_COLUMNS`` but for ``source``, and the labels; the optional columns ``study``,
+            ``view``, ``age`` and ``sex`` may be absent.
         labels: The labels in use.
         source: Name of the data set.
-        where: Where it came from, for messages.
+        where: Origin of the table, for messages.
 
     Raises:
-        DataError: It is empty, has duplicate images, an image name that is a path, a name with characters that cannot
-            be seen, an image without a patient, or a target that is not 0, 1 or NaN.
+        DataError: The table is empty, or has duplicate images, an image name that is a path, a name with invisible
+            characters, an image without a patient, or a target that is not 0, 1 or NaN.
     """
     if index.empty:
         raise DataError(f"{where}: there are no images")
@@ -52,13 +52,13 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
     index = index.sort_values("image", kind="stable", ignore_index=True)
     images = index["image"].astype(str)
     names, patients = images.tolist(), index["patient"].astype(str).tolist()
-    if any(map(operator.eq, names, names[1:])):  # they are sorted
+    if any(map(operator.eq, names, names[1:])):  # the names are sorted
         duplicates = images[images.duplicated()].unique().tolist()
         raise DataError(
             f"{where}: {format_count(len(duplicates), 'image stands', 'images stand')} "
             f"in it twice ({name_some(duplicates)}): keep one row"
         )
-    # All names at once: the loops that find the odd one are for the message.
+    # Check all names at once; the loops below only find the invalid one for the message.
     seen = "".join(names)
     if "/" in seen or "\\" in seen or not {"", ".", ".."}.isdisjoint(names):
         outside = [name for name in names if "/" in name or "\\" in name or name in {"", ".", ".."}]
@@ -81,11 +81,11 @@ def check_index(index: pd.DataFrame, labels: Sequence[str], source: str, where: 
 
 
 def name_rows(table: pd.DataFrame, several: bool) -> pd.DataFrame:
-    """A table as a person reads it, without the column ``source``.
+    """A table with display names, without the column ``source``.
 
     Args:
         table: ``source``, and ``image``, ``patient`` or both.
-        several: Whether the data are of several sources; then images and patients are called ``source/name``.
+        several: Whether the data have several sources; then images and patients become ``source/name``.
     """
     named = table.drop(columns="source")
     if not several:
@@ -95,18 +95,18 @@ def name_rows(table: pd.DataFrame, several: bool) -> pd.DataFrame:
 
 
 def parse_names(table: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
-    """The table of which ``name_rows`` made this one; ``source`` is NaN where a name has none.
+    """Undo ``name_rows``; ``source`` is NaN for a name without a source.
 
     Args:
         table: ``image`` and perhaps ``patient``.
         sources: Names of all sources of the data.
 
     Raises:
-        DataError: A patient does not have the source of its image.
+        DataError: A patient has another source than its image.
     """
     if len(sources) == 1:
         return table.assign(source=sources[0])
-    parts = table["image"].str.extract(r"(?s)^(?:(.*)/)?(.*)$")  # an image's own name has no /
+    parts = table["image"].str.extract(r"(?s)^(?:(.*)/)?(.*)$")  # an image's own name contains no /
     parsed = table.assign(source=parts[0], image=parts[1])
     if "patient" in table:
         pairs = zip(parts[0], table["patient"], strict=True)
@@ -118,12 +118,12 @@ def parse_names(table: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
 
 
 def sort_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort by the names that a person reads: ``a-b/1.png`` comes before ``a/1.png``."""
+    """Sort by display name: ``a-b/1.png`` comes before ``a/1.png``."""
     return table.sort_values(KEY, key=lambda names: names + "/" if names.name == "source" else names, ignore_index=True)
 
 
 def match_rows(table: pd.DataFrame, other: pd.DataFrame) -> NDArray[np.intp]:
-    """(N,) for each row of a table the place of its image in another table, which has each image once; -1: nowhere."""
+    """(N,) position of each row's image in another table with unique images; -1 if it is not there."""
     keys, others = (pd.MultiIndex.from_frame(rows[KEY]) for rows in (table, other))
     return others.get_indexer(keys)
 
@@ -134,9 +134,9 @@ def read_targets(index: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float
 
 
 def hash_rows(index: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    """A short hash of what each row of an index says: image, size of its file, patient, targets. No image is read.
+    """A short hash of each row's image, file size, patient and targets. No image is read.
 
-    The names that it knows are those of ``name_rows``.
+    The hashed names are display names (``name_rows``).
     """
     columns = [index["image"], index["n_bytes"], index["patient"], *(index[label] for label in labels)]
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -144,23 +144,23 @@ def hash_rows(index: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 
 def hash_index(index: pd.DataFrame, labels: Sequence[str]) -> str:
-    """Hash of what a whole index says, with the names of ``name_rows``."""
+    """Hash of a whole index, with display names (``name_rows``)."""
     return hash_value(hash_rows(index, labels))
 
 
 @dataclass(frozen=True)
 class DataTables:
-    """One data set, or several as one. No image has been read.
+    """One data set, or several combined. No image has been read.
 
     Attributes:
-        sources: The data sets' names, in the order of the config.
+        sources: Names of the data sets, in config order.
         labels: The labels in use.
-        index: The index.
-        dropped: Images of the tables that cannot be used: ``source``, ``image``, ``path``, ``reason``.
-        excluded: Images that the config does not want, in the same form.
-        stores: Address of the prepared images of a source, where it has one.
-        said: Lines about these data that were said, and are not said again.
-        caveats: Those of them that must stand beside every number of these data.
+        index: The index, see the table above.
+        dropped: Unusable images of the tables: ``source``, ``image``, ``path``, ``reason``.
+        excluded: Images that the config excludes, in the same form.
+        stores: Address of the prepared images, by source that has one.
+        said: Lines about these data that were printed; they are not printed again.
+        caveats: Those of them that must accompany every number of these data.
     """
 
     sources: tuple[str, ...]
@@ -174,13 +174,14 @@ class DataTables:
 
     @property
     def name(self) -> str:
-        """The data set's name, or ``nih+chexpert``."""
+        """Name of the data set, or names joined as in ``nih+chexpert``."""
         return "+".join(self.sources)
 
     def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of these images as a person reads it, in files and on the screen (``index.name_rows``)."""
+        """A table of these images with display names, for files and the screen (``index.name_rows``)."""
         return name_rows(table, several=len(self.sources) > 1)
 
     @cached_property
     def index_hash(self) -> str:
+        """Hash of the index with display names (``hash_index``)."""
         return hash_index(self.name_rows(self.index), self.labels)

@@ -1,4 +1,4 @@
-"""Batches that are made ahead of the step that wants them: by a thread of this process, or by others."""
+"""Loaders that prepare batches ahead of the step, in a thread or in worker processes."""
 
 import atexit
 import errno
@@ -23,18 +23,18 @@ from cxrlit.core.signals import SIGNALS
 T = TypeVar("T", covariant=True)
 
 NO_SHARED_MEMORY = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT}
-"""What the system says where a lock in shared memory cannot be made."""
+"""The system's message if a lock in shared memory cannot be created."""
 
 N_AHEAD = 4
-"""Batches that a thread has read or is to read, at most."""
+"""Maximum number of batches read ahead by a thread."""
 
 
 class AheadLoader(DataLoader[T]):
-    """A loader without processes whose batches a thread reads ahead, for images that are not changed on the way.
+    """A loader without processes whose batches a thread reads ahead, for images without augmentation.
 
-    Those are copied at the speed of memory, or wait for a disk; handing them on from another process takes longer.
-    Order and content are those of a loader without a thread. An error is raised where its batch would have come. The
-    thread ends with it, with the last batch, or where the iteration is given up.
+    Such images are copied at memory speed, or wait for a disk; passing them from another process takes longer.
+    Order and content equal those of a loader without a thread. An error is raised in place of its batch. The thread
+    ends with an error, after the last batch, or when the iteration is abandoned.
     """
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
@@ -47,7 +47,7 @@ class AheadLoader(DataLoader[T]):
                 ahead.append(pool.submit(_read_next, batches, device))
                 if len(ahead) == N_AHEAD:
                     yield from ahead.popleft().result()
-            pool.shutdown(wait=False)  # Lightning stops at the last batch and does not ask for the end
+            pool.shutdown(wait=False)  # Lightning stops at the last batch without exhausting the iterator
             while ahead:
                 yield from ahead.popleft().result()
         finally:
@@ -55,12 +55,12 @@ class AheadLoader(DataLoader[T]):
 
 
 class ProcessLoader(DataLoader[T]):
-    """A loader with processes. What stops one of them stops the iteration with the line that it says there.
+    """A loader with worker processes. An error in a worker ends the iteration with the worker's message.
 
-    Batches come through pipes; of shared memory the processes need a few pages for their locks.
+    Batches come through pipes; the processes need only a few pages of shared memory, for their locks.
 
     Raises:
-        ConfigError: ``/dev/shm`` has no room for those.
+        ConfigError: ``/dev/shm`` has no room for the locks.
     """
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
@@ -76,15 +76,15 @@ class ProcessLoader(DataLoader[T]):
         try:
             _STARTED.add(batches)
             yield from batches
-        except DataError as error:  # whose text torch has put behind a traceback
+        except DataError as error:  # torch has put its text behind a traceback
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from None
 
 
 _STARTED: WeakSet[Any] = WeakSet()
-"""Iterations of loaders with processes."""
+"""Active iterations of loaders with processes."""
 
 
-# A program that ends asks its processes to end by SIGTERM and waits for them, for ever where they are deaf to it.
+# At exit Python sends its processes SIGTERM and waits for them, for ever if they ignore it.
 @atexit.register
 def _end_processes() -> None:
     for batches in _STARTED:
@@ -92,14 +92,14 @@ def _end_processes() -> None:
 
 
 def _read_next(batches: Iterator[T], device: int | None) -> list[T]:
-    """The next batch; nothing after the last, which comes early in an epoch that goes on in its middle."""
+    """The next batch; empty after the last, which comes early in a resumed epoch."""
     if device is not None:
-        torch.accelerator.set_device_index(device)  # a thread begins on the first; memory is pinned for this one
+        torch.accelerator.set_device_index(device)  # a thread starts on the first device; memory is pinned for this one
     return list(islice(batches, 1))
 
 
 class _ByValue:
-    """A tensor on its way from a loader process: it goes through the pipe, and arrives as a tensor."""
+    """A tensor that a loader process sends through the pipe; it arrives as a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.array = tensor.numpy()
@@ -109,23 +109,23 @@ class _ByValue:
 
 
 def send(batch: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Called in a loader process: the batch as it is sent from there.
+    """Wrap a batch in a loader process for sending.
 
-    torch would put each tensor into shared memory of its own, of which a container has 64 MB, and which is made, mapped
-    and faulted in anew for every batch.
+    torch would put each tensor into its own shared memory, of which a container has 64 MB, and which is created,
+    mapped and faulted in for every batch.
     """
     return {name: _ByValue(tensor) for name, tensor in batch.items()}
 
 
 def choose_num_workers() -> int:
-    """``num_workers`` for this machine: none beside a CPU that computes, up to 8 beside each GPU."""
+    """``num_workers`` for this machine: none beside a computing CPU, up to 8 per GPU."""
     return min(8, max((os.cpu_count() or 1) // n_node_ranks() - 1, 0)) if torch.cuda.is_available() else 0
 
 
 def start_worker(_: int) -> None:
-    """What a loader process does first: one thread, deaf to the signals that ask a training to stop."""
+    """Initialize a loader process: one thread, and ignore the signals that stop a training."""
     cv2.setNumThreads(0)
-    # A scheduler and Ctrl-C signal every process; the one that trains answers, and still needs its batches to do so.
+    # A scheduler and Ctrl-C signal every process; the trainer handles the signal, and needs its batches to do so.
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
