@@ -241,7 +241,7 @@ def refuse_all(where: str, n_images: int, dropped: pd.DataFrame) -> DataError:
 
 
 def say_endings(index: pd.DataFrame, source: str) -> None:
-    """Print how many images are read from files with another extension than in the table."""
+    """Print how many images are read from files with another ending than in the table."""
     images, files = index["image"].tolist(), index["file"].tolist()
     pairs = enumerate(zip(images, files, strict=True))
     others = [row for row, (image, file) in pairs if image.rpartition(".")[2] != file.rpartition(".")[2]]

@@ -1,4 +1,4 @@
-"""The file that was meant where none has the name that a table gives it."""
+"""Find the intended file if none has the name in the table."""
 
 import os
 import unicodedata
@@ -10,21 +10,21 @@ from typing import NamedTuple, Protocol
 from cxrlit.core.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-"""Of image files. Other copies of a data set have another one of them."""
+"""Endings of image files. Copies of a data set may have another one."""
 
 MAX_FOLDERS = 64
-"""Folders below the root that are looked into for a name that is not where it should be."""
+"""Maximum number of folders below the root that are searched for a missing name."""
 
 
 class Listing(Protocol):
-    """Folders by their path below a root, with ``/``."""
+    """Folders by path below a root, with ``/``."""
 
     def list_folder(self, folder: str) -> list[str]:
-        """Names of what lies in a folder, sorted; nothing where there is no such folder."""
+        """Sorted names in a folder; empty if there is no such folder."""
 
 
 class Names(NamedTuple):
-    """The names in a folder: as they are, by what spellings of one name share, and that without the ending."""
+    """The names in a folder: as they are, by normalized name, and by normalized name without ending."""
 
     exact: frozenset[str]
     spelled: dict[str, list[str]]
@@ -33,7 +33,7 @@ class Names(NamedTuple):
 
 @cache
 def key_name(name: str) -> str:
-    """What spellings of one file name share: letters without case, in one Unicode form.
+    """A normalized file name: case-folded, in one Unicode form.
 
     >>> key_name("Röntgen.PNG") == key_name("ro\\u0308ntgen.png")
     True
@@ -42,7 +42,7 @@ def key_name(name: str) -> str:
 
 
 def cut_ending(name: str) -> str:
-    """A file name without the ending of an image.
+    """A file name without an image ending.
 
     >>> cut_ending("a.b.png"), cut_ending("1.2.840")
     ('a.b', '1.2.840')
@@ -52,7 +52,7 @@ def cut_ending(name: str) -> str:
 
 
 def vary_ending(file: str) -> Iterator[str]:
-    """A path, and the same with each other ending of an image.
+    """A path, and the same path with each other image ending.
 
     >>> list(vary_ending("files/a.jpg"))
     ['files/a.jpg', 'files/a.png', 'files/a.jpeg', 'files/a.dcm', 'files/a.dicom']
@@ -63,10 +63,10 @@ def vary_ending(file: str) -> Iterator[str]:
 
 
 class NearFiles:
-    """Finds the files whose name is nearest to one that is not there.
+    """Finds the files with the name nearest to a missing one.
 
     Args:
-        files: The folders that are looked into.
+        files: The folders to search.
     """
 
     def __init__(self, files: Listing) -> None:
@@ -74,11 +74,11 @@ class NearFiles:
         self._names: dict[str, Names] = {}
 
     def find(self, file: str) -> list[str]:
-        """All files that are as near as the nearest: first at the path itself, in another case or Unicode form or with
-        another ending; then without folders at its beginning; then in other folders below the root.
+        """All equally near files. The path itself is tried first, in another case or Unicode form or with another
+        ending; then the path without leading folders; then other folders below the root.
 
         Args:
-            file: Path below the root that is not there.
+            file: Missing path below the root.
         """
         parts = file.split("/")
         tails = [parts[first:] for first in range(len(parts))]
@@ -94,7 +94,7 @@ class NearFiles:
 
     @cached_property
     def folders(self) -> list[str]:
-        """Folders below the root, those of the first level first."""
+        """Folders below the root, first level first."""
         found: list[str] = []
         level = [""]
         for _ in range(2):
@@ -118,7 +118,7 @@ class NearFiles:
         if folder not in self._names:
             try:
                 names = self.files.list_folder(folder or ".")
-            except OSError:  # nothing is near in what cannot be looked into
+            except OSError:  # a folder that cannot be read has no near files
                 names = []
             spelled: dict[str, list[str]] = {}
             stems: dict[str, list[str]] = {}
@@ -131,7 +131,7 @@ class NearFiles:
 
 
 def shares_folders(wanted: str, there: str) -> bool:
-    """Whether two paths differ at most by folders that one of them lacks in front, not by the name of a folder.
+    """Whether two paths differ at most by leading folders that one of them lacks, not by a folder's name.
 
     Another folder may be another patient, another part of the split, or masks.
 
@@ -145,7 +145,7 @@ def shares_folders(wanted: str, there: str) -> bool:
 
 
 def describe_difference(wanted: str, there: str) -> str:
-    """How the path of a file differs from the one that was wanted, in a few words.
+    """How a file's path differs from the requested one, in a few words.
 
     >>> describe_difference("images/a", "a.png")
     'in another folder, with an ending'
@@ -168,13 +168,13 @@ def describe_difference(wanted: str, there: str) -> str:
 
 
 def describe_tried(path: str) -> str:
-    """What is there in place of a file that is not.
+    """What exists near a missing file.
 
     Args:
-        path: The absolute path that was tried; empty where the files are not on this disk.
+        path: Absolute path that was tried; empty if the files are not on this disk.
 
     Returns:
-        The path, and what is nearest to it; empty where the path is.
+        The path and the nearest existing name; empty if ``path`` is empty.
     """
     if not path:
         return ""
@@ -191,10 +191,10 @@ def describe_tried(path: str) -> str:
 
 
 def check_folder(root: Path) -> None:
-    """``data.root`` is a folder.
+    """Check that ``data.root`` is a folder.
 
     Raises:
-        DataError: It is not; the message names what is there.
+        DataError: The path is no folder; the message names what exists there.
     """
     if root.is_dir():
         return
@@ -210,7 +210,7 @@ def check_folder(root: Path) -> None:
 
 
 def _find_home(path: Path) -> Path:
-    """The nearest folder above a path that is there."""
+    """The nearest existing folder above a path."""
     home = path.parent
     while not home.is_dir() and home != home.parent:
         home = home.parent

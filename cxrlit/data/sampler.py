@@ -1,4 +1,4 @@
-"""Which training images an epoch draws, and in what order: a function of (seed, epoch) and nothing else."""
+"""Which training images an epoch draws, and in which order: a function of (seed, epoch) only."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,9 +15,9 @@ class Draw(NamedTuple):
     """One training image of one epoch.
 
     Attributes:
-        epoch: From 0. A loader process that lives for many epochs knows from it which one it is in.
+        epoch: Epoch, from 0. It tells a loader process that lives for many epochs which one is current.
         row: Row of the training part.
-        copy: 0, or the number of times that this epoch has drawn the image before: each copy is augmented anew.
+        copy: How often this epoch has drawn the image before; each copy is augmented differently.
     """
 
     epoch: int
@@ -26,16 +26,16 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Draws each row as often as ``repeats`` says, in an order that is a function of (seed, epoch).
+    """Draws each row as often as ``repeats`` says, in an order that depends only on (seed, epoch).
 
-    A row with 2.3 repeats is drawn twice in most epochs and three times in some; every epoch has the same number of
+    A row with 2.3 repeats is drawn twice in most epochs and three times in others; every epoch has the same number of
     draws, the sum of the repeats.
 
     Args:
-        repeats: (N,) how often an epoch draws each row on average, >= 0.
-        seed: Of the order.
-        first_epoch: The epoch that a training goes on in.
-        n_done: Draws of that epoch that are completed and are not made again.
+        repeats: (N,) mean number of draws of each row per epoch, >= 0.
+        seed: Seed of the order.
+        first_epoch: Epoch in which training starts or resumes.
+        n_done: Completed draws of that epoch, which are skipped.
     """
 
     def __init__(self, repeats: NDArray[np.float64], seed: int, first_epoch: int = 0, n_done: int = 0) -> None:
@@ -44,31 +44,31 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """Set the epoch; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Draw]:
         rows, copies = draw_epoch(self.repeats, self.seed, self.epoch)
         n_done = self.n_done if self.epoch == self.first_epoch else 0
-        epoch = self.epoch  # the draws are taken later, and set_epoch may come between
+        epoch = self.epoch  # the draws are lazy, and set_epoch may be called in between
         left = zip(rows[n_done:], copies[n_done:], strict=True)
         return (Draw(epoch, int(row), int(copy)) for row, copy in left)
 
     def __len__(self) -> int:
-        """Draws of a whole epoch, also where some of it is behind."""
+        """Draws of a whole epoch, including completed ones."""
         return count_draws(self.repeats)
 
 
 class BatchShares(Sampler[list[Any]]):
-    """Global batches, and of each the share of one device: device r of n takes its items r, r + n, ...
+    """Splits global batches among devices: device r of n takes items r, r + n, ... of each.
 
-    All devices take as many steps, and together the batches that one would take alone. The share of a batch of fewer
-    than n items is empty on some.
+    All devices take the same number of steps, and together they see the batches of a single device. If a batch has
+    fewer than n items, the share of some devices is empty.
 
     Args:
-        sampler: The items of all devices, in order.
-        batch_size: Items of a global batch.
-        rank: Number of this device, from 0.
+        sampler: Items of all devices, in order.
+        batch_size: Items per global batch.
+        rank: Rank of this device, from 0.
         n_ranks: Number of devices.
     """
 
@@ -87,16 +87,16 @@ class BatchShares(Sampler[list[Any]]):
 
 
 def count_draws(repeats: NDArray[np.float64]) -> int:
-    """Draws of an epoch."""
+    """Number of draws per epoch."""
     return round(float(repeats.sum()))
 
 
 def draw_epoch(repeats: NDArray[np.float64], seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The draws of an epoch: (D,) rows in their order, and (D,) which copy of its row each is.
+    """The draws of an epoch: (D,) rows in order, and (D,) copy number of each draw.
 
-    Systematic sampling: with the rows in a random order, along a line on which each takes ``repeats`` of length, every
-    whole step from a random start draws the row that it falls on. So each row is drawn ``floor(repeats)`` or
-    ``ceil(repeats)`` times, and ``repeats`` times on average over the epochs.
+    Systematic sampling: the rows lie in random order along a line, each with length ``repeats``; from a random start,
+    each whole step draws the row at its position. So each row is drawn ``floor(repeats)`` or ``ceil(repeats)`` times,
+    and ``repeats`` times on average over the epochs.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(repeats))
@@ -114,15 +114,15 @@ def draw_epoch(repeats: NDArray[np.float64], seed: int, epoch: int) -> tuple[NDA
 
 
 def count_repeats(targets: NDArray[np.float32], labels: Sequence[str], config: SamplerConfig) -> NDArray[np.float64]:
-    """How often an epoch draws each training image on average.
+    """Mean number of draws of each training image per epoch.
 
-    ``oversample``: a positive of a label whose prevalence f is below ``prevalence`` p is drawn sqrt(p / f) times; an
-    image that is positive for several such labels as often as the rarest of them; all others once.
+    ``oversample``: a positive of a label with prevalence f below ``prevalence`` p is drawn sqrt(p / f) times; an
+    image with several such labels as often as its rarest; all others once.
 
     Args:
-        targets: (N, L) of the training images, NaN unknown. Prevalence is over the known targets.
+        targets: (N, L) of the training images, NaN unknown. Prevalence counts known targets only.
         labels: The L labels.
-        config: ``sampler``.
+        config: Section ``sampler`` of the config.
 
     Returns:
         (N,) float64, >= 1.
@@ -140,7 +140,7 @@ def count_repeats(targets: NDArray[np.float32], labels: Sequence[str], config: S
 
 
 def draw_whole_batches(n_rows: int, batch_size: int, seed: int) -> list[list[int]]:
-    """Batches of every row once, shuffled; rows that make no whole batch are not drawn, unless there is none.
+    """Shuffled batches of all rows; rows of an incomplete batch are not drawn, unless it is the only one.
 
     >>> [len(batch) for batch in draw_whole_batches(11, batch_size=4, seed=0)]
     [4, 4]

@@ -1,1 +1,1 @@
-"""From the bytes of an image file to its gray values."""
+"""Decode image files into gray values."""

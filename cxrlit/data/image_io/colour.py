@@ -1,14 +1,14 @@
-"""How much colour is in an image that is read as gray."""
+"""Measure the colour of an image that is read as gray."""
 
 import numpy as np
 from PIL import Image
 
 COLOUR_PX = 256
-"""Side at which colour is looked for."""
+"""Side of the thumbnail in which colour is measured, pixels."""
 
 
 def measure_colour(image: Image.Image) -> float:
-    """The mean distance between the channels of an image, in grays; of a gray one at most what rounding makes.
+    """Mean difference between the channels of an image, in gray levels; for a gray image at most rounding errors.
 
     >>> measure_colour(Image.new("RGB", (8, 8), (10, 30, 20))), measure_colour(Image.new("L", (8, 8)))
     (20.0, 0.0)

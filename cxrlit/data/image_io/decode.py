@@ -1,7 +1,7 @@
-"""From an image file to a square of gray values: read, decode by what is in it, resize.
+"""Read an image file, decode it by its content, and resize it to a square of gray values.
 
-Whatever a file holds, it becomes pixels or a ``ValueError`` whose text is the reason why it cannot be used. Nothing
-here changes the state of the process, so that many threads can decode at once.
+Any file becomes pixels or a ``ValueError`` whose text is the reason why it cannot be used. Nothing here changes the
+state of the process, so that many threads can decode at once.
 """
 
 import os
@@ -19,26 +19,26 @@ from cxrlit.data.image_io import jpeg, png
 from cxrlit.data.image_io.sizes import Pixels
 
 PREPROCESSING_VERSION = 6
-"""Part of every store's key and of every phase's id. Rises when the same file would give other pixels."""
+"""Part of the key of every store and of every phase's id. Increases when the same file would give other pixels."""
 
 MAX_FILE_BYTES = 192 * 2**20
-"""A larger file is refused unread."""
+"""Maximum file size; a larger file is refused unread."""
 
 MAX_COLOUR = 8.0
-"""Grays between the channels of an image that is gray (``measure_colour``). JPEG's rounding makes less than 2."""
+"""Maximum channel difference of a gray image (``measure_colour``). JPEG's rounding makes less than 2."""
 
 DICOM_START = re.compile(rb".{128}DICM|[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
-"""Of a DICOM file; of one without the first 132 bytes: an element of group 2 or 8, in either byte order."""
+"""Start of a DICOM file; without the 132-byte preamble, an element of group 2 or 8, in either byte order."""
 
 Resize = Literal["pad", "crop", "stretch"]
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file.
+    """Read the bytes of a regular file.
 
     Raises:
-        ValueError: It is something else (a folder, a pipe, a device), or larger than ``MAX_FILE_BYTES``.
-        DataError: It cannot be read, which may pass.
+        ValueError: The path is no regular file, or the file is larger than ``MAX_FILE_BYTES``.
+        DataError: The file cannot be read, perhaps temporarily.
     """
     try:
         with open_regular(path) as file:
@@ -53,13 +53,13 @@ def read_file(path: Path) -> bytes:
 
 
 class Decoded(NamedTuple):
-    """An image.
+    """A decoded image.
 
     Attributes:
-        pixels: (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, spread over 0
-            to 65535 so that ``resize_square`` makes them 8 bits without knowing where they came from.
-        colour: From ``measure_colour``; 0 where the file has no colour channels.
-        read_otherwise: How it is read otherwise than its file says, one text for each way.
+        pixels: (H, W): uint8 where the file has at most 8 bits of gray or has colour; otherwise uint16, scaled to 0 to
+            65535, so that ``resize_square`` converts them to 8 bits without knowing their origin.
+        colour: Result of ``measure_colour``; 0 where the file has no colour channels.
+        read_otherwise: How the decoder departs from the file's own description, one text per difference.
     """
 
     pixels: Pixels
@@ -68,11 +68,11 @@ class Decoded(NamedTuple):
 
 
 def decode_image(content: bytes) -> Decoded:
-    """The gray values of a PNG, JPEG or DICOM image, its colour, and how it is read otherwise than its file says.
+    """Decode a PNG, JPEG or DICOM image.
 
     Raises:
-        ValueError: It is no image, damaged, too large, or of a kind that is not supported; says which.
-        ConfigError: It is a DICOM image whose compression needs a package that is not installed.
+        ValueError: The content is no image, damaged, too large, or of an unsupported kind; the message says which.
+        ConfigError: The content is a DICOM image whose compression needs a package that is not installed.
     """
     if content.startswith(png.SIGNATURE):
         pixels, colour = png.decode_png(content)
@@ -82,7 +82,7 @@ def decode_image(content: bytes) -> Decoded:
         from cxrlit.data.image_io.dicom import decode_dicom
 
         pixels, read_otherwise = decode_dicom(content)
-        return Decoded(pixels, 0.0, read_otherwise)  # one that has colour cannot be decoded
+        return Decoded(pixels, 0.0, read_otherwise)  # DICOM in colour is refused
     else:
         raise ValueError("not a PNG, JPEG or DICOM image" if content else "empty file")
     mode = describe_image(content)[2].partition(" ")[0]
@@ -94,18 +94,18 @@ def decode_image(content: bytes) -> Decoded:
 
 
 def decode_pixels(content: bytes) -> Pixels:
-    """The gray values alone; raises as ``decode_image``."""
+    """The gray values only; same errors as ``decode_image``."""
     return decode_image(content).pixels
 
 
 def describe_image(content: bytes) -> tuple[int, int, str]:
-    """Width, height and mode of an image by its header, nothing decoded.
+    """Width, height and mode of an image by its header, without decoding.
 
     Returns:
-        Pixels, pixels, and what a pixel is: ``L``, ``RGBA``, ``I;16``, ``DICOM MONOCHROME1 12 bit``, ...
+        Width and height in pixels, and pixel format: ``L``, ``RGBA``, ``I;16``, ``DICOM MONOCHROME1 12 bit``, ...
 
     Raises:
-        ValueError: It is no image, damaged or too large.
+        ValueError: The content is no image, damaged or too large.
     """
     if content.startswith(png.SIGNATURE):
         header: png.PNGHeader | jpeg.JPEGHeader = png.read_png_header(content)
@@ -121,7 +121,7 @@ def describe_image(content: bytes) -> tuple[int, int, str]:
 
 
 def read_view(content: bytes) -> str:
-    """View position of an image that can be decoded, as its file has it; empty where it says none."""
+    """View position in the file of an image that can be decoded; empty if it has none."""
     if content.startswith((png.SIGNATURE, jpeg.SIGNATURE)):
         return ""
     from cxrlit.data.image_io.dicom import read_dicom_view
@@ -135,7 +135,7 @@ def resize_square(pixels: Pixels, size: int, resize: Resize) -> NDArray[np.uint8
     Args:
         pixels: (H, W) uint8 or uint16.
         size: Side of the result, pixels.
-        resize: ``pad`` puts black beside the image, ``crop`` keeps its centre, ``stretch`` changes its aspect.
+        resize: ``pad`` adds black borders, ``crop`` keeps the centre, ``stretch`` changes the aspect ratio.
 
     Returns:
         (size, size) uint8.

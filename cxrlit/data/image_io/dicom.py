@@ -1,28 +1,28 @@
-"""DICOM: the pixels of one radiograph as they are meant to be seen, and nothing else of the file.
+"""DICOM: the pixels of one radiograph as they are meant to be displayed, and nothing else of the file.
 
-The stored values go through what the file says, in the order of the standard: modality LUT or rescale slope and
-intercept; VOI LUT, else the first usable window, else their range; MONOCHROME1 is inverted. No reason why a file cannot
-be used holds a value of the file.
+The stored values pass through the steps of the standard in order: modality LUT or rescale slope and intercept; VOI
+LUT, else the first usable window, else their range; inversion of MONOCHROME1. No error message contains a value of the
+file.
 
-A file can contradict itself. One rule holds for all: the pixels are believed over the tags.
+A file can contradict itself. One rule applies throughout: the pixels take precedence over the tags.
 
-- Precision: JPEG 2000, JPEG-LS and lossy JPEG say the bits of a sample themselves. They are believed, unless BitsStored
-  says fewer and those hold all values. Samples that are stored as they are (uncompressed, RLE, lossless JPEG) have the
-  bits of BitsStored, since those above may be an overlay, unless with all bits the image is much smoother. Where
+- Precision: JPEG 2000, JPEG-LS and lossy JPEG state the bits of a sample themselves. That number holds, unless
+  BitsStored is smaller and suffices for all values. Samples that are stored verbatim (uncompressed, RLE, lossless JPEG)
+  have BitsStored bits, since the bits above may be an overlay, unless the image is much smoother with all bits. Where
   BitsStored is below 6, less than any radiograph has, and the values need more, they have all bits.
-- Sign: PixelRepresentation says whether the highest of these bits is one, whatever the codestream says of signs, unless
-  the pixels are overwhelming evidence of the contrary (``dicom_contradictions.py``), which has a warning.
-- Gray in three channels (RGB, or YBR with neutral colour) is gray as it is stored: no slope, look-up table or window.
-  A palette of grays is a look-up table. What has colour is refused.
-- Look-up tables: the entries count, not the number and the bits that the descriptor says. White is the largest entry.
-  The value of the first entry has a sign where the values of the image are among those of the table only with it.
-- A slope, modality LUT, VOI LUT or window that leaves one gray value is set aside, and so is a VOI LUT or window that
-  leaves more than 90 % of the pixels (padding not counted) nearly black, or nearly white, where the range of the values
-  does not. Then the next window counts, or the range of the values, and there is a warning. A window of LINEAR with a
-  width below 1 is LINEAR_EXACT, one without width is none. Padding that covers the whole image, or lies between its
-  values, is none.
-- An image of one value, padding not counted, is refused.
-- Rows and Columns are not set aside: pixels of another size than the file says are refused, a row too many too.
+- Sign: PixelRepresentation says whether the highest of these bits is a sign, whatever the codestream says, unless
+  the pixels are overwhelming evidence of the contrary (``dicom_contradictions.py``), which gives a warning.
+- Gray in three channels (RGB, or YBR with neutral colour) is used as stored: no slope, look-up table or window.
+  A palette of grays is a look-up table. Colour images are refused.
+- Look-up tables: the entries count, not the number and bits that the descriptor states. White is the largest
+  entry. The first input value is signed where only that puts values of the image inside the table.
+- A slope, modality LUT, VOI LUT or window that leaves one gray value is ignored, and so is a VOI LUT or window that
+  leaves more than 90 % of the pixels (without padding) nearly black, or nearly white, where the range of the values
+  does not. Then the next window applies, or the range of the values, and there is a warning. A LINEAR window with a
+  width below 1 is treated as LINEAR_EXACT; one without width is ignored. Padding that covers the whole image, or lies
+  between its values, is ignored.
+- An image with a single value, without padding, is refused.
+- Rows and Columns always hold: pixels of another size than the file states are refused, even one row too many.
 
 Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality LUT), C.11.2 (VOI LUT and window); PS3.5, 8 and A.4.
 """
@@ -42,28 +42,28 @@ from cxrlit.data.image_io.dicom_window import FUNCTIONS, apply_window, is_one_gr
 from cxrlit.data.image_io.sizes import Pixels, check_size
 
 BLOCK_ROWS = 128
-"""Rows that are looked up at once: NumPy makes 8 bytes of each index."""
+"""Rows looked up at once: NumPy uses 8 bytes per index."""
 LEAST_BITS = 6
-"""Bits of a sample at least in the DX image module (PS3.3, C.8.11.3)."""
+"""Minimum bits of a sample in the DX image module (PS3.3, C.8.11.3)."""
 GRAY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 MAX_WINDOWS = 16
-"""Windows of a file that are tried."""
+"""Maximum number of windows tried per file."""
 CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
 def decode_dicom(content: bytes) -> tuple[Pixels, list[str]]:
-    """The gray values of a DICOM image, light for what absorbs (MONOCHROME2), and which tags are not believed.
+    """The gray values of a DICOM image, light for absorbing tissue (MONOCHROME2), and the tags that were overruled.
 
     Returns:
-        (H, W). uint8 as stored where it has 8 bits and the file says no more about them. Otherwise uint16, 0 for the
-        lower end of the VOI LUT or window and 65535 for its upper end. Without both the ends are the smallest and
-        the largest value of the image: detectors of 10 to 14 bits say 16 in many files, and by the range of those
-        bits their radiographs would be nearly black. Padding is black. And one text for each tag that is not believed.
+        (H, W). uint8 as stored where it has 8 bits and the file says no more about them. Otherwise uint16, from 0 at
+        the lower end of the VOI LUT or window to 65535 at its upper end. Without both, the ends are the smallest and
+        the largest value of the image: many files state 16 bits for detectors of 10 to 14 bits, and the range of 16
+        bits would make their radiographs nearly black. Padding is black. Second, one text per overruled tag.
 
     Raises:
-        ValueError: It has no pixels, several frames, colour, too many pixels, one gray value alone, a compression that
-            is not supported, or is damaged.
-        ConfigError: imagecodecs is needed and not installed.
+        ValueError: The image has no pixels, several frames, colour, too many pixels, a single gray value or an
+            unsupported compression, or is damaged.
+        ConfigError: Decoding needs imagecodecs, which is not installed.
     """
     image = _Image(content)
     stored, n_bits = image.read_stored()
@@ -81,26 +81,26 @@ def decode_dicom(content: bytes) -> tuple[Pixels, list[str]]:
 
 
 def describe_dicom(content: bytes) -> tuple[int, int, str]:
-    """Width, height and kind of a DICOM image, nothing decoded.
+    """Width, height and kind of a DICOM image, without decoding.
 
     Raises:
-        ValueError: It cannot be used, by its header.
+        ValueError: The header shows that the image cannot be used.
     """
     image = _Image(content)
     return image.width, image.height, f"DICOM {image.photometric} {image.stored_bits} bit"
 
 
 def read_dicom_view(content: bytes) -> str:
-    """View position as the file has it, such as ``PA`` or ``LL``; empty where it says none.
+    """View position in the file, such as ``PA`` or ``LL``; empty if it has none.
 
     Raises:
-        ValueError: The image cannot be used, by its header.
+        ValueError: The header shows that the image cannot be used.
     """
     return _Image(content).file.read_text(header.VIEW).upper()
 
 
 class _Image:
-    """The image module of a file, checked."""
+    """The checked image module of a file."""
 
     def __init__(self, content: bytes) -> None:
         self.file = file = header.DICOMHeader(content)
@@ -127,10 +127,10 @@ class _Image:
             self.warnings.append(f"gray saved as {self.photometric}")
 
     def read_stored(self) -> tuple[NDArray[Any], int]:
-        """Read the stored value of each pixel, and settle what it is: of how many bits, and whether one is a sign.
+        """Read the stored value of each pixel, and determine its bits and whether the highest is a sign.
 
         Returns:
-            (H, W) unsigned, a sign among the bits as it is; and how many bits a value has, 2 to 16.
+            (H, W) unsigned values with any sign bit in place; and the number of bits of a value, 2 to 16.
         """
         values: NDArray[Any]
         kind, n_bits, is_verbatim = header.CODECS.get(self.file.syntax), self.stored_bits, True
@@ -176,7 +176,7 @@ class _Image:
             raise ValueError("fewer pixels than its header says")
         excess = bytes(data[self.height * row :])
         column = self.height * self.allocated_bits // 8
-        if len(excess) > 1 and len(excess) >= min(row, column) and excess.strip(b"\0"):  # what fills up is 0
+        if len(excess) > 1 and len(excess) >= min(row, column) and excess.strip(b"\0"):  # padding is 0
             raise ValueError("damaged: more pixels than its header says")
         options: dict[str, Any] = {
             "rows": self.height, "columns": self.width, "number_of_frames": 1, "samples_per_pixel": self.n_channels,
@@ -189,11 +189,11 @@ class _Image:
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def show(self, codes: NDArray[np.intp], counts: NDArray[np.int64], n_bits: int) -> Pixels:
-        """What each stored value of the image becomes.
+        """The gray value for each stored value of the image.
 
         Args:
-            codes: (N,) the values that occur in it, as ``read_stored`` has them, ascending.
-            counts: (N,) pixels of each.
+            codes: (N,) the different stored values (``read_stored``), ascending.
+            counts: (N,) number of pixels with each value.
             n_bits: Bits of a value.
         """
         values = read_sign(codes, n_bits, self.signed)
@@ -225,7 +225,7 @@ class _Image:
         return np.rint(shown * 255).astype(np.uint8) if is_plain else np.rint(shown * 65535).astype(np.uint16)
 
     def _find_padding(self, values: NDArray[Any], n_bits: int) -> NDArray[np.bool_]:
-        """Which values the file says are no image."""
+        """Which values are padding according to the file."""
         if not self.file.read_bytes(header.PADDING):
             return np.zeros(len(values), np.bool_)
         first = self.file.read_word(header.PADDING)
@@ -235,7 +235,7 @@ class _Image:
         return outside
 
     def _apply_modality(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Apply the modality LUT, or slope and intercept; where the file has neither, ``values`` itself."""
+        """Apply the modality LUT, or slope and intercept; return ``values`` itself if the file has neither."""
         lookup = self._read_lookup(header.MODALITY_LUT, values)
         if lookup is not None:
             return look_up(values, *lookup)
@@ -243,7 +243,7 @@ class _Image:
         return values if (slope, intercept) == (1.0, 0.0) else values * slope + intercept
 
     def _list_views(self, known: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-        """What makes grays of 0 to 1 of the values: its kind, and the grays; the next is for where one is set aside."""
+        """Candidate mappings of values to grays from 0 to 1, with their kind, in order of preference."""
         if self.photometric == PALETTE:
             yield PALETTE, self._apply_palette(known)
         if self.photometric not in GRAY:
@@ -275,7 +275,7 @@ class _Image:
         return look_up(values, first, entries) / (255 if entries.max() <= 255 else 65535)
 
     def _read_lookup(self, tag: int, values: NDArray[Any]) -> tuple[int, NDArray[np.float64]] | None:
-        """A look-up table for values: the value that has the first entry, and what values become."""
+        """A look-up table for some values: the first input value, and the entries."""
         item = self.file.read_item(tag)
         data = b"" if item is None else self.file.read_bytes(header.LUT_DATA, item)
         descriptor = b"" if item is None else self.file.read_bytes(header.LUT_DESCRIPTOR, item)

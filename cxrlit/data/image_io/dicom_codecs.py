@@ -1,8 +1,8 @@
-"""The compressed pixels in a DICOM file: JPEG, JPEG-LS, JPEG 2000, RLE. What their own headers say is checked first.
+"""Compressed pixels in a DICOM file: JPEG, JPEG-LS, JPEG 2000, RLE. Their own headers are checked before decoding.
 
-The decoders are those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG), which each take one image in and give one
-out. A codestream names a size of its own, whatever the file around it says, and they allocate for that one. They serve
-also where pydicom has decoders that need no other package: its RLE unpacks without a bound, and JPEG 2000 by Pillow
+The decoders are those of imagecodecs (libjpeg-turbo, CharLS, OpenJPEG); each decodes one image at a time. A
+codestream states its own size, whatever the surrounding file says, and the decoders allocate memory for it. They serve
+even where pydicom has decoders without further packages: its RLE unpacks without a limit, and JPEG 2000 with Pillow
 takes two thirds more time and a third more memory.
 
 Source: ITU-T T.81, T.87 and T.800, annex A of each; DICOM PS3.5, annex G.
@@ -24,24 +24,24 @@ from cxrlit.data.image_io.sizes import check_size
 JPEG_PROCESSES = {jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS}
 MAX_TILES = 10_000
 MIN_PRECINCT_EXPONENT = 4
-"""16 pixels. A decoder does bookkeeping for each precinct: those of 1 x 1 pixel take gigabytes."""
+"""16 pixels. A decoder keeps records of each precinct: precincts of 1 x 1 pixel take gigabytes."""
 
 NEEDED_BY = "a compressed DICOM image"
 
 RLE_SLACK = 2**16
-"""Bytes that a segment may unpack to beyond its pixels: what fills it up at its end is taken for pixels too."""
+"""Maximum bytes that a segment may unpack to beyond its pixels: the decoder treats padding as pixels too."""
 
 
 @dataclass(frozen=True)
 class Codestream:
-    """One compressed image of one component, cut out of what is around it.
+    """One compressed image of one component, without its container.
 
     Attributes:
         content: The codestream.
         width: Pixels, as the codestream says.
         height: Pixels, as the codestream says.
         precision: Bits of a sample, as the codestream says.
-        is_verbatim: Whether samples are words as the file has them uncompressed, with bits above those of the image.
+        is_verbatim: Whether samples are complete words as in uncompressed files, including bits above the image's own.
     """
 
     content: bytes
@@ -52,14 +52,14 @@ class Codestream:
 
 
 def read_codestream(content: bytes, kind: str) -> Codestream:
-    """A codestream, its header checked.
+    """Read a codestream and check its header.
 
     Args:
-        content: It, and what fills it up.
-        kind: ``jpeg`` (of a process that DICOM uses), ``jpeg_ls`` or ``jpeg_2000``.
+        content: The codestream with its padding.
+        kind: ``jpeg`` (a process that DICOM uses), ``jpeg_ls`` or ``jpeg_2000``.
 
     Raises:
-        ValueError: It is damaged, cut off, in colour, too large, or made to exhaust memory.
+        ValueError: The codestream is damaged, cut off, in colour, too large, or made to exhaust memory.
     """
     if kind == "jpeg_2000":
         return _read_jpeg_2000(content)
@@ -67,10 +67,10 @@ def read_codestream(content: bytes, kind: str) -> Codestream:
 
 
 def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
-    content = content.rstrip(b"\0\xff")  # what fills up the last fragment
+    content = content.rstrip(b"\0\xff")  # padding of the last fragment
     if not content.startswith(jpeg.SIGNATURE):
         raise ValueError("damaged: the compressed pixels are not what the transfer syntax says")
-    if not content.endswith(b"\xff\xd9"):  # without it the decoder fills up with gray, and says nothing
+    if not content.endswith(b"\xff\xd9"):  # without it the decoder silently fills the rest with gray
         raise ValueError("damaged: the end is missing")
     header = jpeg.read_jpeg_header(content)
     if header.process not in processes:
@@ -81,7 +81,7 @@ def _read_jpeg(content: bytes, processes: set[int]) -> Codestream:
 
 
 def _read_jpeg_2000(content: bytes) -> Codestream:
-    """A JPEG 2000 codestream; a JP2 file around it, which should not be there, is taken off."""
+    """Read a JPEG 2000 codestream, without the JP2 container that some files wrongly have."""
     if content[4:8] == b"jP  ":
         content = content[max(content.find(b"\xff\x4f\xff\x51"), 0) :]
     if not content.startswith(b"\xff\x4f\xff\x51") or len(content) < 45:
@@ -92,7 +92,7 @@ def _read_jpeg_2000(content: bytes) -> Codestream:
     steps = content[43 : 42 + 3 * n_components]
     check_size(x_stop, y_stop)
     check_size(x_stop - left, y_stop - top)
-    same = bytes([1, 1, depth])  # of every component, which stand one behind the other
+    same = bytes([1, 1, depth])  # for every component, one after the other
     if n_components not in {1, 3} or steps != (same * n_components)[: 3 * n_components - 1]:
         raise ValueError("compressed pixels of channels that are not alike are not supported")
     if not tile_width or not tile_height or tile_left > left or tile_top > top:
@@ -104,7 +104,7 @@ def _read_jpeg_2000(content: bytes) -> Codestream:
 
 
 def _check_precincts(content: bytes) -> None:
-    """No small precincts, neither in the header of the image nor in that of a tile."""
+    """Refuse small precincts in the header of the image or of a tile."""
     position, tile_stop = 2, 0
     while True:
         marker, length = struct.unpack(">HH", content[position : position + 4].ljust(4, b"\0"))
@@ -116,7 +116,7 @@ def _check_precincts(content: bytes) -> None:
             return
         if marker < 0xFF4F or marker == 0xFF93 or length < 2:
             raise ValueError("damaged: a header that no JPEG 2000 image has")
-        if marker == 0xFF90:  # the header of a tile, which says where the next one is
+        if marker == 0xFF90:  # the header of a tile, which gives its length
             (tile_length,) = struct.unpack(">I", body[2:6].ljust(4, b"\0"))
             tile_stop = position + tile_length if tile_length else len(content)
             if tile_stop < position + 2 + length:
@@ -130,14 +130,14 @@ def _check_precincts(content: bytes) -> None:
 
 
 def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
-    """(H, W), or (H, W, 3) in colour, unsigned integers of 1 or 2 bytes; a sign is among their bits, as it is.
+    """(H, W), or (H, W, 3) in colour, unsigned integers of 1 or 2 bytes; any sign bit stays in place.
 
     Args:
-        codestream: From ``read_codestream``.
+        codestream: Result of ``read_codestream``.
         kind: ``jpeg``, ``jpeg_ls`` or ``jpeg_2000``.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The codestream is damaged.
         ConfigError: imagecodecs is not installed.
     """
     functions = {"jpeg": "jpeg8_decode", "jpeg_ls": "jpegls_decode", "jpeg_2000": "jpeg2k_decode"}
@@ -148,12 +148,12 @@ def decode(codestream: Codestream, kind: str) -> NDArray[Any]:
 
 
 def decode_rle(content: bytes, width: int, height: int, n_bytes: int, n_channels: int = 1) -> NDArray[Any]:
-    """(H, W), or (H, W, 3), unsigned integers of 1 or 2 bytes.
+    """Decode RLE to (H, W) or (H, W, 3) unsigned integers of 1 or 2 bytes.
 
-    There is a segment for each byte of a pixel, channel by channel, the high one first.
+    The input has one segment per byte of a pixel, channel by channel, high byte first.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: The content is damaged.
         ConfigError: imagecodecs is not installed.
     """
     n_wanted = n_bytes * n_channels
@@ -167,7 +167,7 @@ def decode_rle(content: bytes, width: int, height: int, n_bytes: int, n_channels
         if len(plane) < width * height:
             raise ValueError("fewer pixels than its header says")
         excess = plane[width * height :]
-        if len(excess) > 2 and len(excess) >= min(width, height) and excess.strip(b"\0"):  # what fills up is 0
+        if len(excess) > 2 and len(excess) >= min(width, height) and excess.strip(b"\0"):  # padding is 0
             raise ValueError("damaged: more pixels than its header says")
         channel, place = divmod(number, n_bytes)
         byte = np.frombuffer(plane, np.uint8, width * height).reshape(height, width)
@@ -178,7 +178,7 @@ def decode_rle(content: bytes, width: int, height: int, n_bytes: int, n_channels
 def _run_codec(name: str, content: bytes, **options: Any) -> Any:
     try:
         return getattr(import_extra("imagecodecs", "dicom", NEEDED_BY), name)(content, **options)
-    except ImportError:  # of this codec, in a build that lacks it
+    except ImportError:  # a build without this codec
         raise ConfigError(f"{NEEDED_BY} needs imagecodecs with {name}: pip install 'cxrlit[dicom]'") from None
-    except (RuntimeError, ValueError, TypeError, OverflowError):  # their messages are those of native libraries
+    except (RuntimeError, ValueError, TypeError, OverflowError):  # messages of native libraries
         raise ValueError("damaged: the compressed pixels cannot be decoded") from None

@@ -1,13 +1,13 @@
-"""Which of two readings of the same pixels a file means, where its tags contradict them: the smoother one.
+"""Choose between two readings of the same pixels where the tags of a file contradict them: the smoother one wins.
 
-Neighbouring pixels of a radiograph differ by little. Bits that are cut off or a sign that is none make neighbours jump
-by nearly the whole range, and only along the edges where those bits change. So only neighbours are compared whose
-difference is another one in the two readings.
+Neighbouring pixels of a radiograph differ little. With bits cut off or a wrong sign, neighbours differ by nearly the
+whole range, but only along the edges where those bits change. So only neighbours whose difference depends on the
+reading are compared.
 
-Letters, markers and shutters that are nearly white on nearly black are smoother with a sign, too, though they have
-none. So the tags are believed unless the evidence is overwhelming: the other reading is much smoother; its steps there
-are about as small as elsewhere in the image; and the pixels that it moves are many and of many gray levels, as those
-of an object of few gray levels are not.
+Letters, markers and shutters that are nearly white on nearly black are smoother with a sign too, although they have
+none. So the tags hold unless the evidence is overwhelming: the other reading is much smoother; its steps there are
+about as small as elsewhere in the image; and the pixels that it moves are many and have many gray levels, unlike those
+of an object of few gray levels.
 """
 
 from typing import Any
@@ -16,32 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS = 128
-"""Rows that are looked at, evenly over the image."""
+"""Number of rows examined, spread evenly over the image."""
 SMOOTHER = 0.25
-"""Share of the difference between neighbours that another reading than that of the tags may leave."""
+"""Maximum ratio of the neighbours' mean difference in the other reading to that in the tags' reading."""
 MIN_SHARE = 0.001
-"""Share of the neighbours that must differ in the bits in question: letters on an image make fewer."""
+"""Minimum share of neighbours that differ in the bits in question: letters on an image change fewer."""
 MAX_STEP = 3.0
-"""Median step of the other reading where the two differ, by the ``LARGE_STEPS`` quantile of the steps elsewhere."""
+"""Maximum median step of the other reading where the readings differ, relative to ``LARGE_STEPS`` elsewhere."""
 LARGE_STEPS = 0.9
 MIN_MOVED = 0.05
-"""Share of the pixels that the other reading must move against the rest."""
+"""Minimum share of pixels that the other reading moves relative to the rest."""
 MIN_LEVELS = 0.07
-"""Range of the moved pixels (10th to 90th percentile) by that of the image (5th to 95th): shutters have less."""
+"""Minimum range of the moved pixels (10th to 90th percentile) by the image's (5th to 95th): shutters have less."""
 MIN_STEPS = 4.0
-"""The same by a large step elsewhere: the noise of one gray level has less."""
+"""Minimum range of the moved pixels by a large step elsewhere: the noise of one gray level has less."""
 GRAY_DIFFERENCE = 2.0
 """Mean difference between the channels of a gray image, of 255: JPEG's rounding makes less."""
 
 
 def choose_bits(stored: NDArray[Any], n_bits: int, all_bits: int, signed: bool) -> int:
-    """How many bits a value has: those that the file says, or all in use, where those above are no overlay.
+    """The number of bits of a value: the file's number, or all bits in use if the upper ones are no overlay.
 
     Args:
         stored: (H, W) unsigned, with all bits.
-        n_bits: Bits that the file says.
-        all_bits: Bits that there is room for, more than ``n_bits``.
-        signed: Whether the file says that the highest of them is a sign.
+        n_bits: Bits according to the file.
+        all_bits: Bits of storage, more than ``n_bits``.
+        signed: Whether the highest bit is a sign according to the file.
     """
     rows = _pick_rows(stored)
     said = read_sign(rows & (2**n_bits - 1), n_bits, signed)
@@ -54,16 +54,16 @@ def choose_bits(stored: NDArray[Any], n_bits: int, all_bits: int, signed: bool) 
 
 
 def choose_sign(stored: NDArray[Any], n_bits: int, signed: bool) -> tuple[int, bool, bool]:
-    """How many bits a value has, and whether the highest of them is a sign.
+    """The number of bits of a value, and whether the highest is a sign.
 
     Args:
         stored: (H, W) unsigned, of ``n_bits``.
-        n_bits: Bits of a value that the file says; fewer are in use where the values need no more.
-        signed: Whether the file says that there is a sign.
+        n_bits: Bits of a value according to the file; smaller values use fewer.
+        signed: Whether there is a sign according to the file.
 
     Returns:
         The bits, whether there is a sign, and whether that is doubtful: the image is much smoother otherwise, but the
-        evidence is not enough to contradict the file.
+        evidence does not suffice to contradict the file.
     """
     used = min(int(stored.max()).bit_length(), n_bits)
     if used < 2:
@@ -76,7 +76,7 @@ def choose_sign(stored: NDArray[Any], n_bits: int, signed: bool) -> tuple[int, b
 
 
 def read_sign(codes: NDArray[Any], n_bits: int, signed: bool) -> NDArray[np.int32]:
-    """Values of codes of some bits.
+    """Convert codes of ``n_bits`` bits to values.
 
     >>> read_sign(np.array([0, 7, 8, 15]), 4, True).tolist()
     [0, 7, -8, -1]
@@ -86,16 +86,16 @@ def read_sign(codes: NDArray[Any], n_bits: int, signed: bool) -> NDArray[np.int3
 
 
 def merge_channels(channels: NDArray[Any], n_bits: int, is_ybr: bool, block_rows: int) -> NDArray[Any]:
-    """The gray values of an image in three channels that has no colour.
+    """The gray values of a three-channel image without colour.
 
     Args:
-        channels: (H, W, 3): red, green and blue, or luminance and two of colour.
+        channels: (H, W, 3): red, green and blue, or luminance and two of chrominance.
         n_bits: Bits of a value.
-        is_ybr: Whether the file says that it is the latter; three channels that are the same are gray in any case.
-        block_rows: Rows that are looked at at once, for the memory that it takes.
+        is_ybr: Whether the file says luminance and chrominance; three equal channels are gray in any case.
+        block_rows: Rows processed at once, to limit memory.
 
     Raises:
-        ValueError: It has colour.
+        ValueError: The image has colour.
     """
     grays = np.empty_like(channels, shape=channels.shape[:2])
     neutral = 2 ** (n_bits - 1)
@@ -119,18 +119,18 @@ def _pick_rows(stored: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_smoother(other: NDArray[np.int32], said: NDArray[np.int32], scale: float) -> bool | None:
-    """Whether another reading than that of the tags is much smoother where the two differ.
+    """Whether another reading than the tags' is much smoother where the two differ.
 
     Args:
-        other: (H, W) values.
-        said: (H, W) values, as the tags have it.
-        scale: Range of the other by that of the tags' own.
+        other: (H, W) values in the other reading.
+        said: (H, W) values in the tags' reading.
+        scale: Range of the other reading relative to that of the tags' reading.
 
     Returns:
-        None where it is, but may be so by objects that are nearly white.
+        None if it is smoother, but objects that are nearly white may be the cause.
     """
     steps, steps_said = (np.abs(values[:, 1:] - values[:, :-1]) for values in (other, said))
-    is_end = (said == said.min()) | (said == said.max())  # black beside white is an edge in any reading
+    is_end = (said == said.min()) | (said == said.max())  # black beside white is an edge in either reading
     differ = steps != steps_said
     judged = differ & ~(is_end[:, 1:] | is_end[:, :-1])
     shift = other - said

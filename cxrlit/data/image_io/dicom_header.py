@@ -1,10 +1,10 @@
-"""The tags of a DICOM file that its pixels need, read by pydicom.
+"""The DICOM tags that decoding needs, read with pydicom.
 
-pydicom looks at ``TAGS`` and steps over the rest, so that names of patients, dates and whatever else a file says never
-become values. The elements of ``TAGS`` stay bytes, because pydicom quotes a value that it cannot convert in a warning.
+pydicom reads ``TAGS`` and skips the rest, so that patient names, dates and other contents never become values. The
+elements of ``TAGS`` stay bytes, because pydicom's warnings quote values that it cannot convert.
 
-A file that lies costs no more than an honest one: pydicom makes an object of each element of a sequence, and
-``MAX_READS`` bounds how many.
+A malicious file costs no more than an honest one: pydicom creates an object for each element of a sequence, and
+``MAX_READS`` limits their number.
 
 Source: DICOM PS3.5, chapter 7 and annex A; PS3.10, chapter 7.
 """
@@ -45,38 +45,38 @@ CODECS = {
     uid.JPEG2000: "jpeg_2000",
     uid.RLELossless: "rle",
 }
-"""How what a transfer syntax names is compressed."""
+"""Compression by transfer syntax."""
 UNCOMPRESSED = {
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian
 }  # fmt: skip
 
 MAX_READS = 50_000
-"""Of a file; an element takes one to three. Images of one frame have some hundred elements."""
+"""Maximum reads of a file; an element takes one to three. Single-frame images have some hundred elements."""
 MAX_INFLATED_BYTES = 192 * 2**20
-"""Of a deflated file. The largest image that is accepted has 128 MiB."""
+"""Maximum unpacked size of a deflated file. The largest accepted image has 128 MiB."""
 UNDEFINED = 0xFFFF_FFFF
 SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 
 T = TypeVar("T")
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its log quotes values of a file
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its log quotes values of the file
 
 
 class DICOMHeader:
-    """The tags of a file, and where its pixels are.
+    """The tags of a file, and the position of its pixels.
 
     Attributes:
         syntax: The transfer syntax, one of ``UNCOMPRESSED`` or ``CODECS``.
-        pixels_vr: Value representation of the pixels; empty where the file does not say it.
-        guess: What the file does not say of itself, and how it is read; empty where it says all.
+        pixels_vr: Value representation of the pixels; empty if the file does not state it.
+        guess: Properties that the file omits, and how they are assumed; empty if it states all.
     """
 
     def __init__(self, content: bytes) -> None:
         """Read a file up to its pixels.
 
         Raises:
-            ValueError: It is damaged, has no pixels, is of a transfer syntax that is not supported, or would take too
-                much memory.
+            ValueError: The file is damaged, has no pixels or an unsupported transfer syntax, or would take too much
+                memory.
         """
         _silence_warnings()
         file = _BoundedFile(content)
@@ -121,7 +121,7 @@ class DICOMHeader:
         return pixels
 
     def read_codestream(self) -> bytes:
-        """The compressed image: all fragments as one. The table of offsets in front of them is not needed for it.
+        """The compressed image: all fragments joined. The offset table before them is not needed.
 
         Raises:
             ValueError: The fragments are damaged, or the file is cut off.
@@ -134,13 +134,13 @@ class DICOMHeader:
         return b"".join(parts[1:])
 
     def read_item(self, tag: int) -> Dataset | None:
-        """The first data set of a sequence; None where there is none.
+        """The first data set of a sequence; None if the tag is missing or empty.
 
         Raises:
-            ValueError: It is damaged.
+            ValueError: The sequence is damaged.
         """
         found = self._elements.get_item(tag)
-        if isinstance(found, DataElement):  # of undefined length: already parsed
+        if isinstance(found, DataElement):  # a sequence of undefined length is already parsed
             return found.value[0] if found.VR == "SQ" and found.value else None
         if found is None or not found.value:
             return None
@@ -148,18 +148,18 @@ class DICOMHeader:
         return _read(file, lambda: read_sequence_item(file, found.is_implicit_VR, found.is_little_endian, "iso8859"))
 
     def read_bytes(self, tag: int, item: Dataset | None = None) -> bytes:
-        """The value of an element as it is; empty where there is none."""
+        """The raw value of an element; empty if there is none."""
         return _take_bytes(self._elements if item is None else item, tag)
 
     def read_text(self, tag: int) -> str:
-        """The value of an element as text, the blanks around it taken off."""
+        """The value of an element as text, without surrounding blanks."""
         return _to_text(self.read_bytes(tag))
 
     def read_word(self, tag: int, default: int | None = None) -> int:
-        """The value of an element of 16 bits.
+        """The value of a 16-bit element.
 
         Raises:
-            ValueError: It is not one, or is missing and there is no default.
+            ValueError: The value has another size, or is missing without a default.
         """
         value = self.read_bytes(tag)
         if not value and default is not None:
@@ -169,15 +169,15 @@ class DICOMHeader:
         return int.from_bytes(value, "little" if self.syntax.is_little_endian else "big")
 
     def count_values(self, tag: int) -> int:
-        """How many values an element of text has; 0 where it is missing or empty."""
+        """Number of values of a text element; 0 if it is missing or empty."""
         text = self.read_text(tag)
         return text.count("\\") + 1 if text else 0
 
     def read_number(self, tag: int, default: float, place: int = 0) -> float:
-        """One of the decimal numbers of an element.
+        """One of the decimal numbers of an element, or the default if it is missing.
 
         Raises:
-            ValueError: It is not one.
+            ValueError: The value is no number.
         """
         text = self.read_text(tag).split("\\")[place].strip()
         if not text:
@@ -192,10 +192,10 @@ class DICOMHeader:
 
 
 class _BoundedFile(io.BytesIO):
-    """A file from which so much is read and no more."""
+    """A file that refuses further reads after ``MAX_READS``."""
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(content)  # shares its memory
+        super().__init__(content)  # shares the memory of the bytes
         self.n_reads = 0
 
     def read(self, size: int | None = -1) -> bytes:
@@ -206,20 +206,20 @@ class _BoundedFile(io.BytesIO):
 
 
 def _read(file: _BoundedFile, function: Callable[[], T]) -> T:
-    """What one of pydicom's readers returns; none of its messages, which quote the file."""
+    """Call a reader of pydicom, and hide its error messages, which quote the file."""
     try:
         return function()
     except MemoryError:
         raise
-    except Exception:  # a RecursionError, too
+    except Exception:  # including RecursionError
         reason = "more elements than any image has" if file.n_reads > MAX_READS else "its elements cannot be read"
         raise ValueError(f"damaged: {reason}") from None
 
 
 def _silence_warnings() -> None:
-    """Have pydicom's warnings ignored: they quote values of a file.
+    """Ignore pydicom's warnings: they quote values of a file.
 
-    As often as a file is read, since whoever changes the filters for a while takes this one away at the end.
+    Repeated for each file, since leaving ``warnings.catch_warnings`` elsewhere removes the filter.
     """
     ours = ("ignore", None, Warning, re.compile(r"pydicom\b"), 0)
     if ours not in warnings.filters:
@@ -231,8 +231,8 @@ def _is_past_meta(tag: int, vr: str | None, length: int) -> bool:
 
 
 def _find_syntax(name: str, first_byte: bytes) -> uid.UID:
-    """The transfer syntax; where the file does not say it, by the first byte of its data set, whose group is 8."""
-    if not name:  # pydicom sees while it reads whether elements say their representation
+    """The transfer syntax; if the file omits it, by the first byte of its data set, whose group is 8."""
+    if not name:  # pydicom detects implicit or explicit value representations itself
         return uid.ExplicitVRBigEndian if first_byte == b"\0" else uid.ImplicitVRLittleEndian
     for syntax in (*UNCOMPRESSED, *CODECS):
         if syntax == name:

@@ -1,4 +1,4 @@
-"""The window of a DICOM file, and whether it, or a VOI LUT, shows the image at all.
+"""The window of a DICOM file, and a check whether it, or a VOI LUT, shows the image at all.
 
 Source: DICOM PS3.3, C.11.2.
 """
@@ -14,22 +14,22 @@ from cxrlit.data.image_io import dicom_header as header
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 MAX_AT_END = 0.9
-"""Share of the pixels that may be nearly black, or nearly white."""
+"""Maximum share of pixels that may be nearly black, or nearly white."""
 END = 1 / 64
-"""What is nearly black, as a share of the range; and what is nearly white, from the other end."""
+"""Limit of nearly black, as a fraction of the range; nearly white is as close to the other end."""
 
 
 def apply_window(known: NDArray[Any], center: float, width: float, function: str, photometric: str) -> NDArray[Any]:
-    """0 for the lower end of a window, 1 for its upper end.
+    """Map values to 0 at the lower end of a window and 1 at its upper end.
 
     Args:
-        known: Values, after the modality LUT.
-        center: Of the window.
-        width: Above 0. A window of LINEAR with a width below 1 is LINEAR_EXACT.
-        function: Of ``FUNCTIONS``.
-        photometric: Of the image, MONOCHROME1 or MONOCHROME2.
+        known: Values after the modality LUT.
+        center: Centre of the window.
+        width: Width of the window, > 0. A LINEAR window with a width below 1 is LINEAR_EXACT.
+        function: One of ``FUNCTIONS``.
+        photometric: Photometric interpretation of the image, MONOCHROME1 or MONOCHROME2.
     """
-    window = Dataset()  # of the file's values, as numbers, and with ends that are 0 and 65535
+    window = Dataset()  # carries the file's values as numbers, with output ends 0 and 65535
     window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = photometric, 16, 0
     window.VOILUTFunction = "LINEAR_EXACT" if function == "LINEAR" and width < 1 else function
     window.add_new(header.CENTER, "FD", center)
@@ -39,7 +39,7 @@ def apply_window(known: NDArray[Any], center: float, width: float, function: str
 
 
 def is_one_gray(shown: NDArray[Any]) -> bool:
-    """Whether values of 0 to 1 are one gray of 8 bits.
+    """Whether values from 0 to 1 are a single 8-bit gray.
 
     >>> is_one_gray(np.array([0.5, 0.501])), is_one_gray(np.array([0.5, 0.51]))
     (True, False)
@@ -48,12 +48,12 @@ def is_one_gray(shown: NDArray[Any]) -> bool:
 
 
 def misses_image(shown: NDArray[Any], known: NDArray[Any], counts: NDArray[np.int64]) -> bool:
-    """Whether a window or a VOI LUT leaves nearly all pixels at one end, where the range of the values does not.
+    """Whether a window or VOI LUT puts nearly all pixels at one end, while the range of the values does not.
 
     Args:
-        shown: (N,) what it makes of the values, 0 to 1.
+        shown: (N,) output for each value, 0 to 1.
         known: (N,) the values.
-        counts: (N,) pixels of each.
+        counts: (N,) number of pixels with each value.
 
     >>> values, counts = np.arange(101), np.full(101, 7)
     >>> [misses_image(values / end, values, counts) for end in (5, 50)]

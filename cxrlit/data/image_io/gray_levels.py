@@ -1,4 +1,4 @@
-"""How the gray values of an image are spread."""
+"""Distribution of an image's gray values."""
 
 import cv2
 import numpy as np
@@ -7,21 +7,21 @@ from numpy.typing import NDArray
 from cxrlit.data.image_io.sizes import Pixels
 
 MIN_STD = 0.01
-"""An image whose pixels have a smaller standard deviation, as a share of the range, is almost constant."""
+"""Standard deviation of the pixels, as a fraction of the range, below which an image is almost constant."""
 
 
 def count_levels(pixels: Pixels) -> NDArray[np.float64]:
-    """(256,) or (65536,) pixels of each gray value."""
+    """(256,) or (65536,) number of pixels with each gray value."""
     n_values = int(np.iinfo(pixels.dtype).max) + 1
     counts = cv2.calcHist([pixels], [0], None, [n_values], [0, n_values])
     return counts.ravel().astype(np.float64)
 
 
 def measure_levels(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
-    """The gray values as shares of their range, and mean and standard deviation of the pixels.
+    """Gray values as fractions of their range, and mean and standard deviation of the pixels.
 
     Args:
-        counts: From ``count_levels``.
+        counts: Result of ``count_levels``.
     """
     values = np.arange(len(counts)) / (len(counts) - 1)
     mean = float(counts @ values / counts.sum())
@@ -29,7 +29,7 @@ def measure_levels(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
 
 
 def is_flat(pixels: Pixels) -> bool:
-    """Whether an image is of one gray, or almost.
+    """Whether an image has a single gray, or almost.
 
     Args:
         pixels: (H, W) uint8 or uint16, before any padding.

@@ -1,6 +1,6 @@
-"""JPEG: the header, by hand, so that nothing is decoded before its size is known; the pixels, by Pillow.
+"""JPEG: the header is parsed here, so that the size is known before decoding; Pillow decodes the pixels.
 
-Pillow gets a file without its comments and without what cameras add (EXIF, thumbnails, colour profiles).
+Pillow receives the file without comments and camera data (EXIF, thumbnails, colour profiles).
 
 Source: ITU-T T.81, annex B.
 """
@@ -21,30 +21,30 @@ from cxrlit.data.image_io.sizes import Pixels, check_size
 SIGNATURE = b"\xff\xd8\xff"
 BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS} - {0xC4, 0xC8, 0xCC})
-"""Markers of a frame header: what kind of JPEG it is, and its size."""
+"""Frame header markers, which give the kind of JPEG and precede its size."""
 START_OF_SCAN, END_OF_IMAGE, APP0, APP1, APP14, APP15, COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-"""What the two kinds of APP1 begin with that say an orientation."""
+"""Prefixes of the two kinds of APP1 segment that may give an orientation."""
 MARKER = re.compile(rb"\xff[^\0\xff]")
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a segment."""
 MAX_SCANS = 100
-"""A progressive image has about 10. Each one more costs a pass over all pixels."""
+"""Maximum number of scans. A progressive image has about 10; each costs a pass over all pixels."""
 MAX_SEGMENTS = 10_000
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 
 @dataclass(frozen=True)
 class JPEGHeader:
-    """What comes before the pixels.
+    """Contents of the header.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
+        width: Width, pixels.
+        height: Height, pixels.
         precision: Bits of a sample.
-        n_components: 1 for gray, 3 for colour, 4 for print colours.
+        n_components: 1 for gray, 3 for colour, 4 for CMYK.
         process: Marker of the frame header: ``BASELINE``, ...
-        orientation: 1 to 8, of EXIF or else XMP; 1 is upright.
+        orientation: Orientation by EXIF, else XMP, 1 to 8; 1 is upright.
         segments: First and last byte of each segment that decoding needs, up to the first scan.
     """
 
@@ -58,23 +58,23 @@ class JPEGHeader:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the mode."""
+        """Pillow's name of the pixel format."""
         mode = MODES.get(self.n_components, f"{self.n_components} components")
         return mode if self.precision == 8 else f"{mode} {self.precision} bit"
 
 
 def read_jpeg_header(content: bytes) -> JPEGHeader:
-    """The header of a JPEG or JPEG-LS file.
+    """Parse the header of a JPEG or JPEG-LS file.
 
     Raises:
-        ValueError: It is damaged, or of an image that is too large or would take too long.
+        ValueError: The header is damaged, or the image is too large or would take too long.
     """
     frame: tuple[int, int, int, int, int] | None = None
     orientation = by_xmp = UNKNOWN
     segments: list[tuple[int, int]] = []
     position = 2
     for _ in range(MAX_SEGMENTS):
-        # A decoder skips what stands between two segments.
+        # A decoder skips bytes between two segments.
         found = MARKER.search(content, position)
         position = found.start() if found else len(content)
         if position + 4 > len(content) or content[position + 1] == END_OF_IMAGE:
@@ -112,12 +112,12 @@ def read_jpeg_header(content: bytes) -> JPEGHeader:
 
 
 def decode_jpeg(content: bytes) -> tuple[Pixels, float]:
-    """The gray values of a JPEG, upright: turned as EXIF or XMP says; and ``measure_colour``, 0 with one component.
+    """The gray values of a JPEG, rotated upright by EXIF or XMP; and ``measure_colour``, 0 with one component.
 
     Colour becomes luminance.
 
     Raises:
-        ValueError: It is damaged, cut off, too large, or of a kind that is not supported.
+        ValueError: The image is damaged, cut off, too large, or of an unsupported kind.
     """
     header = read_jpeg_header(content)
     if header.process not in {BASELINE, EXTENDED, PROGRESSIVE} or header.precision != 8:
@@ -130,12 +130,12 @@ def decode_jpeg(content: bytes) -> tuple[Pixels, float]:
             return turn_upright(np.asarray(image.convert("L")), header.orientation), colour
     except MemoryError:
         raise
-    except Exception as error:  # damaged pixels can raise nearly anything in Pillow
+    except Exception as error:  # Pillow can raise nearly any error for damaged pixels
         raise ValueError(f"damaged: {first_line(error)}") from None
 
 
 def _strip(content: bytes, header: JPEGHeader) -> bytes:
-    """The same JPEG without comments and what cameras add."""
+    """The same JPEG without comments and camera data."""
     view = memoryview(content)
     return b"".join(
         [content[:2], *(view[start:stop] for start, stop in header.segments), view[header.segments[-1][1] :]]

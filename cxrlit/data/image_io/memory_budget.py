@@ -1,7 +1,7 @@
-"""How much memory the images that are being read and decoded take together, whatever the number of threads.
+"""Limit on the memory of all images that are being read and decoded, for any number of threads.
 
-Each thread holds first what its file takes, then what decoding it takes, and gives back both: who holds the second
-waits for nothing, so that there is no deadlock.
+Each thread first reserves memory for its file, then for decoding, and releases both. A thread with the second
+reservation waits for nothing, so that there is no deadlock.
 """
 
 import ctypes
@@ -14,20 +14,20 @@ from threading import Condition
 from cxrlit.data.image_io.decode import MAX_FILE_BYTES, describe_image, read_file
 
 BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 6, "DICOM MONOCHROME1": 6, "DICOM MONOCHROME2": 6}
-"""What decoding takes at most at a time, by the mode of the image; measured with PNG, JPEG and DICOM."""
+"""Peak memory of decoding per pixel, bytes, by pixel format; measured with PNG, JPEG and DICOM."""
 
 BYTES_PER_COLOUR_PIXEL = 10
-"""What a progressive JPEG takes; others take 7."""
+"""Peak memory of a progressive JPEG per pixel, bytes; other colour images take 7."""
 
 KEPT_BYTES, KEPT_BY_THREAD, MOST_KEPT = 96 * 2**20, 12 * 2**20, 32 * 2**20
-"""Largest block that is kept: of all threads together; of one, below Pillow's blocks of 16 MiB; and by glibc's rule."""
+"""Largest blocks that are kept: all threads together; one thread, below Pillow's blocks of 16 MiB; glibc's limit."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
+"""Option numbers of mallopt(3)."""
 
 
 class MemoryBudget:
-    """Bytes that threads hold together, at most ``limit``; one that wants more gets them where it is alone."""
+    """Bytes that threads reserve, at most ``limit`` in total; a larger request is granted when it is alone."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
@@ -35,7 +35,7 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
-        """Wait until the bytes are there, and give them back at the end of the block."""
+        """Wait until the bytes are available, and release them at the end of the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self.used or self.used + n_bytes <= self.limit)
             self.used += n_bytes
@@ -49,10 +49,10 @@ class MemoryBudget:
 
 @contextmanager
 def keep_freed(n_threads: int) -> Iterator[None]:
-    """Have glibc keep the memory of an image for the next one of the same thread, as far as all threads can.
+    """Have glibc keep an image's memory for the next image of the same thread, within a limit for all threads.
 
-    Left as it is, the pages of each image are asked for anew, which takes up to a quarter of the time; or, once a large
-    one was freed, each thread keeps hundreds of megabytes.
+    By default the system maps the pages of each image anew, which takes up to a quarter of the time; or, once a
+    large image was freed, each thread keeps hundreds of megabytes.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:  # not glibc
@@ -63,7 +63,7 @@ def keep_freed(n_threads: int) -> Iterator[None]:
     set_option(M_TRIM_THRESHOLD, 2 * kept)
     try:
         yield
-    finally:  # as far as glibc goes by itself
+    finally:  # limits that glibc reaches by itself
         set_option(M_MMAP_THRESHOLD, MOST_KEPT)
         set_option(M_TRIM_THRESHOLD, 2 * MOST_KEPT)
 
@@ -74,21 +74,21 @@ PIXELS = MemoryBudget(384 * 2**20)
 
 @contextmanager
 def hold_file(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, as ``read_file`` reads them, and the memory for them and for one copy."""
+    """The bytes of a file (``read_file``), with memory reserved for them and one copy."""
     try:
         n_bytes = min(os.stat(path).st_size, MAX_FILE_BYTES)
     except OSError:
-        n_bytes = 0  # the reading says why
+        n_bytes = 0  # read_file reports the error
     with FILES.hold(2 * n_bytes):
         yield read_file(path)
 
 
 @contextmanager
 def hold_pixels(content: bytes) -> Iterator[None]:
-    """The memory that decoding a file takes, and resizing its image to a square.
+    """Reserve the memory for decoding a file and resizing its image to a square.
 
     Raises:
-        ValueError: Its header says that it cannot be used, and why.
+        ValueError: The header shows that the file cannot be used; the message says why.
     """
     width, height, mode = describe_image(content)
     name = " ".join(mode.split()[:2]) if mode.startswith("DICOM") else mode.partition(" ")[0]

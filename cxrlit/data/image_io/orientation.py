@@ -1,4 +1,4 @@
-"""How an image is turned, by EXIF or XMP, which JPEG and PNG both may hold. EXIF is believed over XMP.
+"""Orientation of an image by EXIF or XMP, which JPEG and PNG may contain. EXIF takes precedence.
 
 Source: EXIF 2.3 (CIPA DC-008), section 4.6; XMP specification, part 2, section 3.6 (tiff:Orientation).
 """
@@ -14,7 +14,7 @@ XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\s*[
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation that EXIF says, 1 to 8; ``UNKNOWN`` where it says none or is damaged.
+    """The EXIF orientation, 1 to 8; ``UNKNOWN`` if it is missing or damaged.
 
     >>> read_orientation(b"II*\\0" + struct.pack("<IHHHII", 8, 1, 0x0112, 3, 1, 6))
     6
@@ -32,7 +32,7 @@ def read_orientation(exif: bytes) -> int:
 
 
 def read_xmp_orientation(xmp: bytes) -> int:
-    """The orientation that XMP says, 1 to 8; ``UNKNOWN`` where it says none.
+    """The XMP orientation, 1 to 8; ``UNKNOWN`` if it is missing.
 
     >>> read_xmp_orientation(b'<x tiff:Orientation="6"/>'), read_xmp_orientation(b"<x/>")
     (6, 0)
@@ -42,7 +42,7 @@ def read_xmp_orientation(xmp: bytes) -> int:
 
 
 def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn and mirror an image as its orientation says.
+    """Rotate and mirror an image according to its orientation.
 
     >>> import numpy as np
     >>> turn_upright(np.array([[1, 2, 3]], np.uint8), 6).tolist()

@@ -1,9 +1,9 @@
-"""PNG: checksums, size and completeness of the pixels.
+"""PNG: checks of checksums, size and completeness; Pillow decodes the pixels.
 
-Pillow gets a file that holds nothing but header, palette and pixels. What it would unpack or warn of besides (texts,
-colour profiles, frames of an animation) is not looked at, but for EXIF and XMP, which say how the image is turned.
-OpenCV's and imagecodecs' libpng refuse short streams without the count that stands here, but the one writes to the
-terminal of each file that it refuses, from C, and the other of each interlaced one; Pillow is silent.
+Pillow receives a file with only header, palette and pixels. Other chunks that it would unpack or warn about (texts,
+colour profiles, frames of an animation) are ignored, except EXIF and XMP, which give the orientation. OpenCV's and
+imagecodecs' libpng refuse short streams without the count that is made here, but OpenCV writes to the terminal for each
+refused file, from C, and imagecodecs for each interlaced one; Pillow is silent.
 
 Source: PNG specification, third edition, https://www.w3.org/TR/png-3/.
 """
@@ -27,17 +27,17 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 MAX_CHUNKS = 100_000
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""By colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
+"""Channels by colour type: gray, RGB, palette, gray and alpha, RGB and alpha."""
 DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 GRAY_BITS = (8, 10, 12, 14, 16)
-"""Bits that the values of a 16-bit gray image may have."""
+"""Possible bits of the values in a 16-bit gray image."""
 
 TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 RAW_EXIF, XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
-"""Keywords of texts that may say an orientation."""
+"""Keywords of text chunks that may give an orientation."""
 MAX_TEXT_BYTES = 2**20
-"""So much of a text is looked at."""
+"""Maximum bytes of a text that are read."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced image: first column, first row, step between columns, step between rows."""
@@ -45,7 +45,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 @dataclass(frozen=True)
 class PNGHeader:
-    """What the first chunk says: pixels, bits of a sample, colour type."""
+    """Contents of the first chunk: size in pixels, bits of a sample, colour type, interlacing."""
 
     width: int
     height: int
@@ -55,13 +55,13 @@ class PNGHeader:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the mode."""
+        """Pillow's name of the pixel format."""
         if self.colour == 0 and self.depth in {1, 16}:
             return "1" if self.depth == 1 else "I;16"
         return MODES[self.colour] + (" 16 bit" if self.depth == 16 else "")
 
     def count_bytes(self) -> int:
-        """Bytes of the unpacked pixels: each row has one for its filter, and is filled up to a byte."""
+        """Bytes of the unpacked pixels: each row starts with a filter byte and is padded to whole bytes."""
         passes = ADAM7 if self.interlaced else ((0, 0, 1, 1),)
         n_bytes = 0
         for left, top, step_x, step_y in passes:
@@ -73,10 +73,10 @@ class PNGHeader:
 
 
 def read_png_header(content: bytes) -> PNGHeader:
-    """The header of a file that starts with the signature of PNG.
+    """Parse the header of a file that starts with PNG's signature.
 
     Raises:
-        ValueError: It is damaged, says what cannot be, or is of an image that is too large.
+        ValueError: The header is damaged or impossible, or the image is too large.
     """
     if len(content) < 33 or content[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError("damaged: no header")
@@ -90,18 +90,18 @@ def read_png_header(content: bytes) -> PNGHeader:
 
 
 def decode_png(content: bytes) -> tuple[Pixels, float]:
-    """The gray values of a PNG, of the first image where it is an animation, turned as EXIF or XMP says.
+    """The gray values of a PNG, or of an animation's first image, rotated upright by EXIF or XMP.
 
-    Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are spread over 0 to 255. 16 bits of gray are
-    spread over 0 to 65535 by the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
-    10, 12 or 14 bits are often stored as they are; 16 bits of colour become 8.
+    Colour becomes luminance, transparency is ignored; 1, 2 and 4 bits are scaled to 0 to 255. 16 bits of gray are
+    scaled to 0 to 65535 from the fewest of ``GRAY_BITS`` that hold the largest value of the image, since a detector's
+    10, 12 or 14 bits are often stored unscaled; 16 bits of colour become 8.
 
     Returns:
         The gray values, and ``measure_colour``, 0 without colour channels.
 
     Raises:
-        ValueError: It is damaged, too large, has fewer pixels than its header says, or has colour or transparency of
-            16 bits of which it uses no more than 14.
+        ValueError: The image is damaged, too large, has fewer pixels than its header says, or has 16-bit colour or
+            transparency that uses at most 14 bits.
     """
     header, chunks = _check(content)
     plain = _join(chunks)
@@ -109,8 +109,8 @@ def decode_png(content: bytes) -> tuple[Pixels, float]:
     try:
         with Image.open(io.BytesIO(plain), formats=["PNG"]) as image:
             image.load()
-            # Pillow leaves black what a whole but short stream of pixels does not reach. Counting costs as much as
-            # decoding, so that only an image is counted that may be short.
+            # Pillow leaves black the rows that a valid but short stream does not reach. Counting takes as long as
+            # decoding, so only an image that may be short is counted.
             last_row = image.crop((0, header.height - 1, header.width, header.height))
             if (header.interlaced or not np.asarray(last_row).any()) and not _is_complete(header, chunks):
                 raise ValueError("fewer pixels than its header says")
@@ -123,13 +123,13 @@ def decode_png(content: bytes) -> tuple[Pixels, float]:
             return turn_upright(grays, orientation), colour
     except (ValueError, MemoryError):
         raise
-    except Exception as error:  # damaged pixels can raise nearly anything in Pillow
+    except Exception as error:  # Pillow can raise nearly any error for damaged pixels
         raise ValueError(f"damaged: {first_line(error)}") from None
 
 
 def _find_orientation(chunks: list[tuple[bytes, memoryview]]) -> int:
-    """Of EXIF in its own chunk, else in a text as ImageMagick writes it, else of XMP."""
-    found: dict[bytes, int] = {}  # the first of each alone: many packed texts would take long
+    """The orientation by the EXIF chunk, else by EXIF in a text as ImageMagick writes it, else by XMP."""
+    found: dict[bytes, int] = {}  # only the first of each: many compressed texts would take long
     for kind, chunk in chunks:
         if kind == b"eXIf" and kind not in found:
             found[kind] = read_orientation(bytes(chunk[8:-4]))
@@ -144,11 +144,11 @@ def _find_orientation(chunks: list[tuple[bytes, memoryview]]) -> int:
 
 
 def _unpack(kind: bytes, text: bytes) -> bytes:
-    """The text after the keyword of a chunk, at most ``MAX_TEXT_BYTES``; empty where it is damaged."""
+    """The unpacked text of a chunk after its keyword, at most ``MAX_TEXT_BYTES``; empty if it is damaged."""
     is_packed = kind == b"zTXt"
     if kind == b"iTXt":
         is_packed = text[:1] == b"\1"
-        text = text[2:].split(b"\0", 2)[-1]  # past the language and the translated keyword
+        text = text[2:].split(b"\0", 2)[-1]  # skip language and translated keyword
     if not is_packed:
         return text
     try:
@@ -158,7 +158,7 @@ def _unpack(kind: bytes, text: bytes) -> bytes:
 
 
 def _read_profile(text: bytes) -> bytes:
-    """EXIF of a raw profile: its name and length, then hexadecimal digits in lines."""
+    """EXIF from a raw profile: a name and a length, then lines of hexadecimal digits."""
     digits = b"".join(text.split()[2:])
     try:
         return bytes.fromhex(digits.decode("ascii")).removeprefix(b"Exif\0\0")
@@ -171,7 +171,7 @@ def _spread(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     if top == 2**16 - 1:
         return values
     table = np.rint(np.arange(top + 1) * ((2**16 - 1) / top)).astype(np.uint16)
-    for row in values:  # all at once, the table's rows would be counted in 8 bytes a pixel
+    for row in values:  # row by row, because indices for all rows at once take 8 bytes per pixel
         row[:] = table[row]
     return values
 
@@ -185,12 +185,12 @@ def _check(content: bytes) -> tuple[PNGHeader, list[tuple[bytes, memoryview]]]:
 
 
 def _join(chunks: list[tuple[bytes, memoryview]]) -> bytes:
-    """The same PNG with nothing in it but header, palette and pixels."""
+    """The same PNG with only header, palette and pixels."""
     return b"".join([SIGNATURE, *(chunk for kind, chunk in chunks if kind in KEPT_CHUNKS), _end_chunk()])
 
 
 def _check_chunks(content: bytes) -> list[tuple[bytes, memoryview]]:
-    """The kind and the whole of each chunk, checksums verified, up to the end that the file must have."""
+    """Kind and bytes of each chunk up to the required end, with checksums verified."""
     view = memoryview(content)
     chunks: list[tuple[bytes, memoryview]] = []
     start = len(SIGNATURE)
@@ -206,7 +206,7 @@ def _check_chunks(content: bytes) -> list[tuple[bytes, memoryview]]:
             return chunks
         if kind == b"IHDR" and chunks:
             raise ValueError("damaged: two headers")
-        if kind[0] & 32 == 0 and kind not in KEPT_CHUNKS:  # by the case of its first letter: cannot be ignored
+        if kind[0] & 32 == 0 and kind not in KEPT_CHUNKS:  # the case of the first letter marks a critical chunk
             raise ValueError("damaged: a chunk that no PNG has")
         chunks.append((kind, view[start:stop]))
         start = stop
@@ -233,7 +233,7 @@ def _is_complete(header: PNGHeader, chunks: list[tuple[bytes, memoryview]]) -> b
 
 
 def _cut_pieces(chunks: list[tuple[bytes, memoryview]]) -> Iterator[bytes]:
-    """The packed pixels in pieces: what zlib leaves of one is copied each time."""
+    """The compressed pixels in pieces: zlib copies the rest of a piece each time."""
     for kind, chunk in chunks:
         if kind == b"IDAT":
             for start in range(8, len(chunk) - 4, 2**16):

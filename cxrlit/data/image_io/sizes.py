@@ -1,4 +1,4 @@
-"""A file for each image format: its header checked before anything is decoded, then its gray values."""
+"""The type of decoded pixels, and the size limit that each format checks before decoding."""
 
 from numpy import uint8, uint16
 from numpy.typing import NDArray
@@ -7,14 +7,14 @@ Pixels = NDArray[uint8] | NDArray[uint16]
 """(H, W) gray values: uint8 from 0 to 255, or uint16 from 0 to 65535."""
 
 MAX_SIDE = 8192
-"""Pixels. A larger image is refused unread, and so is a thin one, which padding would make a square of that side."""
+"""Maximum side, pixels. Larger images are refused unread, even thin ones, which padding would make square."""
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse what has no pixels or too many.
+    """Refuse images without pixels or with too many.
 
     Raises:
-        ValueError: It does.
+        ValueError: The size is out of range.
     """
     if width < 1 or height < 1:
         raise ValueError("an image without pixels")
