@@ -1,1 +1,1 @@
-"""From predictions to tables: metrics, thresholds, and the files that they fill."""
+"""Evaluation: predictions, metrics, thresholds, tables and reports."""

@@ -1,4 +1,4 @@
-"""Data whose labels are not those of a network: which of its outputs answer which label, and with which prob."""
+"""Map the outputs of a network to data with other labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +16,19 @@ from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
 Answers = Mapping[str, tuple[str, ...]]
-"""Labels of the data, each with the outputs of the network of which the largest prob answers it."""
+"""Each label of the data, with the outputs of the network that answer it by their largest prob."""
 
 
 def choose_answers(data: Any, labels: Sequence[str], what: str) -> Answers | None:
-    """Which outputs answer the labels of some data; None: each label is answered by the output of its name.
+    """Choose the outputs that answer the labels of some data; None: each label's own output answers it.
 
     Args:
-        data: The section of the config.
-        labels: Of the network's outputs.
+        data: The data section of the config.
+        labels: Labels of the network's outputs.
         what: What to call the network in messages.
 
     Raises:
-        ConfigError: No output answers any.
+        ConfigError: No output answers any label.
     """
     if not isinstance(data, NIHGoogleData):
         return None
@@ -42,7 +42,7 @@ def choose_answers(data: Any, labels: Sequence[str], what: str) -> Answers | Non
 
 
 def answer_probs(probs: Floats, labels: Sequence[str], answers: Answers) -> Floats:
-    """(N, L) probs of outputs to (N, Q) probs of answers: of several outputs the largest.
+    """Map (N, L) probs of outputs to (N, Q) probs of answers, each the largest of its outputs.
 
     >>> answer_probs(np.array([[0.25, 0.5, 0.125]]), ["Mass", "Nodule", "Edema"], {"Nodule/Mass": ("Nodule", "Mass")})
     array([[0.5]])
@@ -52,8 +52,8 @@ def answer_probs(probs: Floats, labels: Sequence[str], answers: Answers) -> Floa
 
 
 def answer_predictions(predictions: pd.DataFrame, answers: Answers) -> pd.DataFrame:
-    """A predictions table with the labels of the answers: present where one of their outputs' labels is, absent where
-    all are.
+    """Make a predictions table with the labels of the answers: present if any of their outputs' labels is present,
+    absent if all are absent.
     """
     labels = list_labels(predictions)
     probs, targets = split_arrays(predictions)
@@ -68,15 +68,15 @@ def answer_predictions(predictions: pd.DataFrame, answers: Answers) -> pd.DataFr
 
 
 def fit_answers(folder: Path, at_home: OperatingPoint, answers: Answers) -> OperatingPoint:
-    """Calibration and thresholds of the answers, fitted as those of an evaluation were, on its validation images.
+    """Fit calibration and thresholds of the answers on the validation images, as the internal evaluation did.
 
     Args:
-        folder: Of the evaluation at home.
+        folder: Folder of the internal evaluation.
         at_home: Its operating point.
         answers: The answers.
 
     Raises:
-        DataError: Its thresholds were given, and not fitted; or it has no predictions of validation images.
+        DataError: Its thresholds were given rather than fitted, or it has no predictions of validation images.
     """
     if at_home.thresholds.rule is None:
         raise DataError(
@@ -97,7 +97,7 @@ def fit_answers(folder: Path, at_home: OperatingPoint, answers: Answers) -> Oper
 
 
 def describe_answers(answers: Answers, labels: Sequence[str]) -> str:
-    """What answers each label, and which outputs answer none, in words.
+    """Say which outputs answer each label, and which answer none.
 
     >>> describe_answers({"Nodule/Mass": ("Nodule", "Mass")}, ["Mass", "Nodule", "Edema"])
     'Nodule/Mass: the larger prob of Nodule and Mass; not asked: Edema'

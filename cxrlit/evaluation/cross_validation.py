@@ -1,4 +1,4 @@
-"""Cross-validation: the test parts of all folds as one table, each image predicted by the model of its own fold."""
+"""Cross-validation: pool the folds' test predictions; each image is predicted by the model of its own fold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class Fold:
     """One fold: its model's predictions of its own test images.
 
     Attributes:
-        name: Of the fold.
-        predictions: Its predictions table: raw probs.
-        point: Its own operating point, fixed on its own validation part.
-        caveat: What must stand beside its numbers: that its starting weights saw the images; else empty.
+        name: Name of the fold.
+        predictions: Its predictions table, with raw probs.
+        point: Its operating point, fixed on its own validation part.
+        caveat: Caveat for its results if its starting weights saw the images; else empty.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Fold:
     caveat: str = ""
 
     def measure(self) -> dict[str, Floats]:
-        """``auroc`` and ``f1``, (L + 1,) each: of the labels, and their macro."""
+        """Compute ``auroc`` and ``f1``, (L + 1,) each: the labels, then their macro."""
         probs, targets = split_arrays(self.predictions)
         values = {
             "auroc": per_label(auroc, probs, targets),
@@ -46,10 +46,10 @@ class Fold:
 
 
 def read_fold(name: str, folder: Path) -> Fold:
-    """A fold from the folder of its evaluation.
+    """Read a fold from the folder of its evaluation.
 
     Raises:
-        DataError: There are no test predictions in it, or no thresholds.
+        DataError: The folder has no test predictions or no thresholds.
     """
     found = read_model_predictions(folder, "test")
     if isinstance(found.point, str):
@@ -58,16 +58,16 @@ def read_fold(name: str, folder: Path) -> Fold:
 
 
 def pool_folds(folds: list[Fold]) -> pd.DataFrame:
-    """The out-of-fold predictions: one predictions table, with ``fold`` and the decisions ``pred_<label>``.
+    """Pool the out-of-fold predictions into one table, with ``fold`` and the decisions ``pred_<label>``.
 
-    Probs are calibrated by the operating point of their own fold. Raw probs of several models are not on one scale, and
-    a pooled AUROC would be lower for it; the order within a fold stays.
+    Probs are calibrated by the operating point of their own fold. Raw probs of several models are not on one scale,
+    which would lower a pooled AUROC; the order within a fold does not change.
 
     Args:
-        folds: At least one, of the same labels.
+        folds: At least one fold.
 
     Raises:
-        DataError: The folds have other labels, or two of them test the same image.
+        DataError: The folds differ in labels, or two of them test the same image.
 
     Source: Airola et al., "An experimental comparison of cross-validation techniques for estimating the area under the
         ROC curve", Computational Statistics & Data Analysis 2011 (pooled and averaged AUROC).
@@ -93,19 +93,19 @@ def pool_folds(folds: list[Fold]) -> pd.DataFrame:
 
 
 def measure_folds(folds: list[Fold], pooled: pd.DataFrame, n_replicates: int = N_REPLICATES) -> pd.DataFrame:
-    """AUROC and F1 of a cross-validation: over its folds, and over all patients.
+    """Compute AUROC and F1 of a cross-validation, over its folds and over all patients.
 
     Args:
         folds: The folds.
         pooled: From ``pool_folds``.
-        n_replicates: Of the patient bootstrap.
+        n_replicates: Resamples of the patient bootstrap.
 
     Returns:
         A row for each ``metric`` (``auroc``, ``f1``) and ``label``, and for ``macro``: ``mean`` and ``sd`` (with n - 1)
-        over the ``n_folds`` folds in which it is defined; ``pooled``, the metric of all images together, with ``low``
-        and ``high`` of its 95 % interval over patients; ``n_labels`` that a pooled macro is over; ``positives``,
-        ``images`` and ``patients`` that the pooled metric is of; ``reason``, why cells are blank. F1 is of the
-        decisions that each fold made at its own thresholds.
+        over the ``n_folds`` folds in which it is defined; ``pooled``, the metric of all images together, with its 95 %
+        interval ``low`` to ``high`` over patients; ``n_labels``, number of labels in a pooled macro; ``positives``,
+        ``images`` and ``patients`` of the pooled metric; ``reason``, why cells are blank. F1 uses the decisions of each
+        fold at its own thresholds.
     """
     labels = list_labels(pooled)
     probs, targets = split_arrays(pooled)
@@ -131,20 +131,20 @@ def measure_folds(folds: list[Fold], pooled: pd.DataFrame, n_replicates: int = N
 
 
 def _say_undecided(preds: Floats, reason: str) -> str:
-    """Why F1 of a label would be undefined, of its (N,) decisions and of what its targets lack."""
+    """Why F1 of a label is undefined, from its (N,) decisions and the reason for its targets."""
     if np.isnan(preds).all():
         return "no fold has a threshold"
     return f"{reason} in the folds with a threshold" if np.isnan(preds).any() else reason
 
 
 def summarize_folds(values: list[Floats]) -> Mapping[str, Floats]:
-    """Mean and standard deviation of each column over the folds in which it is defined.
+    """Compute mean and standard deviation of each column over the folds in which it is defined.
 
     Args:
-        values: (K,) of each fold, NaN undefined.
+        values: (K,) values of each fold, NaN undefined.
 
     Returns:
-        ``mean``, ``sd`` (with n - 1) and ``n_folds``, (K,) each. NaN: no fold; for ``sd`` a single one.
+        ``mean``, ``sd`` (with n - 1) and ``n_folds``, (K,) each. NaN without a fold; ``sd`` also with a single one.
 
     >>> found = summarize_folds([np.array([0.5, np.nan]), np.array([0.7, 0.9])])
     >>> {name: values.round(3).tolist() for name, values in found.items()}
@@ -155,6 +155,6 @@ def summarize_folds(values: list[Floats]) -> Mapping[str, Floats]:
 
 
 def measure_f1(preds: Floats, targets: Floats) -> Floats:
-    """(L,) F1 of (N, L) decisions, 1, 0, or NaN where there is none; NaN undefined."""
+    """Compute (L,) F1 of (N, L) decisions (1, 0, or NaN for none); NaN undefined."""
     known = np.where(np.isnan(preds), np.nan, targets).astype(np.float32)
     return f1_score(count_decisions(np.nan_to_num(preds), known, np.full(preds.shape[1], 0.5)))

@@ -42,10 +42,10 @@ def evaluate(config: EvaluateConfig) -> Path | None:
     """Evaluate what the config names, write the results and print them.
 
     Returns:
-        The folder of the results; None on other ranks than 0, which do no more than their share of the images.
+        The folder of the results; None on ranks other than 0, which only predict their share of the images.
 
     Raises:
-        CXRLitError: Whatever the user can mend; nothing is written then.
+        CXRLitError: An error that the user can correct; nothing is written.
     """
     quiet_lightning()
     join_ranks(config.trainer)
@@ -58,13 +58,13 @@ def evaluate(config: EvaluateConfig) -> Path | None:
 
 
 def read_checkpoints(config: EvaluateConfig) -> list[Checkpoint]:
-    """The checkpoints that ``ckpt`` names."""
+    """Read the checkpoints that ``ckpt`` names."""
     assert config.ckpt is not None
     return [read_checkpoint(Path(name)) for name in config.ckpt]
 
 
 def evaluate_checkpoints(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
-    """Evaluate checkpoints on their own split, or on the data that the config names; returns as ``evaluate``."""
+    """Evaluate checkpoints on their own split, or on the data that the config names; returns like ``evaluate``."""
     for checkpoint in checkpoints:
         warn_of_folder(checkpoint)
     if config.is_external:
@@ -86,9 +86,9 @@ def evaluate_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig)
 
 
 def evaluate_once(config: EvaluateConfig) -> Path | None:
-    """Evaluate what was trained on its own split, unless that was done with the same settings.
+    """Evaluate a training on its own split, unless that was done with the same settings.
 
-    The process has trained it: it has joined the others. Returns as ``evaluate``.
+    The process has already joined the distributed group for training. Returns like ``evaluate``.
     """
     checkpoints = read_checkpoints(config)
     out = on_rank_0(find_evaluation)(checkpoints, config)
@@ -99,17 +99,17 @@ def evaluate_once(config: EvaluateConfig) -> Path | None:
 
 
 def find_evaluation(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
-    """The folder of a whole evaluation of the same checkpoints on their own split, with the same settings."""
+    """Find a complete evaluation of the same checkpoints on their own split, with the same settings."""
     out = Path(config.out) if config.out else evaluation_path(checkpoints, config)
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # none is there, or it is damaged: it is made anew
+    except (OSError, ValueError, RecursionError):  # missing or damaged: evaluate again
         return None
     return out if record == describe_evaluation(checkpoints, config) else None
 
 
 def evaluate_external(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path | None:
-    """Evaluate checkpoints on other data, beside their test at home."""
+    """Evaluate checkpoints on other data, beside their internal test."""
     found = assess_elsewhere(checkpoints, config)
     if found is None:
         return None
@@ -147,7 +147,7 @@ def evaluate_weights(config: EvaluateConfig) -> Path | None:
 
 
 def evaluate_predictions(config: EvaluateConfig) -> Path:
-    """Evaluate a table of predictions, of whatever program made them."""
+    """Evaluate a table of predictions from any program."""
     assert config.predictions is not None
     path = Path(config.predictions)
     truth: Path | SplitData | None = Path(config.targets) if config.targets else None

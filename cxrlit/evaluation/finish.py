@@ -1,4 +1,4 @@
-"""The end of every evaluation: comparison, subgroups, heatmaps, then the folder and the report."""
+"""Finish an evaluation: comparison, subgroups, heatmaps, then the folder and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,11 +43,11 @@ class Further:
     """Tables, report sections and operating points that an evaluation adds to its metrics.
 
     Attributes:
-        tables: By file name.
-        sections: Of the report, in order.
-        points: Further operating points, by file name.
-        headline: The sentence that the summary begins with.
-        is_answered: Whether labels are answered by outputs of other names (``answers.py``).
+        tables: Tables by file name.
+        sections: Sections of the report, in order.
+        points: Operating points by file name.
+        headline: First sentence of the summary.
+        is_answered: Whether outputs of other names answer the labels (``answers.py``).
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -65,15 +65,15 @@ def finish(
     networks: Sequence[PredictingNetwork] = (),
     data: SplitData | None = None,
 ) -> Path:
-    """Measure what else is wanted, write everything into a folder, and print it.
+    """Add the optional measurements of the config, write everything into a folder, and print it.
 
     Args:
         assessment: From ``assess``.
         out: The folder.
-        config: What is wanted.
-        further: What goes with it already.
-        networks: What made the predictions, where that is known.
-        data: The images behind them.
+        config: The settings.
+        further: Tables and sections so far.
+        networks: The networks that made the predictions, if known.
+        data: The predicted images, if known.
     """
     gaps: list[str] = []
     if config.baseline is not None:
@@ -125,14 +125,14 @@ def add_heatmaps(
     out: Path,
     config: EvaluateConfig,
 ) -> None:
-    """Heatmaps of the most certain images of the part that counts, and their score against boxes; they are drawn.
+    """Draw heatmaps of the most certain images of the final part, and score them against boxes.
 
-    They are of the whole image whatever ``tta`` is: boxes lie there, and so does what a reader sees.
+    They cover the whole image with any ``tta``, as boxes and readers do.
     """
     final, cache_dir = assessment.final, Path(config.cache_dir)
     source = config.data
     if isinstance(source, InternalData):
-        assert isinstance(networks[0], Checkpoint)  # the config sees to it
+        assert isinstance(networks[0], Checkpoint)  # the schema guarantees it
         source = move_data(networks[0].config, source, config.cache_dir).data
     datamodule = open_images(networks[0], data, config.trainer, cache_dir)
     method: Method = "gradcam" if config.localise == "gradcam" else "gradcam++"
@@ -160,7 +160,7 @@ def add_comparison(further: Further, assessment: Assessment, out: Path, config: 
     """Compare with the baseline, on the same images.
 
     Raises:
-        CXRLitError: The baseline cannot be read, or is of other images or another split.
+        CXRLitError: The baseline cannot be read, or has other images or another split.
     """
     baseline = Path(str(config.baseline))
     result, concerns = compare_with_baseline(assessment, out, baseline, config.n_replicates, config.seed)
@@ -169,7 +169,7 @@ def add_comparison(further: Further, assessment: Assessment, out: Path, config: 
 
 
 def add_subgroups(further: Further, assessment: Assessment, config: EvaluateConfig) -> list[str]:
-    """Measure subgroups of the part that counts; returns what the gaps say in words."""
+    """Measure subgroups of the final part; returns sentences on the gaps."""
     subgroups = measure_subgroups(
         assessment.final.predictions,
         assessment.point,

@@ -1,4 +1,4 @@
-"""An evaluation as part of the runs that the loggers of its phase have: numbers, report and pictures."""
+"""Send an evaluation to the loggers' runs of its phase: numbers, report and pictures."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,24 +19,24 @@ from cxrlit.training.logger_runs import finish_runs, list_runs, read_run, resume
 from cxrlit.training.loggers import build_logger, check_files_place
 
 SENT = ("eval_*.csv", "confusion_template.csv", "thresholds*.json", "claim.md", "figures/*.png")
-"""What is sent beside the report. Not the predictions: they are of single patients."""
+"""Files that are sent with the report. Predictions are not sent, since they describe single patients."""
 
 WITH_PATIENTS = ("heatmaps/*.png",)
 
 
 @contextmanager
 def logged_evaluation(checkpoints: Sequence[Checkpoint], out: Path, config: EvaluateConfig) -> Iterator[Path | None]:
-    """Send the evaluation of one checkpoint to the runs of its phase when the block has ended.
+    """Send the evaluation of one checkpoint to the runs of its phase when the block ends.
 
-    What cannot be sent is a warning: the results are there already.
+    A failure to send is only a warning, since the results are already written.
 
     Args:
-        checkpoints: What was evaluated.
-        out: The folder of the results. Its name is theirs: an evaluation of the same name takes its place.
-        config: ``logger``: those that may be asked, by name; ``log_images``: send what shows patients, too.
+        checkpoints: The evaluated checkpoints.
+        out: The folder of the results, whose name identifies them: a later evaluation of the same name replaces them.
+        config: ``logger``: loggers by name; ``log_images``: also send images of patients.
 
     Yields:
-        Where the report goes without its images of patients; None where nothing is sent.
+        Path for a report without images of patients; None if nothing is sent.
     """
     folder = checkpoints[0].path.resolve().parent if len(checkpoints) == 1 else None
     names = find_loggers(folder, config) if folder else []
@@ -55,7 +55,7 @@ def logged_evaluation(checkpoints: Sequence[Checkpoint], out: Path, config: Eval
 
 
 def find_loggers(folder: Path, config: EvaluateConfig) -> list[str]:
-    """Names of the loggers that an evaluation goes to: those that its phase has runs of, unless there are to be none.
+    """List the loggers that have a run of the phase and are in ``config.logger``.
 
     Args:
         folder: The phase folder.
@@ -78,10 +78,10 @@ def send(name: str, folder: Path, files: Path, config: EvaluateConfig) -> None:
         config: As for ``logged_evaluation``.
 
     Raises:
-        CXRLitError: The run is somewhere else, or the service cannot be reached.
+        CXRLitError: The run is in another place, or the service cannot be reached.
     """
     run = read_run(folder, name)
-    assert run is not None  # list_runs
+    assert run is not None  # list_runs lists only existing runs
     logger = build_logger(name, config.logger[name], folder, run["version"])
     try:
         with say_failures(name, "python evaluate.py sends it again"):
@@ -97,7 +97,7 @@ def send(name: str, folder: Path, files: Path, config: EvaluateConfig) -> None:
 
 
 def read_numbers(out: Path) -> dict[str, float]:
-    """The macro metrics of each part that are defined, as ``<name of the folder>/<part>/<metric>``."""
+    """Read the defined macro metrics of each part, as ``<name of the folder>/<part>/<metric>``."""
     summary = pd.read_csv(out / "eval_summary.csv").set_index("split").select_dtypes("number")
     return {
         f"{out.name}/{part}/{metric}": float(value)
@@ -108,13 +108,13 @@ def read_numbers(out: Path) -> dict[str, float]:
 
 
 def gather(out: Path, shared: Path, files: Path, with_patients: bool) -> Path:
-    """Copy what is sent into a folder.
+    """Copy the files to send into a folder.
 
     Args:
         out: The folder of the results.
         shared: The report without images of patients.
-        files: The folder to be, and what is returned.
-        with_patients: Take the whole report, and the heatmaps.
+        files: The folder to create, which is returned.
+        with_patients: Take the full report and the heatmaps.
     """
     for pattern in (*SENT, *(WITH_PATIENTS if with_patients else ())):
         for path in sorted(out.glob(pattern)):
@@ -128,12 +128,12 @@ def gather(out: Path, shared: Path, files: Path, with_patients: bool) -> Path:
 
 
 def send_files(logger: Logger, files: Path, name: str) -> None:
-    """Add a folder to a logger's run, as what the service keeps files as; other loggers take numbers alone.
+    """Add a folder to a logger's run, if the logger can store files; other loggers take only numbers.
 
     Args:
-        logger: Its run has begun.
+        logger: A logger whose run has begun.
         files: The folder.
-        name: Of the whole.
+        name: Name of the folder in the run.
     """
     if isinstance(logger, WandbLogger):
         import wandb

@@ -1,4 +1,4 @@
-"""Checkpoints to probs: of one, or the mean of several; of the images as they are, or of several views of each."""
+"""Predict with one checkpoint or the mean of several, on each image or on several views of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ from cxrlit.training.trainer import LIGHTNING_PRECISION
 
 
 class PredictingNetwork(Protocol):
-    """What predicts: a checkpoint of ours, or a network of another project."""
+    """A checkpoint of cxrlit, or a network of another project."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -48,17 +48,19 @@ class PredictingNetwork(Protocol):
         """S, side of the images, pixels."""
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Images of one forward pass."""
 
     @property
     def resize(self) -> Resize:
-        """How images become square, as ``data.resize``."""
+        """``data.resize``: how images are made square."""
 
     @property
     def files(self) -> SeenFiles:
         """The image files that it has seen."""
 
-    def build_network(self) -> CXRNet: ...
+    def build_network(self) -> CXRNet:
+        """Build the network with its weights."""
 
 
 class TTAModule(CXRModule):
@@ -68,8 +70,8 @@ class TTAModule(CXRModule):
         network: The network.
         labels: Names of the L labels, in order.
         size: S, side of the network's input, pixels.
-        tta: Which views.
-        batches: How many images at once.
+        tta: The views.
+        batches: Splits batches to fit the device's memory.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class TTAModule(CXRModule):
         self.batches = batches or FittingBatches()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, V, L) float32 logits, on the CPU."""
+        """Return (B, V, L) float32 logits of V views on the CPU."""
         return torch.cat(self.batches.run(self._predict_views, batch["image"]))[: len(batch["image"])]
 
     def _predict_views(self, images: Tensor) -> Tensor:
@@ -95,24 +97,24 @@ def predict_parts(
     config: EvaluateConfig,
     answers: Answers | None = None,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """The predictions table of each part, each image once, in the order of its table.
+    """Make the predictions table of each part: each image once, in the order of the part's table.
 
     Args:
-        checkpoints: One, or the members of an ensemble; each sees the images at its own size.
+        checkpoints: One, or the members of an ensemble; each predicts at its own image size.
         data: The images and their parts.
-        parts: Which parts.
+        parts: Names of the parts.
         config: ``tta``, ``average``, ``trainer``, ``cache_dir``.
-        answers: Outputs that answer the labels of the data; None: those of the same names, in the same order.
+        answers: Outputs that answer the labels of the data; None: the outputs have the same labels in the same order.
 
     Returns:
         The tables by part, and the images that could not be decoded: ``image``, ``path``, ``reason``.
 
     Raises:
         CheckpointError: A network computes NaN.
-        DataError: An image cannot be decoded by one member and can by another.
-        LeakageError: An image is a file that one was trained on, or, of other data, tuned on.
+        DataError: An image can be decoded for one member and not for another.
+        LeakageError: A checkpoint was trained on an image file or, if the data are external, tuned on it.
     """
-    precision = choose_evaluation_precision(config)  # refuses a device that is not there, before any work
+    precision = choose_evaluation_precision(config)  # refuses a missing device before any work
     logits: dict[str, list[NDArray[np.float32]]] = {part: [] for part in parts}
     dropped: pd.DataFrame | None = None
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -154,10 +156,10 @@ def predict_parts(
 def refuse_seen_files(
     checkpoints: Sequence[PredictingNetwork], datamodule: CXRDataModule, parts: Sequence[str]
 ) -> None:
-    """No image is a file that a checkpoint was trained on or, where the parts are of other data, tuned on.
+    """Refuse image files that a checkpoint was trained on or, if the data are external, tuned on.
 
     Raises:
-        LeakageError: One is, and ``data.allow_copies`` is not true.
+        LeakageError: There is such an image, and ``data.allow_copies`` is not true.
     """
     is_own = "test" in parts
     seen = [member.files.trained.numpy() for member in checkpoints]
@@ -171,9 +173,9 @@ def refuse_seen_files(
 def predict_part(
     trainer: Trainer, module: TTAModule, datamodule: CXRDataModule, part: str
 ) -> list[NDArray[np.float32]]:
-    """(N, L) logits of each view of a part, in the order of its table.
+    """Compute the (N, L) logits of each view of a part, in the order of its table.
 
-    Each device computes its share of the images, and all have the whole.
+    Each device computes its share of the images; all devices get all logits.
     """
     with without_tf32():
         batches: Any = trainer.predict(module, datamodule.plain_dataloader(part, rank(), n_ranks()))
@@ -184,7 +186,7 @@ def predict_part(
 
 
 def choose_n_at_once(checkpoint: PredictingNetwork, machine: PredictingConfig) -> int:
-    """Images that all devices together predict at once; what a GPU's memory has room for is said."""
+    """Choose the images that all devices together predict at once; prints a choice by GPU memory."""
     if machine.batch_size is not None:
         return machine.batch_size
     if choose_device(machine.accelerator) != "cuda":
@@ -203,15 +205,15 @@ def open_images(
     tta: TTA = "none",
     batch_size: int | None = None,
 ) -> CXRDataModule:
-    """The images as a checkpoint was trained to see them, or at the size that the views of ``tta`` are cut from.
+    """Prepare images at a checkpoint's training size, or at the larger size that the ``tta`` views are cut from.
 
     Args:
-        checkpoint: What predicts.
+        checkpoint: The predicting checkpoint.
         data: The images and their parts.
-        machine: ``num_workers`` counts.
+        machine: ``num_workers`` is used.
         cache_dir: Folder of the decoded images.
         tta: The views.
-        batch_size: None: that of the checkpoint.
+        batch_size: Images per batch; None: that of the checkpoint.
     """
     datamodule = CXRDataModule(
         data,
@@ -226,12 +228,12 @@ def open_images(
 
 
 def load_network(checkpoint: PredictingNetwork) -> CXRNet:
-    """The network of a checkpoint. Nothing of it trains."""
+    """Build the network of a checkpoint, with no trainable parameter."""
     return checkpoint.build_network().requires_grad_(False)
 
 
 def build_predicting_trainer(machine: MachineConfig, precision: Precision) -> Trainer:
-    """Lightning's trainer for a forward pass."""
+    """Build a Lightning trainer for a forward pass."""
     shown = get_console().is_terminal
     return Trainer(
         **device_options(machine),

@@ -1,14 +1,15 @@
-"""Predictions tables: a row an image, with its patient, and a prob and a target of each label. All evaluation works
-from them.
+"""Predictions tables: a row per image, with its patient, and a prob and a target of each label.
+
+All evaluation works from them.
 
 | column | what |
 | --- | --- |
-| image, patient | names; ``source/name`` where the data are of several sources |
-| view, age, sex | as in the index; each is there only where it is known of an image |
-| prob_<label> | in [0, 1], of each label in order: raw, as the model gives it |
-| calibrated_<label> | in the file of an evaluation, and not read: what its thresholds are for |
-| pred_<label> | likewise: its decision, 1 present, 0 absent, blank without a threshold |
-| fold | in the file of out-of-fold predictions, and not read: the fold whose model predicts the image |
+| image, patient | names; ``source/name`` if the data have several sources |
+| view, age, sex | as in the index; a column is present only if known for some image |
+| prob_<label> | in [0, 1], of each label in order: raw output of the model |
+| calibrated_<label> | written by an evaluation, not read: the prob that is compared with the threshold |
+| pred_<label> | written by an evaluation, not read: 1 present, 0 absent, blank without a threshold |
+| fold | in the file of out-of-fold predictions, not read: the fold whose model predicts the image |
 | target_<label> | 1 present, 0 absent, NaN (a blank cell) unknown |
 """
 
@@ -37,18 +38,18 @@ from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
 PROB, TARGET = "prob_", "target_"
-"""What the columns of a label begin with."""
+"""Prefixes of the columns of a label."""
 CALIBRATED, PRED = "calibrated_", "pred_"
-"""The same of what an evaluation adds in its files, which follows from the probs and its operating point."""
+"""Prefixes of columns that an evaluation adds, computed from the probs and its operating point."""
 
 PEOPLE = ("view", "age", "sex")
 
 
 def make_predictions(part: pd.DataFrame, labels: Sequence[str], probs: Floats) -> pd.DataFrame:
-    """The predictions table of a part.
+    """Make the predictions table of a part.
 
     Args:
-        part: Its index rows, with the names of ``name_rows``.
+        part: Index rows of the part, with the names of ``name_rows``.
         labels: The labels, in the order of the probs.
         probs: (N, L), in the order of the rows; float64 stays float64.
     """
@@ -64,20 +65,20 @@ def make_predictions(part: pd.DataFrame, labels: Sequence[str], probs: Floats) -
 
 
 def list_labels(predictions: pd.DataFrame) -> list[str]:
-    """The labels of a predictions table, in its order."""
+    """List the labels of a predictions table, in its order."""
     return [column.removeprefix(PROB) for column in predictions.columns if column.startswith(PROB)]
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, point: OperatingPoint | None = None) -> None:
-    """Write as CSV.
+    """Write a predictions table as CSV.
 
-    A prob has all digits of its number, also of one that is float32: whoever reads it as float64 has the same number,
-    and decides as we do.
+    Probs have all digits, including those of float32: read as float64, they are the same numbers and give the same
+    decisions.
 
     Args:
         path: The file.
-        predictions: A predictions table; it may have decisions, and further columns.
-        point: What calibrates and decides: its columns are added.
+        predictions: A predictions table; it may have decisions and further columns.
+        point: Operating point, whose calibrated probs and decisions are added as columns.
     """
     labels = list_labels(predictions)
     probs, targets = split_arrays(predictions)
@@ -97,18 +98,18 @@ def write_predictions(path: Path, predictions: pd.DataFrame, point: OperatingPoi
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read what ``write_predictions`` wrote, to the bit; anybody may have changed it since.
+    """Read a file of ``write_predictions``, bit-exact and checked, since it may have been edited.
 
     Raises:
-        DataError: It is no table with ``image``, ``patient``, and a ``prob_`` and a ``target_`` column of each label;
-            an image is nameless or stands in it twice; or a cell is not what it must be. The message names the lines.
+        DataError: ``image``, ``patient``, or a ``prob_`` or ``target_`` column of a label is missing; an image has no
+            name or occurs twice; or a cell is invalid. The message names the lines.
     """
     with open_table(path) as table:
         return read_open_predictions(table)
 
 
 def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
-    """Read predictions from a table that is open; raises what ``read_predictions`` does."""
+    """Read predictions from an open table; raises like ``read_predictions``."""
     path, header = opened.path, opened.header
     labels = [name.removeprefix(PROB) for name in header if name.startswith(PROB)]
     if not labels:
@@ -135,11 +136,10 @@ def read_open_predictions(opened: OpenTable) -> pd.DataFrame:
 
 
 def read_image_names(cells: pd.Series, table: TextTable) -> pd.Series:
-    """The column ``image``, as it is written.
+    """Read the column ``image``, unchanged.
 
     Raises:
-        DataError: A name is blank, has characters that cannot be seen, or stands in it twice; the message names the
-            lines.
+        DataError: A name is blank, has invisible characters, or occurs twice; the message names the lines.
     """
     refuse_cells(cells == "", cells, "is blank: every row needs the name of its image", table)
     refuse_unseen(cells, table)
@@ -148,10 +148,10 @@ def read_image_names(cells: pd.Series, table: TextTable) -> pd.Series:
 
 
 def check_label_names(labels: Sequence[str], path: Path) -> None:
-    """The names of a file's labels may be names of labels.
+    """Check that the labels of a file are valid names.
 
     Raises:
-        DataError: One may not.
+        DataError: A name is invalid.
     """
     try:
         TypeAdapter(Labels).validate_python(list(labels))
@@ -163,7 +163,7 @@ def check_label_names(labels: Sequence[str], path: Path) -> None:
 
 
 def split_arrays(predictions: pd.DataFrame) -> tuple[Floats, NDArray[np.float32]]:
-    """(N, L) probs, float32 or, where the table has more digits, float64; and (N, L) targets, NaN unknown."""
+    """Return (N, L) probs, float32 or, if the table has more digits, float64; and (N, L) targets, NaN unknown."""
     labels = list_labels(predictions)
     probs, targets = ([f"{kind}{label}" for label in labels] for kind in (PROB, TARGET))
     return predictions[probs].to_numpy(), predictions[targets].to_numpy(np.float32)

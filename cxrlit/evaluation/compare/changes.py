@@ -1,4 +1,4 @@
-"""Two models on the same images: what changed, and by how much more than chance."""
+"""Compare a metric of two models on the same images: changes, intervals and p-values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,17 +25,18 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed in one metric.
+    """The change in one metric.
 
     Attributes:
-        metric: Which.
+        metric: Name of the metric.
         table: ``COLUMNS``, a row for each ``label``, and for ``macro``, the mean over the ``n_labels`` labels that are
-            defined in both. ``baseline`` and ``candidate`` are the metric of each, NaN undefined, ``change`` is the
-            second less the first; ``low`` and ``high`` its 95 % paired patient-bootstrap interval; ``p`` two-sided, of
-            no change, from the same resamples: at most 0.05 where that interval excludes 0. ``p_holm`` is for a look at
-            all labels at once (that of ``macro``, a single one, is ``p``), ``low_holm`` and ``high_holm`` go with it.
-            ``p_delong`` is DeLong's paired test, as publications print it: as if images were independent; NaN but for
-            AUROC. ``n_defined`` counts the resamples behind the interval, ``reason`` says why there is none.
+            defined in both. ``baseline`` and ``candidate`` are the values, NaN undefined; ``change`` is candidate minus
+            baseline; ``low`` and ``high`` are its 95 % paired patient-bootstrap interval; ``p`` is the two-sided
+            p-value of no change from the same resamples: at most 0.05 if the interval excludes 0. ``p_holm``,
+            ``low_holm`` and ``high_holm`` are corrected over all labels (for ``macro``, a single test, equal to ``p``,
+            ``low``, ``high``). ``p_delong`` is DeLong's paired test as usually published, with images taken as
+            independent; NaN except for AUROC. ``n_defined`` counts the resamples of the interval; ``reason`` says why
+            there is none.
         replicates: The changes of the labels, for further questions.
     """
 
@@ -55,18 +56,18 @@ def compare_metric(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> Comparison:
-    """The change of AUROC, or of F1 with each model at its own fixed thresholds.
+    """Compare AUROC, or F1 with each model at its own fixed thresholds.
 
     Args:
-        metric: Which of the two.
+        metric: auroc or f1.
         baseline: (N, L) scores; for F1 probs.
-        candidate: (N, L) those of the same images.
-        targets: (N, L), NaN unknown: left out.
+        candidate: (N, L) scores of the same images.
+        targets: (N, L), NaN unknown: ignored.
         patients: (N,) see ``bootstrap``.
         labels: The L labels.
-        thresholds: Of F1: (L,) of the baseline and (L,) of the candidate, NaN where a label has none.
+        thresholds: For F1: (L,) of the baseline and (L,) of the candidate, NaN for a label without one.
         n_replicates: Resamples, the same for both.
-        seed: Of them.
+        seed: Seed of the resamples.
     """
     before, after = (
         bootstrap([metric], scores, targets, patients, fixed, n_replicates, seed)[metric]
@@ -83,7 +84,7 @@ def compare_metric(
 def compare_replicates(
     metric: Metric, before: Replicates, after: Replicates, labels: Sequence[str], p_delong: NDArray[np.float64]
 ) -> Comparison:
-    """The change between replicates from the same resamples; ``p_delong`` (L,) are those of DeLong's test."""
+    """Compare replicates from the same resamples; ``p_delong`` has the (L,) p-values of DeLong's test."""
     both = np.flatnonzero(~np.isnan(before.estimate + after.estimate))
     of_macro = _tabulate(["macro"], before.only(both).macro(), after.only(both).macro(), np.full(1, np.nan))
     table = pd.concat(
@@ -120,9 +121,9 @@ def _tabulate(
 
 
 def _say_reason(before: str, after: str) -> str:
-    """Why a change has no interval, of the reasons of its sides; of one side that never varies, which one it is.
+    """Why a change has no interval, from the reasons of its sides; names a side that never varies.
 
-    The change varies then, but how far off the still side may be is unknown, and so how far off the change.
+    If one side never varies, its error is unknown, and so is that of the change, although the change varies.
     """
     if {before, after} == {NO_VARIATION, ""}:
         side = "baseline" if before else "candidate"
@@ -131,10 +132,10 @@ def _say_reason(before: str, after: str) -> str:
 
 
 def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-values for a look at all of them at once; NaN stays NaN and does not count.
+    """Correct p-values for multiple tests by Holm's method; NaN stays NaN and is not counted.
 
     Args:
-        p: (K,).
+        p: (K,) p-values.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
 
@@ -148,10 +149,10 @@ def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def find_holm_levels(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(K,) the levels of intervals that exclude the null exactly where Holm rejects it.
+    """Compute (K,) levels of intervals that exclude the null exactly where Holm rejects it.
 
-    The smallest p of m is held against (1 - LEVEL) / m, the next against (1 - LEVEL) / (m - 1), and so on up to the
-    first that fails, whose level is that of all that follow.
+    The smallest p of m is compared with (1 - LEVEL) / m, the next with (1 - LEVEL) / (m - 1), and so on up to the first
+    that fails, whose level applies to all that follow.
 
     >>> (1 - find_holm_levels(np.array([0.04, 0.01, 0.03]))).round(4).tolist()
     [0.025, 0.0167, 0.025]

@@ -1,4 +1,4 @@
-"""The change of each label from one model to another, as a forest plot."""
+"""Draw the change of each label from one model to another as a forest plot."""
 
 from matplotlib.figure import Figure
 
@@ -9,11 +9,11 @@ from cxrlit.html.forest_plot import Series, draw_forest
 
 
 def draw_changes(comparison: Comparison, question: Question | None) -> Figure:
-    """The change of each label with its interval, and with that of a look at all labels at once.
+    """Draw the change of each label with its own interval and the interval corrected for all labels.
 
     Args:
-        comparison: Of one metric.
-        question: What was asked of it.
+        comparison: Comparison of one metric.
+        question: The question about this metric, if any.
     """
     rows = comparison.table
     alone, together = (

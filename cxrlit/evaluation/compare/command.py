@@ -21,7 +21,7 @@ from cxrlit.html.figures import drawing, encode_png
 from cxrlit.html.text import format_p
 
 EXIT_CODES: dict[Verdict, int] = {"yes": 0, "no": 1, "undecided": 2}
-"""And 3 is an error."""
+"""Exit code of each verdict; 3 is an error."""
 
 
 def compare_models(config: CompareConfig) -> int:
@@ -31,7 +31,7 @@ def compare_models(config: CompareConfig) -> int:
         The exit code of ``EXIT_CODES``.
 
     Raises:
-        CXRLitError: The two cannot be read, or are not of the same images; nothing is written then.
+        CXRLitError: The two cannot be read, or have different images; nothing is written.
     """
     given = config.thresholds
     baseline, candidate = (
@@ -63,17 +63,17 @@ def compare_models(config: CompareConfig) -> int:
 def compare_with_baseline(
     assessment: Assessment, out: Path, baseline: Path, n_replicates: int, seed: int
 ) -> tuple[ComparisonResult, list[str]]:
-    """The part of an assessment that counts, beside the same part of a baseline.
+    """Compare the final part of an assessment with the same part of a baseline.
 
     Args:
-        assessment: Of the candidate.
+        assessment: Assessment of the candidate.
         out: The folder of its results.
         baseline: A phase folder, the folder of an evaluation, or a file of predictions.
-        n_replicates: Of the patient bootstrap.
-        seed: Of it.
+        n_replicates: Resamples of the patient bootstrap.
+        seed: Seed of the resamples.
 
     Returns:
-        What changed, and what a reader must know of the two.
+        The comparison, and its caveats.
 
     Raises:
         CXRLitError: See ``compare_models``.
@@ -106,13 +106,13 @@ def compare_with_baseline(
 
 
 def _name_apart(baseline: ModelPredictions, candidate: ModelPredictions) -> tuple[str, str]:
-    """What the two are called: their names, or their files where those are the same."""
+    """Choose distinct names of the two: their names, or their files if the names are equal."""
     names = baseline.name, candidate.name
     return names if len(set(names)) == 2 else (format_path(baseline.path), format_path(candidate.path))
 
 
 def comparison_path(baseline: ModelPredictions, candidate: ModelPredictions, part: str) -> Path:
-    """Where the results go unless ``out`` says."""
+    """Default folder of the results."""
     name = baseline.slug if candidate.is_evaluation else f"{candidate.slug}-against-{baseline.slug}"
     return candidate.path.parent / "comparison" / (name if part == "test" else f"{name}-{part}")
 
@@ -120,7 +120,7 @@ def comparison_path(baseline: ModelPredictions, candidate: ModelPredictions, par
 def print_result(
     result: ComparisonResult, candidate: ModelPredictions, concerns: list[str], config: CompareConfig
 ) -> None:
-    """The changes of every label, what to know of them, and the answer."""
+    """Print the changes of all labels, the caveats and the answer."""
     assert result.answer
     split = f", {candidate.split_name or 'a'} split {candidate.split_hash}" if candidate.split_hash else ""
     say(
@@ -140,7 +140,7 @@ def print_result(
 
 
 def print_changes(name: str, comparison: Comparison) -> None:
-    """A row a label; in brackets the 95 % interval."""
+    """Print a row per label, with the 95 % interval in brackets."""
     table = Table()
     *labels, macro = comparison.table.to_dict("records")
     tested = comparison.table["p_delong"].notna().any()

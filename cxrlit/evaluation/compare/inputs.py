@@ -1,4 +1,4 @@
-"""One side of a comparison: what a path names, be it a phase folder, an evaluation or a file of predictions."""
+"""Read one side of a comparison: a phase folder, an evaluation, or a file of predictions."""
 
 import re
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ PREDICTIONS, THRESHOLDS, SUMMARY = "predictions_", "thresholds.json", "eval_summ
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """A model's predictions of one part, and what stands behind them.
+    """A model's predictions of one part, with their origin.
 
     Attributes:
-        path: The predictions.
-        name: Of the model: ``finetune-1a2b3c4d/best.ckpt``, or that of the file.
-        predictions: The table.
-        is_evaluation: Whether they are of an evaluation, which is of one model.
-        thresholds: Where ``point`` was read.
-        point: What turns its probs into decisions, or why there is none.
-        split_name, split_hash: Of the split, where they are known.
-        predicted: How its probs came about (``Subject``); None where it is not known.
-        history: Phases that came before the model, ``name-id``; None where they are not known.
-        caveat: What must stand beside its numbers: that its starting weights saw the images; else empty.
+        path: File of the predictions.
+        name: Name of the model, ``finetune-1a2b3c4d/best.ckpt``, or of the file.
+        predictions: The predictions table.
+        is_evaluation: Whether they come from an evaluation, and so from one model.
+        thresholds: File of ``point``.
+        point: Operating point, or the reason why there is none.
+        split_name, split_hash: Name and hash of the split, if known.
+        predicted: How the probs were computed (``EvaluatedModel``); None if unknown.
+        history: Phases before the model, ``name-id``; None if unknown.
+        caveat: Caveat for its results if its starting weights saw the images; else empty.
     """
 
     path: Path
@@ -51,26 +51,26 @@ class ModelPredictions:
 
     @property
     def phase(self) -> str:
-        """Its phase, ``name-id``, if it is one."""
+        """Its phase, ``name-id``, if it has one."""
         return Path(self.name).parent.name
 
     @property
     def slug(self) -> str:
-        """The name as that of a folder."""
+        """The name, usable as a folder name."""
         name = self.name.removesuffix("/best.ckpt") if self.is_evaluation else self.path.stem
         return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "model"
 
 
 def read_model_predictions(path: Path, part: str, thresholds: Path | None = None) -> ModelPredictions:
-    """Read what a path names.
+    """Read the predictions that a path names.
 
     Args:
         path: A phase folder, the folder of an evaluation, or a file of predictions.
-        part: Of folders: which predictions, such as test.
-        thresholds: In place of ``thresholds.json`` beside the predictions.
+        part: Part to read from a folder, such as test.
+        thresholds: File that replaces ``thresholds.json`` beside the predictions.
 
     Raises:
-        DataError: There is nothing of that kind, or it cannot be read.
+        DataError: There are no such predictions, or they cannot be read.
     """
     file = _find_predictions(path.expanduser(), part)
     with open_table(file) as table:
@@ -128,9 +128,9 @@ def _find_predictions(path: Path, part: str) -> Path:
 
 
 def _read_origin(file: Path) -> dict[str, str] | None:
-    """Split and model behind a file, as the summary beside it has them; None: it is not of an evaluation.
+    """Read split and model of a file from the summary beside it; None if the file is not from an evaluation.
 
-    Where there is no summary, ``predictions_<part>`` is taken to be of one all the same.
+    Without a summary, a file ``predictions_<part>`` still counts as from an evaluation.
     """
     if not file.name.startswith(PREDICTIONS):
         return None
@@ -148,7 +148,7 @@ def _read_origin(file: Path) -> dict[str, str] | None:
 
 
 def read_history(checkpoint: Path) -> tuple[str, ...] | None:
-    """The phases before a checkpoint, ``name-id``; None where it is not there or cannot be read."""
+    """Read the phases before a checkpoint, ``name-id``; None if it is missing or unreadable."""
     if not checkpoint.is_file():
         return None
     try:
@@ -158,10 +158,10 @@ def read_history(checkpoint: Path) -> tuple[str, ...] | None:
 
 
 def find_concerns(baseline: ModelPredictions, candidate: ModelPredictions, part: str) -> list[str]:
-    """What a reader of the comparison must know, a sentence each.
+    """List caveats of the comparison, a sentence each.
 
     Raises:
-        DataError: The two are of other splits.
+        DataError: The two have different splits.
     """
     if baseline.split_hash and candidate.split_hash and baseline.split_hash != candidate.split_hash:
         raise DataError(
@@ -175,7 +175,7 @@ def find_concerns(baseline: ModelPredictions, candidate: ModelPredictions, part:
         concerns.append("the baseline started from the candidate: name the earlier of the two first")
     if baseline.phase and baseline.phase in (candidate.history or ()):
         concerns.append("the candidate started from the baseline: the change is what its further training made of it")
-    # fp32 is named only where the training was in bf16
+    # fp32 is named only if the training was in bf16
     ways = {(side.predicted or "").removesuffix(" in fp32") for side in (baseline, candidate)}
     if baseline.predicted and candidate.predicted and len(ways) > 1:
         concerns.append(
@@ -191,7 +191,7 @@ def find_concerns(baseline: ModelPredictions, candidate: ModelPredictions, part:
 
 
 def _compare_points(baseline: ModelPredictions, candidate: ModelPredictions) -> list[str]:
-    """What sets the operating points apart."""
+    """Describe how the operating points differ."""
     concerns, said = [], []
     for side in (baseline, candidate):
         point = side.point
@@ -211,16 +211,16 @@ def _compare_points(baseline: ModelPredictions, candidate: ModelPredictions) -> 
 
 
 def pair_rows(baseline: pd.DataFrame, candidate: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
-    """The baseline with its rows and labels in the order of the candidate's.
+    """Reorder the rows and labels of the baseline to match the candidate.
 
     Args:
         baseline: A predictions table.
-        candidate: Another, of the same images, patients, labels and targets, in any order; a patient may be spelled in
-            another way (``key_patients``).
-        names: What messages call the two.
+        candidate: Another with the same images, patients, labels and targets, in any order; the spelling of patients
+            may differ (``key_patients``).
+        names: Names of the two in messages.
 
     Raises:
-        DataError: The two do not agree; the message names the labels, or the images.
+        DataError: The two do not agree; the message names the labels or images.
     """
     labels = list_labels(candidate)
     _check_same(set(list_labels(baseline)), set(labels), names, "label", "compare models of the same labels")

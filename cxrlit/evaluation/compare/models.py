@@ -1,4 +1,4 @@
-"""Two models on the same images: every change, and the answer to what was asked of the candidate."""
+"""Compare two models on the same images: every change, and the answer to the question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from cxrlit.metrics.types import Floats
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What changed from a baseline to a candidate.
+    """The changes from a baseline to a candidate.
 
     Attributes:
-        names: What the two are called.
+        names: Names of the two.
         comparisons: AUROC, and F1 at each model's own operating point.
         excluded: Why a metric is not compared.
-        metric: Of the question.
-        answer: None where nothing was asked.
-        n_images: Of both.
-        n_patients: Of both.
+        metric: Metric of the question.
+        answer: Answer to the question; None without a question.
+        n_images: Number of images.
+        n_patients: Number of patients.
     """
 
     names: tuple[str, str]
@@ -40,11 +40,11 @@ class ComparisonResult:
     n_patients: int
 
     def question_about(self, metric: Metric) -> Question | None:
-        """What was asked of a metric, if it was."""
+        """Return the question about a metric; None without one."""
         return self.answer.question if self.answer and metric == self.metric else None
 
     def tabulate(self) -> pd.DataFrame:
-        """The table of each comparison, one below the other."""
+        """Concatenate the tables of all comparisons."""
         return pd.concat([comparison.table for comparison in self.comparisons.values()], ignore_index=True)
 
 
@@ -60,21 +60,21 @@ def compare_predictions(
 ) -> ComparisonResult:
     """Compare two models on the same images.
 
-    AUROC is that of the probs as they are, F1 that of the calibrated ones at the fixed thresholds.
+    AUROC uses the raw probs, F1 the calibrated probs at the fixed thresholds.
 
     Args:
         baseline: A predictions table.
-        candidate: Another, of the same images, patients, labels and targets, in any order.
-        points: What turns the probs of each into decisions, or why there is none: then F1 is left out.
-        question: What is asked of the candidate.
-        metric: What the question is about.
-        names: What messages and results call the two.
+        candidate: Another with the same images, patients, labels and targets, in any order.
+        points: Operating point of each, or the reason why there is none: then F1 is excluded.
+        question: Requirements on the candidate.
+        metric: Metric of the question.
+        names: Names of the two in messages and results.
         n_replicates: Resamples of the patients, the same for both.
-        seed: Of them.
+        seed: Seed of the resamples.
 
     Raises:
         DataError: The two tables do not agree, or an operating point lacks a label.
-        ConfigError: The question is about a label that there is not, or about F1, which is left out.
+        ConfigError: The question names an unknown label, or F1 if F1 is excluded.
     """
     baseline = pair_rows(baseline, candidate, names)
     labels = list_labels(candidate)
@@ -136,7 +136,7 @@ def _say_left_out(
 
 
 def _say_missing(targets: Floats, labels: Sequence[str]) -> dict[str, str]:
-    """Of each label the class that it lacks, if it lacks one."""
+    """The missing class of each label that lacks one."""
     lacks = {"no negative": targets == 0, "no positive": targets == 1, "no known target": ~np.isnan(targets)}
     return {
         label: reason
@@ -147,6 +147,6 @@ def _say_missing(targets: Floats, labels: Sequence[str]) -> dict[str, str]:
 
 
 def _explain(table: pd.DataFrame, reasons: dict[str, str]) -> None:
-    """What is undefined says why."""
+    """Fill in the reasons for undefined values."""
     undefined = table["reason"] == UNDEFINED
     table.loc[undefined, "reason"] = table.loc[undefined, "label"].map(reasons).fillna(UNDEFINED)

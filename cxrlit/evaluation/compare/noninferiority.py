@@ -1,4 +1,4 @@
-"""Whether what changed between two models is what was asked for: yes, no, or not decided by these data."""
+"""Decide whether a candidate improved as asked: yes, no, or undecided by these data."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from cxrlit.metrics.intervals import interval_of_change, p_of_change
 
 Verdict = Literal["yes", "no", "undecided"]
 Row = Mapping[Hashable, Any]
-"""Of ``Comparison.table``."""
+"""A row of ``Comparison.table``."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the candidate is asked.
+    """The requirements on the candidate.
 
     Attributes:
         must_improve: Labels that must each improve.
-        margin: How far any other label may fall and not be harmed (the non-inferiority margin), >= 0.
-        macro_must_rise: Whether the macro must.
+        margin: Non-inferiority margin, >= 0: the largest fall of another label that is no harm.
+        macro_must_rise: Whether the macro must rise.
     """
 
     must_improve: tuple[str, ...]
@@ -30,12 +30,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing that the answer rests on.
+    """One criterion of the answer.
 
     Attributes:
         label: The label, or ``macro``.
         asks: ``improved``, ``not harmed`` or ``rose``.
-        verdict: Whether it is so.
+        verdict: yes, no or undecided.
         why: The numbers, in words.
     """
 
@@ -47,7 +47,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict, and all that it rests on, the labels in order and then the macro."""
+    """The verdict and its criteria: the labels in order, then the macro."""
 
     verdict: Verdict
     question: Question
@@ -55,26 +55,26 @@ class Answer:
 
 
 def answer(comparison: Comparison, question: Question) -> Answer:
-    """Whether the labels that must improve did, no other was harmed, and the macro rose.
+    """Decide whether the labels that must improve did, no other label was harmed, and the macro rose.
 
-    Each criterion is held against a paired interval of the change, at 95 %:
+    Each criterion is compared with a paired 95 % interval of the change:
 
-    - **improved**: yes where the interval lies above 0, no where it does not reach above 0, else undecided. The
-      interval is Holm's over all labels, because "Nodule improved" is a claim of its own, made of whichever labels show
-      it, and one of 8 labels shows it by chance more often than one in 40 times.
-    - **not harmed**: yes where the plain interval lies above ``-margin``; no where the interval of Holm over the labels
-      that may not be harmed lies below ``-margin``; else undecided. The two differ on purpose. "None was harmed" needs
-      all of them, and a claim that needs all its parts keeps its error without correction (an intersection-union test);
-      "one was harmed" needs any, and does not.
-    - **rose**: yes where the plain interval of the macro lies above 0, no where it does not reach above 0. It is one.
+    - **improved**: yes if the interval lies above 0, no if no part of it does, else undecided. The interval is
+      corrected by Holm over all labels: "Nodule improved" can be claimed of any label that shows it, and by chance one
+      of 8 labels shows it more often than one in 40 times.
+    - **not harmed**: yes if the plain interval lies above ``-margin``; no if the interval corrected by Holm over the
+      labels that may not be harmed lies below ``-margin``; else undecided. The two differ on purpose. "None was harmed"
+      needs all labels, and a claim that needs all its parts keeps its error without correction (an intersection-union
+      test); "one was harmed" needs only one label, so it needs the correction.
+    - **rose**: yes if the plain interval of the macro lies above 0, no if no part of it does. It is a single test.
 
-    The answer is **no** where any criterion is no, **yes** where all are yes, else **undecided**: too few patients can
-    make neither a yes nor a no. A criterion without an interval is undecided, with the reason. By intersection-union a
-    candidate that falls short in any criterion gets a yes with a chance of at most 2.5 %.
+    The answer is **no** if any criterion is no, **yes** if all are yes, else **undecided**: too few patients give
+    neither a yes nor a no. A criterion without an interval is undecided, with the reason. By intersection-union, a
+    candidate that fails any criterion gets a yes with a probability of at most 2.5 %.
 
     Args:
-        comparison: Of AUROC, or of F1.
-        question: What is asked.
+        comparison: Comparison of AUROC or F1.
+        question: The requirements.
 
     Raises:
         ValueError: A label that must improve is not among those compared, or the margin is negative.
@@ -107,7 +107,7 @@ def answer(comparison: Comparison, question: Question) -> Answer:
 
 
 def describe_question(question: Question, metric: str) -> str:
-    """The question as a sentence.
+    """Write the question as a sentence.
 
     >>> describe_question(Question(("Nodule", "Mass"), macro_must_rise=False), "AUROC")
     'By AUROC: did Nodule and Mass improve and was no other label harmed (a fall by more than 0.01)?'
@@ -121,7 +121,7 @@ def describe_question(question: Question, metric: str) -> str:
 
 
 def describe_answer(answer: Answer) -> str:
-    """The answer as a sentence: what holds, or what does not, or what is not decided.
+    """Write the answer as a sentence: what holds, what does not, or what is undecided.
 
     >>> asked = Question(("Nodule",))
     >>> describe_answer(Answer("no", asked, (Criterion("Nodule", "improved", "no", ""),)))

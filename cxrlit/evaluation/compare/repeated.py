@@ -1,4 +1,4 @@
-"""The change from one recipe to another where each was trained several times: with other seeds, on other folds."""
+"""Measure the change between two recipes that were each trained with several seeds or on several folds."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,30 @@ from cxrlit.metrics.intervals import LEVEL, UNDEFINED, degrees_of_freedom, find_
 from cxrlit.metrics.types import Floats
 
 Pair = tuple[Replicates, Replicates]
-"""A metric of a training of the baseline, and of the same training with the change."""
+"""A metric of a baseline training, and of the same training with the change."""
 
 
 def measure_repeated(blocks: Sequence[Sequence[Pair]], labels: Sequence[str]) -> pd.DataFrame:
-    """The mean change over trainings, with an interval over patients and trainings.
+    """Compute the mean change over trainings, with an interval over patients and trainings.
 
-    Trainings of a block (its seeds) predict the same images, so their resampled patients are the same: the error of
-    their mean change is that of the patients and, on top, that of the seeds, ``sd ** 2 / n``. Blocks (the folds) have
-    other patients and are independent: the error of their mean follows from those of the blocks, or from the spread
-    between the blocks where that is larger. With one training in one block the interval is over patients alone.
+    Trainings of a block (seeds) predict the same images, so they share resampled patients: the variance of their mean
+    change is that of the patients plus that of the seeds, ``sd ** 2 / n``. Blocks (folds) have different patients and
+    are independent: the error of their mean follows from the errors of the blocks or, if larger, from the spread
+    between blocks. With one training in one block, the interval is over patients only.
 
     Args:
-        blocks: At least one; each a pair for each training, whose replicates come from the same resamples.
+        blocks: At least one; each has a pair per training, whose replicates come from the same resamples.
         labels: The L labels of the replicates.
 
     Returns:
         A row for each ``label``, and for ``macro``, the mean over the ``n_labels`` labels that are defined in every
         training: ``baseline`` and ``value``, means over the trainings; ``change`` and its 95 % interval ``low``,
-        ``high``; ``sd`` of the change over the ``n_runs`` trainings (with n - 1); ``reason``, why there is none.
+        ``high``; ``sd`` of the change over the ``n_runs`` trainings (with n - 1); ``reason``, why it is missing.
 
     Source: Cochran, "Approximate significance levels of the Behrens-Fisher test", Biometrics 1964 (the quantile of a
-        sum of variances is the mean of theirs, weighted by them: with three seeds Satterthwaite's degrees of freedom
-        hold 92 in 100); Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 2021 (seeds
-        and data both vary).
+        sum of variances is the mean of their quantiles, weighted by variance: with three seeds, Satterthwaite's degrees
+        of freedom give 92 % coverage); Bouthillier et al., "Accounting for variance in machine learning benchmarks",
+        MLSys 2021 (seeds and data both vary).
     """
     defined = np.all([~np.isnan(side.estimate) for block in blocks for pair in block for side in pair], axis=0)
     columns = np.flatnonzero(defined)
@@ -49,7 +49,7 @@ def measure_repeated(blocks: Sequence[Sequence[Pair]], labels: Sequence[str]) ->
 
 
 def average_replicates(runs: Sequence[Replicates]) -> Replicates:
-    """The mean of a metric over trainings that predict the same images, from the same resamples of their patients."""
+    """Average a metric over trainings that predict the same images, with the same resamples of patients."""
     return Replicates(
         np.mean([run.estimate for run in runs], axis=0),
         np.mean([run.values for run in runs], axis=0),
@@ -94,7 +94,7 @@ def _combine(blocks: Sequence[Sequence[Pair]]) -> pd.DataFrame:
 
 
 def _find_width(parts: Sequence[tuple[Floats, Floats]], changes: Sequence[Floats]) -> Floats:
-    """(K,) half the interval: ``parts`` are variances and their degrees of freedom, ``changes`` those of the blocks."""
+    """Compute (K,) half-widths of intervals from variances and degrees of freedom, and from the blocks' changes."""
     tail = (1 - LEVEL) / 2
     variance = np.sum([part for part, _ in parts], axis=0)
     weighted = np.sum([part * -stdtrit(freedom, tail) for part, freedom in parts], axis=0)

@@ -1,1 +1,1 @@
-"""Where in an image a network sees a label, and how that agrees with boxes that radiologists drew."""
+"""Heatmaps of labels, and their agreement with boxes drawn by radiologists."""

@@ -1,14 +1,14 @@
-"""How well a heatmap of a label agrees with the boxes of that label on its image.
+"""Score the agreement of a label's heatmap with the boxes of that label on its image.
 
 Pointing game: the map's maximum is in a box, or at most 15 pixels of a 1024 x 1024 image beside it.
 
-IoU and IoBB: the map, in its image's size and divided by its maximum, is cut at 60 / 255 and at 180 / 255; the bounding
-box of each region that is left (8-connected) is a detected box. Its IoU with a box is intersection over union, its IoBB
-intersection over the detected box. Of several boxes on the image, each detected box counts with the one that it fits
-best. The label is found at T where a detected box is above T; a false box is one that is not. Two cuts and no
-punishment for many boxes favour maps that say little: hence the number of false boxes, and the maps of ``priors.py``.
+IoU and IoBB: the map, resized to its image and divided by its maximum, is cut at 60 / 255 and 180 / 255; the bounding
+box of each remaining region (8-connected) is a detected box. Its IoU with a box is intersection over union, its IoBB
+intersection over the detected box. With several boxes on the image, each detected box is compared with the one that it
+fits best. The label is found at T if a detected box is above T; detected boxes at or below T are false boxes. Two cuts
+without a penalty for many boxes favour unspecific maps: hence the number of false boxes, and the maps of ``priors.py``.
 
-A map that is 0 everywhere points nowhere and detects nothing: it misses.
+A map that is 0 everywhere misses: it has no maximum and no detected box.
 
 Source: Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016 (pointing game, its 15 pixels);
     Wang et al., "ChestX-ray8", CVPR 2017 (the cuts, IoBB, accuracy and false boxes).
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from cxrlit.evaluation.localisation.overlays import enlarge
 
 TOLERANCE = 15 / 1024
-"""Of the pointing game, as a share of the image's side."""
+"""Tolerance of the pointing game, as a share of the image's side."""
 
 CUTS = (60 / 255, 180 / 255)
-"""Shares of a map's maximum at which it becomes regions."""
+"""Shares of a map's maximum at which it is cut into regions."""
 
 OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""T."""
+"""Values of T, the smallest overlap of a hit."""
 
 COLUMNS: tuple[tuple[str, float], ...] = (
     ("pointing", float("nan")),
@@ -39,20 +39,20 @@ COLUMNS: tuple[tuple[str, float], ...] = (
 """Metric and T of each score of a map."""
 
 SHARES = np.array([not metric.endswith("false_boxes") for metric, _ in COLUMNS])
-"""Which of them are between 0 and 1; the others count boxes."""
+"""Whether each of ``COLUMNS`` is a share from 0 to 1; the others count boxes."""
 
 Floats = NDArray[np.float64]
 
 
 class Detections(NamedTuple):
-    """What is read off one map or several.
+    """Maxima and detected boxes of one or several maps.
 
     Attributes:
-        points: (M, 2) x and y of the maxima, pixels of the image; of a map with several as many.
-        of_point: (M,) the map of each, ascending.
+        points: (M, 2) x and y of the maxima, pixels of the image; a map may have several.
+        of_point: (M,) map of each maximum, ascending.
         boxes: (D, 4) left, top, right, bottom of the detected boxes, pixels.
-        of_box: (D,) the map of each.
-        n_maps: How many maps.
+        of_box: (D,) map of each box.
+        n_maps: Number of maps.
     """
 
     points: Floats
@@ -63,10 +63,10 @@ class Detections(NamedTuple):
 
 
 def detect(heatmaps: Sequence[NDArray[np.float32]], size: int) -> Detections:
-    """Points and boxes of maps.
+    """Find the maxima and detected boxes of maps.
 
     Args:
-        heatmaps: Each (h, w), none negative, over the whole of its image; they may be coarser than it.
+        heatmaps: Each (h, w), >= 0, over its whole image; may be coarser than the image.
         size: Side of the image, pixels.
     """
     points = [find_maxima(heatmap, size) for heatmap in heatmaps]
@@ -82,9 +82,9 @@ def detect(heatmaps: Sequence[NDArray[np.float32]], size: int) -> Detections:
 
 
 def find_maxima(heatmap: NDArray[np.float32], size: int) -> Floats:
-    """(M, 2) x and y of the centres of the cells that have the map's maximum; none where nothing is positive.
+    """Find (M, 2) x and y of the centres of the cells with the map's maximum; none without a positive value.
 
-    Bilinear interpolation has its maximum in such a centre, so the coarse map says it without rounding.
+    Bilinear interpolation has its maximum at such a centre, so the coarse map gives it without rounding.
     """
     highest = heatmap.max()
     rows, columns = np.nonzero(heatmap == highest) if highest > 0 else np.zeros((2, 0))
@@ -92,7 +92,7 @@ def find_maxima(heatmap: NDArray[np.float32], size: int) -> Floats:
 
 
 def find_regions(heatmap: NDArray[np.float32]) -> Floats:
-    """(D, 4) the bounding boxes of the regions of a map (S, S) at ``CUTS``; none where nothing is positive."""
+    """Find (D, 4) bounding boxes of the regions of a map (S, S) at ``CUTS``; none without a positive value."""
     highest = heatmap.max()
     if highest <= 0:
         return np.empty((0, 4))
@@ -105,21 +105,21 @@ def find_regions(heatmap: NDArray[np.float32]) -> Floats:
 
 
 def score(detections: Detections, boxes: Floats, size: int) -> Floats:
-    """How well each map agrees with the boxes of its label.
+    """Score the agreement of each map with the boxes of its label.
 
     Args:
-        detections: Of M maps of one image and label, or of maps that it is compared with.
-        boxes: (G, 4) left, top, right, bottom of the image's boxes of the label, at least one.
+        detections: Detections of M maps for one image and label, heatmaps or priors.
+        boxes: (G, 4) left, top, right, bottom of the label's boxes on the image, at least one.
         size: Side of the image, pixels.
 
     Returns:
-        (M, C) the scores of ``COLUMNS``. Pointing of several equal maxima is the share that hits.
+        (M, C) scores of ``COLUMNS``. For several equal maxima, pointing is the share that hits.
     """
     hits = (measure_box_distance(detections.points, boxes).min(axis=1) <= TOLERANCE * size).astype(np.float64)
     n_points = np.bincount(detections.of_point, minlength=detections.n_maps)
     pointing = np.bincount(detections.of_point, hits, minlength=detections.n_maps) / np.maximum(n_points, 1)
     found, false = [], []
-    cells = detections.of_box[:, None] * len(OVERLAPS) + np.arange(len(OVERLAPS))  # of an array (M, T)
+    cells = detections.of_box[:, None] * len(OVERLAPS) + np.arange(len(OVERLAPS))  # flat index into (M, T)
     n_boxes = np.bincount(detections.of_box, minlength=detections.n_maps)[:, None]
     for overlap in measure_overlap(detections.boxes, boxes):
         above = overlap.max(axis=1)[:, None] > np.array(OVERLAPS)  # (D, T)
@@ -130,7 +130,7 @@ def score(detections: Detections, boxes: Floats, size: int) -> Floats:
 
 
 def measure_overlap(detected: Floats, boxes: Floats) -> tuple[Floats, Floats]:
-    """IoU and IoBB, (D, G) each, of (D, 4) detected boxes with (G, 4) boxes, none of them empty.
+    """Compute IoU and IoBB, (D, G) each, of (D, 4) detected boxes with (G, 4) boxes, none of them empty.
 
     >>> iou, iobb = measure_overlap(np.array([[0.0, 0.0, 2.0, 1.0]]), np.array([[1.0, 0.0, 4.0, 1.0]]))
     >>> iou.tolist(), iobb.tolist()
@@ -145,7 +145,7 @@ def measure_overlap(detected: Floats, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def measure_box_distance(points: Floats, boxes: Floats) -> Floats:
-    """(M, G) the distance of (M, 2) points to (G, 4) boxes; 0 inside and on the edge.
+    """Compute (M, G) distances of (M, 2) points to (G, 4) boxes; 0 inside and on the edge.
 
     >>> measure_box_distance(np.array([[0.0, 0.0], [4.0, 6.0]]), np.array([[3.0, 4.0, 5.0, 8.0]])).tolist()
     [[5.0], [0.0]]

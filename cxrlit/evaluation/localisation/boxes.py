@@ -1,4 +1,4 @@
-"""The boxes that a data set has for its images, in the pixels of the prepared images."""
+"""Read the boxes of a data set, in pixels of the prepared images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ class Boxes:
     """Boxes on the images of one part.
 
     Attributes:
-        table: A row a box: ``row`` of the part's table, ``image`` and ``patient`` as the predictions name them,
-            ``label``, and ``SIDES`` (float64, pixels of the prepared image; the image's own edges are 0 and its size).
-        reason: Why there are none at all; empty where there are some.
+        table: A row per box: ``row`` of the part's table, ``image`` and ``patient`` as in the predictions, ``label``,
+            and ``SIDES`` (float64, pixels of the prepared image; the image's edges are 0 and its size).
+        reason: Why there are no boxes, else empty.
     """
 
     table: pd.DataFrame
@@ -29,16 +29,16 @@ class Boxes:
 
 
 def collect_boxes(config: DataConfig, cache_dir: Path, datamodule: CXRDataModule, part: str) -> Boxes:
-    """The boxes of labels in use on the images of a part that could be decoded.
+    """Collect the boxes of the labels in use on the decoded images of a part.
 
     Args:
         config: The data, as for ``load_data``.
-        cache_dir: Where the synthetic data set is.
+        cache_dir: Folder of the synthetic data set.
         datamodule: The images of the same data.
         part: train, val or test.
 
     Raises:
-        DataError: A list cannot be read, or has a box outside of its image.
+        DataError: A list of boxes cannot be read, or has a box outside its image.
     """
     lists = {
         section.source: find_root(section, cache_dir) / BOX_LIST
@@ -56,7 +56,7 @@ def collect_boxes(config: DataConfig, cache_dir: Path, datamodule: CXRDataModule
     named = data.name_rows(images).iloc[rows[kept]].reset_index(drop=True)
     boxes = listed[kept].reset_index(drop=True)
     ends = (boxes["x"], boxes["y"], boxes["x"] + boxes["width"], boxes["y"] + boxes["height"])
-    # NIH's images are square, so that all ways to make them square are the same.
+    # NIH's images are square, so every ``data.resize`` gives the same.
     sides = {side: end * datamodule.img_size / BOX_PX for side, end in zip(SIDES, ends, strict=True)}
     table = named[["image", "patient"]].assign(row=rows[kept], label=boxes["label"], **sides)[columns]
     reason = "" if len(table) else f"none of the {len(kept)} boxes is of a label in use on an image of {part}"

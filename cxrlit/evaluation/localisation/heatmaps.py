@@ -1,9 +1,9 @@
 """Grad-CAM and Grad-CAM++ of every label from one forward pass.
 
-They are taken at the last dense block as the head sees it: after the block's BatchNorm and ReLU. Before them a channel
-has an offset that only the BatchNorm takes away, so that the ReLU of Grad-CAM would cut each map at an arbitrary level,
-and Grad-CAM++ is defined on maps that are not negative. From there to a logit there is a mean and a product, so that
-the gradients are known without a backward pass, and Grad-CAM's map is a share of the logit: what a place adds to it.
+They are taken at the input of the head: the last dense block after its BatchNorm and ReLU. Before these, a channel has
+an offset that only the BatchNorm removes, so that the ReLU of Grad-CAM would cut each map at an arbitrary level, and
+Grad-CAM++ is defined on non-negative maps. From there, a logit is a mean and a product, so that gradients are known
+without a backward pass, and Grad-CAM's map is the contribution of each position to the logit.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ Method = Literal["gradcam", "gradcam++"]
 
 
 class Heatmaps(NamedTuple):
-    """Of a batch.
+    """Logits and heatmaps of a batch.
 
     Attributes:
         logits: (B, L) float32.
-        maps: (B, L, h, w) float32 in [0, 1], h and w about S / 32: each map divided by its maximum. One that is
-            nowhere positive (nothing speaks for the label) is 0 everywhere.
+        maps: (B, L, h, w) float32 in [0, 1], h and w about S / 32: each map divided by its maximum. A map without a
+            positive value (no evidence for the label) is 0 everywhere.
     """
 
     logits: Tensor
@@ -33,10 +33,10 @@ class Heatmaps(NamedTuple):
 
 @torch.no_grad()
 def make_heatmaps(network: CXRNet, images: Tensor, method: Method = "gradcam") -> Heatmaps:
-    """The heatmap of each label in each image, and the logits.
+    """Compute the logits and the heatmap of each label in each image.
 
-    The network is evaluated (BatchNorm with its own statistics, whatever its mode, which it keeps); nothing of it
-    changes. Under autocast the features may be of less precision; what follows them is float32.
+    The network runs in eval mode and returns to its previous mode; nothing in it changes. Under autocast, features may
+    have lower precision; everything after them is float32.
 
     Args:
         network: The network.
@@ -46,7 +46,7 @@ def make_heatmaps(network: CXRNet, images: Tensor, method: Method = "gradcam") -
     Raises:
         ValueError: A map is NaN or infinite.
 
-    Memory: 1,024 float32 maps of h x w an image.
+    Memory: 1,024 float32 maps of h x w per image.
     """
     with evaluating(network):
         features = network.forward_features(images)
@@ -59,20 +59,19 @@ def make_heatmaps(network: CXRNet, images: Tensor, method: Method = "gradcam") -
 
 
 def weigh_features(features: Tensor, weight: Tensor, method: Method) -> Tensor:
-    """The maps as the papers define them, for a head that is linear in the mean of each feature map.
+    """Compute the maps as the papers define them, for a head that is linear in the mean of each feature map.
 
     With F the features of a channel, m their mean, W the head's weight and n the cells of a map, the gradient of the
-    logit is W / n in every cell. So Grad-CAM's weight of a channel is W / n, and Grad-CAM++'s is, since all derivatives
-    of exp(logit) are powers of that, relu(W) / (2 + W m).
+    logit is W / n in every cell. So Grad-CAM's weight of a channel is W / n. Grad-CAM++'s is relu(W) / (2 + W m),
+    since all derivatives of exp(logit) are powers of W / n.
 
     Args:
-        features: (B, C, h, w), none negative.
-        weight: (L, C) of the head.
+        features: (B, C, h, w), >= 0.
+        weight: (L, C) weight of the head.
         method: ``gradcam`` or ``gradcam++``.
 
     Returns:
-        (B, L, h, w), none negative. Of Grad-CAM: the mean over all cells is, before the ReLU, the logit without its
-        bias.
+        (B, L, h, w), >= 0. For Grad-CAM, the mean over all cells before the ReLU is the logit without its bias.
 
     Source: Selvaraju et al., "Grad-CAM", ICCV 2017; Chattopadhay et al., "Grad-CAM++", WACV 2018; for this kind of head
         Grad-CAM is the class activation map of Zhou et al., CVPR 2016.
@@ -87,13 +86,13 @@ def weigh_features(features: Tensor, weight: Tensor, method: Method) -> Tensor:
 
 
 def normalise(maps: Tensor) -> Tensor:
-    """Each map (..., h, w) divided by its maximum, so that it is in [0, 1]; one of zeros stays so."""
+    """Divide each map (..., h, w) by its maximum, so that it is in [0, 1]; a map of zeros does not change."""
     highest = maps.amax(dim=(-2, -1), keepdim=True)
     return maps / torch.where(highest > 0, highest, 1)
 
 
 def average_heatmaps(maps: Tensor) -> Tensor:
-    """(M, ..., h, w) heatmaps of M networks to their mean, divided by its maximum; those of one network stay.
+    """Average (M, ..., h, w) heatmaps of M networks and divide by the maximum; one network's do not change.
 
     >>> average_heatmaps(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
     tensor([[0.5000, 1.0000]])
@@ -103,7 +102,7 @@ def average_heatmaps(maps: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """All modules in eval mode inside the block, each in its own mode after it."""
+    """Put all modules into eval mode inside the block, and restore their modes after it."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,7 +1,7 @@
-"""The table of an evaluation against boxes: each score of each label, its interval, and what maps without a look reach.
+"""The table of scores against boxes: each score of each label, its interval, and the scores of the priors.
 
-Intervals of a label's shares are Wilson's, which say something where all maps hit or none does; images of one patient
-count as one, as if they were fully alike. Those of mean counts and of the macro are bootstrapped over patients.
+Intervals of a label's proportions are Wilson's, which are valid even if all maps hit or none does; images of one
+patient count as one, as if they were identical. Those of mean counts and of the macro are bootstrapped over patients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from cxrlit.metrics.intervals import interval
 from cxrlit.metrics.wilson_interval import wilson_interval
 
 PRIORS = ("random", "centre", "elsewhere")
-"""Maps that a heatmap is compared with, see ``priors.py``."""
+"""Priors that a heatmap is compared with (``priors.py``)."""
 
 
 def tabulate_localisation(
@@ -28,20 +28,20 @@ def tabulate_localisation(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A row for each label, metric and T, and for their mean over the labels that have boxes.
+    """Tabulate each label, metric and T, and the mean over the labels that have boxes.
 
     Args:
         pairs: A row for each image and label with a box: ``label``, ``image``, ``patient``, ``n_boxes``.
-        scores: (P, C) of each pair: of the heatmaps under ``value``, and of each of ``PRIORS``.
+        scores: (P, C) scores of the pairs: of the heatmaps under ``value``, and of each of ``PRIORS``.
         labels: The labels in use.
         reason: Why there are no boxes.
-        n_replicates: Of the bootstrap.
-        seed: Of the bootstrap.
+        n_replicates: Resamples of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        ``label`` (or macro), ``n_boxes``, ``n_images``, ``n_labels`` that it is over, ``metric`` (pointing, iou, iobb,
-        iou_false_boxes, iobb_false_boxes), ``threshold`` (T; none of pointing), ``value``, ``low`` and ``high`` of its
-        95 % interval, a column for each of ``PRIORS``, and ``reason``, why a cell is blank.
+        ``label`` (or macro), ``n_boxes``, ``n_images``, ``n_labels`` in a macro, ``metric`` (pointing, iou, iobb,
+        iou_false_boxes, iobb_false_boxes), ``threshold`` (T; blank for pointing), ``value``, ``low`` and ``high`` of
+        its 95 % interval, a column for each of ``PRIORS``, and ``reason``, why a cell is blank.
     """
     present = [label for label in labels if (pairs["label"] == label).any()]
     codes, patients = pd.Index(present).get_indexer(pd.Index(pairs["label"])), pairs["patient"].to_numpy(object)
@@ -71,11 +71,11 @@ def tabulate_localisation(
 
 
 def share_interval(values: Floats, patients: NDArray[np.object_]) -> tuple[float, float]:
-    """The 95 % interval of a mean of values in [0, 1]: Wilson's, with as many images as there would be if those of one
-    patient were fully alike.
+    """Compute Wilson's 95 % interval of a mean of values in [0, 1], with the effective number of images if those of one
+    patient were identical.
 
-    Source: Kish, "Survey sampling", 1965 (the number); Dean and Pagano, "Evaluating confidence interval methods for
-        binomial proportions in clustered surveys", J. Survey Statistics and Methodology 2015 (Wilson's with it).
+    Source: Kish, "Survey sampling", 1965 (the effective number); Dean and Pagano, "Evaluating confidence interval methods
+        for binomial proportions in clustered surveys", J. Survey Statistics and Methodology 2015 (Wilson's with it).
 
     >>> [round(end, 3) for end in share_interval(np.zeros(12), np.repeat(["a", "b", "c"], 4))]
     [0.0, 0.561]
@@ -89,17 +89,17 @@ def share_interval(values: Floats, patients: NDArray[np.object_]) -> tuple[float
 def resample_means(
     values: Floats, codes: NDArray[np.intp], patients: NDArray[np.object_], n_replicates: int, seed: int
 ) -> list[Replicates]:
-    """The mean of each column over the images of each label, on resampled patients.
+    """Compute the mean of each column over the images of each label, on resampled patients.
 
     Args:
         values: (P, C), a row for each image and label.
-        codes: (P,) the label, 0 to K - 1, each at least once.
-        patients: (P,) whose image it is.
-        n_replicates: Of them.
-        seed: Of them.
+        codes: (P,) label, 0 to K - 1, each at least once.
+        patients: (P,) patient of the image.
+        n_replicates: Number of resamples.
+        seed: Seed of the resamples.
 
     Returns:
-        For each column the replicates of K labels.
+        For each column, the replicates of K labels.
     """
     names, owners = np.unique(patients.astype(str), return_inverse=True)
     sums = np.zeros((len(names), codes.max() + 1, values.shape[1]))
@@ -128,7 +128,7 @@ def _make_rows(
     means: Mapping[str, Floats],
     bounds: Sequence[tuple[float, float, str]],
 ) -> pd.DataFrame:
-    """The rows of a label."""
+    """Make the rows of a label."""
     low, high, reasons = zip(*bounds, strict=True)
     metrics, overlaps = zip(*COLUMNS, strict=True)
     undefined = np.full(len(COLUMNS), np.nan)

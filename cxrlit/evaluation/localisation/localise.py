@@ -1,4 +1,4 @@
-"""Localisation on a part of a network's data: scores against the boxes, pictures of the most certain images."""
+"""Localisation on one part: scores of heatmaps against boxes, and pictures of the most certain images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,18 +28,18 @@ from cxrlit.metrics.operating_point import Thresholds
 from cxrlit.model.densenet import CXRNet
 
 TABLE, FOLDER = "eval_localisation.csv", "heatmaps"
-"""What is written: the table, and the folder of the pictures."""
+"""File of the table, and folder of the pictures."""
 
 N_EXAMPLES = 3
 
 
 class Localisation(NamedTuple):
-    """What was found.
+    """Scores and pictures of heatmaps.
 
     Attributes:
         table: See ``tabulate_localisation``.
-        pictures: The examples, each a file.
-        sheets: All examples of a label, a file each.
+        pictures: The examples, a file each.
+        sheets: All examples of a label, a file per label.
     """
 
     table: pd.DataFrame
@@ -62,26 +62,26 @@ def localise(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Localisation:
-    """Compute the heatmaps of the images that have boxes or are shown, score and draw them, write ``TABLE``.
+    """Compute the heatmaps of images with boxes and of shown images, score and draw them, and write ``TABLE``.
 
-    Of images so small that a heatmap is one cell, none is scored or drawn.
+    If the images are so small that a heatmap is one cell, none is scored or drawn.
 
     Args:
-        networks: As they were trained, one or several; each ends on the device that it came on.
+        networks: One or several; each is returned to its device.
         datamodule: The images, at the size of the networks.
         part: train, val or test.
-        predictions: The predictions table of the part, as the thresholds are for (calibrated or not).
-        thresholds: Of the labels in use.
+        predictions: The predictions table of the part, on the scale of the thresholds (calibrated or not).
+        thresholds: Thresholds of the labels in use.
         boxes: From ``collect_boxes``, of the same part.
-        out: Folder of ``TABLE`` and of ``FOLDER`` with the pictures.
+        out: Folder for ``TABLE`` and for ``FOLDER`` with the pictures.
         method: gradcam or gradcam++.
-        n_examples: Images shown of each label and kind.
-        n_replicates: Of the bootstrap.
-        seed: Of bootstrap and random maps.
-        device: Where to compute.
+        n_examples: Images shown per label and kind.
+        n_replicates: Resamples of the bootstrap.
+        seed: Seed of bootstrap and random maps.
+        device: Device that computes.
 
     Raises:
-        DataError: A predicted image is not in the part, or predictions and networks have other labels.
+        DataError: A predicted image is not in the part, or predictions and networks differ in labels.
     """
     labels = list(datamodule.data.labels)
     images = pd.Index(datamodule.data.name_rows(datamodule.parts[part])["image"])
@@ -135,7 +135,7 @@ def compute_heatmaps(
     method: Method,
     device: torch.device | str,
 ) -> NDArray[np.float32]:
-    """(N, L, h, w) heatmaps of rows of a part, see ``make_heatmaps``; of several networks, ``average_heatmaps``."""
+    """Compute (N, L, h, w) heatmaps of rows of a part (``make_heatmaps``), averaged over several networks."""
     positions = datamodule.parts[part]["row"].to_numpy(np.int64)[rows]
     homes = [network.head.weight.device for network in networks]
     maps = []
@@ -154,10 +154,11 @@ def compute_heatmaps(
 
 
 def pair_boxes(boxes: Boxes) -> tuple[pd.DataFrame, list[Floats]]:
-    """One row per image and label with a box: ``row``, ``image``, ``patient``, ``label``, ``n_boxes``; and the boxes.
+    """Group boxes by image and label.
 
     Returns:
-        The rows, and for each of them its (G, 4) boxes.
+        A row per image and label with a box: ``row``, ``image``, ``patient``, ``label``, ``n_boxes``; and the (G, 4)
+        boxes of each row.
     """
     keys = ["row", "image", "patient", "label"]
     groups = list(boxes.table.groupby(keys, sort=False))
@@ -167,7 +168,7 @@ def pair_boxes(boxes: Boxes) -> tuple[pd.DataFrame, list[Floats]]:
 
 
 def print_localisation(table: pd.DataFrame) -> None:
-    """The pointing game of each label beside the priors, and the shares found at T = 0.1."""
+    """Print the pointing game of each label beside the priors, and the shares found at T = 0.1."""
     shown = Table()
     shown.add_column("label", no_wrap=True)
     for column in ("boxes", "pointing", "95 %", *PRIORS, "IoU > 0.1", "IoBB > 0.1"):
@@ -184,7 +185,7 @@ def print_localisation(table: pd.DataFrame) -> None:
 
 
 def _check(predictions: pd.DataFrame, thresholds: Thresholds, images: pd.Index, labels: list[str], part: str) -> None:
-    """Predictions, thresholds and network are of the same labels and images."""
+    """Check that predictions, thresholds and network share labels and images."""
     for what, there in (("predictions", list_labels(predictions)), ("thresholds", list(thresholds.labels))):
         if there != labels:
             raise DataError(f"the {what} are of {name_some(there)}, the network of {name_some(labels)}")

@@ -1,10 +1,10 @@
-"""Maps that have not seen the image, through the same scores: what a heatmap must be better than.
+"""Priors: scores of maps that do not depend on the image, which a heatmap must exceed.
 
-- random: each cell of a map of the network's resolution is drawn uniformly. The pointing game's expectation is exact,
-  the share of cells that hit; the others' is the mean over ``N_RANDOM`` maps, the same for every image.
-- centre: a Gaussian at the image's centre, its standard deviation a quarter of the side.
-- elsewhere: the mean of the boxes that the label has on the images of all other patients, the best that can be said of
-  where a label is without looking.
+- random: each cell of a map of the network's resolution is drawn uniformly. The expected pointing game is exact, the
+  share of cells that hit; other scores are means over ``N_RANDOM`` maps, the same for every image.
+- centre: a Gaussian at the image's centre, with a standard deviation of a quarter of the side.
+- elsewhere: the mean of the label's boxes on the images of all other patients, the best guess of a label's place
+  without the image.
 """
 
 from collections.abc import Sequence
@@ -21,41 +21,41 @@ CENTRE_SPREAD = 0.25
 
 
 def score_random(boxes: Sequence[Floats], shape: tuple[int, int], size: int, seed: int) -> Floats:
-    """(P, C) the expected scores of a random map for each image and label.
+    """Compute (P, C) expected scores of a random map for each image and label.
 
     Args:
-        boxes: For each its (G, 4) boxes.
-        shape: Of the network's maps, (h, w).
+        boxes: (G, 4) boxes of each image and label.
+        shape: Size of the network's maps, (h, w).
         size: Side of the images, pixels.
-        seed: Of the maps.
+        seed: Seed of the maps.
     """
     drawn = np.random.default_rng(seed).random((N_RANDOM, *shape), dtype=np.float32)
     random = detect(list(drawn), size)
-    every_cell = detect([np.ones(shape, np.float32)], size)  # all of them have the maximum
+    every_cell = detect([np.ones(shape, np.float32)], size)  # all cells have the maximum
     scores = np.array([score(random, of_one, size).mean(axis=0) for of_one in boxes]).reshape(-1, len(COLUMNS))
     scores[:, 0] = [score(every_cell, of_one, size)[0, 0] for of_one in boxes]
     return scores
 
 
 def score_centre(boxes: Sequence[Floats], size: int) -> Floats:
-    """(P, C) the scores of the Gaussian."""
+    """Compute (P, C) scores of the Gaussian."""
     centre = detect([draw_centre(size)], size)
     return np.array([score(centre, of_one, size)[0] for of_one in boxes]).reshape(-1, len(COLUMNS))
 
 
 def draw_centre(size: int) -> NDArray[np.float32]:
-    """(S, S) the Gaussian, its peak at the image's centre."""
+    """Make the (S, S) Gaussian, with its peak at the image's centre."""
     distance = (np.arange(size) + 0.5) / size - 0.5
     profile = np.exp(-((distance / CENTRE_SPREAD) ** 2) / 2)
     return np.outer(profile, profile).astype(np.float32)
 
 
 def score_elsewhere(boxes: Sequence[Floats], patients: NDArray[np.object_], size: int) -> Floats:
-    """(P, C) the scores of the mean of the other patients' boxes; NaN where there is no other patient.
+    """Compute (P, C) scores of the mean of other patients' boxes; NaN without another patient.
 
     Args:
-        boxes: For each image with the label its (G, 4) boxes.
-        patients: (P,) whose they are.
+        boxes: (G, 4) boxes of each image with the label.
+        patients: (P,) patient of each image.
         size: Side of the images, pixels.
     """
     scores = np.full((len(boxes), len(COLUMNS)), np.nan)
@@ -74,7 +74,7 @@ def score_elsewhere(boxes: Sequence[Floats], patients: NDArray[np.object_], size
 
 
 def cover(low: Floats, high: Floats, size: int) -> NDArray[np.float32]:
-    """(N, S) the share of each of S pixels in a row that lies between two places.
+    """Compute (N, S) shares of each of S pixels in a row that lie between two positions.
 
     >>> cover(np.array([0.5]), np.array([2.0]), 4).tolist()
     [[0.5, 1.0, 0.0, 0.0]]

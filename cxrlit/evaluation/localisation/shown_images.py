@@ -1,4 +1,4 @@
-"""Which images are shown: of each label those that the model is most certain of, right and wrong."""
+"""Choose the images to show: for each label, those that the model is most certain of, right and wrong."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -15,11 +15,11 @@ KINDS = {
     "false_negative": "missed",
     "with_box": "with a box",
 }
-"""Why an image is shown, and in words.
+"""Kinds of shown images, and their names.
 
-The first two are the images with the highest probs of those at or above the threshold, with and without the label; the
-third is those with the lowest of those with the label below it. With a box: the highest probs of the images that have
-one, whatever was decided, so that heatmap and box are seen together where few images have boxes.
+True and false positives are the images with the highest probs at or above the threshold, with and without the label;
+false negatives are the images with the label and the lowest probs below it. With a box: the highest probs of images
+with a box, whatever the decision, so that heatmap and box are shown together if few images have boxes.
 """
 
 
@@ -27,12 +27,12 @@ class ShownImage(NamedTuple):
     """An image to show.
 
     Attributes:
-        label: For which label.
-        kind: Of ``KINDS``.
+        label: The label that it is shown for.
+        kind: A key of ``KINDS``.
         rank: 1 is the most certain.
-        image: Its name.
-        prob: Of the label.
-        threshold: Of the label.
+        image: Name of the image.
+        prob: Prob of the label.
+        threshold: Threshold of the label.
         target: 1 present, 0 absent, NaN unknown.
     """
 
@@ -48,16 +48,16 @@ class ShownImage(NamedTuple):
 def choose_examples(
     predictions: pd.DataFrame, thresholds: Thresholds, boxed: Collection[tuple[str, str]], n_examples: int
 ) -> list[ShownImage]:
-    """The most certain images of each label and kind, of each patient at most one: follow-ups look alike.
+    """Choose the most certain images of each label and kind, at most one per patient, since follow-ups look alike.
 
     Args:
-        predictions: A predictions table; its probs are those that the thresholds are for.
-        thresholds: A label without one has only images with a box.
+        predictions: A predictions table, with probs on the scale of the thresholds.
+        thresholds: For a label without a threshold, only images with a box are shown.
         boxed: Image and label of each box.
-        n_examples: Of each label and kind, at most.
+        n_examples: Most images per label and kind.
 
     Returns:
-        By label, kind and certainty; equal probs in the order of the images' names.
+        The images by label, kind and certainty; equal probs in the order of the images' names.
     """
     chosen = []
     table = predictions.sort_values("image", kind="stable")

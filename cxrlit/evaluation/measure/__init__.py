@@ -1,1 +1,1 @@
-"""The metrics, thresholds and curves of a predictions table."""
+"""Metrics, thresholds and curves of a predictions table."""

@@ -1,4 +1,4 @@
-"""From predictions tables to an assessment: operating point, metrics, intervals; and its files. No image is needed."""
+"""Assess predictions tables: operating point, metrics, intervals, and their files. No images are needed."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -41,21 +41,21 @@ HOME, EXTERNAL = "home", "external"
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What is evaluated, and on what.
+    """The evaluated model and its data.
 
     Attributes:
-        name: The model: ``finetune-1a2b3c4d/best.ckpt``, the same wherever the folder lies; of several their names; of
+        name: ``finetune-1a2b3c4d/best.ckpt``, independent of where the folder is; for an ensemble all names; for
             another program's predictions the name of their file.
         data: Name of the data.
-        split_name: How they were split.
-        split_hash: Of that split.
-        predicted: How its probs came about, which models that are compared should share; empty where it is not known.
-        precision: In which its probs were computed; None where it is not known.
-        in_training: The validation macro AUROC that the training measured, and in which precision; None where the
-            training did not predict as the evaluation does: for several checkpoints, and with test-time augmentation.
-        facts: What else a reader wants to know, in order: a name and a text each.
-        config: All settings of the training, where they are known.
-        caveats: What must stand beside every number: that the starting weights saw the images. A sentence each.
+        split_name: Name of the split.
+        split_hash: Hash of the split.
+        predicted: How the probs were computed, which should be the same for compared models; empty if unknown.
+        precision: Precision in which the probs were computed; None if unknown.
+        in_training: Validation macro AUROC that the training measured, and its precision; None if the training
+            predicted in another way: for ensembles, and with test-time augmentation.
+        facts: Further facts for the reader, in order: a name and a text each.
+        config: All settings of the training, if known.
+        caveats: Sentences that must accompany every number, such as that the starting weights saw the images.
     """
 
     name: str
@@ -76,7 +76,7 @@ class EvaluatedModel:
 
 
 def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, config: EvaluateConfig) -> EvaluatedModel:
-    """One checkpoint, or the mean of several, on some data."""
+    """Describe one checkpoint, or the mean of several, on some data."""
     first = checkpoints[0]
     facts = {}
     for number, member in enumerate(checkpoints, start=1):
@@ -109,13 +109,13 @@ def describe_checkpoints(checkpoints: Sequence[Checkpoint], data: SplitData, con
 
 @dataclass(frozen=True)
 class Assessment:
-    """What the predictions say of a model.
+    """The measurements of a model.
 
     Attributes:
-        subject: What is evaluated.
+        subject: The evaluated model and its data.
         point: Calibration and thresholds.
-        stability: Of the thresholds; None where they were not tuned here.
-        parts: What was measured, by part; the last one is what counts: test, or external.
+        stability: Stability of the thresholds; None if they were not tuned here.
+        parts: Measurements by part; the last is the final one: test, or external.
         dropped: Images that could not be evaluated: ``image``, ``path``, ``reason``.
     """
 
@@ -127,21 +127,22 @@ class Assessment:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """Names of the L labels, in order."""
         return self.point.labels
 
     @property
     def final(self) -> Measured:
-        """The part that counts."""
+        """The final part: test, or external."""
         return list(self.parts.values())[-1]
 
     @property
     def dtype(self) -> Any:
-        """Of the probs: float32 of a network, float64 of another program's."""
+        """Type of the probs: float32 from a network, float64 from another program."""
         return split_arrays(self.final.predictions)[0].dtype
 
     @property
     def is_external(self) -> bool:
-        """Whether the part that counts is of other data than those of the training."""
+        """Whether the final part comes from other data than the training."""
         return self.final.part == EXTERNAL
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -165,9 +166,9 @@ def assess(
     """Fix the operating point on validation, and measure every part at it.
 
     Args:
-        predictions: The predictions table of each part, the one that counts last.
-        subject: What is evaluated.
-        dropped: Images that could not be.
+        predictions: The predictions table of each part, the final one last.
+        subject: The evaluated model and its data.
+        dropped: Images that could not be evaluated.
         config: ``calibration``, ``threshold_rule``, ``min_rate``, ``thresholds``, ``n_replicates``, ``seed``.
 
     Raises:
@@ -187,7 +188,7 @@ def assess(
 def find_operating_point(
     validation: pd.DataFrame | None, labels: list[str], subject: EvaluatedModel, config: EvaluateConfig
 ) -> tuple[OperatingPoint, Stability | None]:
-    """The one that is given, or the one that validation chooses and its stability, or none with the reason."""
+    """Return the given operating point, one tuned on validation with its stability, or an empty one with the reason."""
     if config.thresholds is not None:
         return read_operating_point(Path(config.thresholds)).only(labels), None
     if validation is None:
@@ -202,7 +203,7 @@ def find_operating_point(
 def tune_operating_point(
     predictions: pd.DataFrame, origin: Mapping[str, str], config: EvaluateConfig
 ) -> OperatingPoint:
-    """Calibration and thresholds as the config wants them, fitted on a predictions table."""
+    """Fit the calibration and thresholds of the config on a predictions table."""
     probs, targets = split_arrays(predictions)
     return fit_operating_point(
         probs,
@@ -226,7 +227,7 @@ def write_assessment(assessment: Assessment, out: Path) -> None:
 
 
 RECORD = "evaluation.json"
-"""Written last: it says that an evaluation is whole, and what made it."""
+"""Written last: it marks an evaluation as complete, and records its settings."""
 OWNED = (
     "eval_*.csv",
     "predictions_*.csv",
@@ -240,9 +241,7 @@ OWNED_FOLDERS = ("figures", "heatmaps")
 
 
 def clear_evaluation(out: Path) -> None:
-    """Remove what an earlier evaluation left in a folder, whole or killed, so that no file of it stays beside the new
-    ones.
-    """
+    """Remove the files of an earlier, complete or interrupted evaluation from a folder."""
     (out / RECORD).unlink(missing_ok=True)
     if out.is_dir():
         sweep_staged(out, (*OWNED, RECORD))
@@ -253,4 +252,4 @@ def clear_evaluation(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
     for path in {path for pattern in OWNED for path in out.glob(pattern)} - {summary}:
         path.unlink()
-    summary.unlink()  # last: it says that the others are an evaluation's
+    summary.unlink()  # last: it identifies the other files as an evaluation's

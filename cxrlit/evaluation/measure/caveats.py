@@ -1,4 +1,4 @@
-"""What must stand beside every number of a model."""
+"""Caveats that must accompany every number of a model."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from cxrlit.model.weights.seen import describe_seen
 
 
 def find_caveats(checkpoints: Sequence[Checkpoint], data: SplitData) -> tuple[str, ...]:
-    """What must stand beside every number of checkpoints: that they, or their starting weights, saw the images.
+    """Find caveats of checkpoints: that they, or their starting weights, saw the images.
 
-    Those are the images of ``data``, and those of their own data, which an external validation shows too.
+    The images are those of ``data`` and of the checkpoints' own data, which an external validation also shows.
     """
     found = [
         describe_seen(member.config.model, sources, split_name, member.metadata.start_sources)

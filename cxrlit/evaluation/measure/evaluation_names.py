@@ -1,4 +1,4 @@
-"""How an evaluation of checkpoints is called: its checkpoints, its folder, and the words for how it predicted."""
+"""Names of an evaluation: its checkpoints, its folder, and how it predicted."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,26 +15,26 @@ from cxrlit.model.checkpoint import Checkpoint, evaluation_folder
 from cxrlit.training.hardware import choose_precision
 
 ELSEWHERE = {"ckpt", "data", "out", "cache_dir", "trainer", "logger", "log_images"}
-"""Settings that say where an evaluation is made, reads and writes."""
+"""Settings that an evaluation's record omits: places, hardware and loggers."""
 
 
 def name_checkpoint(checkpoint: Checkpoint) -> str:
-    """Phase, id and file of a checkpoint: the same wherever its folder lies."""
+    """Name of a checkpoint: phase, id and file, independent of where its folder is."""
     return f"{checkpoint.metadata.name}/{checkpoint.path.name}"
 
 
 def name_checkpoints(checkpoints: Sequence[Checkpoint]) -> str:
-    """The names of several, as one."""
+    """Names of several checkpoints, joined."""
     return " + ".join(map(name_checkpoint, checkpoints))
 
 
 def hash_checkpoints(checkpoints: Sequence[Checkpoint]) -> str:
-    """Id of an ensemble, by the names of its members in their order."""
+    """Id of an ensemble, from the names of its members in order."""
     return hash_value(list(map(name_checkpoint, checkpoints)), digits=8)
 
 
 def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> Path:
-    """Where the results at home go unless ``out`` says: beside the first checkpoint, each way to predict apart."""
+    """Default folder of an internal evaluation: beside the first checkpoint, one for each way of predicting."""
     alone = evaluation_folder(checkpoints[0].path)
     name = alone.name
     if len(checkpoints) > 1:
@@ -43,7 +43,7 @@ def evaluation_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -
 
 
 def name_way(config: EvaluateConfig) -> str:
-    """How images are predicted, as the end of a folder's name."""
+    """Suffix of a folder's name that says how images are predicted."""
     name = "" if config.tta == "none" else f"-{config.tta}"
     if config.average == "logits":
         name += "-logits"
@@ -51,7 +51,7 @@ def name_way(config: EvaluateConfig) -> str:
 
 
 def describe_way(config: EvaluateConfig) -> dict[str, str]:
-    """How images are predicted: facts for the report."""
+    """Facts for the report on how images are predicted."""
     facts = {}
     if config.tta != "none":
         facts["test-time augmentation"] = VIEWS[config.tta]
@@ -61,7 +61,7 @@ def describe_way(config: EvaluateConfig) -> dict[str, str]:
 
 
 def describe_evaluation(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> dict[str, Any]:
-    """What determines an evaluation of checkpoints on their own split, as plain types."""
+    """All that determines an evaluation of checkpoints on their own split, in plain types."""
     return {
         "checkpoints": {name_checkpoint(member): hash_file(member.path) for member in checkpoints},
         "predicted": describe_prediction(checkpoints, config),
@@ -71,7 +71,7 @@ def describe_evaluation(checkpoints: Sequence[Checkpoint], config: EvaluateConfi
 
 
 def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
-    """The precision that checkpoints predict in.
+    """Choose the precision that checkpoints predict in.
 
     Raises:
         ConfigError: This machine has no such accelerator.
@@ -80,9 +80,9 @@ def choose_evaluation_precision(config: EvaluateConfig) -> Precision:
 
 
 def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> str:
-    """How the probs of checkpoints come about; without any, those of one network of another project.
+    """Say how the probs of checkpoints are computed; without checkpoints, those of another project's network.
 
-    The precision is named unless everything is fp32, the training too.
+    The precision is named unless prediction and training are in fp32.
     """
     precision = choose_evaluation_precision(config)
     is_fp32 = {precision, *(member.metadata.precision for member in checkpoints)} == {"fp32"}
@@ -91,11 +91,11 @@ def describe_prediction(checkpoints: Sequence[Checkpoint], config: EvaluateConfi
 
 
 def read_precision(predicted: str, trained: Precision) -> EvaluationPrecision:
-    """The precision of an evaluation of one checkpoint.
+    """Read the precision of an evaluation of one checkpoint.
 
     Args:
-        predicted: From ``describe_prediction``. Where an older evaluation names no precision, it had that of the
-            training, which was not fp16 then.
+        predicted: From ``describe_prediction``. An older evaluation that names no precision had that of the training,
+            which was never fp16.
         trained: The precision of the training.
 
     >>> read_precision("one checkpoint on each image in fp32", trained="bf16")
@@ -109,22 +109,22 @@ def read_precision(predicted: str, trained: Precision) -> EvaluationPrecision:
 
 
 def read_evaluation_precision(folder: Path, trained: Precision) -> EvaluationPrecision:
-    """The precision of the evaluation in a folder, of a checkpoint that was trained in ``trained``."""
+    """Read the precision of the evaluation in a folder; ``trained`` is that of the checkpoint's training."""
     path = folder / "eval_summary.csv"
     summary = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     return read_precision(str(summary["predicted"].iloc[0]) if "predicted" in summary else "", trained)
 
 
 def read_way(predicted: str, n_checkpoints: int, folder: Path) -> tuple[TTA, Average]:
-    """How an evaluation predicted.
+    """Read how an evaluation predicted.
 
     Args:
-        predicted: Its own words (``describe_prediction``); empty where an older one says nothing: each image as it is.
-        n_checkpoints: It is of so many.
-        folder: Where it is, for messages.
+        predicted: Its ``describe_prediction``; empty in an older one, which predicted each image once.
+        n_checkpoints: Number of its checkpoints.
+        folder: Its folder, for messages.
 
     Raises:
-        DataError: These are no words of this version.
+        DataError: This version does not know the description.
 
     >>> read_way("the mean logits of 2 checkpoints on each image in fp32", 2, Path("eval"))
     ('none', 'logits')
@@ -133,7 +133,7 @@ def read_way(predicted: str, n_checkpoints: int, folder: Path) -> tuple[TTA, Ave
     ways = {
         describe_mean(n_checkpoints, tta, average): (tta, average)
         for tta in get_args(TTA)
-        for average in reversed(get_args(Average))  # probs last: it stands where nothing is averaged
+        for average in reversed(get_args(Average))  # probs last: it is also the value if nothing is averaged
     }
     if said and said not in ways:
         raise DataError(f"{folder}: it was predicted by {said[:200]}, which this version does not: evaluate anew")

@@ -1,4 +1,4 @@
-"""All metrics of the images of one part, each with its interval or with the reason why it has none."""
+"""Compute all metrics of one part, each with its interval or the reason why it has none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,29 +18,29 @@ from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
 RAW = "_raw"
-"""Ends the name of an error that is measured on the probs before calibration."""
+"""Suffix of errors that are computed on the probs before calibration."""
 
 AT_THRESHOLD = ("f1", "precision", "recall", "specificity", "balanced_accuracy")
 OVER_LABELS = {"f1_micro": "micro", "f1_weighted": "weighted"}
 
 METRICS = (*RANKING, "auroc_delong", *ERRORS, *(name + RAW for name in ERRORS), *AT_THRESHOLD)
-"""The names in the column ``metric`` of ``Measured.metrics``."""
+"""Names in the column ``metric`` of ``Measured.metrics``."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One part, measured.
+    """The measurements of one part.
 
     Attributes:
         part: val, test, external ...
         predictions: Its predictions table.
-        calibrated: (N, L) float64 probs that are held against the thresholds.
-        metrics: A row for each metric and label, and for ``macro`` (the mean over the labels where it is defined), of
+        calibrated: (N, L) float64 probs that are compared with the thresholds.
+        metrics: A row for each metric and label, and for ``macro`` (the mean over the labels where it is defined); for
             F1 also ``micro`` and ``weighted``: ``part``, ``metric``, ``label``, ``value``, ``low`` and ``high`` of the
-            95 % interval, ``n_labels`` that a macro is over, and ``reason``, why a cell is blank. ``auroc_delong`` has
-            DeLong's interval in place of the bootstrap's.
-        counts: A row a label: ``label``, ``positives``, ``images`` with a known target, ``patients`` of those.
-        replicates: The resamples behind ``metrics``, for questions that ask for more than one part.
+            95 % interval, ``n_labels``, number of labels in a macro, and ``reason``, why a cell is blank.
+            ``auroc_delong`` has DeLong's interval instead of the bootstrap's.
+        counts: A row per label: ``label``, ``positives``, ``images`` with a known target, and their ``patients``.
+        replicates: Resampled values of ``metrics``, for comparisons between parts.
     """
 
     part: str
@@ -56,7 +56,7 @@ class Measured:
         return list_labels(self.predictions)
 
     def value(self, metric: str, label: str = "macro") -> float:
-        """One value; NaN undefined."""
+        """Look up one value; NaN undefined."""
         rows = self.metrics
         [found] = rows.loc[(rows["metric"] == metric) & (rows["label"] == label), "value"]
         return float(found)
@@ -65,17 +65,17 @@ class Measured:
 def measure(
     part: str, predictions: pd.DataFrame, point: OperatingPoint, n_replicates: int = N_REPLICATES, seed: int = 0
 ) -> Measured:
-    """Measure a part.
+    """Compute all metrics of a part.
 
-    AUROC and average precision rank by the probs as they are; calibration leaves the order alone, but may tie what
-    float64 cannot tell apart. All else is measured on the calibrated probs.
+    AUROC and average precision use the raw probs: calibration keeps their order, but rounding may create ties. All
+    other metrics use the calibrated probs.
 
     Args:
-        part: Its name.
+        part: Name of the part.
         predictions: Its predictions table.
-        point: Fixed on other images, or on these where they are validation.
-        n_replicates: Of the patient bootstrap.
-        seed: Of it.
+        point: Operating point, fixed on other images or, for validation, on these.
+        n_replicates: Resamples of the patient bootstrap.
+        seed: Seed of the resamples.
     """
     labels = list_labels(predictions)
     probs, targets = split_arrays(predictions)
@@ -105,7 +105,7 @@ def measure(
 
 
 def count_images(labels: Sequence[str], targets: Floats, patients: NDArray[Any]) -> pd.DataFrame:
-    """The counts of ``Measured``, of (N, L) targets and (N,) patients."""
+    """Make the counts of ``Measured`` from (N, L) targets and (N,) patients."""
     known = ~np.isnan(targets)
     return pd.DataFrame(
         {
@@ -118,7 +118,7 @@ def count_images(labels: Sequence[str], targets: Floats, patients: NDArray[Any])
 
 
 def tabulate_decisions(probs: Floats, targets: Floats, thresholds: NDArray[np.float64]) -> pd.DataFrame:
-    """``TP``, ``FP``, ``TN``, ``FN`` of (N, L) probs at (L,) thresholds, a row a label; blank where it has none."""
+    """Count ``TP``, ``FP``, ``TN``, ``FN`` of (N, L) probs at (L,) thresholds, a row per label; blank without one."""
     counts = count_decisions(probs, targets, np.nan_to_num(thresholds))
     table = pd.DataFrame(counts._asdict(), dtype="Int64")
     table.loc[np.isnan(thresholds)] = pd.NA
@@ -128,14 +128,14 @@ def tabulate_decisions(probs: Floats, targets: Floats, thresholds: NDArray[np.fl
 def tabulate_replicates(
     metric: str, labels: list[str], replicates: Replicates, undefined: Sequence[str], macro: bool = True
 ) -> pd.DataFrame:
-    """Rows of ``Measured.metrics``, without the part, for the labels and their macro.
+    """Make rows of ``Measured.metrics``, without the part, for the labels and their macro.
 
     Args:
-        metric: Its name.
+        metric: Name of the metric.
         labels: The L labels.
-        replicates: Of the metric.
-        undefined: Why the value of each label would be undefined.
-        macro: Whether there is a row of the macro.
+        replicates: Replicates of the metric.
+        undefined: For each label the reason, used if its value is undefined.
+        macro: Whether to add the macro.
     """
     table = make_rows(metric, labels, replicates.estimate, interval(replicates), undefined)
     if not macro:
@@ -149,7 +149,7 @@ def tabulate_replicates(
 def make_rows(
     metric: str, labels: list[str], values: NDArray[np.float64], found: ConfidenceIntervals, undefined: Sequence[str]
 ) -> pd.DataFrame:
-    """Rows of ``Measured.metrics``, without the part; ``undefined`` says of each label why its value would be."""
+    """Make rows of ``Measured.metrics``, without the part; ``undefined`` has the reasons for undefined values."""
     return pd.DataFrame(
         {
             "metric": metric,
@@ -166,7 +166,7 @@ def make_rows(
 
 
 def _tabulate_delong(labels: list[str], probs: Floats, targets: Floats, areas: pd.DataFrame) -> pd.DataFrame:
-    """AUROC with DeLong's interval; ``areas`` are the rows of AUROC."""
+    """Make rows of AUROC with DeLong's interval; ``areas`` are the bootstrap's rows."""
     bounds = []
     for column in range(len(labels)):
         low, high = delong_interval(estimate_areas(probs[:, [column]], targets[:, column]))
@@ -179,7 +179,7 @@ def _tabulate_delong(labels: list[str], probs: Floats, targets: Floats, areas: p
 
 
 def explain_undefined(metric: str, counts: pd.DataFrame, point: OperatingPoint, labels: Sequence[str]) -> list[str]:
-    """Why the metric of each label would be undefined, if it is."""
+    """For each label, the reason why its metric may be undefined."""
     reasons = []
     for label, row in zip(labels, counts.itertuples(), strict=True):
         negatives = row.images - row.positives  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""The tables of an evaluation, each a function of what was measured."""
+"""Tables of an evaluation, made from the measurements."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from cxrlit.metrics.net_benefit import net_benefit
 from cxrlit.metrics.operating_point import OperatingPoint
 
 DECISION_THRESHOLDS = np.arange(1, 200) / 200
-"""Where decision curves are measured: 0.5 % to 99.5 %."""
+"""Thresholds of the decision curves: 0.5 % to 99.5 %."""
 
 
 def tabulate_labels(parts: Sequence[Measured]) -> pd.DataFrame:
@@ -21,8 +21,8 @@ def tabulate_labels(parts: Sequence[Measured]) -> pd.DataFrame:
 
     Returns:
         A row for each ``split`` and ``label``: ``auroc``, ``average_precision``, ``positives``, ``images`` with a known
-        target, ``reason``, why cells are blank; then ``auroc_low``, ``auroc_high``, and so for every other metric its
-        value and interval.
+        target, ``reason``, why cells are blank; then ``auroc_low``, ``auroc_high``, and every other metric with its
+        interval.
     """
     tables = []
     for measured in parts:
@@ -52,13 +52,13 @@ def tabulate_summary(parts: Sequence[Measured], origin: Mapping[str, Any]) -> pd
     """``eval_summary.csv``: a row for each split.
 
     Args:
-        parts: What was measured.
-        origin: Columns that say where the numbers come from: split hash, checkpoint, how it predicted.
+        parts: The measured parts.
+        origin: Columns on the origin of the numbers: split hash, checkpoint, how it predicted.
 
     Returns:
-        ``split``, ``auroc_macro``, ``n_labels`` it is over, ``f1_macro`` over ``n_labels_f1`` labels, ``f1_micro``,
+        ``split``, ``auroc_macro`` over ``n_labels`` labels, ``f1_macro`` over ``n_labels_f1`` labels, ``f1_micro``,
         ``f1_weighted`` (by positives), ``n_images``, ``n_patients``, the columns of ``origin``; then the intervals of
-        those, and every other macro with its own; ``reason``, why cells are blank.
+        these, and every other macro with its interval; ``reason``, why cells are blank.
     """
     rows = []
     for measured in parts:
@@ -85,9 +85,9 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
     """``confusion_template.csv``: decisions of one split at the fixed thresholds, a row for each label.
 
     Returns:
-        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob``, the same threshold of the raw ones,
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob``, the equivalent for raw probs,
         ``TP``, ``FP``, ``TN``, ``FN``, ``precision``, ``recall``, ``specificity``, ``F1``, ``reason``, why cells are
-        blank; then ``balanced_accuracy``, and the intervals.
+        blank; then ``balanced_accuracy`` and the intervals.
     """
     probs, targets = split_arrays(measured.predictions)
     values = point.thresholds.values
@@ -116,15 +116,15 @@ def tabulate_confusion(measured: Measured, point: OperatingPoint) -> pd.DataFram
 
 
 def tabulate_thresholds(point: OperatingPoint, stability: Stability | None, dtype: Any = np.float32) -> pd.DataFrame:
-    """``eval_thresholds.csv``: each threshold, the calibration before it, and how far it depends on chance.
+    """``eval_thresholds.csv``: thresholds, calibration and stability of the thresholds.
 
     Args:
         point: Calibration and thresholds.
-        stability: How far they depend on chance, where they were tuned.
-        dtype: Of the probs.
+        stability: Stability of the thresholds, if they were tuned.
+        dtype: Type of the probs.
 
     Returns:
-        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob`` of the raw ones, ``slope`` and
+        ``label``, ``threshold`` of the calibrated probs, ``threshold_prob`` of the raw probs, ``slope`` and
         ``intercept`` of the calibration, ``f1_val`` at the threshold; then the fields of ``Stability``:
         ``threshold_low``, ``threshold_high``, ``f1_val_low``, ``f1_val_high``, ``f1_val_elsewhere``; ``reason``, why
         cells are blank.
@@ -187,9 +187,9 @@ def tabulate_decision_curves(measured: Measured, point: OperatingPoint) -> pd.Da
 
 
 def widen(metrics: pd.DataFrame, names: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Rows of ``Measured.metrics`` as a row a label: each metric, its ``_low`` and its ``_high``.
+    """Reshape ``Measured.metrics`` to a row per label: each metric, its ``_low`` and its ``_high``.
 
-    ``auroc_delong`` is the same AUROC again: its interval alone.
+    ``auroc_delong`` is the same AUROC, so only its interval is kept.
     """
     cells = metrics.set_index(["metric", "label"])
     labels = pd.Index(metrics["label"].unique(), name="label")
@@ -202,7 +202,7 @@ def widen(metrics: pd.DataFrame, names: Sequence[str] = METRICS) -> pd.DataFrame
 
 
 def join_reasons(metrics: pd.DataFrame) -> pd.Series:
-    """Why cells of each label are blank, in one text: first those without a value, then those without an interval."""
+    """Join the reasons for blank cells of each label: first for missing values, then for missing intervals."""
     texts = {}
     for label, rows in metrics.groupby("label", sort=False):
         undefined = rows.loc[rows["value"].isna(), "reason"].unique().tolist()

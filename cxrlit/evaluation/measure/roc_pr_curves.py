@@ -15,19 +15,19 @@ from cxrlit.metrics.types import Floats
 Numbers = NDArray[np.float64]
 
 N_REPLICATES = 1000
-"""Resamples behind a band; its edges are quantiles at each point, which no reader tells from those of more."""
+"""Resamples per band; more would not visibly change its edges, which are quantiles at each point."""
 
 PERCENTS = np.arange(101.0)
-"""Where bands are: false positive rates from 0, recalls from 1."""
+"""Positions of bands, percent: false positive rates from 0, recalls from 1."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Where 95 % of the resamples' curves lie, at each x by itself.
+    """Pointwise range of 95 % of the resamples' curves.
 
     Attributes:
         x: (T,) ascending.
-        low, high: (T,).
+        low, high: (T,) edges of the range.
     """
 
     x: Numbers
@@ -37,17 +37,17 @@ class Band:
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of a label.
+    """ROC and precision-recall curves of a label.
 
     Attributes:
-        fpr, tpr: (G + 1,) corners of the ROC curve from (0, 0) to (1, 1), straight between them: the area below is the
-            AUROC. Empty without both classes.
-        recall, precision: (K,) of each score that a positive has, from the highest down. The precision holds from the
-            recall before to its own: the area below these steps is the average precision. Empty without both classes.
-        roc_band: Of the true positive rate at each percent of the false positive rate; where a curve is vertical, of
-            the highest one. None without one.
-        precision_band: Of the precision at each percent of the recall, from the one at which 95 % of the resamples have
-            found a positive: before it, a precision is that of one image or none. None without one.
+        fpr, tpr: (G + 1,) corners of the ROC curve from (0, 0) to (1, 1), joined by lines: the area below is the AUROC.
+            Empty without both classes.
+        recall, precision: (K,) for each score of a positive, in descending order. A precision holds from the previous
+            recall to its own: the area below these steps is the average precision. Empty without both classes.
+        roc_band: Band of the true positive rate at each percent of the false positive rate; where a curve is vertical,
+            its highest point. None without a band.
+        precision_band: Band of the precision at each percent of the recall, from the recall at which 95 % of the
+            resamples have found a positive: below it, a precision is that of one image or none. None without a band.
         reason: Why there are no bands, else empty.
     """
 
@@ -63,19 +63,19 @@ class Curves:
 def make_curves(
     scores: Floats, targets: Floats, patients: NDArray[Any], n_replicates: int = N_REPLICATES, seed: int = 0
 ) -> list[Curves]:
-    """The curves of each label.
+    """Compute the curves of each label.
 
     Args:
         scores: (N, L).
-        targets: (N, L), NaN unknown: left out.
-        patients: (N,) see ``bootstrap``, whose resamples these are too.
-        n_replicates: Behind the bands.
-        seed: Of the resamples.
+        targets: (N, L), NaN unknown: ignored.
+        patients: (N,) see ``bootstrap``, which draws the same resamples.
+        n_replicates: Resamples for the bands.
+        seed: Seed of the resamples.
 
     Raises:
         ValueError: A score of a known target is NaN.
 
-    Memory: 8 bytes a replicate, label and point of the bands, and some tens of MB.
+    Memory: 8 bytes per replicate, label and point of a band, and some tens of MB.
     """
     names, codes = np.unique(patients, return_inverse=True)
     steps = [find_steps(scores[:, label], targets[:, label], codes, len(names)) for label in range(scores.shape[1])]
@@ -104,7 +104,7 @@ def make_curves(
 
 
 def _find_reason(n_with_positive: int, n_with_negative: int) -> str:
-    """Why a label can have no bands, by how many patients have a positive and a negative."""
+    """Why a label has no bands, from the numbers of patients with a positive and with a negative."""
     for number, kind in ((n_with_positive, "positive"), (n_with_negative, "negative")):
         if number == 0:
             return f"no {kind}"
@@ -113,7 +113,7 @@ def _find_reason(n_with_positive: int, n_with_negative: int) -> str:
 
 
 def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """The corners of both curves from the (G,) numbers of each step of ``find_steps``."""
+    """Compute the corners of both curves from the (G,) numbers of each step of ``find_steps``."""
     true, false = np.cumsum(positives), np.cumsum(negatives)
     if not positives.any() or not negatives.any():
         nothing = np.zeros(0)
@@ -124,10 +124,10 @@ def _trace(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Nu
 
 
 def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """True positive rates and precisions at ``PERCENTS``, (101, B) and (100, B), and (B,) the lowest recall above 0, of
-    (G, B) steps.
+    """Read true positive rates (101, B) and precisions (100, B) at ``PERCENTS`` off (G, B) steps, and (B,) the lowest
+    recall above 0.
 
-    NaN where a resample lacks a class.
+    NaN if a resample lacks a class.
     """
     true, false = _sum_up(positives), _sum_up(negatives)
     rates = np.full((len(PERCENTS), len(true)), np.nan)
@@ -137,8 +137,8 @@ def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, N
         n_positives, n_negatives = hits[-1], alarms[-1]
         if not n_positives or not n_negatives:
             continue
-        wanted = PERCENTS * n_negatives / 100  # in this order: what is a whole number comes out as one
-        after = np.searchsorted(alarms, wanted, side="right")  # the first step with more false positives than wanted
+        wanted = PERCENTS * n_negatives / 100  # in this order, whole numbers are exact
+        after = np.searchsorted(alarms, wanted, side="right")  # first step with more false positives
         before, after = after - 1, np.minimum(after, len(alarms) - 1)
         run = alarms[after] - alarms[before]
         part = np.divide(wanted - alarms[before], run, out=np.zeros_like(run), where=run > 0)
@@ -150,7 +150,7 @@ def _follow(positives: Numbers, negatives: Numbers) -> tuple[Numbers, Numbers, N
 
 
 def _sum_up(numbers: Numbers) -> Numbers:
-    """(G, B) numbers to (B, G + 1) sums from 0 on: a row a resample, so that what is looked up lies side by side."""
+    """Cumulate (G, B) numbers to (B, G + 1) sums from 0; a row per resample is contiguous for look-ups."""
     sums = np.zeros((numbers.shape[1], len(numbers) + 1))
     np.cumsum(np.ascontiguousarray(numbers.T), axis=1, out=sums[:, 1:])
     return sums

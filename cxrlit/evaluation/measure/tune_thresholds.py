@@ -1,4 +1,4 @@
-"""The threshold of each label, tuned on validation and fixed from then on."""
+"""Tune the threshold of each label on validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,23 +18,23 @@ GRID = np.round(np.arange(5, 96) / 100, 2)
 """0.05 to 0.95 in steps of 0.01."""
 
 SHARES = np.arange(100) / 100
-"""Of the positives that a threshold of ``f1_quantiles`` leaves below it."""
+"""Shares of the positives below the candidate thresholds of ``f1_quantiles``."""
 
 
 def tune_thresholds(
     probs: Floats, targets: Floats, labels: Sequence[str], rule: Rule = "f1_grid", wanted: float | None = None
 ) -> Thresholds:
-    """The best threshold of each label.
+    """Choose the best threshold of each label.
 
     Args:
-        probs: (N, L) of the validation images.
-        targets: (N, L), NaN unknown: left out.
+        probs: (N, L) probs of the validation images.
+        targets: (N, L), NaN unknown: ignored.
         labels: The L labels.
-        rule: What for.
-        wanted: The sensitivity or specificity, in (0, 1]; for those rules alone.
+        rule: Criterion of the choice.
+        wanted: The sensitivity or specificity to reach, in (0, 1]; only for these rules.
 
     Raises:
-        ValueError: ``wanted`` is missing, or is there for a rule that takes none; a prob of a known target is NaN.
+        ValueError: ``wanted`` is missing, or is set for a rule that takes none; a prob of a known target is NaN.
     """
     _check_wanted(rule, wanted)
     values, best = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
@@ -59,14 +59,14 @@ def tune_thresholds(
 
 
 class Stability(NamedTuple):
-    """How far thresholds depend on who was in validation, (L,) each; NaN without a threshold.
+    """How much thresholds depend on the validation patients, (L,) each; NaN without a threshold.
 
     Attributes:
-        low, high: 95 % of the thresholds that resamples of its patients choose.
-        f1_low, f1_high: The interval of F1 on validation at the fixed threshold; optimistic, being chosen there.
-        f1_elsewhere: F1 on validation at the thresholds that resamples choose: what 97.5 % of them reach. Near the F1
-            of the fixed threshold, another choice would have cost little, however far apart the thresholds are.
-        n_defined: Resamples that can choose a threshold.
+        low, high: Range of 95 % of the thresholds that resamples of the patients choose.
+        f1_low, f1_high: Interval of F1 on validation at the fixed threshold; optimistic, since it was chosen there.
+        f1_elsewhere: F1 on validation that 97.5 % of the resamples' thresholds reach. If it is near the F1 of the fixed
+            threshold, another choice would cost little, even if the thresholds are far apart.
+        n_defined: Number of resamples that can choose a threshold.
         reasons: Why a label has no interval, else empty.
     """
 
@@ -87,24 +87,24 @@ def measure_stability(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> Stability:
-    """Tune again, by the same rule and among the same candidates, on resamples of the patients.
+    """Tune again on resamples of the patients, by the same rule and among the same candidates.
 
     Args:
         thresholds: From ``tune_thresholds``, with the same probs and targets.
-        probs: (N, L) of the validation images.
-        targets: (N, L), NaN unknown: left out.
+        probs: (N, L) probs of the validation images.
+        targets: (N, L), NaN unknown: ignored.
         patients: (N,) see ``bootstrap``.
-        n_replicates: Of them.
-        seed: Of them.
+        n_replicates: Number of resamples.
+        seed: Seed of the resamples.
 
     Raises:
-        ValueError: They were not tuned, but given.
+        ValueError: The thresholds were given rather than tuned.
     """
     if thresholds.rule is None:
         raise ValueError("thresholds that were given have no rule to tune them by again")
     f1 = bootstrap(["f1"], probs, targets, patients, thresholds.values, n_replicates, seed)["f1"]
     of_f1 = interval(f1)
-    # F1 that is 1 in every resample has no interval, while its threshold has.
+    # If F1 is 1 in every resample, it has no interval, but its threshold does.
     reasons = tuple("" if reason == NO_VARIATION else reason for reason in of_f1.reasons)
     names, codes = np.unique(patients, return_inverse=True)
     low, high, elsewhere = np.full((3, len(thresholds.labels)), np.nan)
@@ -137,7 +137,7 @@ def _check_wanted(rule: Rule, wanted: float | None) -> None:
 
 
 def _list_candidates(probs: Floats, present: NDArray[np.bool_], rule: Rule) -> NDArray[np.float64]:
-    """(T,) ascending."""
+    """List (T,) candidate thresholds, ascending."""
     if rule == "f1_grid":
         return GRID
     levels = np.unique(probs).astype(np.float64)
@@ -145,16 +145,16 @@ def _list_candidates(probs: Floats, present: NDArray[np.bool_], rule: Rule) -> N
     if rule == "f1_quantiles":
         order = np.sort(probs[present]).astype(np.float64)
         positives = np.unique(order[(SHARES * len(order)).astype(int)])
-    below = levels[np.maximum(np.searchsorted(levels, positives) - 1, 0)]  # the lowest prob has none below: itself
+    below = levels[np.maximum(np.searchsorted(levels, positives) - 1, 0)]  # the lowest prob has none below it
     return (positives + below) / 2
 
 
 def _choose(counts: ConfusionCounts, rule: Rule, wanted: float | None) -> NDArray[np.intp]:
-    """(B,) the best of T ascending thresholds, from (T, B) counts; -1 where none is or a class is missing."""
+    """Choose (B,) indices of the best of T ascending thresholds from (T, B) counts; -1 without one or a class."""
     tp, fp, tn, fn = counts
     positives, negatives = tp + fn, tn + fp
     if rule == "youden":
-        chosen = (tp * negatives - fp * positives).argmax(axis=0)  # J times both, in whole numbers: ties are ties
+        chosen = (tp * negatives - fp * positives).argmax(axis=0)  # J times both, in whole numbers: ties are exact
     elif rule == "sensitivity":
         reached = tp >= wanted * positives - 1e-9
         chosen = len(reached) - 1 - reached[::-1].argmax(axis=0)  # the lowest candidate finds all positives
@@ -169,7 +169,7 @@ def _choose(counts: ConfusionCounts, rule: Rule, wanted: float | None) -> NDArra
 def _group_by_candidate(
     probs: Floats, present: NDArray[np.bool_], codes: NDArray[np.intp], candidates: NDArray[np.float64], n_patients: int
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Two (T + 1, P): each patient's positives and negatives by how many candidates they are at or above."""
+    """Count each patient's positives and negatives, (T + 1, P) each, by the number of candidates that they reach."""
     reached = np.searchsorted(candidates, probs.astype(np.float64), side="right")
     positives, negatives = (
         sparse.csr_array((np.ones(rows.sum()), (reached[rows], codes[rows])), shape=(len(candidates) + 1, n_patients))
@@ -179,13 +179,13 @@ def _group_by_candidate(
 
 
 def _count_from(groups: tuple[sparse.csr_array, sparse.csr_array], weights: NDArray[np.float64]) -> ConfusionCounts:
-    """(T, B) counts of resampled patients."""
+    """Compute (T, B) counts of resampled patients."""
     (fn, positives), (tn, negatives) = (_sum_up(group @ weights) for group in groups)
     return ConfusionCounts(TP=positives - fn, FP=negatives - tn, TN=tn, FN=fn)
 
 
 def _sum_up(groups: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of (T + 1, B) sums: (T, B) those below each candidate, and (B,) all of them."""
+    """Cumulate (T + 1, B) sums: (T, B) below each candidate, and (B,) in total."""
     up_to = np.cumsum(groups, axis=0)
     return up_to[:-1], up_to[-1]
 
@@ -203,12 +203,12 @@ def fit_operating_point(
     """Fit the calibration on validation, and tune the thresholds on its calibrated probs.
 
     Args:
-        probs: (N, L) of the validation images.
-        targets: (N, L), NaN unknown: left out.
+        probs: (N, L) probs of the validation images.
+        targets: (N, L), NaN unknown: ignored.
         labels: The L labels.
-        method: Of calibration; None: none.
-        rule: What the thresholds are the best for.
-        wanted: The sensitivity or specificity, for those rules.
+        method: Calibration method; None: no calibration.
+        rule: Criterion of the thresholds.
+        wanted: The sensitivity or specificity to reach, for these rules.
         origin: See ``OperatingPoint``.
     """
     calibration = None if method is None else fit_calibration(probs, targets, labels, method)

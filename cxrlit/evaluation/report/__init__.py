@@ -1,1 +1,1 @@
-"""What was evaluated as a page of one file, and its pictures."""
+"""The report of an evaluation as a single HTML file, and its pictures."""

@@ -1,4 +1,4 @@
-"""Two measurements beside each other: home and elsewhere, before and after."""
+"""Report sections: internal against external, and before against after recalibration."""
 
 from collections.abc import Sequence
 
@@ -15,20 +15,20 @@ HEADS = {"auroc": "AUROC", "average_precision": "average precision", "brier": "B
 
 
 def describe_change(changes: pd.DataFrame, data: str) -> str:
-    """The change of macro AUROC from home to other data as a sentence; ``changes`` is ``eval_external.csv``."""
+    """Say how macro AUROC changes from the internal test to external data; ``changes`` is ``eval_external.csv``."""
     row = _find(changes, "auroc", MACRO)
     over = format_count(row["n_labels"], "label")
     return f"From home to {data}, macro AUROC over the {over} of both changes by {_say(row)}."
 
 
 def build_external_section(changes: pd.DataFrame, labels: Sequence[str], data: str, shared: str = "") -> Section:
-    """How the numbers change from the test at home to other data.
+    """Show how the metrics change from the internal test to external data.
 
     Args:
         changes: ``eval_external.csv``.
         labels: The labels.
-        data: Name of the other data.
-        shared: How many of its patients are home test patients, in words, else empty.
+        data: Name of the external data.
+        shared: How many of its patients are internal test patients, in words, else empty.
     """
     missing = [label for label in labels if pd.isna(_find(changes, "auroc", label)["external"])]
     without = f" Without AUROC on {data}: {', '.join(missing)}." if missing else ""
@@ -59,12 +59,12 @@ def build_external_section(changes: pd.DataFrame, labels: Sequence[str], data: s
 
 
 def build_recalibration_section(changes: pd.DataFrame, labels: Sequence[str], fitted_on: str) -> Section:
-    """What fitting calibration and thresholds anew would gain.
+    """Show what refitted calibration and thresholds would change.
 
     Args:
         changes: ``eval_recalibration.csv``.
         labels: The labels.
-        fitted_on: The patients that it was fitted on.
+        fitted_on: The patients that they were fitted on, in words.
     """
     return Section(
         "Recalibration",

@@ -1,4 +1,4 @@
-"""``claim.md``: CLAIM 2024 and TRIPOD+AI, filled in as far as config, tables and versions tell."""
+"""Write ``claim.md``: the CLAIM 2024 and TRIPOD+AI checklists, filled in from config, tables and versions."""
 
 import platform
 import re
@@ -21,13 +21,13 @@ from cxrlit.html.text import format_share, list_versions
 
 
 def write_checklist(assessment: Assessment, out: Path, config: EvaluateConfig, data: SplitData | None) -> None:
-    """Write ``claim.md``, from the template of that name.
+    """Write ``claim.md`` from the template of that name.
 
     Args:
-        assessment: What was found.
-        out: The folder of its tables and its report, which are written already.
-        config: Of the evaluation.
-        data: The images behind the predictions, where they are known.
+        assessment: The assessment.
+        out: The folder with its tables and report.
+        config: Settings of the evaluation.
+        data: The predicted images, if known.
 
     Source: Tejani et al., "Checklist for artificial intelligence in medical imaging (CLAIM): 2024 update", Radiology:
         Artificial Intelligence 2024; Collins et al., "TRIPOD+AI statement", BMJ 2024.
@@ -79,7 +79,7 @@ def _count_part(measured: Measured) -> str:
 
 
 def _count_unknown(measured: Measured) -> str:
-    """How many images have no known target of each label that lacks some."""
+    """For each label with unknown targets, say how many images have none."""
     n_images = len(measured.predictions)
     known = zip(measured.counts["label"], measured.counts["images"], strict=True)
     missing = [f"{label} {n_images - images}" for label, images in known if images < n_images]
@@ -87,7 +87,7 @@ def _count_unknown(measured: Measured) -> str:
 
 
 def _describe_people(measured: Measured) -> str:
-    """Age, sex and view of a part, image by image; empty where none is known."""
+    """Summarize age, sex and view over the images of a part; empty if unknown."""
     table, said = measured.predictions, []
     if "age" in table:
         low, middle, high = table["age"].quantile([0.25, 0.5, 0.75])
@@ -109,7 +109,7 @@ def _describe_performance(measured: Measured) -> str:
 
 
 def _describe_training(subject: EvaluatedModel) -> dict[str, str]:
-    """The settings of a training that both guidelines ask for, as texts; what an older config lacks is empty."""
+    """Settings of a training that both guidelines require, as texts; empty if an older config lacks them."""
     config: dict[str, Any] = hide_places(subject.config)
     augment, trained = config.get("augment") or {}, " ".join([subject.name, *subject.facts.values()])
     return {

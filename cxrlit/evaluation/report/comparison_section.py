@@ -1,4 +1,4 @@
-"""What changed from a baseline, and whether it is what was asked for."""
+"""Report section: the changes from a baseline, and the answer to the question."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,11 +17,11 @@ from cxrlit.html.tables import Column, Table
 
 
 def build_comparison_section(result: ComparisonResult, concerns: Sequence[str] = ()) -> Section:
-    """The change of every label, with its tests, and the answer.
+    """Show the change of every label, with its tests, and the answer.
 
     Args:
-        result: The baseline is the first of its names.
-        concerns: What a reader must know of the two.
+        result: The comparison; the first of its names is the baseline.
+        concerns: Caveats of the comparison.
     """
     return Section(
         f"Change from {result.names[0]}",

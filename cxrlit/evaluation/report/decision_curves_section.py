@@ -1,4 +1,4 @@
-"""Whether acting on the probabilities does more good than acting on all images or on none."""
+"""Report section: net benefit of acting on the probabilities, against acting on all or no images."""
 
 from collections.abc import Mapping
 
@@ -14,14 +14,14 @@ from cxrlit.html.tables import Column, Table
 from cxrlit.html.text import list_names, name_files
 
 MOST = 0.999
-"""The share of the images whose probabilities a picture covers."""
+"""Share of the images whose probabilities a picture covers."""
 
 
 def build_decision_curves_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
-    """Decision curves of the part that counts.
+    """Show the decision curves of the final part.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
     """
     final, calibration = assessment.final, assessment.point.calibration
@@ -66,7 +66,7 @@ def build_decision_curves_section(assessment: Assessment, tables: Mapping[str, p
 
 
 def _find_useful(rows: pd.DataFrame) -> dict[str, object]:
-    """The rows of one label at which the model is above treat all and treat none."""
+    """Find the thresholds of one label at which the model is above treat all and treat none."""
     reason = rows["reason"].iloc[0]
     above = rows["threshold"][rows["net_benefit"] > rows["net_benefit_all"].clip(lower=0)]
     return {
@@ -87,7 +87,7 @@ def _draw(name: str, label: str, rows: pd.DataFrame, final: Measured, column: in
         ("net_benefit", "model", BLUE, "-"),
     ):
         axes.plot(rows["threshold"], rows[curve], style, color=color, label=text)
-    share = final.counts["positives"].iloc[column] / final.counts["images"].iloc[column]  # no net benefit is above it
+    share = final.counts["positives"].iloc[column] / final.counts["images"].iloc[column]  # the highest net benefit
     right = min(1.0, max(2 * share, float(np.nanquantile(final.calibrated[:, column], MOST))))
     axes.set(xlim=(0, right), ylim=(-0.3 * share, 1.08 * share), xlabel="threshold probability", ylabel="net benefit")
     figure.legend(loc="lower center", ncols=3, frameon=False)

@@ -1,4 +1,4 @@
-"""What is decided at the fixed thresholds."""
+"""Report section: decisions at the fixed thresholds."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,10 @@ KINDS = {"TP": ("found (TP)", BLUE), "FN": ("missed (FN)", GRAY), "FP": ("false 
 
 
 def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
-    """Counts of decisions, and what is said about them.
+    """Show the counts of decisions and their metrics.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
     """
     final, confusion = assessment.final, tables["confusion_template.csv"]
@@ -67,7 +67,7 @@ def build_decisions_section(assessment: Assessment, tables: Mapping[str, pd.Data
 
 
 def _draw(confusion: pd.DataFrame, part: str) -> Picture:
-    """What is present or decided present; the rest, mostly the most, is left out."""
+    """Draw true positives, false positives and false negatives; true negatives, usually the majority, are omitted."""
     rows = confusion[confusion["TP"].notna()]
     figure = draw_bars(
         rows["label"].tolist(),

@@ -1,4 +1,4 @@
-"""How well the probabilities tell present from absent, before any threshold."""
+"""Report section: how well the probabilities separate present from absent, without thresholds."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -21,12 +21,12 @@ Draw = Callable[[str, str, Measured, Curves], Picture]
 
 
 def build_discrimination_section(assessment: Assessment, curves: Sequence[Curves], n_replicates: int) -> Section:
-    """AUROC and average precision of every part, and the curves of the part that counts.
+    """Show AUROC and average precision of every part, and the curves of the final part.
 
     Args:
-        assessment: What was found.
-        curves: Of each label, on the part that counts.
-        n_replicates: Resamples behind their bands.
+        assessment: The assessment.
+        curves: Curves of each label on the final part.
+        n_replicates: Resamples for their bands.
     """
     final = assessment.final
     reasons = [(label, curve.reason, len(curve.fpr) > 0) for label, curve in zip(final.labels, curves, strict=True)]
@@ -103,9 +103,9 @@ def _tabulate(measured: Measured) -> Table:
 
 
 def _draw_forest(assessment: Assessment) -> Picture:
-    """AUROC with its interval of each label and of the macro, every part in its colour and form."""
+    """Draw AUROC with its interval for each label and the macro; parts differ in colour and marker."""
     names, series = [*assessment.labels, MACRO], list[Series]()
-    # The last part, which counts, has always the same colour.
+    # The final part always has the same colour.
     for measured, color in zip(
         reversed(list(assessment.parts.values())), cycle((BLUE, ORANGE, GREEN, FAINT)), strict=False
     ):
@@ -124,7 +124,7 @@ def _draw_forest(assessment: Assessment) -> Picture:
 
 
 def _draw_all(draw: Draw, kind: str, measured: Measured, curves: Sequence[Curves]) -> list[Picture]:
-    """A picture of each label that has a curve."""
+    """Draw a picture of each label that has a curve."""
     return [
         draw(f"{kind}-{name}", label, measured, curve)
         for label, name, curve in zip(measured.labels, name_files(measured.labels), curves, strict=True)

@@ -1,4 +1,4 @@
-"""Heatmaps: how well they hit boxes, and those of the most certain right and wrong images."""
+"""Report section: scores of heatmaps against boxes, and heatmaps of the most certain right and wrong images."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,15 @@ METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
 def build_localisation_section(
     found: Localisation, labels: Sequence[str], method: str, part: str, n_networks: int = 1, tta: TTA = "none"
 ) -> Section:
-    """The scores against boxes, where there are some, and a sheet of examples for each label.
+    """Show the scores against boxes, if there are any, and a sheet of examples for each label.
 
     Args:
         found: Table and pictures.
         labels: The labels.
         method: ``gradcam`` or ``gradcam++``.
-        part: Whose images.
-        n_networks: Whose maps each is the mean of.
-        tta: Of the predictions; heatmaps are without.
+        part: Part of the images.
+        n_networks: Number of networks whose maps are averaged.
+        tta: Test-time augmentation of the predictions; heatmaps are made without.
     """
     table = found.table
     reasons = table.loc[table["label"] == MACRO, "reason"].unique()

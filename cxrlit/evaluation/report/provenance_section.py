@@ -1,4 +1,4 @@
-"""The data behind the numbers, every number, and what made them."""
+"""Report sections: the data, all tables, settings and versions."""
 
 import platform
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ PACKAGES = ("cxrlit", "torch", "pytorch-lightning", "numpy", "scipy", "pandas", 
 
 
 def build_data_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
-    """Images, patients and positives of each part, and what was left out.
+    """Show images, patients and positives of each part, and excluded images.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
     """
     subject, dropped = assessment.subject, assessment.dropped
@@ -57,10 +57,10 @@ def build_data_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame
 
 
 def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
-    """Every number, the settings, and the versions.
+    """Show all tables, the settings and the versions.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
     """
     metrics = tables["eval_metrics.csv"]
@@ -99,7 +99,7 @@ def build_provenance_section(assessment: Assessment, tables: Mapping[str, pd.Dat
 
 
 def hide_places(value: Any) -> Any:
-    """Settings as plain types, without what stands for a password in an address; of a local path the last part."""
+    """Return settings in plain types, without passwords in addresses, and with only the last part of local paths."""
     if isinstance(value, Mapping):
         return {str(key): hide_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, before and after calibration."""
+"""Report section: reliability of the probabilities before and after calibration."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,16 +21,16 @@ from cxrlit.metrics.calibration_error import N_BINS, Reliability, make_reliabili
 
 HISTOGRAM_BINS = 40
 MOST = 0.99
-"""The share of the images that a histogram has, unless a bin lies beyond."""
+"""Share of the images that a histogram covers, unless a bin lies beyond."""
 
 HEIGHT, BELOW, LEGEND = 4.1, 0.45, 0.25
-"""Inches of a picture without its legend, of the histogram below the diagram, and of the legend."""
+"""Heights in inches: the picture without its legend, the histogram below the diagram, the legend."""
 MARGIN = 0.025
-"""Of the scale, beyond its ends."""
+"""Margin beyond the ends of the axes, as a share of the scale."""
 
 
 def build_calibration_section(assessment: Assessment) -> Section:
-    """Errors and reliability diagrams of the part that counts, and what was fitted."""
+    """Show errors and reliability diagrams of the final part, and the fitted calibration."""
     final, calibration = assessment.final, assessment.point.calibration
     labels = [*final.labels, MACRO]
     fitted = calibration is not None
@@ -71,7 +71,7 @@ def build_calibration_section(assessment: Assessment) -> Section:
 
 
 def _say_macro(calibration: Calibration, labels: Sequence[str]) -> str:
-    """Which labels count in the macros as they were; empty where all are calibrated."""
+    """Say which labels enter the macros uncalibrated; empty if all are calibrated."""
     left = [label for label in labels if label in calibration.reasons]
     return f"{len(labels) - len(left)} of {len(labels)} labels are calibrated, not {list_names(left)}" if left else ""
 
@@ -119,7 +119,7 @@ def _draw(
     targets: NDArray[np.float32],
     assessment: Assessment,
 ) -> Picture:
-    """Both diagrams of a label in one picture, and below them where its probs are."""
+    """Draw both diagrams of a label in one picture, with histograms of its probs below."""
     final = assessment.final
     after = format_metric(final, "ece", label)
     legend = LEGEND if len(probs) > 1 else 0
@@ -142,7 +142,7 @@ def _draw(
         names = [f"{kind} calibration" for kind in probs]
         figure.legend(axes.get_legend_handles_labels()[0], names, loc="lower center", ncols=2, frameon=False)
     ticks = [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, top) if 0 <= tick <= top]
-    edges = (-MARGIN * top, (1 + MARGIN) * top)  # dots at the ends are whole
+    edges = (-MARGIN * top, (1 + MARGIN) * top)  # keeps dots at the ends whole
     axes.set(xlim=edges, ylim=edges, xticks=ticks, yticks=ticks, ylabel="share of positives")
     axes.tick_params(labelbottom=False)
     below.set(xlim=edges, xticks=ticks, yticks=[], xlabel="probability", ylabel="images")

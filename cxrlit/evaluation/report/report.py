@@ -1,4 +1,4 @@
-"""``report.html`` and its pictures."""
+"""Write ``report.html`` and its pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,19 +33,19 @@ def write_report(
     """Write ``report.html`` and, as PNG files, its pictures in ``figures/``. The same input gives the same bytes.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         out: The folder of its tables.
-        extras: Further sections; they come before those on data and settings.
-        seed: Of the resamples behind the bands of the curves.
-        headline: The sentence that the summary begins with.
-        shared: Where the page goes a second time, without the images of its sections: they show patients.
+        extras: Further sections, placed before those on data and settings.
+        seed: Seed of the resamples for the bands of the curves.
+        headline: First sentence of the summary.
+        shared: Path of a second copy of the page, without images of patients.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
-        ValueError: An anchor, the name of a picture or the caption of a table is there twice or cannot be one, or a
-            table names a column that it lacks.
+        ValueError: An anchor, the name of a picture or the caption of a table is invalid or occurs twice, or a table
+            lacks a column that it names.
     """
     tables, final = assessment.tables(), assessment.final
     n_replicates = min(N_REPLICATES, final.replicates["auroc"].n_replicates)

@@ -1,4 +1,4 @@
-"""The metrics of groups of patients, and the gaps between them."""
+"""Report section: metrics of groups of patients, and gaps between groups."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ COLORS = (BLUE, ORANGE, GREEN, RED)
 
 
 def build_subgroups_section(subgroups: Subgroups, labels: list[str]) -> Section:
-    """AUROC, recall and specificity of each group, and which gaps are more than chance.
+    """Show AUROC, recall and specificity of each group, and which gaps are significant.
 
     Args:
-        subgroups: What was measured.
+        subgroups: The measurements.
         labels: The labels.
     """
     flagged = subgroups.gaps[subgroups.gaps["flagged"].astype(bool)]
@@ -115,7 +115,7 @@ def _draw(rows: pd.DataFrame, labels: list[str], attribute: str) -> Picture:
 
 
 def _name_macro(n_labels: Sequence[int]) -> str:
-    """What the row of several macros is called: over how many labels each is, once where that is the same.
+    """Name the row of several macros by their numbers of labels, stated once if equal.
 
     >>> _name_macro([1, 1]), _name_macro([8, 7, 8])
     ('macro over 1 label', 'macro over 8, 7 and 8 labels')

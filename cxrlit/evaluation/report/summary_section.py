@@ -1,4 +1,4 @@
-"""The first section: what was evaluated, and the numbers that count."""
+"""First section of the report: the evaluated model, and the main metrics."""
 
 from collections.abc import Mapping
 
@@ -27,12 +27,12 @@ MACROS = tuple((metric, MACRO) for metric in ("auroc", "average_precision", "f1"
 
 
 def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headline: str = "") -> Section:
-    """What was evaluated, the macros of each part, and a row for each label.
+    """Show the evaluated model, the macros of each part, and a row for each label.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
-        headline: The sentence to begin with, if any.
+        headline: First sentence, if any.
     """
     final = assessment.final
     n_replicates = final.replicates["auroc"].n_replicates
@@ -88,7 +88,7 @@ def summarise(assessment: Assessment, tables: Mapping[str, pd.DataFrame], headli
 
 
 def describe_point(point: OperatingPoint) -> str:
-    """Where thresholds and calibration come from."""
+    """Say where thresholds and calibration come from."""
     thresholds, calibration = point.thresholds, point.calibration
     if not point.origin:
         return list_names(sorted(set(thresholds.reasons.values())))
@@ -162,7 +162,7 @@ def _list_macros() -> list[Column]:
 
 
 def _tabulate_macros(assessment: Assessment, summary: pd.DataFrame) -> pd.DataFrame:
-    """``eval_summary.csv`` with the reason of each macro by itself."""
+    """Return ``eval_summary.csv`` with a separate reason for each macro."""
     return summary.drop(columns="reason").assign(
         **{
             f"{metric}_{label}_reason": [
@@ -174,7 +174,7 @@ def _tabulate_macros(assessment: Assessment, summary: pd.DataFrame) -> pd.DataFr
 
 
 def _tabulate_labels(assessment: Assessment) -> pd.DataFrame:
-    """A row a label, and the macro: AUROC of every part, the rest of the one that counts."""
+    """Make a row per label and for the macro: AUROC of every part, other metrics of the final part."""
     final, point, labels = assessment.final, assessment.point, [*assessment.labels, MACRO]
     table = tabulate(final.metrics, ["average_precision", "f1"], labels).set_index("label")
     for part, measured in assessment.parts.items():

@@ -1,4 +1,4 @@
-"""What an evaluation prints."""
+"""Print an evaluation."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from cxrlit.evaluation.report.wording import (
 
 
 def print_assessment(assessment: Assessment) -> None:
-    """The per-label table, and a line for each part."""
+    """Print the per-label table, and a line for each part."""
     subject, final = assessment.subject, assessment.final
     split = f", {subject.split_name} split {subject.split_hash}" if subject.split_hash else ""
     say(f"Evaluation of {subject.name} on {subject.data}{split}; [95 % intervals over patients]")
@@ -68,7 +68,7 @@ def print_assessment(assessment: Assessment) -> None:
 
 
 def print_change(table: pd.DataFrame, names: tuple[str, str]) -> None:
-    """AUROC of each label in two measurements, from ``compare_parts``."""
+    """Print AUROC of each label in two measurements, from ``compare_parts``."""
     shown = Table()
     for column in ("AUROC", *names, "change"):
         shown.add_column(column, justify="left" if column == "AUROC" else "right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""What each threshold was chosen among."""
+"""Report section: thresholds, and the curves on which they were chosen."""
 
 from collections.abc import Mapping
 
@@ -18,16 +18,16 @@ from cxrlit.metrics.confusion import count_decisions, decision_metrics
 
 N_POINTS = 300
 MOST = 0.999
-"""The share of the images that a picture goes up to, unless the threshold is beyond."""
+"""Share of the images that a picture covers, unless the threshold is beyond."""
 
 LINES = {"f1": (BLUE, "-"), "precision": (ORANGE, "--"), "recall": (GREEN, "-."), "specificity": (GRAY, ":")}
 
 
 def build_thresholds_section(assessment: Assessment, tables: Mapping[str, pd.DataFrame]) -> Section:
-    """The table of the thresholds, and the curves that they were chosen on.
+    """Show the table of the thresholds, and the curves on which they were chosen.
 
     Args:
-        assessment: What was found.
+        assessment: The assessment.
         tables: Its tables.
     """
     table = tables["eval_thresholds.csv"]

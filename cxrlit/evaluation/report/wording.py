@@ -1,4 +1,4 @@
-"""Numbers of an assessment inside sentences and pictures, and the tables that sections share."""
+"""Format numbers of an assessment for sentences and pictures, and tables that sections share."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ MACRO = "macro"
 
 
 def name_part(part: str) -> str:
-    """What a part is called in a sentence.
+    """Name a part for a sentence.
 
     >>> name_part("val"), name_part("external")
     ('validation', 'external')
@@ -24,7 +24,7 @@ def name_part(part: str) -> str:
 
 
 def format_span(value: float, low: float, high: float) -> str:
-    """A number and its interval.
+    """Format a number and its interval.
 
     >>> format_span(0.81234, 0.79, 0.834), format_span(0.5, np.nan, np.nan), format_span(np.nan, np.nan, np.nan)
     ('0.812 [0.790, 0.834]', '0.500', 'undefined')
@@ -37,13 +37,13 @@ def format_span(value: float, low: float, high: float) -> str:
 
 
 def format_metric(measured: Measured, metric: str, label: str = MACRO) -> str:
-    """A metric and its interval."""
+    """Format a metric and its interval."""
     row = find_row(measured, metric, label)
     return format_span(float(row["value"]), float(row["low"]), float(row["high"]))
 
 
 def describe_below_chance(measured: Measured) -> str:
-    """The labels and the macro whose whole interval of AUROC lies below 0.5; empty where none does."""
+    """Name labels, or the macro, whose whole AUROC interval lies below 0.5; empty if there are none."""
     rows = measured.metrics
     found = rows.loc[(rows["metric"] == "auroc") & (rows["high"] < 0.5), "label"]
     said = [f"{label} {format_metric(measured, 'auroc', label)}" for label in found]
@@ -56,8 +56,8 @@ def describe_below_chance(measured: Measured) -> str:
 
 
 def describe_worse_calibrated(measured: Measured) -> str:
-    """The labels whose calibration error is, interval against interval, worse with calibration than without; empty
-    where none is.
+    """Name labels whose calibration error is worse after calibration, with intervals that do not overlap; empty if none
+    is.
     """
     after, before = (
         measured.metrics[measured.metrics["metric"] == name].set_index("label") for name in ("ece", f"ece{RAW}")
@@ -76,8 +76,8 @@ def describe_worse_calibrated(measured: Measured) -> str:
 
 
 def say_precision_change(assessment: Assessment) -> str:
-    """How far the validation macro AUROC is from the one that the training measured in another precision; empty where
-    both had the same precision, or found the same.
+    """Say how far the validation macro AUROC is from the training's in another precision; empty if precision or value are
+    the same.
     """
     subject, validation = assessment.subject, assessment.parts.get("val")
     if subject.in_training is None or validation is None:
@@ -85,7 +85,7 @@ def say_precision_change(assessment: Assessment) -> str:
     measured, trained = subject.in_training
     value = validation.value("auroc", MACRO)
     change = value - measured
-    if trained == subject.precision or not abs(change) > 0:  # NaN, too
+    if trained == subject.precision or not abs(change) > 0:  # also if it is NaN
         return ""
     return (
         f"Validation macro AUROC is {value:.4f} in {subject.precision}; the training measured "
@@ -95,18 +95,18 @@ def say_precision_change(assessment: Assessment) -> str:
 
 
 def find_row(measured: Measured, metric: str, label: str = MACRO) -> pd.Series:
-    """The row of ``Measured.metrics``."""
+    """Find the row of a metric and label in ``Measured.metrics``."""
     rows = measured.metrics
     return rows[(rows["metric"] == metric) & (rows["label"] == label)].iloc[0]
 
 
 def tabulate(metrics: pd.DataFrame, names: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
-    """Some metrics of some labels, a row each.
+    """Tabulate some metrics of some labels, a row per label.
 
     Args:
         metrics: Rows of ``Measured.metrics``, or of one group of patients.
-        names: Of the metrics.
-        labels: Of the rows.
+        names: Names of the metrics.
+        labels: Labels of the rows.
 
     Returns:
         ``label``; each metric, its ``_low``, ``_high`` and ``_reason``, why it is blank.
@@ -118,7 +118,7 @@ def tabulate(metrics: pd.DataFrame, names: Sequence[str], labels: Sequence[str])
 
 
 def group_by_reason(reasons: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of the same reason in one text each.
+    """Join names with the same reason into one text each.
 
     >>> group_by_reason([("Mass", "no positive"), ("Nodule", ""), ("Hernia", "no positive")])
     ['Mass and Hernia (no positive)']

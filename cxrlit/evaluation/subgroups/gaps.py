@@ -1,4 +1,4 @@
-"""Gaps between groups, and which of them are more than chance."""
+"""Gaps between groups, and which of them are significant."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -26,16 +26,16 @@ COLUMNS = ("group", "against", "label", *NUMBERS, "n_tested", "flagged", "n_labe
 def tabulate_gaps(
     names: Sequence[str], labels: Sequence[str], groups: Sequence[Replicates], sizes: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """What each group has above, or below, the others together; of two groups, the first against the second.
+    """Compare each group with the mean of the others; of two groups, the first with the second.
 
-    The others are the mean of theirs, weighted by size, without those of too few patients. The weights are fixed:
-    those of the images, in every resample.
+    The mean is weighted by size and excludes groups with too few patients. The weights are the same in every resample:
+    those of the actual images.
 
     Args:
         names: The G groups.
         labels: The L labels.
         groups: The replicates of a metric in each, L columns, all from the same resamples.
-        sizes: (G, L) how many images each value is over.
+        sizes: (G, L) number of images of each value.
 
     Returns:
         ``COLUMNS``, see ``Subgroups.gaps``: a row for each group and label, and for each group's ``macro`` over the
@@ -70,10 +70,10 @@ def tabulate_gaps(
 
 
 def describe_gaps(gaps: pd.DataFrame) -> list[str]:
-    """What ``Subgroups.gaps`` says, a sentence for each gap that is more than chance, and one where none is.
+    """Describe ``Subgroups.gaps``: a sentence for each significant gap, and one if there is none.
 
     Args:
-        gaps: Of all attributes and metrics.
+        gaps: Gaps of all attributes and metrics.
     """
     lines = []
     for attribute, of_attribute in gaps.groupby("attribute", sort=False):
@@ -104,7 +104,7 @@ def _describe(row: dict[Hashable, Any]) -> str:
 
 
 def _pair(names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Each group and what it is held against."""
+    """Pair each group with the group or groups that it is compared with."""
     if len(names) == 2:
         yield 0, names[1]
     elif len(names) > 2:
@@ -112,12 +112,12 @@ def _pair(names: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _find_reasons(replicates: Replicates) -> list[str]:
-    """Why there can be no gap; a value that is the same in every resample, such as a recall of 0, can have one."""
+    """Why there is no gap; a value that never varies, such as a recall of 0, can still have one."""
     return ["" if reason == NO_VARIATION else reason for reason in find_reasons(replicates)]
 
 
 def _test(group: Replicates, others: Replicates, possible: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-    """The numbers of all gaps, with Holm's correction over those that are possible; NaN of the rest."""
+    """Compute all gaps, with Holm's correction over the possible ones; NaN for the others."""
     found = find_differences(group, others)
     p = np.where(possible, found.p(), np.nan)
     numbers = (
@@ -133,13 +133,13 @@ def _test(group: Replicates, others: Replicates, possible: NDArray[np.bool_]) ->
 
 
 def _blend(groups: Sequence[Replicates], weights: NDArray[np.float64]) -> Replicates:
-    """The mean of groups with (G, L) weights; undefined for a label without weight."""
+    """Average groups with (G, L) weights; undefined for a label without weight."""
     total = weights.sum(axis=0)
     shares = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     undefined = np.where(total > 0, 0.0, np.nan)
 
     def mean(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        # What has no share may be NaN, and counts nothing.
+        # A part without weight may be NaN, and is ignored.
         summed = sum(np.where(share > 0, part, 0) * share for part, share in zip(parts, shares, strict=True))
         return np.asarray(summed + undefined)
 
@@ -152,7 +152,7 @@ def _blend(groups: Sequence[Replicates], weights: NDArray[np.float64]) -> Replic
 
 
 def _join(parts: Sequence[Replicates]) -> Replicates:
-    """All columns, side by side."""
+    """Concatenate the columns of all replicates."""
     return Replicates(
         np.concatenate([part.estimate for part in parts]),
         np.concatenate([part.values for part in parts], axis=1),

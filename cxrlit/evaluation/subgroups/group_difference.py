@@ -1,10 +1,10 @@
-"""The difference between two groups of images in a metric that lies in [0, 1]: its interval, and whether it is chance.
+"""The difference between two groups of images in a metric in [0, 1], with its interval and p-value.
 
-A small group is right, or wrong, in nearly all of its images by luck, and then its standard error is next to nothing:
-the difference and its standard errors, which serve for two models on the same images, would flag a group of 15 to 30
-patients ten times as often as they should (measured at p < 0.001). On the logit scale such a group is as uncertain as
-it is few. So each side has its interval there, and the two are joined into one of the difference. A side that is right,
-or wrong, in all of its images has the exact interval of a share, with its patients for trials.
+A small group can be right, or wrong, in nearly all of its images by chance, and its standard error is then close to 0:
+the standard errors that serve for two models on the same images would flag a group of 15 to 30 patients ten times too
+often (measured at p < 0.001). On the logit scale, a small group has a wide interval. So the interval of each side is
+computed there, and the two are joined into that of the difference. A side that is right, or wrong, in all of its images
+has the exact interval of a proportion, with its patients as trials.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cxrlit.metrics.intervals import LEVEL, degrees_of_freedom, standard_error
 
 STEPS = 60  # of a bisection
 MIN_P = 1e-15
-"""Quantiles of Student's t further out are not to be had, and say nothing more."""
+"""Smallest p; quantiles of Student's t beyond it cannot be computed, and add nothing."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Differences:
     """K differences, each between two sides of the same resamples.
 
     Attributes:
-        first, second: (K,) the metric of each side; the difference is the first less the second.
-        errors: (2, K) standard errors of their logits; 0 of a side that is 0 or 1.
-        freedom: (2, K) degrees of freedom of those.
-        correlation: (K,) of the two over the resamples; not 0 where patients stand on both sides.
-        support: (2, K) patients whom each side comes from.
+        first, second: (K,) the metric of each side; the difference is first minus second.
+        errors: (2, K) standard errors of their logits; 0 for a side that is 0 or 1.
+        freedom: (2, K) degrees of freedom of the errors.
+        correlation: (K,) correlation of the two over the resamples; not 0 if the sides share patients.
+        support: (2, K) number of patients on each side.
     """
 
     first: NDArray[np.float64]
@@ -41,10 +41,10 @@ class Differences:
     support: NDArray[np.int64]
 
     def interval(self, level: float | NDArray[np.float64] = LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(K,) low and (K,) high.
+        """Compute (K,) low and (K,) high ends of the intervals.
 
         Args:
-            level: In (0, 1), one for all or (K,).
+            level: Confidence level in (0, 1), one for all or (K,).
 
         Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
             Biometrika 1934 (a side that is 0 or 1); Zou and Donner, "Construction of confidence limits about effect
@@ -55,7 +55,7 @@ class Differences:
         return self._bound((1 - np.asarray(level)) / 2)
 
     def p(self) -> NDArray[np.float64]:
-        """(K,) two-sided p of no difference: at most 1 - level where the interval of that level excludes 0.
+        """Compute (K,) two-sided p-values of no difference: at most 1 - level if that level's interval excludes 0.
 
         Not below ``MIN_P``.
         """
@@ -81,11 +81,11 @@ class Differences:
     def _join(
         self, first: NDArray[np.float64], second: NDArray[np.float64], apart: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """The root of ``first^2 + second^2 - 2 r first second``.
+        """Compute the root of ``first^2 + second^2 - 2 r first second``.
 
-        Where r > 0 that can fall while both grow, and an interval would not hold a narrower one. So it is written as
-        ``(1 - r) (first^2 + second^2) + r (first - second)^2``, and the last difference is the one that ``first`` and
-        ``second`` have before they bend at the ends of [0, 1].
+        If r > 0, it can fall while both grow, so that an interval may not contain a narrower one. So it is written as
+        ``(1 - r) (first^2 + second^2) + r (first - second)^2``, where the last difference, ``apart``, is taken
+        before the two bend at the ends of [0, 1].
         """
         alike, opposite = np.maximum(self.correlation, 0), np.minimum(self.correlation, 0)
         squares = (1 - alike) * (first**2 + second**2) + alike * apart**2 - 2 * opposite * first * second
@@ -93,7 +93,7 @@ class Differences:
 
 
 def find_differences(first: Replicates, second: Replicates) -> Differences:
-    """The differences of two sets of K columns from the same resamples; NaN where a side is undefined."""
+    """Compute the differences of two sets of K columns from the same resamples; NaN if a side is undefined."""
     sides = (first, second)
     values = np.stack([side.estimate for side in sides])
     slopes = values * (1 - values)

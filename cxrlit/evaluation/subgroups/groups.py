@@ -1,4 +1,4 @@
-"""Who is in which subgroup: by sex, age band and view, from the columns that a predictions table has."""
+"""Assign images to subgroups by sex, age band and view, from the columns of a predictions table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
 MAX_GROUPS = 20
-"""Of a column with more values than that no table can be read, and few values hold enough patients."""
+"""Most groups of a column: more make an unreadable table, and few would have enough patients."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """What images are told apart by.
+    """An attribute that divides images into groups.
 
     Attributes:
         name: ``sex``, ``age`` or ``view``.
-        groups: Those that have an image: ages from young to old, names by alphabet, ``unknown`` last.
+        groups: Groups with an image: ages ascending, names in alphabetical order, ``unknown`` last.
         codes: (N,) the group of each image.
     """
 
@@ -29,22 +29,22 @@ class Attribute:
 
     @property
     def known(self) -> list[int]:
-        """The groups that are not ``unknown``."""
+        """Indices of the groups other than ``unknown``."""
         return [code for code, group in enumerate(self.groups) if group != UNKNOWN]
 
 
 def find_attributes(
     predictions: pd.DataFrame, names: Sequence[str], age_bands: Sequence[int]
 ) -> tuple[list[Attribute], dict[str, str]]:
-    """The attributes of a predictions table.
+    """Find the attributes of a predictions table.
 
     Args:
-        predictions: Which may have the columns ``sex``, ``age`` (years) and ``view``; an empty cell is unknown.
-        names: Which of them are asked for.
-        age_bands: Where bands begin beside the first, which begins at 0; years, ascending.
+        predictions: May have the columns ``sex``, ``age`` (years) and ``view``; an empty cell is unknown.
+        names: The attributes to find.
+        age_bands: Starts of the age bands after the first, which starts at 0; years, ascending.
 
     Returns:
-        The attributes, and why others are left out, by name.
+        The attributes, and the reasons for excluded ones, by name.
     """
     found, excluded = [], {}
     for name in names:
@@ -66,7 +66,7 @@ def find_attributes(
 
 
 def name_bands(age_bands: Sequence[int]) -> list[str]:
-    """What the bands are called that begin at 0 and at these years.
+    """Name the age bands that start at 0 and at these years.
 
     >>> name_bands([18, 40])
     ['0 to 17', '18 to 39', '40 or more']
@@ -77,13 +77,13 @@ def name_bands(age_bands: Sequence[int]) -> list[str]:
 
 
 def _band(ages: pd.Series, age_bands: Sequence[int]) -> pd.Categorical:
-    """The band of each image; missing where its age is."""
+    """Return the age band of each image; missing without an age."""
     years = pd.to_numeric(ages, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     edges = [0, *(start for start in age_bands if start > 0), np.inf]
     return pd.cut(years, edges, right=False, labels=name_bands(age_bands))
 
 
 def _name(values: pd.Series) -> "pd.Categorical[str]":
-    """The name of each image's group, the same way."""
+    """Return the group of each image by name; missing without a value."""
     texts = values.astype(object).where(values.notna(), "").astype(str).str.strip()
     return pd.Categorical(texts.mask(texts.str.casefold().isin(["", UNKNOWN])))

@@ -1,4 +1,4 @@
-"""The metrics of each subgroup, and which gaps between subgroups are more than chance."""
+"""Measure each subgroup, and test the gaps between subgroups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from cxrlit.metrics.operating_point import OperatingPoint
 from cxrlit.metrics.types import Floats
 
 TESTED = {"auroc": 1, "recall": 1, "specificity": 0}
-"""The metrics of which gaps are tested, and the target of the images that they are means over."""
+"""Metrics whose gaps are tested, with the target of the images that they average over."""
 
 METRICS = ("attribute", "group", "metric", "label", "value", "low", "high", "n_labels", "reason")
 COUNTS = ("attribute", "group", "label", "images", "patients", "positives", "TP", "FP", "TN", "FN")
@@ -38,14 +38,14 @@ class Subgroups:
 
     Attributes:
         metrics: A row for each ``attribute``, ``group``, ``metric`` and ``label``, and for ``macro``, the mean over the
-            labels that have a value: ``value``, ``low`` and ``high`` of the 95 % interval, ``n_labels`` that a macro is
-            over, and ``reason``, why a cell is blank. F1 has rows ``micro`` and ``weighted`` too.
-        counts: A row for each ``attribute``, ``group`` and ``label``: ``images`` with a known target and ``patients``
-            of those, ``positives``, ``TP``, ``FP``, ``TN``, ``FN`` at the threshold.
-        gaps: A row for each ``attribute``, ``metric`` of ``TESTED``, ``group``, what it is held ``against`` and
-            ``label``, and for ``macro``: ``value`` of the group, ``value_against``, ``gap`` between the two, ``low``
-            and ``high`` of its 95 % interval, ``p``; ``p_holm``, ``low_holm`` and ``high_holm`` for a look at all
-            ``n_tested`` gaps of the metric by the attribute; ``flagged`` where that is more than chance; ``n_labels``;
+            labels that have a value: ``value``, ``low`` and ``high`` of the 95 % interval, ``n_labels``, number of
+            labels in a macro, and ``reason``, why a cell is blank. F1 also has rows ``micro`` and ``weighted``.
+        counts: A row for each ``attribute``, ``group`` and ``label``: ``images`` with a known target and their
+            ``patients``, ``positives``, ``TP``, ``FP``, ``TN``, ``FN`` at the threshold.
+        gaps: A row for each ``attribute``, ``metric`` of ``TESTED``, ``group``, group ``against`` which it is compared,
+            and ``label``, and for ``macro``: ``value`` of the group, ``value_against``, their ``gap``, ``low`` and
+            ``high`` of its 95 % interval, ``p``; ``p_holm``, ``low_holm`` and ``high_holm``, corrected over all
+            ``n_tested`` gaps of the metric and attribute; ``flagged`` if significant after correction; ``n_labels``;
             ``reason``, why cells are blank.
         excluded: Why an attribute is not measured, by name.
     """
@@ -64,26 +64,26 @@ def measure_subgroups(
     n_replicates: int = N_REPLICATES,
     seed: int = 0,
 ) -> Subgroups:
-    """Measure each group by sex, age band and view, as far as the predictions tell them.
+    """Measure each group by sex, age band and view, if the predictions have these columns.
 
-    AUROC and average precision are those of the probs as they are, all else those of the calibrated ones. A value that
-    comes from fewer than ``MIN_PATIENTS`` patients is blank.
+    AUROC and average precision use the raw probs, all other metrics the calibrated probs. A value from fewer than
+    ``MIN_PATIENTS`` patients is blank.
 
-    A gap is what a group's metric has above, or below, that of the other groups together: the mean of theirs, weighted
-    by their positives (for specificity, negatives). For recall and specificity that is the metric of their images
-    taken together. For AUROC it is not: taken together, ages of different prevalence are told apart by age alone, and
-    every single band would seem worse than the rest, without being so. Of two groups there is one gap. ``unknown`` is
-    no group of people: it is measured, and neither tested nor held against.
+    A gap is the difference between a group's metric and the mean of the other groups' metrics, weighted by their
+    positives (for specificity, negatives). For recall and specificity, this mean is the metric of their pooled images.
+    For AUROC it is not: pooled ages of different prevalence are separated by age alone, so that every single band would
+    seem worse than the rest. Two groups have one gap. ``unknown`` is not a group of people: it is measured, but not
+    tested or compared with.
 
-    All groups have the same resamples of patients, so that a patient who stands in several counts in all of them.
+    All groups share the same resamples of patients, so that a patient in several groups counts in all of them.
 
     Args:
         predictions: A predictions table that may have ``sex``, ``age`` and ``view``.
-        point: What turns its probs into decisions.
-        names: Of ``sex``, ``age`` and ``view``, those that are asked for.
-        age_bands: Where age bands begin beside the first, which begins at 0; years, ascending.
-        n_replicates: Of the patient bootstrap.
-        seed: Of it.
+        point: Calibration and thresholds.
+        names: The attributes to measure, of ``sex``, ``age`` and ``view``.
+        age_bands: Starts of the age bands after the first, which starts at 0; years, ascending.
+        n_replicates: Resamples of the patient bootstrap.
+        seed: Seed of the resamples.
 
     Source: Janes and Pepe, "Adjusting for covariate effects on classification accuracy using the covariate-adjusted
         ROC curve", Biometrika 2009 (the mean of AUROCs over the positives); Seyyed-Kalantari et al., "Underdiagnosis
@@ -111,7 +111,7 @@ def measure_subgroups(
 def _resample(
     attribute: Attribute, predictions: pd.DataFrame, point: OperatingPoint, n_replicates: int, seed: int
 ) -> dict[str, list[Replicates]]:
-    """The replicates of each metric, for each group."""
+    """Compute the replicates of each metric for each group."""
     probs, targets = split_arrays(predictions)
     calibrated, patients = point.calibrate(probs), _number(predictions["patient"])
     n_groups, n_labels = len(attribute.groups), probs.shape[1]
@@ -120,7 +120,7 @@ def _resample(
     thresholds = point.thresholds.values
 
     def resample(names: Sequence[str], scores: Floats) -> dict[str, list[Replicates]]:
-        # The groups side by side, as if they were further labels: the resamples are drawn once.
+        # Groups as extra columns, as if they were labels, so that resamples are drawn once.
         side_by_side = np.tile(scores, n_groups), np.concatenate(in_group, axis=1)
         found = bootstrap(names, *side_by_side, patients, np.tile(thresholds, n_groups), n_replicates, seed)
         return {name: [values.only(chosen) for chosen in columns] for name, values in found.items()}
@@ -137,7 +137,7 @@ def _resample(
 
 
 def _number(patients: pd.Series) -> NDArray[np.intp]:
-    """(N,) a number for each name, in the order of the names: many calls sort numbers faster than names."""
+    """Return (N,) a number for each name, in the order of the names: numbers sort faster than names."""
     return np.unique(patients.to_numpy(), return_inverse=True)[1]
 
 
@@ -189,7 +189,7 @@ def _compare(
 
 
 def _explain(table: pd.DataFrame, point: OperatingPoint, counts: pd.DataFrame) -> pd.DataFrame:
-    """What is undefined says why, in the rows of metrics or of gaps."""
+    """Fill in the reasons for undefined values in rows of metrics or gaps."""
     table = table.copy()
     for (group, metric), rows in table[table["reason"] == UNDEFINED].groupby(["group", "metric"]):
         of_group = counts[counts["group"] == group]

@@ -1,1 +1,1 @@
-"""Predictions of other programs, read from tables."""
+"""Predictions and networks of other programs."""

@@ -1,4 +1,4 @@
-"""Which columns of the tables of another program hold what: as the config says, else by name. Nothing is guessed."""
+"""Identify the columns of another program's tables: by the config, else by name. Nothing is guessed."""
 
 import difflib
 from collections import Counter
@@ -17,27 +17,27 @@ from cxrlit.evaluation.predictions import PROB, TARGET, check_label_names
 
 ROLES = ("image", "patient", "split", "view", "age", "sex")
 NO_LABELS = {simplify_name(name) for name in (*FIXED_COLUMNS, "split", "index", "row", "unnamed 0")}
-"""Names of columns that are no labels, whether or not they are read."""
+"""Column names that are never labels."""
 
 SURE = {simplify_name(label) for label in LABELS}
-"""Names of columns that are labels, wherever they stand."""
+"""Column names that are always labels."""
 
 CLOSE = 0.8
-"""How alike two names are, of 1, that may be one name."""
+"""Similarity, 0 to 1, from which two names may be the same."""
 
 MAX_COMPARED = 200
-"""Names of each table that are compared with those of the other."""
+"""Most names of each table that are compared."""
 
 
 class LabelColumns(NamedTuple):
-    """Where the labels are.
+    """The columns of the labels.
 
     Attributes:
-        scores: The column of the scores of each label, in the predictions.
-        targets: The column of the targets of a label; a label that is not in it has none.
-        in_labels: Whether the targets are those of ``labels``, and not the predictions' own.
-        is_told: Whether the names, or the config, tell scores from targets.
-        notes: What is not used, in words.
+        scores: The score column of each label, in the predictions.
+        targets: The target column of each label that has targets.
+        in_labels: Whether the targets come from ``labels`` rather than from the predictions.
+        is_told: Whether the names or the config distinguish scores from targets.
+        notes: Columns that are not used, in words.
     """
 
     scores: dict[str, str]
@@ -49,24 +49,24 @@ class LabelColumns(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """Columns that may be labels: by the name that the label would have, and whether they are labels for sure."""
+    """Columns that may be labels, by the label's name, and whether they are certainly labels."""
 
     columns: Mapping[str, str]
     are_sure: bool
 
     @cached_property
     def by_name(self) -> dict[str, list[str]]:
-        """The columns of each name, whatever its case, underscores and spaces."""
+        """The columns of each name, ignoring case, underscores and spaces."""
         found: dict[str, list[str]] = {}
         for name, column in self.columns.items():
             found.setdefault(simplify_name(name), []).append(column)
         return found
 
     def find(self, label: str, path: Path, key: str) -> str | None:
-        """The column of a label.
+        """Find the column of a label; None without one.
 
         Raises:
-            DataError: There are two.
+            DataError: Two columns match.
         """
         found = self.by_name.get(simplify_name(label), [])
         if len(found) > 1:
@@ -74,14 +74,15 @@ class Candidates:
         return found[0] if found else None
 
     def is_sure(self, name: str) -> bool:
+        """Whether a name is certainly a label."""
         return self.are_sure or simplify_name(name) in SURE
 
 
 def find_roles(headers: Mapping[Path, Sequence[str]], columns: PredictionColumnsConfig) -> dict[Path, dict[str, str]]:
-    """The columns of image, patient, split, view, age and sex that each table has.
+    """Find the columns of image, patient, split, view, age and sex in each table.
 
     Raises:
-        DataError: A table has no column of images, none has a column that the config names, or two may have a role.
+        DataError: A table has no image column, a column of the config is missing, or two columns may have one role.
     """
     found: dict[Path, dict[str, str]] = {path: {} for path in headers}
     for role in ROLES:
@@ -115,18 +116,18 @@ def find_labels(
     names: Sequence[str],
     columns: PredictionColumnsConfig,
 ) -> LabelColumns:
-    """The labels and their columns.
+    """Find the labels and their columns.
 
     Args:
         predictions: The table of the scores.
         header: Its columns, without those of ``find_roles``.
         labels: The table of the targets, if there is one.
         names: Its columns, without those of ``find_roles``; without a table, the labels of a data source, or none.
-        columns: What the config says.
+        columns: Columns in the config.
 
     Raises:
-        DataError: No label has scores and targets; two columns may be one label, or one column is two; or a label
-            without targets and one without scores may be one.
+        DataError: No label has scores and targets; two columns may be the same label, or one column has two roles; or
+            a label without targets and one without scores may be the same.
         ConfigError: ``columns.targets`` names a label without scores, or goes with a data source.
     """
     of_source = labels is None and bool(names)
@@ -137,7 +138,7 @@ def find_labels(
     if columns.targets is not None:
         known, wanted = Candidates(columns.targets, True), set(columns.targets.values())
         in_labels = labels is not None and (wanted <= set(names) or not wanted <= set(header))
-    else:  # in one table with the scores, the name of a label alone would not say that these are targets
+    else:  # in the table of the scores, a label's name alone does not mark targets
         in_labels = bool(names) and (
             not own.are_sure or truth.are_sure or not own.by_name.keys().isdisjoint(truth.by_name)
         )
@@ -176,14 +177,14 @@ def find_labels(
 
 
 def _list_candidates(header: Sequence[str], prefix: str) -> Candidates:
-    """Where a name has the prefix, those that have it are labels for sure; else all columns may be."""
+    """List candidates: if any name has the prefix, those columns are labels; else every column may be one."""
     prefixed = {name.removeprefix(prefix): name for name in header if name.startswith(prefix)}
     others = {name: name for name in header if name and simplify_name(name) not in NO_LABELS}
     return Candidates(prefixed, True) if prefixed else Candidates(others, False)
 
 
 def _find_scores(candidates: Candidates, known: Candidates, path: Path) -> dict[str, str]:
-    """The column of each label: all that have the prefix, else those that are called as a label is."""
+    """Find the score columns: all with the prefix, else those named like a label."""
     found = {}
     for name, column in candidates.columns.items():
         if candidates.is_sure(name) or simplify_name(name) in known.by_name:
@@ -193,14 +194,14 @@ def _find_scores(candidates: Candidates, known: Candidates, path: Path) -> dict[
 
 
 def _spell_and_order(scores: Mapping[str, str], labels: Sequence[str]) -> dict[str, str]:
-    """Scores by label, spelled and in the order of these labels; others follow."""
+    """Return the scores with the spelling and order of these labels; others follow."""
     spelled = {simplify_name(label): label for label in labels}
     named = {spelled.get(simplify_name(label), label): column for label, column in scores.items()}
     return {label: named[label] for label in dict.fromkeys([*labels, *named]) if label in named}
 
 
 def _check_apart(scores: Sequence[str], targets: Sequence[str], in_labels: bool, path: Path) -> None:
-    """No column is two things."""
+    """Check that no column has two roles."""
     for columns in (scores, targets, scores if in_labels else [*scores, *targets]):
         twice = [column for column, count in Counter(columns).items() if count > 1]
         if twice:
@@ -211,7 +212,7 @@ def _check_apart(scores: Sequence[str], targets: Sequence[str], in_labels: bool,
 
 
 def _refuse_near_misses(left: Candidates, known: Candidates, unscored: Sequence[str], path: Path) -> None:
-    """Stop where a name without targets and one without scores may be the same label."""
+    """Refuse a name without targets and one without scores that may be the same label."""
     for name in list(left.columns)[:MAX_COMPARED]:
         for other in unscored[:MAX_COMPARED]:
             if (left.is_sure(name) or known.is_sure(other)) and _is_close(name, other):
@@ -223,7 +224,7 @@ def _refuse_near_misses(left: Candidates, known: Candidates, unscored: Sequence[
 
 
 def _is_close(name: str, other: str) -> bool:
-    """Whether two names may be one: all words of one are in the other, or a few letters differ."""
+    """Whether two names may be the same: one contains all words of the other, or few letters differ."""
     first, second = simplify_name(name), simplify_name(other)
     words, others = set(first.split()), set(second.split())
     if not words or not others:

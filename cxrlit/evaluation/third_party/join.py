@@ -1,7 +1,7 @@
-"""Scores of images joined with what is true of them, by the names of the images, letter for letter.
+"""Join scores and targets by the exact names of images.
 
-What does not fit is an error that names images, or is left out, counted and listed: no number is made of fewer or other
-images than its reader believes.
+An image that does not match is an error that names it, or is excluded, counted and listed, so that every number is of
+exactly the images that its reader expects.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,18 +27,18 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "in lower case": str.casefold,
     "without zeros in front": lambda name: name.lstrip("0"),
 }
-"""Ways to write names of images in which two tables may differ. They are suggested, never applied."""
+"""Spellings of image names in which two tables may differ. They are suggested, never applied."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a table says of images.
+    """Facts and targets of images from one table.
 
     Attributes:
         where: The table, for messages.
-        rows: Indexed by image: what it has of ``patient``, ``split``, ``view``, ``age``, ``sex``; and the targets,
-            under the names of the labels.
-        excluded: Why an image is not in it, by image, where that is known.
+        rows: Indexed by image: those of ``patient``, ``split``, ``view``, ``age``, ``sex`` that it has, and the
+            targets, under the names of the labels.
+        excluded: Why an image is not in it, by image, if known.
     """
 
     where: str
@@ -48,13 +48,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class JoinedPredictions:
-    """Predictions and what is true, joined.
+    """Predictions joined with targets.
 
     Attributes:
-        parts: The predictions table of ``val``, where there is one, and of ``test``, sorted by image.
+        parts: Predictions tables of ``val``, if there is one, and ``test``, sorted by image.
         split: ``image``, ``patient``, ``split`` of all images whose part is known, sorted by image; for ``hash_split``.
-        dropped: Images that do not count: ``image``, ``path`` (empty), ``reason``.
-        notes: What the user should know, a line each.
+        dropped: Excluded images: ``image``, ``path`` (empty), ``reason``.
+        notes: Notes for the user, a line each.
     """
 
     parts: dict[str, pd.DataFrame]
@@ -66,18 +66,18 @@ class JoinedPredictions:
 def join_predictions(
     own: Truth, probs: NDArray[np.float64], labels: Sequence[str], truth: Truth | None, config: PredictionsConfig
 ) -> JoinedPredictions:
-    """Join scores with what is true.
+    """Join scores with targets.
 
     Args:
-        own: What the table of the scores says beside them.
+        own: Facts and targets in the table of the scores.
         probs: (N, L), in the order of its rows.
         labels: The L labels.
-        truth: What the table of the labels says; it goes first. None: there is none.
-        config: Says what is done with images that are not predicted, and whether an image is a patient.
+        truth: Facts and targets in the table of the labels, which take precedence; None without such a table.
+        config: Handling of images without predictions, and whether each image is a patient.
 
     Raises:
-        DataError: No image or not every image is in both, or the two contradict each other.
-        LeakageError: A patient stands in two parts.
+        DataError: No image is in both, one is missing, or the two contradict each other.
+        LeakageError: A patient is in two parts.
     """
     base = own if truth is None else truth
     rows = own.rows if truth is None else _merge(own, truth)
@@ -105,7 +105,7 @@ def join_predictions(
 
 
 def _merge(own: Truth, truth: Truth) -> pd.DataFrame:
-    """The rows of the truth, with what the predictions alone know.
+    """Return the rows of the truth, with facts that only the predictions have.
 
     Raises:
         DataError: The two have no image in common, or contradict each other about patients or parts.
@@ -128,16 +128,16 @@ def _merge(own: Truth, truth: Truth) -> pd.DataFrame:
                 f"in one part in {own.where} and in another in {truth.where} "
                 f"({name_some([clip(name) for name in odd])}): mend one of them, or take its column out"
             )
-    if "patient" in own.rows and "split" in own.rows:  # of its training, the truth may know nothing
+    if "patient" in own.rows and "split" in own.rows:  # the truth may lack the training images
         check_patients_apart(own.rows.assign(source=own.where), own.where)
     return truth.rows.join(own.rows[[column for column in own.rows if column not in truth.rows]])
 
 
 def _check_same_patients(own: pd.Series, truth: pd.Series, here: str, there: str) -> None:
-    """Images of one patient in one table are of one patient in the other, whatever the patient is called.
+    """Check that both tables group images by patient in the same way, whatever the patients' names.
 
     Raises:
-        DataError: They are not: rows were mixed up, or one of the columns is not the patient.
+        DataError: They differ: rows were mixed up, or a column is not the patient.
     """
     pairs = pd.DataFrame({"own": own, "truth": truth}).drop_duplicates()
     for column, (one, two) in {"own": (here, there), "truth": (there, here)}.items():
@@ -158,10 +158,10 @@ def _list_dropped(
     config: PredictionsConfig,
     notes: list[str],
 ) -> pd.DataFrame:
-    """Images that do not count, with the reason.
+    """List excluded images, with the reason.
 
     Raises:
-        DataError: There is nothing to test on, or an image of a part is not predicted and ``missing`` is ``error``.
+        DataError: No test image is left, or an image is not predicted and ``missing`` is ``error``.
     """
     extra = own.rows.index.difference(rows.index)
     reasons = {name: base.excluded.get(name, f"not in {base.where}") for name in extra}
@@ -208,7 +208,7 @@ def _say_extra(extra: pd.Index, base: Truth) -> str:
 
 
 def _suggest_spelling(predicted: pd.Index, wanted: pd.Index) -> str:
-    """How names would have to be written so that more of them are the same: the middle of a message, or nothing."""
+    """Suggest a spelling with more matching names, as the middle of a message; empty without one."""
     best, how = 0, ""
     for words, spell in SPELLINGS.items():
         n_same = len({spell(name) for name in predicted} & {spell(name) for name in wanted})

@@ -1,6 +1,6 @@
-"""A DenseNet121 of another project as it stands: its features and its head, evaluated without training.
+"""Evaluate a DenseNet121 of another project, features and head, without training.
 
-Its probs are the sigmoid of the head's outputs, whether or not the network ends in a sigmoid where it comes from.
+Its probs are the sigmoid of the head's outputs, even if the original network ends without a sigmoid.
 """
 
 import itertools
@@ -41,17 +41,17 @@ from cxrlit.model.weights.start import StartingWeights
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """Weights of another project, with all that is needed to predict with them.
+    """Weights of another project, with all that prediction needs.
 
     Attributes:
-        name: The name of the file, or such as ``xrv:chex``.
+        name: Name of the file, or for example ``xrv:chex``.
         start: Features and head.
-        outputs: The output of the head for each label that is evaluated, in order.
+        outputs: Index of the head's output for each evaluated label, in order.
         img_size: S, side of the images, pixels.
-        resize: How images become square, as ``data.resize``.
+        resize: ``data.resize``: how images are made square.
         moments: Mean and std, of one channel or three, in place of ``start.normalize``.
         batch_size: Images of one forward pass.
-        files: The image files that it has seen, which nobody knows.
+        files: Image files that it has seen; unknown, so empty.
     """
 
     name: str
@@ -65,16 +65,17 @@ class OtherNetwork:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the outputs that are evaluated, in order."""
+        """Names of the evaluated outputs, in order."""
         return tuple(self.outputs)
 
     @property
     def head(self) -> Head:
-        assert self.start.head is not None  # open_network sees to it
+        """The head of the weights."""
+        assert self.start.head is not None  # open_network guarantees it
         return self.start.head
 
     def build_network(self) -> CXRNet:
-        """The network with its features and these outputs."""
+        """Build the network with its features and the evaluated outputs."""
         network, rows = build_network("none", self.start.normalize, len(self.outputs), seed=0), [*self.outputs.values()]
         self.start.load_into(network.features, network.head)
         with torch.no_grad():
@@ -85,14 +86,14 @@ class OtherNetwork:
         return network
 
     def only(self, labels: Sequence[str]) -> "OtherNetwork":
-        """The same with these of its labels alone."""
+        """Return the same network with only these labels."""
         return replace(self, outputs={label: self.outputs[label] for label in labels})
 
     def describe_head(self, data: SplitData) -> str:
-        """Which labels are evaluated, and which are not, in words.
+        """Say which labels are evaluated, and which are not.
 
         Args:
-            data: What they are evaluated on.
+            data: Data of the evaluation.
         """
         theirs = self.head.labels
         named = [name if theirs[at] == name else f"{name} (its {theirs[at]})" for name, at in self.outputs.items()]
@@ -110,8 +111,8 @@ def open_network(config: EvaluateConfig) -> OtherNetwork:
     """Read the weights that ``weights`` names, with every label of their head.
 
     Raises:
-        CheckpointError: They cannot be read, are not DenseNet121's, are ours, or have no linear head.
-        ConfigError: Their labels, size or normalization are neither known nor said, or said otherwise than they are.
+        CheckpointError: They cannot be read, are not DenseNet121's, are a cxrlit checkpoint, or have no linear head.
+        ConfigError: Labels, size or normalization are neither known nor set, or are set to wrong values.
     """
     assert config.weights is not None
     assert not isinstance(config.data, InternalData)
@@ -150,15 +151,15 @@ def open_network(config: EvaluateConfig) -> OtherNetwork:
 
 
 def name_outputs(theirs: Sequence[str], asked: Sequence[str] | None, what: str) -> dict[str, int]:
-    """The output for each label: first ours, then the others of the head, each output once.
+    """Choose the output for each label: first cxrlit's labels, then the others of the head, each output once.
 
     Args:
         theirs: Labels of the head, in order.
-        asked: Labels that are evaluated; None: all.
+        asked: Labels to evaluate; None: all.
         what: What to call the weights in messages.
 
     Raises:
-        ConfigError: The head has none of a name.
+        ConfigError: The head has no output of that name.
 
     >>> name_outputs(["Hernia", "Pleural Effusion", "", "Mass"], None, "weights=a.pth")
     {'Effusion': 1, 'Mass': 3, 'Hernia': 0}
@@ -177,18 +178,18 @@ def name_outputs(theirs: Sequence[str], asked: Sequence[str] | None, what: str) 
 
 
 def load_for_network(network: OtherNetwork, config: EvaluateConfig) -> tuple[OtherNetwork, SplitData, Answers | None]:
-    """The data with their split, and the network with the labels that have targets there.
+    """Load the data with their split, and reduce the network to the labels that have targets there.
 
-    The split is that of a training on the eight findings, whatever the network's labels are, so that models are
-    compared on one.
+    The split is that of a training on the eight findings, whatever the network's labels are, so that all models are
+    compared on the same split.
 
     Returns:
-        Both, and the outputs that answer the labels of the data, where those have other names.
+        Both, and the outputs that answer the labels of the data, if those have other names.
 
     Raises:
         ConfigError: No output answers a label of the data.
         DataError: The data cannot be read, or have no target for any label of the network.
-        LeakageError: The weights saw the test images, and ``allow_seen`` does not say so.
+        LeakageError: The weights saw the test images, and ``allow_seen`` is not true.
     """
     assert not isinstance(config.data, InternalData)
     what, saw = f"weights={config.weights}", network.start.saw or ()

@@ -1,4 +1,4 @@
-"""Predictions of any program, and what is true of their images, read from tables. ``join.py`` joins the two."""
+"""Read predictions of any program, and targets of their images, from tables. ``join.py`` joins the two."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,14 +27,14 @@ def read_foreign(predictions: Path, labels: Path | SplitData | None, config: Pre
     """Read predictions of any program.
 
     Args:
-        predictions: CSV, TSV or Parquet, a row an image. A table of ours needs no settings.
-        labels: A table of targets, patients and the split, or a data source; None: the predictions have all of it.
-        config: Names of columns, and what the scores are.
+        predictions: CSV, TSV or Parquet, a row per image. A table of cxrlit needs no settings.
+        labels: A table of targets, patients and the split, or a data source; None: the predictions have all of these.
+        config: Names of columns, and the kind of scores.
 
     Raises:
-        DataError: A table cannot be read, a cell cannot be understood, an image stands in a table twice or is not
-            predicted, or nothing says who the patients are or what is true. The message names rows, images or labels.
-        LeakageError: A patient stands in two parts.
+        DataError: A table cannot be read, a cell is invalid, an image occurs twice in a table or is not predicted, or
+            patients or targets are missing. The message names rows, images or labels.
+        LeakageError: A patient is in two parts.
         ConfigError: The config contradicts itself or the tables.
     """
     truth_path = labels if isinstance(labels, Path) else None
@@ -76,7 +76,7 @@ def read_foreign(predictions: Path, labels: Path | SplitData | None, config: Pre
 
 @contextmanager
 def _explain(is_told: bool) -> Iterator[None]:
-    """Add to a fault in a column that two tables have, and that may be no label at all, what to do about it."""
+    """Add a remedy to an error in a column that both tables have and that may not be a label."""
     try:
         yield
     except DataError as error:
@@ -91,7 +91,7 @@ def _check_patients(
     labels: Path | SplitData | None,
     config: PredictionsConfig,
 ) -> None:
-    """Something says who the patients are, and one thing alone."""
+    """Check that either the tables or ``patient=image`` identify the patients, and not both."""
     sayers = [str(path) for path in roles if "patient" in roles[path]]
     if isinstance(labels, SplitData):
         sayers.append(labels.name)
@@ -114,11 +114,11 @@ def _read_cells(table: OpenTable, columns: Sequence[str]) -> TextTable:
 
 
 def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
-    """``image`` and what the table has of patient, split, view, age and sex."""
+    """Read ``image``, and the patient, split, view, age and sex that the table has."""
     people = read_image_names(table.cells[roles["image"]], table).to_frame()
     if "patient" in roles:
         people["patient"] = read_patients(table.cells[roles["patient"]], table)
-    if "split" in roles:  # where no row validates, validation is not carved out of what another program trained on
+    if "split" in roles:  # never take validation images from another program's training part
         parts = read_parts(table.cells[roles["split"]], table)
         people["split"] = ["train" if part == "train_val" else part for part in parts]
     for role, known in (("view", VIEWS), ("sex", SEXES)):
@@ -136,10 +136,10 @@ def _read_people(table: TextTable, roles: Mapping[str, str], notes: list[str]) -
 
 
 def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
-    """The targets of each label, from cells that ``read_marks`` understands; -1 is uncertain.
+    """Read the targets of each label by ``read_marks``; -1 is uncertain.
 
     Raises:
-        DataError: There is another cell, or targets are 1 and -1 alone: is -1 absent, or uncertain?
+        DataError: A cell is invalid, or a label has only 1 and -1, so that -1 may mean absent or uncertain.
     """
     values = read_marks(table.cells, list(columns.values()), table, uncertain=-1)
     n_uncertain = np.count_nonzero(values == UNCERTAIN)
@@ -153,7 +153,7 @@ def _read_marks(table: TextTable, columns: Mapping[str, str], notes: list[str]) 
 
 
 def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Truth:
-    """What a data source says of its images."""
+    """Make the truth from a data source."""
     people = data.name_rows(data.index)[["image", "patient", *PEOPLE]].assign(split=data.split["split"].to_numpy())
     marks = pd.DataFrame(read_targets(data.index, list(targets.values())), columns=list(targets))
     unused = data.name_rows(pd.concat([data.dropped, data.excluded]))
@@ -162,10 +162,10 @@ def _take_facts(data: SplitData, targets: Mapping[str, str]) -> Truth:
 
 
 def _check_not_targets(joined: JoinedPredictions, labels: Sequence[str], path: Path) -> None:
-    """The scores are not the targets themselves, in two tables whose columns are called the same.
+    """Check that scores are not the targets themselves, if two tables have the same column names.
 
     Raises:
-        DataError: They are.
+        DataError: They are the targets.
     """
     pairs = [split_arrays(part) for part in joined.parts.values()]
     probs, targets = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))

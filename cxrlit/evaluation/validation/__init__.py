@@ -1,1 +1,1 @@
-"""Internal and external validation: which data a checkpoint is evaluated on."""
+"""Internal and external validation of checkpoints."""

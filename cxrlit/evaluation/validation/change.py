@@ -1,4 +1,4 @@
-"""Two measurements beside each other: of the same patients, or of others."""
+"""Compare two measurements of the same or of other patients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +14,16 @@ from cxrlit.metrics.intervals import interval, interval_of_change
 def compare_parts(
     first: Measured, second: Measured, names: tuple[str, str], same_patients: bool, why_no_interval: str = ""
 ) -> pd.DataFrame:
-    """Every metric of two measurements, and the change from the first to the second.
+    """Tabulate every metric of two measurements, and the change from the first to the second.
 
-    A macro is over the labels that both have.
+    A macro is over the labels that both define.
 
     Args:
-        first: Such as the test at home.
-        second: Such as the external images.
-        names: What to call the two in the columns.
-        same_patients: They are of the same images, and the resamples are paired; else they are resampled apart.
-        why_no_interval: Of the changes: such as patients who are in both, while others are not.
+        first: For example the internal test.
+        second: For example the external images.
+        names: Names of the two in the columns.
+        same_patients: Whether they have the same images, with paired resamples; else resamples are independent.
+        why_no_interval: Why changes have no interval, for example if they share only some patients.
 
     Returns:
         A row for each metric and label: ``metric``, ``label``; for both names the value, ``_low`` and ``_high``;

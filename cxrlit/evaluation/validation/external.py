@@ -1,4 +1,4 @@
-"""External validation: a checkpoint on other data than its own, with the operating point that was fixed at home."""
+"""External validation: a checkpoint on other data, with the operating point of its internal validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,17 +48,17 @@ RECALIBRATION = "recalibration"
 
 @dataclass(frozen=True)
 class External:
-    """Checkpoints on other data.
+    """Results of checkpoints on external data.
 
     Attributes:
-        assessment: With the parts ``home``, the test of the training's own split, and ``external``.
-        data: The other data.
-        changes: From the one to the other, see ``compare_parts``: ``home``, ``external``, ``change``.
-        shared: How many external patients are home test patients, in words, else empty.
+        assessment: With the parts ``home``, the internal test, and ``external``.
+        data: The external data.
+        changes: Changes from ``home`` to ``external`` (``compare_parts``).
+        shared: How many external patients are internal test patients, in words, else empty.
         refitted: The operating point that ``recalibrate`` fitted on a share of the external patients.
-        gains: What it changes on the rest: ``before``, ``after``, ``change``.
-        fitted_on: What it was fitted on, in words.
-        answers: Outputs that answer the labels of the other data; None: those of the same names.
+        gains: Changes that it makes on the other external patients: ``before``, ``after``, ``change``.
+        fitted_on: The patients that it was fitted on, in words.
+        answers: Outputs that answer the labels of the external data; None: outputs of the same names.
     """
 
     assessment: Assessment
@@ -72,12 +72,12 @@ class External:
 
 
 def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> External | None:
-    """Measure checkpoints on other data beside their test at home. None on other ranks than 0.
+    """Measure checkpoints on external data, beside their internal test. None on ranks other than 0.
 
     Raises:
-        DataError: There is no evaluation at home, or the other data cannot be read or are the home test.
-        LeakageError: A patient of the other data is one that the checkpoint was trained or tuned on.
-        ConfigError: Settings say otherwise than what is fixed at home.
+        DataError: There is no internal evaluation, or the external data cannot be read or are the internal test.
+        LeakageError: The checkpoint was trained or tuned on a patient of the external data.
+        ConfigError: Settings contradict those of the internal evaluation.
     """
     home_folder = evaluation_path(checkpoints, config)
     answers = choose_answers(config.data, checkpoints[0].labels, str(checkpoints[0].path))
@@ -118,7 +118,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
         step("metrics at home")
         home = measure(HOME, home_table, point, config.n_replicates, config.seed)
         step(f"metrics on {data.name}")
-        # Other draws than those at home: the two are of different patients.
+        # Other draws than for the internal test, whose patients differ.
         away = measure(EXTERNAL, predictions[EXTERNAL], point, config.n_replicates, config.seed + 1)
         changes = compare_parts(home, away, (HOME, EXTERNAL), same_patients=False, why_no_interval=shared)
         assessment = Assessment(subject, point, None, {HOME: home, EXTERNAL: away}, dropped)
@@ -133,7 +133,7 @@ def assess_elsewhere(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) 
 
 
 def external_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, data_name: str) -> Path:
-    """Where the results go unless ``out`` says: beside those of home, by the data's name."""
+    """Default folder of the results: beside the internal evaluation, named by the data."""
     home = evaluation_path(checkpoints, config)
     part = "" if config.part == "all" else f"-{config.part}"
     return home.with_name(f"{home.name}-on-{data_name}{part}{'-recalibrated' if config.recalibrate else ''}")
@@ -142,11 +142,11 @@ def external_path(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, dat
 def read_internal_test(
     folder: Path, checkpoints: Sequence[Checkpoint], config: EvaluateConfig, answers: Answers | None = None
 ) -> tuple[OperatingPoint, pd.DataFrame]:
-    """The operating point and the test predictions of the evaluation at home, with the labels of ``answers``.
+    """Read the operating point and the test predictions of the internal evaluation, with the labels of ``answers``.
 
     Raises:
-        DataError: There is none, or it is of another checkpoint, split or precision.
-        ConfigError: ``calibration`` or ``threshold_rule`` are other than its own, and nothing is fitted anew.
+        DataError: There is no such evaluation, or it has another checkpoint, split or precision.
+        ConfigError: ``calibration`` or ``threshold_rule`` differ from its own, and nothing is refitted.
     """
     if not (folder / "thresholds.json").is_file() or not (folder / "predictions_test.csv").is_file():
         how = "" if config.tta == "none" else f" tta={config.tta}"
@@ -187,13 +187,13 @@ def read_internal_test(
 
 
 def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, answers: Answers | None = None) -> SplitData:
-    """The other data, as one part ``external`` or, with ``recalibrate``, as two that share no patient.
+    """Load the external data as one part ``external`` or, with ``recalibrate``, as two parts that share no patient.
 
     Their labels are those of the checkpoints, or of ``answers``.
 
     Raises:
-        LeakageError: A patient is one that a checkpoint was trained on, or that its thresholds were tuned on.
-        DataError: All patients are those of the home test.
+        LeakageError: A checkpoint was trained, or its thresholds were tuned, on one of the patients.
+        DataError: All patients are internal test patients.
         ConfigError: The images would be made square in another way than during training.
     """
     first = checkpoints[0]
@@ -233,12 +233,12 @@ def load_other(checkpoints: Sequence[Checkpoint], config: EvaluateConfig, answer
 
 
 def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
-    """No patient of the other data is one that a checkpoint was trained or tuned on, and some are not the home test's,
-    unless the data label images of another set anew.
+    """Refuse external patients that a checkpoint was trained or tuned on, or who are all internal test patients, unless
+    the data relabel images of another data set.
 
     Raises:
-        LeakageError: One is; patients are known by the name of their data set and the key of their own.
-        DataError: All are those of the home test.
+        LeakageError: There is such a patient, by the name of the data set and the patient's key.
+        DataError: All are internal test patients.
     """
     known: set[str] = set()
     for member in checkpoints:
@@ -268,7 +268,7 @@ def refuse_known(data: SplitData, checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def describe_shared(data: SplitData, checkpoints: Sequence[Checkpoint]) -> str:
-    """How many external patients are home test patients, in words; empty where none is."""
+    """Say how many external patients are internal test patients; empty if none is."""
     patients = name_patients(data.split, EXTERNAL)
     shared = len(find_shared(patients, name_patients(checkpoints[0].split, "test"))[0])
     are = "is a home test patient" if shared == 1 else "are home test patients"
@@ -276,5 +276,5 @@ def describe_shared(data: SplitData, checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def _say_evaluate(checkpoints: Sequence[Checkpoint]) -> str:
-    """The command that evaluates them on their own split."""
+    """The command that evaluates checkpoints on their own split."""
     return format_command(f"evaluate ckpt={'[A,B,...]' if len(checkpoints) > 1 else checkpoints[0].path.parent}")

@@ -1,4 +1,4 @@
-"""The data that checkpoints were trained with, divided as they were then."""
+"""Internal validation: the training data of checkpoints, with their split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from cxrlit.training.checks import check_ancestors
 
 
 def load_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> SplitData:
-    """The data and the split that all checkpoints share.
+    """Load the data and the split that all checkpoints share.
 
     Raises:
-        CheckpointError: They have other labels, or other data.
-        LeakageError: They have other splits, or one was trained on a patient who validates or tests.
-        DataError: An image has another file, patient or target now, or too many of the images are gone.
+        CheckpointError: They differ in labels or data.
+        LeakageError: They differ in splits, or one was trained on a validation or test patient.
+        DataError: An image's file, patient or target has changed, or too many images are missing.
     """
     check_members(checkpoints)
     assert isinstance(config.data, InternalData)
@@ -31,7 +31,7 @@ def load_internal(checkpoints: Sequence[Checkpoint], config: EvaluateConfig) -> 
 
 
 def check_members(checkpoints: Sequence[Checkpoint]) -> None:
-    """All members of an ensemble have the labels, the images and the split of the first, and none is there twice."""
+    """Check that all members of an ensemble share labels, images and split, and that none occurs twice."""
     first = checkpoints[0]
     for number, member in enumerate(checkpoints[1:], start=1):
         for other in checkpoints[:number]:
@@ -49,7 +49,7 @@ def check_members(checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> TrainConfig:
-    """The config of the training with the folders of this machine."""
+    """Return the config of the training with the data folders of this evaluation."""
     data, roots = config.data, moved.roots or {}
     links = {} if moved.follow_links is None else {"follow_links": moved.follow_links}
     places = {key: value for key in ("root", "store") if (value := getattr(moved, key)) is not None}
@@ -75,10 +75,10 @@ def move_data(config: TrainConfig, moved: InternalData, cache_dir: str) -> Train
 
 
 def load_split(checkpoint: Checkpoint, config: TrainConfig) -> SplitData:
-    """The data that a checkpoint was trained with, divided as it was then.
+    """Load the training data of a checkpoint, with its split.
 
     Raises:
-        DataError: An image has another file, patient or target now, or too many of the images are gone.
+        DataError: An image's file, patient or target has changed, or too many images are missing.
     """
     read = read_data(config.data, config.labels, Path(config.cache_dir), are_labels_fixed=True)
     split = checkpoint.split
