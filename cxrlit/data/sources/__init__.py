@@ -1,4 +1,4 @@
-"""A file for each data set; each reads what lies on disk and yields a ``Source``."""
+"""Readers of data sets, one file each; each reader yields a ``Source``."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 SAME_PATIENTS = {"nih_google": "nih"}
-"""Data sets whose patients, and images, are those of another one under the same names."""
+"""Data sets that share patients and images with another one, under the same names."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a data set has on disk.
+    """Contents of a data set on disk.
 
     Attributes:
-        name: What it is called in messages and folder names.
+        name: Name in messages and folder names.
         index: The checked index, sorted by image.
-        dropped: Images of the table that cannot be used, with the columns ``image``, ``path``, ``reason``.
-        official: (N,) the part of each row of the index in the data set's own split: ``train``, ``val``, ``test``, or
-            ``train_val`` where validation is still to be carved out; None where it has no split.
-        findings: Names of what it can tell of, for a label that it does not have.
-        notes: What in its tables is used or not used otherwise than a user may expect, a line each.
+        dropped: Unusable images of the table, with the columns ``image``, ``path``, ``reason``.
+        official: (N,) part of each index row in the data set's own split: ``train``, ``val``, ``test``, or
+            ``train_val`` if validation must still be split off; None if it has no split.
+        findings: Names of the data set's findings, for messages about labels that it lacks.
+        notes: How its tables were read where a user may expect otherwise, one line each.
     """
 
     name: str

@@ -1,12 +1,11 @@
-"""CheXpert as its users have it on disk.
+"""CheXpert, in its published layout.
 
-One folder (``CheXpert-v1.0`` or ``CheXpert-v1.0-small``) with ``train.csv``, ``valid.csv`` and, where one has it, the
-test set (``test.csv`` or ``test_labels.csv``); the images in ``train/patientNNNNN/studyN/viewN_frontal.jpg`` and so on.
-Copies have the images as ``.png``, too.
-The paths in the tables begin with the name of the release, which says nothing about where the folder is now.
+One folder (``CheXpert-v1.0`` or ``CheXpert-v1.0-small``) contains ``train.csv``, ``valid.csv`` and, if available, the
+test set (``test.csv`` or ``test_labels.csv``). Images are in ``train/patientNNNNN/studyN/viewN_frontal.jpg`` and so on.
+Copies with ``.png`` images work too. The paths in the tables begin with the name of the release, which is ignored.
 
-Labels of ``train.csv`` were mined from reports: 1, 0, -1 (uncertain) or blank (not mentioned). Those of the other two
-were read off the images by radiologists.
+Labels of ``train.csv`` were mined from reports: 1, 0, -1 (uncertain) or blank (not mentioned). Radiologists labelled
+the images of the other two tables.
 
 Source: Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison", AAAI
 2019; Saporta et al., "Benchmarking saliency methods for chest X-ray interpretation", Nature Machine Intelligence 2022,
@@ -41,11 +40,11 @@ FINDINGS: tuple[str, ...] = (
     "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
     "Support Devices",
 )  # fmt: skip
-"""What CheXpert's labeler looks for. ``Lung Lesion`` is a mass or a nodule, so it is neither Mass nor Nodule, and
-``Lung Opacity`` is much more than Infiltration: those three labels are unknown here."""
+"""Findings of CheXpert's labeler. ``Lung Lesion`` is a mass or a nodule, so it is neither Mass nor Nodule, and
+``Lung Opacity`` is much broader than Infiltration: those three labels are unknown here."""
 
 MEANINGS = {"Effusion": ("Pleural Effusion",)}
-"""At most one finding a label."""
+"""Finding of each label, at most one."""
 
 OPTIONAL = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 
@@ -55,16 +54,16 @@ IMAGE_PATH = r"([^/]+/)?(train|valid|test)/patient\d+/study\d+/view\d+_(frontal|
 def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
     """Read the label tables and find the files.
 
-    Papers test on what radiologists labelled, so ``valid.csv`` is the official test part where the real test set,
-    which came years later, is not there, and the validation part where it is.
+    Papers test on radiologists' labels. So ``valid.csv`` is the official test part if the real test set, published
+    years later, is missing; otherwise it is the validation part.
 
     Args:
-        config: Its ``root`` is not None.
-        files: What image files there are.
+        config: Section of the config; its ``root`` is not None.
+        files: The existing image files.
         labels: The labels in use.
 
     Raises:
-        DataError: There is no such folder, no ``train.csv``, no image, or a row that cannot be understood.
+        DataError: The folder, ``train.csv`` or every image is missing, or a row is invalid.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     root = Path(str(config.root))
@@ -93,17 +92,17 @@ def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[st
 
 
 def _name_parts(tables: set[str]) -> dict[str, str]:
-    """The part that each table is, by which of them are there."""
+    """The part of each table, which depends on the tables that exist."""
     if "test" not in tables:
         return {"train": "train_val", "valid": "test"}
     return {"train": "train" if "valid" in tables else "train_val", "valid": "val", "test": "test"}
 
 
 def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd.DataFrame:
-    """One of the tables with the index's columns, but for those of the files; ``image_path`` is below the root.
+    """Read a table into the columns of the index, without those of the files; ``image_path`` is below the root.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a row cannot be understood, or an image stands in it twice.
+        DataError: The table cannot be read, lacks a column, has an invalid row, or has an image twice.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     table = read_table(path, ("Path", *find_label_columns(labels)), OPTIONAL)
@@ -130,7 +129,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
             "patient": [image.partition("_")[0] for image in images],
             "study": [image.rpartition("_view")[0] for image in images],
             "view": view.where(view.isin(["PA", "AP"])).mask(is_lateral, "LATERAL"),
-            # All patients are adults; three rows have the age 0.
+            # All patients are adults; three rows have age 0.
             "age": years.where((years > 0) & (years <= MAX_AGE)).astype("float32"),
             "sex": sex.map({"Male": "M", "Female": "F"}),
             **read_mentions(table, labels, config),
@@ -139,7 +138,7 @@ def read_labels(path: Path, labels: Sequence[str], config: CheXpertConfig) -> pd
 
 
 def find_label_columns(labels: Sequence[str]) -> list[str]:
-    """Columns of CheXpert's labeler that the labels need."""
+    """Columns of CheXpert's labeler that these labels need."""
     meanings = match_findings(labels, FINDINGS, MEANINGS)
     return list(dict.fromkeys(finding for findings in meanings.values() for finding in findings))
 
@@ -148,12 +147,12 @@ def read_mentions(table: TextTable, labels: Sequence[str], config: MinedConfig) 
     """(N,) targets of each label, from the columns of CheXpert's labeler.
 
     Args:
-        table: With the columns of ``find_label_columns``.
+        table: Table with the columns of ``find_label_columns``.
         labels: The labels in use.
-        config: What uncertain and unmentioned findings count as.
+        config: Meaning of uncertain and unmentioned findings.
 
     Raises:
-        DataError: A cell is not understood; the message names the line.
+        DataError: A cell is invalid; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     columns = find_label_columns(labels)

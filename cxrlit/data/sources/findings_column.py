@@ -1,4 +1,4 @@
-"""A column that names all that is present in an image, such as ``Mass|Nodule``."""
+"""A column that lists the findings of each image, such as ``Mass|Nodule``."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ NOTHING = frozenset(
         "no abnormality detected", "unremarkable", "no disease",
     }
 )  # fmt: skip
-"""Names that say that nothing is present."""
+"""Names for no finding."""
 
 SEPARATORS = (
     ",",
@@ -41,39 +41,39 @@ SEPARATORS = (
     "\uff5c",
     "\u3001",
 )
-"""Signs that separate names: one label among the pieces is enough to tell."""
+"""Separators between names: one label among the pieces is enough to recognize them."""
 
 JOINTS = (" ", "_", "-", ".", ":", " and ", " with ")
-"""Signs that may also stand within a name: all pieces have to be labels."""
+"""Separators that may also occur within a name: all pieces must be labels."""
 
 BRACKETS = " \t\n[](){}'\""
-"""What may stand around names, or around none."""
+"""Characters that may surround names, or stand in an empty list."""
 
 DOUBT = re.compile(r"[?!~<>=*%^¬#]|^\s*[-\u2010-\u2015\u2212]")
-"""What makes another statement of a name: ``Mass?``."""
+"""Characters that change the meaning of a name: ``Mass?``."""
 
 
 def read_findings(
     cells: pd.Series, separator: str, labels: Sequence[str], table: TextTable
 ) -> tuple[NDArray[np.float32], list[str], list[str]]:
-    """Targets from a column of names.
+    """Targets from a column of finding names.
 
-    A label that no cell names is unknown, not absent: the table may not have it. A label is unknown, too, in a row
-    whose cell, or a part of it, is a placeholder, or has a name that contains the label and says more (``no mass``).
-    A blank cell says that nothing is present, unless other cells say so in words: then it is unknown.
+    A label that no cell names is unknown, not absent: the table may not record it. A label is also unknown in a row
+    whose cell contains a placeholder, or a longer name that contains the label (``no mass``). A blank cell means no
+    finding, unless other cells state that in words: then it is unknown.
 
     Args:
         cells: (N,) the column.
-        separator: What stands between two names.
+        separator: Separator between names.
         labels: The L labels.
         table: The table, for messages.
 
     Returns:
-        (N, L) targets; the names that are none of the labels; and what a user should know, a line each.
+        (N, L) targets; names that are not labels; and notes for the user, one line each.
 
     Raises:
-        DataError: No label is ever named, or cells name labels with another separator.
-        ConfigError: The separator is a part of a label.
+        DataError: No cell names a label, or cells use another separator.
+        ConfigError: A label contains the separator.
     """
     torn = [label for label in labels if separator in label]
     if torn:
@@ -143,7 +143,7 @@ def read_findings(
 
 
 def _find(part: str, wanted: dict[str, int]) -> int | None:
-    """The label that a part of a cell names, whatever its case, brackets and quotation marks."""
+    """The label that a part of a cell names, ignoring case, brackets and quotation marks."""
     return None if DOUBT.search(part) else wanted.get(simplify_name(part))
 
 
@@ -155,12 +155,12 @@ def _refuse_separators(
     separator: str,
     table: TextTable,
 ) -> None:
-    """No part of a cell is several names with another sign between them.
+    """Check that no part of a cell lists several names with another separator.
 
     Raises:
-        DataError: One is; the message says which sign, and what to do.
+        DataError: A part does; the message names that separator, and what to do.
     """
-    joined: dict[str, list[int]] = {}  # by sign, the distinct cells that have it
+    joined: dict[str, list[int]] = {}  # by separator, the different cells with it
     for row, names in enumerate(parts):
         for part in names:
             sign = (
@@ -185,7 +185,7 @@ def _refuse_separators(
 
 
 def _find_sign(part: str, wanted: dict[str, int], separator: str) -> str | None:
-    """The sign between several names of which one is a label, if that is what a part of a cell is."""
+    """The separator of a part that lists several names, of which one or all are labels; else None."""
     for sign in (*SEPARATORS, *JOINTS):
         pieces = [piece for piece in part.split(sign) if piece.strip()]
         if sign == separator or len(pieces) < 2:
@@ -197,7 +197,7 @@ def _find_sign(part: str, wanted: dict[str, int], separator: str) -> str | None:
 
 
 def _advise(unclear: Iterable[str], separator: str) -> str:
-    """How a name that contains a label and says more is read as a label: by its own name."""
+    """Advice to use a name that contains a label as a label of its own; empty if none is suitable."""
     plain = [name for name in unclear if re.fullmatch(r"[A-Za-z][\w -]*", name) and separator not in name]
     return f'; if it is a finding of its own, name it as a label: "labels=[{plain[0]}]"' if plain else ""
 

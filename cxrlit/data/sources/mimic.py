@@ -1,9 +1,9 @@
-"""MIMIC-CXR-JPG as its users have it on disk.
+"""MIMIC-CXR-JPG, in its published layout.
 
-One folder with ``mimic-cxr-2.0.0-metadata.csv``, ``mimic-cxr-2.0.0-chexpert.csv`` (or ``-negbio.csv``: another
-labeler, the same findings), for the official split ``mimic-cxr-2.0.0-split.csv``, each also as ``.csv.gz``, and the
-images in ``files/p10/p10000032/s50414267/<dicom_id>.jpg``; MIMIC-CXR's own ``.dcm``, and ``.png``, are found too. Age
-and sex of the patients are in MIMIC-IV, not here.
+One folder contains ``mimic-cxr-2.0.0-metadata.csv``, ``mimic-cxr-2.0.0-chexpert.csv`` (or ``-negbio.csv``: another
+labeler, the same findings) and, for the official split, ``mimic-cxr-2.0.0-split.csv``, each optionally as ``.csv.gz``.
+The images are in ``files/p10/p10000032/s50414267/<dicom_id>.jpg``; MIMIC-CXR's own ``.dcm``, and ``.png``, are found
+too. Age and sex of the patients are in MIMIC-IV, not here.
 
 Source: Johnson et al., "MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs", arXiv
 1901.07042, 2019.
@@ -31,7 +31,7 @@ METADATA = ("mimic-cxr-2.0.0-metadata.csv",)
 SPLIT = "mimic-cxr-2.0.0-split.csv"
 PARTS = {"train": "train", "validate": "val", "test": "test"}
 VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL"}
-"""``ViewPosition`` has a dozen more, of a few images each: their view is unknown."""
+"""``ViewPosition`` has a dozen more values with a few images each: their view is unknown."""
 
 ID = r"\d{8}"
 
@@ -42,15 +42,15 @@ NOT_IN_SPLIT = f"not in {SPLIT}"
 def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
     """Read the tables, join the labels of each study to its images, and find the files.
 
-    Images of a study that the labeler has no row for are dropped.
+    Images of a study without a row of the labeler are dropped.
 
     Args:
-        config: Its ``root`` is not None.
-        files: What image files there are.
+        config: Section of the config; its ``root`` is not None.
+        files: The existing image files.
         labels: The labels in use.
 
     Raises:
-        DataError: There is no such folder, a table is missing, no image, or a row that cannot be understood.
+        DataError: The folder, a table or every image is missing, or a row is invalid.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     root = Path(str(config.root))
@@ -82,7 +82,7 @@ def read_studies(path: Path, labels: Sequence[str], config: MIMICConfig) -> pd.D
     """The targets of each study: ``patient``, ``study`` and the labels.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a cell cannot be understood, or a study stands in it twice.
+        DataError: The table cannot be read, lacks a column, has an invalid cell, or has a study twice.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     table = read_table(path, ("subject_id", "study_id", *find_label_columns(labels)))
@@ -95,7 +95,7 @@ def read_metadata(path: Path) -> pd.DataFrame:
     """Image, patient, study, view and path of each image of the metadata.
 
     Raises:
-        DataError: It cannot be read, a column is missing, an id is not of MIMIC's form, or an image stands in it twice.
+        DataError: The table cannot be read, lacks a column, has an invalid id, or has an image twice.
     """
     table = read_table(path, ("dicom_id", "subject_id", "study_id"), ("ViewPosition",))
     cells = table.cells
@@ -119,7 +119,7 @@ def read_parts(path: Path) -> dict[str, str]:
     """The official part of each image, by ``dicom_id``.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a part is unknown, or an image stands in it twice.
+        DataError: The table cannot be read, lacks a column, has an unknown part, or has an image twice.
     """
     table = read_table(path, ("dicom_id", "split"))
     cells = table.cells
@@ -134,7 +134,7 @@ def read_parts(path: Path) -> dict[str, str]:
 
 
 def _read_ids(table: TextTable, column: str, form: str) -> pd.Series:
-    """A column of ids; numbers that were saved as 10000032.0 are 10000032."""
+    """A column of ids; numbers saved as 10000032.0 become 10000032."""
     cells = table.cells[column].str.replace(r"^(\d+)\.0*$", r"\1", regex=True)
     odd = ~cells.str.fullmatch(form).to_numpy(dtype=bool)
     if odd.any():

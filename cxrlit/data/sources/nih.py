@@ -1,9 +1,9 @@
-"""NIH ChestX-ray14 as its users have it on disk.
+"""NIH ChestX-ray14, in its published layout.
 
-One folder with the label table (``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv``; ``sample_labels.csv`` of
-Kaggle's sample), the images in ``images_001/images`` to ``images_012/images``, in ``images_001`` ... or in one
-``images``, and, for the official split, ``train_val_list.txt`` and ``test_list.txt``; ``nih_files.py`` says what copies
-have in place of these. ``BBox_List_2017.csv`` has boxes for some of the test images.
+One folder contains the label table (``Data_Entry_2017.csv`` or ``Data_Entry_2017_v2020.csv``; ``sample_labels.csv``
+in Kaggle's sample), the images in ``images_001/images`` to ``images_012/images``, in ``images_001`` ... or in a single
+``images``, and, for the official split, ``train_val_list.txt`` and ``test_list.txt``; ``nih_files.py`` describes the
+layouts of copies. ``BBox_List_2017.csv`` has boxes for some of the test images.
 
 Source: Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
@@ -38,21 +38,21 @@ FINDINGS: tuple[str, ...] = (
 
 
 MEANINGS = {"Infiltrate": ("Infiltration",)}
-"""The box list's own word for a finding."""
+"""The box list's name of a finding, and the label table's."""
 
 
 def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "nih") -> Source:
-    """Read the label table, find the files, and read the official lists where they are there.
+    """Read the label table, find the files, and read the official lists if they exist.
 
     Args:
         root: The data set's folder.
-        files: What image files there are.
+        files: The existing image files.
         labels: The labels in use.
-        name: What to call it.
+        name: Name of the data set.
 
     Raises:
-        DataError: There is no such folder, no table, no image, a column is missing, a finding is unknown, an
-            image stands in the table twice, or only one of the official lists is there.
+        DataError: The folder, the table or every image is missing, a column is missing, a finding is unknown, an
+            image is in the table twice, or only one of the official lists exists.
     """
     path = find_table(root, TABLES)
     table = read_labels(path, labels)
@@ -87,14 +87,14 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """The label table with the index's columns, but for those of the files.
+    """Read the label table into the columns of the index, without those of the files.
 
-    The header's unquoted commas (``OriginalImage[Width,Height]``) split its last two names into four, as the
-    rows have it; the 2017 form has a comma more at each line's end.
+    The header's unquoted commas (``OriginalImage[Width,Height]``) split its last two names into four, as in the
+    rows; the 2017 form has one more comma at the end of each line.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a finding is unknown, an image stands in it twice, or a
-            patient is nobody or spelled in two ways.
+        DataError: The table cannot be read, lacks a column, has an unknown finding, has an image twice, or has an
+            unnamed patient or two spellings of one.
     """
     table = read_table(path, NEEDED, OPTIONAL)
     cells = table.cells
@@ -121,7 +121,7 @@ def read_people(table: TextTable) -> pd.DataFrame:
     """``image``, ``patient``, ``age``, ``sex`` and ``view`` of a table with NIH's columns.
 
     Raises:
-        DataError: A patient is nobody or spelled in two ways.
+        DataError: A patient is unnamed, or spelled in two ways.
     """
     cells = table.cells
     optional = {name: cells[name] if name in cells else pd.Series("", index=cells.index) for name in OPTIONAL}
@@ -144,11 +144,11 @@ def read_boxes(path: Path) -> pd.DataFrame:
     """The boxes of ``BBox_List_2017.csv``, in the pixels of the 1024 x 1024 images.
 
     Returns:
-        A row a box: ``image``, ``label`` (``Infiltrate`` is Infiltration), ``x``, ``y``, ``width``, ``height``
+        One row per box: ``image``, ``label`` (``Infiltrate`` is Infiltration), ``x``, ``y``, ``width``, ``height``
         (float64, pixels).
 
     Raises:
-        DataError: It cannot be read, or a box is not four numbers inside the image.
+        DataError: The file cannot be read, or a box is not four numbers inside the image.
     """
     columns = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
     table = read_table(path, columns)
@@ -166,13 +166,13 @@ def read_boxes(path: Path) -> pd.DataFrame:
 
 
 BOX_PX = 1024
-"""Side of the images that the boxes are drawn on."""
+"""Side of the images that the boxes refer to, pixels."""
 
 
 def _read_age(text: pd.Series) -> pd.Series:
-    """Years from ``58``, ``058Y``, ``011M`` or ``003D``; missing where it is none of these or above 120.
+    """Years from ``58``, ``058Y``, ``011M`` or ``003D``; missing for other text and above 120.
 
-    The table has a few ages such as 411, which are errors of entry.
+    The table has a few ages such as 411, which are typing errors.
     """
     codes, texts = pd.factorize(text)
     parts = pd.Series(texts).str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")

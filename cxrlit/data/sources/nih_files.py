@@ -1,7 +1,7 @@
-"""Where copies of NIH ChestX-ray14 have their images, and how they write the official lists.
+"""Locations of the images, and forms of the official lists, in copies of NIH ChestX-ray14.
 
-NIH's own archives, Kaggle's sample and its copies at 224 pixels, and copies as JPEG differ in folders, endings and
-names of the lists; the name of an image without its ending is the same in all of them.
+NIH's own archives, Kaggle's sample and its copies at 224 pixels, and JPEG copies differ in folders, endings and
+list names; the name of an image without its ending is the same in all.
 """
 
 import os
@@ -19,31 +19,31 @@ from cxrlit.data.tables.text_table import clip
 
 TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
 LIST_NAMES = {"train_val": (TRAIN_VAL_LIST, "train_val_list_NIH.txt"), "test": (TEST_LIST, "test_list_NIH.txt")}
-"""Names of each official list; the first that is there counts."""
+"""Names of each official list; the first existing one counts."""
 
 FOLDER = re.compile(r"images(_\d{3})?")
 """Folders of NIH's own archives."""
 
 OTHER_PICTURES = re.compile(r"mask|thumb|segment|heat_?map|overlay|preview", re.IGNORECASE)
-"""Folders of what is made of the images, under the same names."""
+"""Folders of derived images, which have the same names."""
 
 LIST_LIKE = re.compile(r"\w*(train|val|test)\w*\.(txt|csv)", re.IGNORECASE)
 NAME = re.compile(r"\d{8}_\d{3}", re.ASCII)
-"""Name of an image of NIH, without its ending."""
+"""Name of an NIH image without its ending."""
 
 
 def locate_images(files: ImageFiles, images: Sequence[str]) -> list[str]:
-    """Path below the root of each image; empty where there is none.
+    """Path of each image below the root; empty if it is missing.
 
-    The folders of NIH's archives count where they hold images; else the root, its folders and theirs, the level that
-    holds most of these images, which is said. An image with another ending is the same image.
+    The folders of NIH's archives are used if they contain images. Otherwise it is the root, its folders or theirs,
+    whichever level has most of these images, and a message says so. Images may have another ending.
 
     Args:
-        files: What is there.
+        files: The existing files.
         images: Names of the images in the table.
 
     Raises:
-        DataError: There are no images, or two files may be the same image.
+        DataError: Two files may be the same image, or two folders have a file of the same name.
     """
     top = [name for name in files.list_folder(".") if FOLDER.fullmatch(name)]
     places = _list_images(files, [inner for folder in top for inner in (folder, f"{folder}/images")])
@@ -79,12 +79,12 @@ def _list_images(files: ImageFiles, folders: Sequence[str], stems: Container[str
     """Path below the root of every image file in some folders, by file name.
 
     Args:
-        files: What is there.
+        files: The existing files.
         folders: The folders.
-        stems: Names without endings of the images that count; None: all do.
+        stems: Names of the wanted images without ending; None: all images.
 
     Raises:
-        DataError: Two folders hold a file of the same name.
+        DataError: Two folders have a file of the same name.
     """
     places: dict[str, str] = {}
     for folder in folders:
@@ -99,12 +99,12 @@ def _list_images(files: ImageFiles, folders: Sequence[str], stems: Container[str
 
 
 def read_official_lists(root: Path) -> dict[str, str] | None:
-    """``train_val`` or ``test`` by image name, without folders; None where neither list is there.
+    """``train_val`` or ``test`` by image name, without folders; None if neither list exists.
 
-    Behind a name, labels may stand, and above the first a header.
+    A name may be followed by labels, and the first line may be a header.
 
     Raises:
-        DataError: Only one of the two lists is there, one cannot be read, or an image stands in both.
+        DataError: Only one of the two lists exists, one cannot be read, or an image is in both.
     """
     there = {part: [root / name for name in names if (root / name).is_file()] for part, names in LIST_NAMES.items()}
     paths = {part: found[0] for part, found in there.items() if found}
@@ -136,15 +136,15 @@ def read_official_lists(root: Path) -> dict[str, str] | None:
 
 
 def match_lists(images: pd.Series, lists: dict[str, str], root: Path) -> pd.Series:
-    """The part of each image; missing where neither list names it, with whatever ending.
+    """The part of each image; missing if neither list names it, with any ending.
 
     Args:
-        images: Names in the table.
-        lists: From ``read_official_lists``.
+        images: Names of the images in the table.
+        lists: Result of ``read_official_lists``.
         root: Folder of the lists, for messages.
 
     Raises:
-        DataError: No image is in a list.
+        DataError: No image is in either list.
     """
     parts = images.map(lists)
     if parts.notna().all():
@@ -167,10 +167,10 @@ def match_lists(images: pd.Series, lists: dict[str, str], root: Path) -> pd.Seri
 
 
 def _read_list(path: Path) -> list[str]:
-    """The image names of a list, without folders.
+    """Image names of a list, without folders.
 
     Raises:
-        DataError: It is no text, or a line other than the first names no image.
+        DataError: The file is no text, or a line after the first names no image.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,8 +1,8 @@
-"""Expert labels for a part of NIH ChestX-ray14: radiologists answered four questions of each image.
+"""Expert labels for part of NIH ChestX-ray14: radiologists answered four questions about each image.
 
-The images are NIH's, wherever its tree has them (``nih_files.py``). The table has a row an image, with ``YES`` or
-``NO`` to each question; the package torchxrayvision has it, and ``data.table`` names another copy. Its ``Set Id`` is
-the split: 2,414 images of ``val`` are of NIH's official training part, 1,962 of ``test`` of the official test part.
+The images are NIH's, in any layout that ``nih_files.py`` reads. The table has one row per image, with ``YES`` or
+``NO`` to each question; the package torchxrayvision contains it, and ``data.table`` names another copy. Its ``Set Id``
+is the split: 2,414 images of ``val`` are from NIH's official training part, 1,962 of ``test`` from the test part.
 
 | label | question of the table | outputs that answer it |
 | --- | --- | --- |
@@ -11,8 +11,8 @@ the split: 2,414 images of ``val`` are of NIH's official training part, 1,962 of
 | Lung Opacity | Airspace opacity | Lung Opacity, or Airspace opacity |
 | Fracture | Fracture | Fracture |
 
-Infiltration, Consolidation, Pneumonia and others are kinds of airspace opacity, and none of them is the whole: they
-answer nothing here. torchxrayvision calls the question Lung Opacity.
+Infiltration, Consolidation, Pneumonia and others are kinds of airspace opacity, but none covers all of it, so they
+answer no question here. torchxrayvision calls the question Lung Opacity.
 
 Source: Majkowska et al., "Chest Radiograph Interpretation with Deep Learning Models: Assessment with
 Radiologist-adjudicated Reference Standards and Population-adjusted Evaluation", Radiology 294, 2020.
@@ -52,11 +52,11 @@ ANSWERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "Lung Opacity": (("Lung Opacity",), ("Airspace opacity",)),
     "Fracture": (("Fracture",),),
 }
-"""The labels of a network that answer a question; of several ways, the first that a network has."""
+"""Network labels that answer each question; of several alternatives, the first that a network has."""
 
 
 def find_answers(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The labels of a network that answer each question; a question that it cannot answer is not there.
+    """Network labels that answer each question, without the questions that the network cannot answer.
 
     >>> find_answers(["Mass", "Nodule", "Pneumothorax", "Edema"])
     {'Pneumothorax': ('Pneumothorax',), 'Nodule/Mass': ('Nodule', 'Mass')}
@@ -71,16 +71,16 @@ def find_answers(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def read_nih_google(config: NIHGoogleConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
-    """Read the answers, and find the files in NIH's tree.
+    """Read the answers, and find the files in NIH's folders.
 
     Args:
-        config: Its ``root`` is not None.
-        files: What image files there are.
-        labels: The labels in use: unknown unless they are questions.
+        config: Section of the config; its ``root`` is not None.
+        files: The existing image files.
+        labels: The labels in use; labels that are no question are unknown.
 
     Raises:
-        ConfigError: There is no table.
-        DataError: It cannot be read, a cell is not understood, or no image is there.
+        ConfigError: The table is missing.
+        DataError: The table cannot be read, a cell is invalid, or every image is missing.
     """
     path = find_answer_table(config)
     table = read_table(path, ("Image Index", "Patient ID", *QUESTIONS.values(), "Set Id"), OPTIONAL)
@@ -110,10 +110,10 @@ def read_nih_google(config: NIHGoogleConfig, files: ImageFiles, labels: Sequence
 
 
 def find_answer_table(config: NIHGoogleConfig) -> Path:
-    """The table: that of ``data.table``, else that of the package, which is not imported.
+    """Path of the table: ``data.table``, else the package's file, without importing the package.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: Neither exists.
         DataError: ``data.table`` is no file.
     """
     if config.table is not None:

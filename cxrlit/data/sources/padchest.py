@@ -1,10 +1,10 @@
-"""PadChest as its users have it on disk.
+"""PadChest, in its published layout.
 
-One folder with ``PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`` (or ``.csv.gz``) and the PNG files: in the
-folders ``0/`` to ``54/`` of the archives, all in ``images/``, or all beside the table; copies as JPEG are found too.
+One folder contains ``PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv`` (or ``.csv.gz``) and the PNG files: in
+the folders ``0/`` to ``54/`` of the archives, all in ``images/``, or all beside the table; JPEG copies are found too.
 
-Labels are terms of a hierarchy, of which reports got the most specific ones: a label of ours is present where its term
-or a descendant of it is. A label that ``MEANINGS`` does not list means the term of the same name.
+Labels are terms of a hierarchy, and reports have the most specific terms: a label of ours is present if its term or a
+descendant is. A label that ``MEANINGS`` does not list means the term of the same name.
 
 Source: Bustos et al., "PadChest: A large chest x-ray image dataset with multi-label annotated reports", Medical Image
 Analysis 66, 2020; the hierarchy is its appendix.
@@ -38,18 +38,18 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "Atelectasis": (
         "atelectasis", "total atelectasis", "lobar atelectasis", "segmental atelectasis", "laminar atelectasis",
         "round atelectasis", "atelectasis basal",
-    ),  # not volume loss and hypoexpansion, which are terms beside it
+    ),  # not volume loss and hypoexpansion, which are sibling terms
     "Cardiomegaly": ("cardiomegaly",),
     "Effusion": (
         "pleural effusion", "loculated pleural effusion", "loculated fissural effusion", "hydropneumothorax", "empyema",
         "hemothorax",
-    ),  # not pericardial effusion, which is no pleural one, nor costophrenic angle blunting, which may be a scar
+    ),  # not pericardial effusion, nor costophrenic angle blunting, which may be a scar
     "Infiltration": (
         "infiltrates", "interstitial pattern", "ground glass pattern", "reticular interstitial pattern",
         "reticulonodular interstitial pattern", "miliary opacities", "alveolar pattern", "consolidation",
         "air bronchogram",
-    ),  # not increased density, bronchovascular markings and pulmonary edema, which are terms beside it
-    "Mass": ("pulmonary mass",),  # not of mediastinum, pleura, breast and soft tissue: NIH's Mass is one of the lung
+    ),  # not increased density, bronchovascular markings and pulmonary edema, which are sibling terms
+    "Mass": ("pulmonary mass",),  # not mediastinal, pleural, breast or soft tissue mass: NIH's Mass is in the lung
     "Nodule": ("nodule", "multiple nodules"),  # not pseudonodule, nipple shadow, granuloma
     "Pneumonia": ("pneumonia", "atypical pneumonia"),
     "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
@@ -63,10 +63,10 @@ MEANINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 OPEN_TERMS = ("unchanged", "suboptimal study")
-"""Terms that leave open what the report does not name: it may be there as before, or be hidden."""
+"""Terms that leave unnamed findings unknown: they may persist, or be hidden."""
 
 OPEN_FOR = {"mass": ("mass",)}
-"""Terms that leave one label open: a mass, and the report does not say of what."""
+"""Terms that leave one label unknown: a mass whose organ the report does not state."""
 
 EXCLUDED = "exclude"
 NO_LABELS, NO_PATIENT = "the table has no labels for it", "the table has no patient for it"
@@ -84,15 +84,15 @@ MISSING = frozenset({"", "nan", "None"})
 def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
     """Read the label table and find the files. PadChest has no official split.
 
-    Rows without labels or without a patient, and those that the table itself excludes, are dropped.
+    Rows without labels or patient, and rows that the table itself excludes, are dropped.
 
     Args:
-        config: Its ``root`` is not None.
-        files: What image files there are.
+        config: Section of the config; its ``root`` is not None.
+        files: The existing image files.
         labels: The labels in use.
 
     Raises:
-        DataError: There is no such folder, no table, no image, or a row that cannot be understood.
+        DataError: The folder, the table or every image is missing, or a row is invalid.
     """
     root = Path(str(config.root))
     path = find_table(root, TABLES)
@@ -114,19 +114,19 @@ def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[st
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """The label table with the index's columns, but for those of the files.
+    """Read the label table into the columns of the index, without those of the files.
 
     Returns:
-        Also ``folder``, below the root, and ``reason``: why a row cannot be used, or nothing.
+        These columns, ``folder`` below the root, and ``reason``: why a row cannot be used, or empty.
 
     Raises:
-        DataError: It cannot be read, a column is missing, a cell cannot be understood, or an image stands in it twice.
+        DataError: The table cannot be read, lacks a column, has an invalid cell, or has an image twice.
     """
     table = read_table(path, NEEDED, OPTIONAL)
     cells = table.cells
     check_unique(cells["ImageID"], table)
     _check_form(cells["ImageID"], r"[\w-]+\.png", table)
-    # A spreadsheet rounds these numbers of up to 39 digits, and makes one patient of many.
+    # A spreadsheet rounds these numbers of up to 39 digits, and so merges patients.
     _check_form(cells["PatientID"].where(~cells["PatientID"].isin(MISSING), "0"), r"\d+", table)
     refuse_spellings(cells["PatientID"], table)
     folder, study, date, birth, sex, projection = (
@@ -160,7 +160,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
 
 
 def join_patients(patients: pd.Series, studies: pd.Series) -> pd.Series:
-    """Patients under one name where they share a study: the table has a study of which one image has another patient.
+    """Merge patients that share a study: in one study, an image has another patient id.
 
     >>> join_patients(pd.Series(["1", "2", "2", "3"]), pd.Series(["a", "a", "b", "c"])).tolist()
     ['1', '1', '1', '3']
@@ -177,12 +177,12 @@ def join_patients(patients: pd.Series, studies: pd.Series) -> pd.Series:
 
 
 def _read_terms(text: str) -> frozenset[str] | None:
-    """The terms of one cell; None where it is no list."""
+    """The terms of a cell; None if it is no list of strings."""
     if text in MISSING:
         return frozenset()
     if not TERM_LIST.fullmatch(text):
         return None
-    # Some terms begin with a space, and some lists have an empty one.
+    # Some terms begin with a space, and some lists contain an empty term.
     return frozenset(term.strip() for term in re.findall(r"'([^']*)'", text)) - {""}
 
 
@@ -193,7 +193,7 @@ def _find_reason(names: frozenset[str]) -> str:
 
 
 def _read_target(names: frozenset[str], label: str, findings: Sequence[str]) -> float:
-    """1, 0 or NaN for one label of an image with these terms."""
+    """1, 0 or NaN for a label, given the terms of an image."""
     if not findings:
         return np.nan
     if not names.isdisjoint(findings):

@@ -1,4 +1,4 @@
-"""One data set, read as its section of the config says."""
+"""Read a data set according to its section of the config."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,20 +41,20 @@ FRONTAL = {"PA", "AP"}
 
 
 def choose_sources(config: DataConfig) -> list[AnySource]:
-    """The sections of the data sets that a config chooses, in its order."""
+    """The config sections of the chosen data sets, in config order."""
     return config.chosen() if isinstance(config, SeveralData) else [config]
 
 
 def name_sources(config: DataConfig) -> list[str]:
-    """Names of these data sets."""
+    """Names of the chosen data sets, in config order."""
     return [section.name if isinstance(section, TableConfig) else section.source for section in choose_sources(config)]
 
 
 def find_root(config: AnySource, cache_dir: Path) -> Path:
-    """The folder of a data set's tables; the synthetic one is drawn on first use.
+    """Folder of a data set's tables; the synthetic set is drawn on first use.
 
     Raises:
-        ConfigError: The config does not say where it is.
+        ConfigError: The config does not give the folder.
     """
     if isinstance(config, SyntheticConfig):
         return _draw_synthetic(config, cache_dir)
@@ -69,14 +69,14 @@ def find_root(config: AnySource, cache_dir: Path) -> Path:
 
 
 def _name_section(config: AnySource) -> tuple[str, str]:
-    """What chose a data set, and the section of its keys, as a user types both."""
+    """The setting that chose a data set, and the section of its keys, as a user types them."""
     if isinstance(config, SplitConfig):
         return f"data={config.source}", "data"
     return f"data.sources=[{config.source}]", f"data.{config.source}"
 
 
 def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> Source:
-    """Read one data set; the synthetic one is drawn on first use."""
+    """Read a data set; the synthetic set is drawn on first use."""
     root = find_root(config, cache_dir)
     if isinstance(config, SyntheticConfig):
         return read_nih(root, DiskFiles(root), labels, name="synthetic")
@@ -105,12 +105,12 @@ def read_source(config: AnySource, labels: Sequence[str], cache_dir: Path) -> So
 
 
 def choose_views(source: Source, views: Sequence[str] | None) -> tuple[Source, pd.DataFrame]:
-    """The source without the images of other views, and those.
+    """Split off the images with unwanted views, and return the rest and those.
 
-    Frontal views are every image's where a data set tells no view at all.
+    In a data set without any views, every image counts as frontal.
 
     Raises:
-        DataError: No image has such a view.
+        DataError: No image has a wanted view.
     """
     if views is None or (set(views) == FRONTAL and source.index["view"].isna().all()):
         return source, source.index.loc[[], [*KEY, "path"]].assign(reason="")

@@ -1,7 +1,7 @@
-"""Any table: a CSV, TSV or Parquet file with a row an image, whose columns the config names.
+"""Any CSV, TSV or Parquet table with one row per image; the config names its columns.
 
-An image is called by its file name where no two images share one; else every image is called by its path below the
-root, with ``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
+An image's name is its file name if those are unique; otherwise every image's name is its path below the root, with
+``_`` for ``/``. ``data.root`` is the folder of the images, by default that of the table.
 """
 
 import os
@@ -44,14 +44,14 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     """Read the table and find the files.
 
     Args:
-        config: Where ``root`` is None, it is the folder of the table.
-        files: What image files there are.
+        config: Section of the config; ``root`` None means the folder of the table.
+        files: The existing image files.
         labels: The labels in use.
 
     Raises:
-        ConfigError: The config does not say which table, which patients, or where labels are; or it says it twice.
-        DataError: The table lacks a column, a cell cannot be understood, or no image can be used. The message names
-            the line.
+        ConfigError: The config does not give the table, the patients or the labels, or gives one of them twice.
+        DataError: The table lacks a column, a cell is invalid, or no image can be used. The message names the
+            line.
     """
     if config.table is None:
         raise ConfigError("data=table needs data.table=PATH, your CSV or Parquet file")
@@ -80,7 +80,7 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
     cells = table.cells
 
     def read_role(role: str, read: Callable[[pd.Series], T]) -> T | None:
-        """Read a column; one that was taken for its name alone, and is something else, is not used, which is noted."""
+        """Read a column. A column that was adopted by its name but has other content is skipped, with a note."""
         column = getattr(columns, role)
         if column is None:
             return None
@@ -136,10 +136,10 @@ def read_any_table(config: TableConfig, files: ImageFiles, labels: Sequence[str]
 
 
 def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -> dict[str, str]:
-    """The column of each label: as the config says, else the one of the same name; labels without one are left out.
+    """The column of each label: the config's, else the one of the same name; labels without a column are omitted.
 
     Raises:
-        DataError: No label has a column, or one has several.
+        DataError: No label has a column, or a label has several.
     """
     if config.columns.labels is not None:
         return {label: column for label, column in config.columns.labels.items() if label in labels}
@@ -160,10 +160,10 @@ def find_columns(config: TableConfig, labels: Sequence[str], table: OpenTable) -
 def read_columns(
     table: TextTable, marks: Mapping[str, str], config: TableConfig, labels: Sequence[str]
 ) -> NDArray[np.float32]:
-    """(N, L) targets from a column of marks for each label; unknown for a label without one.
+    """(N, L) targets from one column of marks per label; unknown for a label without a column.
 
     Raises:
-        DataError: A cell is not understood; the message names the line.
+        DataError: A cell is invalid; the message names the line.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     values = np.full((len(table.cells), len(labels)), np.nan, dtype=np.float32)
@@ -175,14 +175,14 @@ def read_columns(
 
 
 def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
-    """Paths below the root, with ``/``.
+    """Paths below the root, with ``/`` as separator.
 
     Raises:
-        DataError: One is blank, leads out of the root, or is written with backslashes; the message names the line.
+        DataError: A path is blank, leads out of the root, or uses backslashes; the message names the line.
     """
     prefix = f"{str(root).rstrip('/')}/"
     paths = cells.str.removeprefix(prefix) if cells.str.startswith(prefix).any() else cells
-    # "./" at the beginning and "//" say nothing.
+    # Leading "./" and double "//" are redundant.
     paths = paths.str.replace(r"/(\.?/)+", "/", regex=True).str.replace(r"^(\./)+", "", regex=True)
     elsewhere = paths.str.startswith("/") | paths.str.fullmatch(r"(.*/)?\.\.(/.*)?")
     faults = {
@@ -198,7 +198,7 @@ def read_paths(cells: pd.Series, root: Path, table: TextTable) -> pd.Series:
 
 
 def _advise_root(cells: pd.Series) -> str:
-    """What to do about paths that are not below the root."""
+    """Advice about paths that are not below the root."""
     if not cells.str.startswith("/").all():
         return "paths are relative to it, without .."
     home = os.path.commonpath([os.path.dirname(path) for path in cells])
@@ -206,7 +206,7 @@ def _advise_root(cells: pd.Series) -> str:
 
 
 def name_images_by_path(paths: pd.Series) -> pd.Series:
-    """File names where all differ, else paths with ``_`` for ``/``.
+    """File names if all differ, else paths with ``_`` for ``/``.
 
     >>> name_images_by_path(pd.Series(["a/1.png", "b/2.png"])).tolist()
     ['1.png', '2.png']
@@ -218,10 +218,10 @@ def name_images_by_path(paths: pd.Series) -> pd.Series:
 
 
 def _find_images(columns: ColumnsConfig, table: OpenTable) -> ColumnsConfig:
-    """The columns, that of the images also where its name is written in another case.
+    """The columns, with the image column matched in any case.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no image column.
     """
     if columns.image in table.header:
         return columns
@@ -236,7 +236,7 @@ def _find_images(columns: ColumnsConfig, table: OpenTable) -> ColumnsConfig:
 
 
 def _check_config(config: TableConfig, columns: ColumnsConfig, labels: Sequence[str], table: OpenTable) -> None:
-    """The config or a column says who the patients are and where the labels are, each once."""
+    """Check that the config or a column gives the patients and the labels, each once."""
     if columns.patient is None and config.patient is None:
         raise DataError(
             f"{table.path}: no column says which images are of the same patient, so no split can keep patients apart: "

@@ -1,16 +1,15 @@
-"""VinDr-CXR as its users have it on disk: from PhysioNet or from Kaggle.
+"""VinDr-CXR in its published layouts, from PhysioNet or Kaggle.
 
 | from | tables | images |
 | --- | --- | --- |
-| PhysioNet | ``annotations/image_labels_train.csv``: a row a reader; ``annotations/image_labels_test.csv``: a row an image | ``train/<id>.dicom``, ``test/<id>.dicom`` |
-| Kaggle | ``train.csv``: a row a box, or ``No finding``, of a reader | ``train/<id>.dicom`` |
+| PhysioNet | ``annotations/image_labels_train.csv``: a row per image and reader; ``annotations/image_labels_test.csv``: a row per image | ``train/<id>.dicom``, ``test/<id>.dicom`` |
+| Kaggle | ``train.csv``: a row per box, or per ``No finding`` of a reader | ``train/<id>.dicom`` |
 
-The images may also have been converted: ``.dcm``, ``.png``, ``.jpg`` and ``.jpeg`` are found too. Those of Kaggle's own
-test part have no labels.
+Converted images are found too: ``.dcm``, ``.png``, ``.jpg`` and ``.jpeg``. Kaggle's own test images have no labels.
 
-Three readers saw each training image, each on his own; ``data.agreement`` says how many of them make a finding. The
-labels of the test images are the consensus of five. "Nodule/Mass" is one finding, which means neither Nodule nor Mass
-alone: both are unknown here. All images are PA views, and nothing tells patients apart.
+Three readers read each training image independently; ``data.agreement`` sets how many of them make a finding. The
+test labels are the consensus of five. "Nodule/Mass" is a single finding, so Nodule and Mass alone are unknown here. All
+images are PA views, and there are no patient ids.
 
 Source: Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations", Scientific Data 9,
 2022.
@@ -49,18 +48,18 @@ MEANINGS = {"Effusion": ("Pleural effusion",), "Fibrosis": ("Pulmonary fibrosis"
 
 
 def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) -> Source:
-    """Read the tables of either form, count the readers' votes, and find the files.
+    """Read the tables of either layout, count the readers' votes, and find the files.
 
-    PhysioNet's form has an official test part; Kaggle's has none.
+    PhysioNet's layout has an official test part; Kaggle's has none.
 
     Args:
-        config: Its ``root`` is not None.
-        files: What image files there are.
+        config: Section of the config; its ``root`` is not None.
+        files: The existing image files.
         labels: The labels in use.
 
     Raises:
-        DataError: ``patient`` is not ``image``, there is no such folder, no table, no image, or a row that cannot be
-            understood.
+        DataError: ``patient`` is not ``image``, the folder, the table or every image is missing, or a row is
+            invalid.
     """
     if config.patient != "image":
         raise DataError(
@@ -96,10 +95,10 @@ def read_vindr(config: VinDrConfig, files: ImageFiles, labels: Sequence[str]) ->
 
 
 def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.DataFrame:
-    """One of PhysioNet's tables: ``patient`` (the image's id) and the labels, a row an image.
+    """Read one of PhysioNet's tables: ``patient`` (the image's id) and the labels, one row per image.
 
     Raises:
-        DataError: It cannot be read, a cell is not 0 or 1, or a reader has two rows for an image.
+        DataError: The table cannot be read, a cell is not 0 or 1, or a reader has two rows for an image.
     """
     with open_table(path) as opened:
         known = [name for name in opened.header if name not in {"image_id", "rad_id"}]
@@ -119,10 +118,10 @@ def read_physionet(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd
 
 
 def read_kaggle(path: Path, labels: Sequence[str], config: VinDrConfig) -> pd.DataFrame:
-    """Kaggle's table: ``patient`` (the image's id) and the labels, a row an image.
+    """Read Kaggle's table: ``patient`` (the image's id) and the labels, one row per image.
 
     Raises:
-        DataError: It cannot be read, or a finding is unknown.
+        DataError: The table cannot be read, or a finding is unknown.
     """
     table = read_table(path, ("image_id", "class_name", "rad_id"))
     cells = table.cells
@@ -152,14 +151,14 @@ def settle_votes(
     meanings: Mapping[str, Sequence[str]],
     config: VinDrConfig,
 ) -> pd.DataFrame:
-    """The targets of each image, as ``patient`` (its id) and the labels.
+    """The targets of each image: ``patient`` (the image's id) and the labels.
 
     Args:
-        images: The N ids.
-        n_readers: (N,) how many readers saw each.
-        votes: For each finding (N,) how many of them saw it.
-        meanings: The finding of each label, or none.
-        config: How many votes make a finding.
+        images: Ids of the N images.
+        n_readers: (N,) number of readers of each image.
+        votes: (N,) number of readers who saw each finding.
+        meanings: The finding of each label; empty for none.
+        config: Number of votes that make a finding.
     """
     needed = {"any": np.ones_like(n_readers), "majority": n_readers // 2 + 1, "all": n_readers}[config.agreement]
     targets = {
