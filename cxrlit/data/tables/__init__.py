@@ -1,1 +1,1 @@
-"""From the text cells of a label table to values."""
+"""Read the text cells of label tables as values."""

@@ -1,4 +1,4 @@
-"""CSV and TSV in one pass: bytes to checked text, text to columns, and on the way the line of each row."""
+"""Read CSV and TSV in one pass: check the bytes, split the text into columns, and record the line of each row."""
 
 import codecs
 import csv
@@ -20,29 +20,29 @@ from cxrlit.data.tables.separators import drop_preamble, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_LINE = 2**20
-"""Bytes of a line at most. A longer one is no label table: nobody's memory is spent on finding out."""
+"""Maximum length of a line, bytes. A longer line is no label table, and is not read into memory."""
 
 MAX_UNPACKED = 2**32
-"""Bytes of a table at most, unpacked."""
+"""Maximum size of a table, unpacked, bytes."""
 
 N_FIRST = 100
-"""Rows that are looked at before the columns are chosen."""
+"""Number of rows examined before the columns are chosen."""
 
 CHUNK = 2**18
-"""Bytes that are read at once."""
+"""Bytes per read."""
 
 
 def read_text(path: Path) -> Generator[str, None, None]:
-    """The text of a file in pieces of whole lines, without a byte-order mark, and with a blank line for ``sep=,``.
+    """The text of a file in pieces of whole lines, without byte-order mark and with a blank line for ``sep=,``.
 
     Raises:
-        DataError: It cannot be read, is no UTF-8, says ``sep=`` of another separator, or has lines or a size that no
-            label table has.
+        DataError: The file cannot be read, is not UTF-8, has a ``sep=`` line with another separator, or is larger or
+            has longer lines than any label table.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    line, size, tail = 1, 0, 0  # number of the line that is being read, bytes read, bytes of that line
-    n_returns = 0  # which end a row for pandas
-    rest = ""  # the text of that line
+    line, size, tail = 1, 0, 0  # number of the current line, bytes read, bytes of that line
+    n_returns = 0  # carriage returns that end a row for pandas
+    rest = ""  # text of the current line
     is_first = True
     try:
         with open_regular(path) as packed:
@@ -86,10 +86,10 @@ def read_text(path: Path) -> Generator[str, None, None]:
 
 
 def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], list[list[str]], Iterator[str]]:
-    """The names of the columns, none where no line has text; the first rows; and the pieces again, from the first on.
+    """The column names, empty if no line has text; the first rows; and all pieces again.
 
     Raises:
-        DataError: It is no CSV.
+        DataError: The text is no CSV.
     """
     parsed: list[str] = []
     first: list[list[str]] = []
@@ -101,17 +101,17 @@ def read_header(pieces: Iterator[str], path: Path) -> tuple[list[str], list[list
 
 
 def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequence[str]) -> TextTable:
-    """Columns of a text. A row that is too short is filled up, one that is too long is cut, one of separators alone is
-    passed over, as spreadsheets leave them.
+    """Read columns of a text. Short rows are filled up, long rows are cut, and rows of separators only, as spreadsheets
+    leave them, are skipped.
 
     Args:
-        path: The file; its name says what separates the columns.
+        path: The file; its name determines the separator.
         pieces: The text, from the header on.
-        n_columns: Columns of the header.
-        columns: Those to read.
+        n_columns: Number of columns in the header.
+        columns: Columns to read.
 
     Raises:
-        DataError: It is no CSV; the message names the line.
+        DataError: The text is no CSV; the message names the line.
     """
     rows = _RowFinder(path, n_columns)
     try:
@@ -143,30 +143,30 @@ def read_csv(path: Path, pieces: Iterator[str], n_columns: int, columns: Sequenc
 
 
 def strip_cells(column: pd.Series) -> pd.Series:
-    """Texts without white space around them."""
+    """Strip white space around texts."""
     texts = column.tolist()
     stripped = list(map(str.strip, texts))
     return column if stripped == texts else pd.Series(stripped, index=column.index, dtype=column.dtype)
 
 
 class _Feed(TextIOBase):
-    """Pieces of text as a file for pandas, which reads it once."""
+    """Pieces of text as a file that pandas reads once."""
 
     def __init__(self, pieces: Iterator[str]) -> None:
         self._pieces = pieces
 
     def read(self, size: int | None = -1, /) -> str:
-        """The next piece, whatever its size; empty behind the last."""
+        """The next piece, whatever its size; empty after the last."""
         return next(self._pieces, "")
 
 
 class _RowFinder:
-    """Finds rows in text that passes by: where each begins, and the first that is uneven.
+    """Finds the rows in passing text: where each begins, and the first uneven one.
 
     Attributes:
-        lines: The line where each row begins, from 1; the first is that of the header.
+        lines: Line at which each row begins, from 1, starting with the header.
         uneven: As in ``TextTable``.
-        blank: Numbers of rows, the header being 0, whose cells are all blank.
+        blank: Numbers of rows with only blank cells; the header is row 0.
     """
 
     def __init__(self, path: Path, n_columns: int) -> None:
@@ -176,7 +176,7 @@ class _RowFinder:
         self.blank: list[int] = []
 
     def watch(self, pieces: Iterator[str]) -> Iterator[str]:
-        """Yield the pieces as they come."""
+        """Yield the pieces unchanged, and record their rows."""
         line = 1
         for piece in pieces:
             n_lines = self._note_plain_rows(piece, line)
@@ -189,12 +189,12 @@ class _RowFinder:
                 yield from parsed
 
     def _note_plain_rows(self, piece: str, line: int) -> int:
-        """Note the rows of a piece and return its number of lines, if every row has all its cells and quotes are where
-        they belong; else 0.
+        """Record the rows of a piece and return its number of lines; 0 if a row is incomplete or a quote is out of
+        place.
 
         Most pieces are like that, and a CSV reader would take ten times as long.
         """
-        returns = "\r" in piece and piece.count("\r") > piece.count("\r\n")  # which end a row, too
+        returns = "\r" in piece and piece.count("\r") > piece.count("\r\n")  # carriage returns end a row too
         if self.n_columns == 1 or returns or not piece.endswith("\n"):
             return 0
         octets, separator = np.frombuffer(piece.encode(), dtype=np.uint8), ord(find_separator(self.path))
@@ -202,17 +202,17 @@ class _RowFinder:
         marks, quotes = np.flatnonzero(is_end | (octets == separator)), np.flatnonzero(octets == ord('"'))
         if len(quotes):
             before, after = octets[quotes[::2] - 1], octets[quotes[1::2] + 1]
-            outside = [separator, *b'\r\n"']  # a quote beside a quote is one in a cell
+            outside = [separator, *b'\r\n"']  # two adjacent quotes are one quote in a cell
             if len(quotes) % 2 or not np.isin(np.concatenate([before, after]), outside).all():
                 return 0
             marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
-        last = np.flatnonzero(is_end[marks])  # where the marks that end a row are among all
+        last = np.flatnonzero(is_end[marks])  # positions of the row-ending marks among all
         if len(last) * self.n_columns != len(marks) or (np.diff(last, prepend=-1) != self.n_columns).any():
             return 0
         starts = np.concatenate([[0], marks[last] + 1])
         if np.diff(starts).max() > csv.field_size_limit():
             return 0
-        # All cells can be blank only in a short row.
+        # Only a short row can have all cells blank.
         for row in np.flatnonzero(np.diff(starts) <= 3 * self.n_columns + 1).tolist():
             if not octets[starts[row] : starts[row + 1]].tobytes().strip(b'"' + bytes([separator]) + b" \t\r\n"):
                 self.blank.append(len(self.lines) + row)
@@ -222,7 +222,7 @@ class _RowFinder:
         return len(ends)
 
     def _parse(self, pieces: Iterator[str], parsed: list[str], line: int) -> int:
-        """Parse pieces up to the first that ends with a row; the number of the next line."""
+        """Parse pieces up to the first that ends with a row; return the number of the next line."""
         for record in _parse_records(pieces, parsed, self.path, line):
             cells, line = record.cells, record.following
             self.lines.append(record.line)
@@ -244,12 +244,12 @@ class _RowFinder:
 
 
 class _Record(NamedTuple):
-    """A row as a CSV reader sees it.
+    """A row found by a CSV reader.
 
     Attributes:
-        line: The line where it begins.
-        following: The line behind it.
-        cells: Its cells.
+        line: Line at which it begins.
+        following: Line after it.
+        cells: Cells of the row.
         ends_piece: Whether the piece of text ends with it.
     """
 
@@ -260,16 +260,16 @@ class _Record(NamedTuple):
 
 
 def _parse_records(pieces: Iterator[str], parsed: list[str], path: Path, line: int = 1) -> Iterator[_Record]:
-    """The records of a text; a blank line is none, as for pandas.
+    """Yield the records of a text; blank lines are skipped, as in pandas.
 
     Args:
         pieces: The text.
-        parsed: Receives the pieces that were needed.
+        parsed: Receives the consumed pieces.
         path: The file.
         line: Number of the first line.
 
     Raises:
-        DataError: It is no CSV; the message names the line.
+        DataError: The text is no CSV; the message names the line.
     """
     last, first, end = "", line, line
 

@@ -1,4 +1,4 @@
-"""Cells of a label's column as targets: one way to read them, for training and for evaluation."""
+"""Convert cells of a label column to targets, in the same way for training and evaluation."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ PRESENT = frozenset({"true", "t", "yes", "y", "positive", "pos", "present"})
 ABSENT = frozenset({"false", "f", "no", "n", "negative", "neg", "absent"})
 
 NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*|,\d{1,2})?|\.\d+)(?:e[+-]?\d{1,3})?", re.ASCII)
-"""A decimal number; with a comma, 1,0 as spreadsheets of many countries write it, and not 1,000."""
+"""A decimal number; a comma is a decimal comma (1,0), not a thousands separator (1,000)."""
 
 UNCERTAIN = -1.0
-"""What ``read_marks`` makes of a cell that means uncertain."""
+"""Code of ``read_marks`` for a cell that means uncertain."""
 
 
 def read_mark(text: str) -> float | Decimal | None:
-    """One cell: 1.0 present, 0.0 absent, NaN unknown, any other number as it is; None: it is not understood.
+    """Read one cell: 1.0 present, 0.0 absent, NaN unknown, any other number unchanged; None: not understood.
 
     >>> [read_mark(text) for text in ("1.00", "TRUE", "neg", "NA", "-1", "maybe")]
     [1.0, 1.0, 0.0, nan, Decimal('-1'), None]
@@ -36,7 +36,7 @@ def read_mark(text: str) -> float | Decimal | None:
         return np.nan
     if not NUMBER.fullmatch(word):
         return None
-    number = Decimal(word.replace(",", "."))  # exact: 0.99999999999999999 is not 1
+    number = Decimal(word.replace(",", "."))  # exact, because 0.99999999999999999 is not 1
     return float(number) if number in {0, 1} else number
 
 
@@ -47,24 +47,24 @@ def read_marks(
     uncertain: float | None = None,
     uncertain_key: str | None = None,
 ) -> NDArray[np.float32]:
-    """Columns of labels as numbers.
+    """Convert label columns to numbers.
 
     Args:
-        cells: The cells of the table, or what was made of them.
-        columns: The C columns.
+        cells: Cells of the table, or values derived from them.
+        columns: Names of the C columns.
         table: The table, for messages.
-        uncertain: The number that means uncertain; None: none does.
-        uncertain_key: The key that says which does, for a remedy.
+        uncertain: Number that means uncertain; None: no number does.
+        uncertain_key: Config key of ``uncertain``, for advice.
 
     Returns:
-        (N, C): 1 present, 0 absent, NaN unknown, ``UNCERTAIN``.
+        (N, C): 1 present, 0 absent, NaN unknown, or ``UNCERTAIN``.
 
     Raises:
-        DataError: Another text stands in one of them; the message names the line.
+        DataError: A cell has other text; the message names the line.
     """
     numbers = np.empty((len(cells), len(columns)), dtype=np.float32)
     wanted = None if uncertain is None else Decimal(str(uncertain))
-    odd: dict[tuple[str, str], Any] = {}  # what cannot be a target, by column and text
+    odd: dict[tuple[str, str], Any] = {}  # invalid cells, by column and text
     for column, name in enumerate(columns):
         codes, texts = pd.factorize(cells[name])
         marks = [read_mark(text) for text in texts]

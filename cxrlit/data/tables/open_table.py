@@ -1,4 +1,4 @@
-"""Open a label table, CSV, TSV or Parquet, and read it once."""
+"""Open a label table (CSV, TSV or Parquet) and read it once."""
 
 import importlib
 from collections import Counter
@@ -19,18 +19,18 @@ from cxrlit.data.tables.separators import SEPARATORS, find_separator
 from cxrlit.data.tables.text_table import MAX_ROWS, TextTable, clip
 
 MAX_COLUMNS = 10**4
-"""Columns of a table at most."""
+"""Maximum number of columns of a table."""
 
 
 @dataclass(frozen=True)
 class OpenTable:
-    """A table whose header is read, and whose rows can be read once.
+    """A table with its header read and rows that can be read once.
 
     Attributes:
         path: The file.
-        header: Names of its columns.
-        read_columns: Reads columns that the header has once.
-        first: Cells of its first rows, by which columns can be chosen.
+        header: Names of the columns.
+        read_columns: Function that reads columns with unique names.
+        first: Cells of the first rows, for choosing columns.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class OpenTable:
     first: Sequence[Sequence[str]] = ()
 
     def read(self, needed: Sequence[str], optional: Sequence[str] = ()) -> TextTable:
-        """Read the rows; takes and raises what ``read_table`` does."""
+        """Read the rows; same arguments and errors as ``read_table``."""
         absent = [column for column in needed if column not in self.header]
         if absent:
             there = name_some([clip(column) for column in self.header if column], limit=12)
@@ -58,13 +58,13 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     """Read columns of a table as text.
 
     Args:
-        path: A file that ``open_table`` takes.
-        needed: Columns that must be there.
-        optional: Columns that may be there; the result lacks those that are not.
+        path: A file that ``open_table`` accepts.
+        needed: Required columns.
+        optional: Optional columns; the result omits missing ones.
 
     Raises:
-        DataError: It cannot be read, is no UTF-8, has no rows, lacks a column, or has one of them twice.
-        ConfigError: It is Parquet, and pyarrow is not installed.
+        DataError: The file cannot be read, is not UTF-8, has no rows, lacks a column, or has one twice.
+        ConfigError: The file is Parquet, and pyarrow is not installed.
     """
     with open_table(path) as table:
         return table.read(needed, optional)
@@ -72,14 +72,14 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
 
 @contextmanager
 def open_table(path: Path) -> Iterator[OpenTable]:
-    """Open a table and read its header, for callers that choose the columns by it.
+    """Open a table and read its header, for callers that choose columns from it.
 
-    ``.parquet`` is Parquet, ``.tsv`` is separated by tabs, all else by commas; ``.gz`` is unpacked. A byte-order mark
-    and CRLF make no difference.
+    ``.parquet`` is Parquet, ``.tsv`` is tab-separated, all else comma-separated; ``.gz`` is unpacked. Byte-order marks
+    and CRLF are accepted.
 
     Raises:
-        DataError: It cannot be read as a table.
-        ConfigError: It is Parquet, and pyarrow is not installed.
+        DataError: The file cannot be read as a table.
+        ConfigError: The file is Parquet, and pyarrow is not installed.
     """
     if path.suffix.lower() == ".parquet":
         with _open_parquet(path) as file:
@@ -112,7 +112,7 @@ def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> TextTable:
 
 
 def _read_first(path: Path, file: Any, header: list[str]) -> list[list[str]]:
-    """Cells of the first rows; blank in columns that may hold whole files, and in those whose name is there twice."""
+    """Cells of the first rows; blank in columns that may contain whole files, and in columns with duplicate names."""
     types = importlib.import_module("pyarrow").types
     named = Counter(header)
     plain = (types.is_primitive, types.is_string, types.is_large_string, types.is_dictionary)
@@ -130,8 +130,8 @@ def _read_first(path: Path, file: Any, header: list[str]) -> list[list[str]]:
 
 
 def _write_cells(table: Any, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns of a table or batch of pyarrow as text; what is missing is blank."""
-    frame = table.replace_schema_metadata(None).to_pandas()  # metadata are for pandas alone, and may be anything
+    """Columns of a pyarrow table or batch as text; missing values are blank."""
+    frame = table.replace_schema_metadata(None).to_pandas()  # pandas metadata is not trusted
     texts = {name: frame[name].astype(object).where(frame[name].notna(), "") for name in columns}
     return pd.DataFrame({name: strip_cells(column.astype(str)) for name, column in texts.items()})
 
@@ -152,7 +152,7 @@ def _open_parquet(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _say_parquet_fault(path: Path) -> Iterator[None]:
-    """What a damaged file makes pyarrow raise, as a line: its own errors, and those of Python that it lets through."""
+    """Turn the errors that pyarrow raises for a damaged file, its own and Python's, into one line."""
     try:
         yield
     except FileNotFoundError:

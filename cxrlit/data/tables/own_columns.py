@@ -1,4 +1,4 @@
-"""Columns of a user's table that are called as what they plainly are: patient, split, view, age and sex."""
+"""Recognize columns of a user's table by their names: patient, split, view, age and sex."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,14 +18,14 @@ NAMES: dict[str, frozenset[str]] = {
     "age": frozenset({"age", "patientage", "ageyears"}),
     "sex": frozenset({"sex", "gender", "patientsex", "patientgender"}),
 }
-"""By role, the names in lower case without spaces and underscores."""
+"""Column names by role, in lower case without spaces and underscores."""
 
 FLAGS = frozenset({"istest", "istrain", "istraining", "isval", "isvalid", "isvalidation", "test", "train", "val"})
 FLAG_CELLS = frozenset({"0", "1", "true", "false", "yes", "no", "0 0", "1 0"})
 
 
 def find_own_columns(header: Sequence[str]) -> dict[str, list[str]]:
-    """The columns of each role, by name; a role without one is left out.
+    """The columns of each role, by name; a role without a column is omitted.
 
     >>> find_own_columns(["image", "Patient_ID", "Split", "Mass"])
     {'patient': ['Patient_ID'], 'split': ['Split']}
@@ -36,18 +36,18 @@ def find_own_columns(header: Sequence[str]) -> dict[str, list[str]]:
 
 
 def adopt_columns(config: TableConfig, table: OpenTable) -> tuple[ColumnsConfig, list[str]]:
-    """The columns of the config, and those that it does not name and that are called as what they plainly are.
+    """The config's columns, completed by columns with recognized names.
 
     Returns:
-        The columns; and which of those with such names are not used, a line each.
+        The columns; and notes on columns with such names that are not used, one line each.
 
     Raises:
-        DataError: Two columns may say who the patients are, or how they are split.
+        DataError: Two columns may give the patients, or the split.
     """
     columns, notes = config.columns, []
     labels = columns.labels or {}
     claimed = {*columns.model_dump(exclude={"labels"}).values(), *labels.values()}
-    # What the config says in another way, a column cannot say, too.
+    # A role that the config gives in another way takes no column.
     otherwise = {"patient": "data.patient=image" if config.patient is not None else ""}
     otherwise["split"] = _name_split(config)
     adopted: dict[str, str] = {}
@@ -73,7 +73,7 @@ def adopt_columns(config: TableConfig, table: OpenTable) -> tuple[ColumnsConfig,
 
 
 def say_adopted(adopted: Mapping[str, str], path: Path) -> list[str]:
-    """The line about the columns that are used, by role; none where there are none."""
+    """The line about adopted columns, by role; empty if there are none."""
     if not adopted:
         return []
     used = ", ".join(f"{clip(name)} as {role}" for role, name in adopted.items())
@@ -83,13 +83,13 @@ def say_adopted(adopted: Mapping[str, str], path: Path) -> list[str]:
 def find_likely(
     config: TableConfig, columns: ColumnsConfig, table: OpenTable, used: Collection[str]
 ) -> list[tuple[str, str]]:
-    """Role and name of columns whose first cells are all words of a role that no column has, or flags of a part.
+    """Role and name of unused columns whose first cells are all words of a missing role, or flags of a part.
 
     Args:
-        config: The config; a split that it says in another way, no column can say.
-        columns: The columns that are used.
+        config: Section of the config; if it gives the split in another way, no column can.
+        columns: The config's columns, with adopted ones.
         table: The table.
-        used: Columns that are used.
+        used: Names of all columns in use.
     """
     said = {*used, *(name for names in find_own_columns(table.header).values() for name in names)}
     free = {role: known for role, known in WORDS.items() if getattr(columns, role) is None}
@@ -107,7 +107,7 @@ def find_likely(
 
 
 def say_likely(likely: Sequence[tuple[str, str]], table: TextTable) -> list[str]:
-    """A line for each of the columns from ``find_likely`` whose other cells are of the role, too."""
+    """A line for each column of ``find_likely`` whose other cells also match the role."""
     notes = []
     for role, name in likely:
         cells = {simplify_name(text) for text in table.cells[name].unique()} - {""}
@@ -121,7 +121,7 @@ def say_likely(likely: Sequence[tuple[str, str]], table: TextTable) -> list[str]
 
 
 def _name_split(config: TableConfig) -> str:
-    """The key by which the config says the split in another way than by a column; empty where it does not."""
+    """The key that gives the split in another way than a column; empty if none does."""
     if not isinstance(config, TableData) or (config.split in ("auto", "official") and config.fold is None):
         return ""
     return f"data.split={'kfold' if config.fold is not None else config.split}"

@@ -1,4 +1,4 @@
-"""Patients from a column of text: one who is spelled in two ways would be two, and could train and test at once."""
+"""Patients from a text column. Two spellings of one patient would be two, in training and test at once."""
 
 import re
 import sys
@@ -16,32 +16,32 @@ from cxrlit.data.tables.text_table import TextTable, clip
 from cxrlit.data.tables.validate_cells import refuse_cells
 
 NUMBER = re.compile(r"^(?!\d+$)[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?$", re.ASCII | re.MULTILINE)
-"""A line that is a decimal number, and not digits alone."""
+"""A line with a decimal number that is not digits only."""
 
 POINT = "\x00"
-"""Stands for a decimal point in a key: zeros that follow it count."""
+"""Stands for a decimal point in a key, so that zeros after it count."""
 
 BARE_EXPONENT = re.compile(r"^\d+e\d+$", re.ASCII)
-"""A number only in a column of numbers: pseudonyms in hexadecimal digits look like this, too."""
+"""A number only in a column of numbers: hexadecimal pseudonyms look like this too."""
 
 NOBODY = re.compile(r"-(?:1|9+)(?:\.0*)?", re.ASCII)
-"""Numbers that programs write for a patient whom they do not know; labels may hold them for another reason."""
+"""Numbers that programs write for an unknown patient; labels may contain them for another reason."""
 
 ROUNDED = re.compile(r"[+-]?\d(?:(?:[.,]\d*)?e\+\d+|[.,]\d+e\d{2,})", re.ASCII | re.IGNORECASE)
 """A large number as spreadsheets and pandas write it, without its last digits: 1.2345E+11."""
 
 EXACT_DIGITS = 15
-"""Digits of a number that a spreadsheet keeps; it writes zeros for those behind."""
+"""Significant digits that a spreadsheet keeps; it replaces the rest by zeros."""
 
 SPACES, ZEROS = re.compile(r"[^\S\n]+"), re.compile(rf"(?<![\d{POINT}])(?<!\d\.)0+(?=\d)", re.ASCII)
 
 
 def read_patients(cells: pd.Series, table: TextTable) -> pd.Series:
-    """The patients as they are written.
+    """The patients as written.
 
     Raises:
-        DataError: One is blank or a placeholder, was rounded, cannot be seen, or is spelled in two ways; the message
-            names the lines.
+        DataError: A name is blank, a placeholder, rounded, invisible, or one of two spellings of a patient; the
+            message names the lines.
     """
     refuse_nobody(cells, table)
     refuse_unseen(cells, table)
@@ -50,10 +50,10 @@ def read_patients(cells: pd.Series, table: TextTable) -> pd.Series:
 
 
 def refuse_nobody(cells: pd.Series, table: TextTable) -> None:
-    """Every cell names somebody: none is blank, a word for unknown, or a number that lost digits.
+    """Check that every cell names a patient: not blank, no word for unknown, no number that lost digits.
 
     Raises:
-        DataError: One does not; the message names the lines.
+        DataError: A cell does not; the message names the lines.
     """
     names = cells.unique().tolist()
     faults = {
@@ -77,10 +77,10 @@ def refuse_nobody(cells: pd.Series, table: TextTable) -> None:
 
 
 def refuse_unseen(cells: pd.Series, table: TextTable) -> None:
-    """No name holds a character that cannot be seen, or that looks like a space and is another.
+    """Check that no name contains an invisible character, or one that merely looks like a space.
 
     Raises:
-        DataError: One does; the message names the lines and the character.
+        DataError: A name does; the message names the lines and the character.
     """
     if "".join(cells.unique().tolist()).isprintable():
         return
@@ -91,10 +91,10 @@ def refuse_unseen(cells: pd.Series, table: TextTable) -> None:
 
 
 def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
-    """No two names that differ are the same patient's, as far as ``key_patients`` can tell.
+    """Check that no two different names are spellings of one patient, as far as ``key_patients`` can tell.
 
     Raises:
-        DataError: Two are; the message names both, and a line of each.
+        DataError: Two names are; the message names both, with a line of each.
     """
     names = pd.Series(cells.unique())
     keys = pd.Series(key_patients(names.tolist(), _are_numbers(names.tolist())))
@@ -110,19 +110,19 @@ def refuse_spellings(cells: pd.Series, table: TextTable) -> None:
 
 
 def key_patients(names: list[str], are_numbers: bool = False) -> list[str]:
-    """What spellings of one name have in common: two names with the same key are one patient's.
+    """A normalized key for each name: two names with the same key are one patient.
 
-    Letters by Unicode's compatibility forms and without case, each dash as ``-``, white space as one space, decimal
-    digits of all scripts as ASCII and without leading zeros, a decimal number by its value.
+    Letters in Unicode's compatibility form without case, each dash as ``-``, white space as one space, decimal
+    digits of all scripts as ASCII without leading zeros, a decimal number by its value.
 
     Args:
         names: Names without line breaks.
-        are_numbers: Whether ``1e4`` is 10000, too, as in a column of numbers; else it may be a pseudonym.
+        are_numbers: Whether ``1e4`` is 10000, as in a column of numbers; otherwise it may be a pseudonym.
 
     >>> key_patients(["A 007", "a  7", "+1.0", "1.0e4", "1.05"])
     ['a 7', 'a 7', '1', '10000', '1\\x0005']
     """
-    # All names at once: a call for each would take longer than reading the table.
+    # All names at once: a call per name would take longer than reading the table.
     text = unicodedata.normalize("NFKC", "\n".join(names)).casefold()
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_list_signs())
@@ -132,7 +132,7 @@ def key_patients(names: list[str], are_numbers: bool = False) -> list[str]:
 
 
 def spell_numbers(cells: pd.Series) -> pd.Series:
-    """Whole numbers as digits, without zeros in front and decimals; other names without zeros in front.
+    """Integers as digits without leading zeros and decimals; other names without leading zeros.
 
     >>> spell_numbers(pd.Series(["00007", "7.0", "7", "A7"])).tolist()
     ['7', '7', '7', 'A7']
@@ -146,7 +146,7 @@ def spell_numbers(cells: pd.Series) -> pd.Series:
 
 
 def key_people(names: Iterable[str]) -> dict[tuple[str, str], str]:
-    """Patients of several sources, named ``source/patient``, by their source and the key of their own name.
+    """Patients named ``source/patient``, by their source and the key of their own name.
 
     >>> key_people(["nih/007", "table/7.0"])
     {('nih', '7'): 'nih/007', ('table', '7'): 'table/7.0'}
@@ -159,7 +159,7 @@ def list_people_keys(names: Sequence[str]) -> list[tuple[str, str]]:
     """Source and key of each patient.
 
     Args:
-        names: ``source/patient``, or the patient alone where all are of one source.
+        names: ``source/patient``, or just the patient if all have one source.
 
     >>> list_people_keys(["nih/007", "7.0"])
     [('nih', '7'), ('', '7')]
@@ -170,7 +170,7 @@ def list_people_keys(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _are_numbers(names: Iterable[str]) -> bool:
-    """Whether all names are numbers; 00e1 is none, but a pseudonym in hexadecimal digits."""
+    """Whether all names are numbers; 00e1 is none, but a hexadecimal pseudonym."""
     texts = [name.casefold() for name in names]
     return all(
         name.isdecimal() or (NUMBER.match(name) and not (name[0] == "0" and BARE_EXPONENT.match(name)))
@@ -189,7 +189,7 @@ def _write_plainly(number: str, are_numbers: bool) -> str:
 
 @cache
 def _list_signs() -> dict[int, str]:
-    """ASCII for every dash, the minus sign, and the decimal digits of all scripts."""
+    """Translation of dashes, the minus sign and the decimal digits of all scripts to ASCII."""
     signs = {0x2212: "-"}
     for code in range(sys.maxunicode + 1):
         category = unicodedata.category(chr(code))

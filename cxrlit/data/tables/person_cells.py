@@ -1,4 +1,4 @@
-"""Cells about the person and the image: views, ages, sexes, and parts of a split, in the index's own words."""
+"""Convert cells about patient and image to the index's terms: views, ages, sexes and parts of a split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,21 +21,21 @@ QUALIFIERS = frozenset({
     "view", "projection", "position", "chest", "cxr", "x", "ray", "portable", "mobile", "bedside", "upright", "erect",
     "standing", "sitting", "semi", "semierect", "supine", "recumbent",
 })  # fmt: skip
-"""What may stand beside a view without making another of it."""
+"""Words that may accompany a view without changing it."""
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 PARTS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 WORDS = {"split": PARTS, "view": {word: view for word, view in VIEWS.items() if word != "l"}}
-"""What a column that no key names may hold to be pointed at."""
+"""Words by which a column without a key is recognized as a role's."""
 
 
 def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Series:
-    """Names in the index's own words, whatever ``QUALIFIERS`` stand beside them; missing where they are others.
+    """Convert names to the index's terms, ignoring ``QUALIFIERS`` beside them; missing for other names.
 
     Raises:
-        DataError: None of them is known.
+        DataError: No name is known.
     """
     words = {text: simplify_name(text) for text in cells.unique()}
     plain = {text: " ".join(part for part in word.split() if part not in QUALIFIERS) for text, word in words.items()}
@@ -47,10 +47,10 @@ def read_names(cells: pd.Series, known: Mapping[str, str], path: Path) -> pd.Ser
 
 
 def read_views(cells: pd.Series, path: Path) -> pd.Series:
-    """Views in the index's own words; missing where they are others.
+    """Convert views to the index's terms; missing for other names.
 
     Raises:
-        DataError: None of them is known, or they are sides of the body.
+        DataError: No view is known, or they are sides of the body.
     """
     there = {simplify_name(text) for text in cells.unique()} - {""}
     if there <= {"l", "r", "left", "right"} and there - {"l"}:
@@ -59,17 +59,17 @@ def read_views(cells: pd.Series, path: Path) -> pd.Series:
 
 
 def say_unknown(cells: pd.Series, names: pd.Series, where: str, then: str) -> list[str]:
-    """The line about cells that were not understood, with counts; none where there are none."""
+    """The line about cells that were not understood, with counts; empty if there are none."""
     odd = cells[names.isna() & ~cells.isin([text for text in cells.unique() if is_placeholder(text)])]
     counts = [f"{clip(str(text))} ({count:,})" for text, count in odd.value_counts().items()]
     return [f"{where} has spellings that are not known: {name_some(counts, limit=12)}: {then}"] if counts else []
 
 
 def read_ages(cells: pd.Series, table: TextTable) -> pd.Series:
-    """Years, from ``58``, ``58.5`` or ``058Y``; missing where blank or a placeholder.
+    """Years from ``58``, ``58.5`` or ``058Y``; missing for blank cells and placeholders.
 
     Raises:
-        DataError: One is no number of years from 0 to 120; the message names the line.
+        DataError: A cell is no number of years from 0 to 120; the message names the line.
     """
     cells = cells.mask(cells.isin([text for text in cells.unique() if is_placeholder(text)]), "")
     years = _to_years(cells)
@@ -79,10 +79,10 @@ def read_ages(cells: pd.Series, table: TextTable) -> pd.Series:
 
 
 def read_likely_ages(cells: pd.Series, table: TextTable, notes: list[str] | None) -> pd.Series:
-    """Years as from ``read_ages``; with ``notes``, impossible ages among possible ones are unknown, and added to them.
+    """Years as in ``read_ages``; if ``notes`` is given, some impossible ages become unknown, with a note there.
 
     Raises:
-        DataError: As ``read_ages`` does.
+        DataError: As raised by ``read_ages``.
     """
     if notes is None:
         return read_ages(cells, table)
@@ -99,15 +99,15 @@ def read_likely_ages(cells: pd.Series, table: TextTable, notes: list[str] | None
 
 
 def read_parts(cells: pd.Series, table: TextTable, remedy: str = "correct it") -> list[str]:
-    """The part of each row: train, val or test; ``train_val`` for train where no row is val.
+    """The part of each row: train, val or test; ``train_val`` for train if no row is val.
 
     Args:
-        cells: The column.
+        cells: (N,) the column.
         table: The table, for messages.
-        remedy: What to do about other cells.
+        remedy: Advice about other cells.
 
     Raises:
-        DataError: One is none of them; the message names the line.
+        DataError: A cell is none of these; the message names the line.
     """
     parts = cells.map({text: PARTS.get(text.lower()) for text in cells.unique()})
     refuse_cells(parts.isna(), cells, f"is no part of a split (train, val or test): {remedy}", table)

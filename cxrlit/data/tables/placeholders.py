@@ -1,4 +1,4 @@
-"""What people and programs write in a cell of which nothing is known."""
+"""Texts that mean an unknown value in a cell."""
 
 PLACEHOLDERS = frozenset(
     {
@@ -10,11 +10,11 @@ PLACEHOLDERS = frozenset(
         "de-identified", "deidentified", "no id", "no patient", "(blank)", "n\\a",
     }
 )  # fmt: skip
-"""In lower case, with single spaces."""
+"""Words in lower case, with single spaces."""
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a cell says that nothing is known: it is blank, a word for it, or signs such as dashes alone.
+    """Whether a cell says that the value is unknown: blank, a word for it, or only signs such as dashes.
 
     >>> [is_placeholder(text) for text in ("NA", "not_available", "--", "?", "0", "Mass")]
     [True, True, True, True, False, False]

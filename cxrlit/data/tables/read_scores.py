@@ -1,4 +1,4 @@
-"""Cells of scores as probs: every number as it is written, or a message that names the line."""
+"""Read cells with scores as probs: every number exactly, or a message that names the line."""
 
 from collections.abc import Sequence
 
@@ -14,23 +14,23 @@ from cxrlit.data.tables.validate_cells import refuse_cells
 from cxrlit.metrics.types import Floats
 
 ROUNDING = 0.01
-"""How far beyond 0 or 1 a number may be the rounding of a prob; it is refused all the same."""
+"""Distance beyond 0 or 1 that rounding of a prob explains; such a number is refused all the same."""
 
 
 def read_scores(table: TextTable, columns: Sequence[str], kind: Scores = "probs") -> NDArray[np.float64]:
-    """Columns of scores as probs.
+    """Read columns of scores as probs.
 
     Args:
         table: The table.
-        columns: The L columns.
-        kind: What the file has: probs, logits, or percent.
+        columns: Names of the L columns.
+        kind: Kind of the scores in the file: probs, logits, or percent.
 
     Returns:
-        (N, L) in [0, 1], in the order of the scores: what differs in the file differs here.
+        (N, L) in [0, 1], in the order of the scores: different scores give different probs.
 
     Raises:
-        DataError: A cell is blank or no finite number, or the scores are not of that kind; the message names the
-            column, the lines, and the setting that would do.
+        DataError: A cell is blank or no finite number, or the scores are of another kind; the message names the
+            column, the lines, and the right setting.
     """
     scores = np.stack([_read_numbers(table.cells[column], table) for column in columns], axis=1)
     _check_kind(scores, columns, table, kind)
@@ -44,9 +44,9 @@ def read_scores(table: TextTable, columns: Sequence[str], kind: Scores = "probs"
 
 
 def narrow_probs(probs: NDArray[np.float64]) -> Floats:
-    """The same probs as float32, where they were float32 when they were written, with 9 digits or with all.
+    """Probs as float32 if they were float32 when written, with 9 digits or with all.
 
-    A table that this program wrote comes back to the bit, and no two numbers of another become one.
+    A table written by this program is recovered bit for bit, and different numbers of other tables stay different.
 
     >>> narrow_probs(np.array([0.349999994, 1.0])).dtype, narrow_probs(np.array([0.35, 1.0])).dtype
     (dtype('float32'), dtype('float64'))
@@ -59,7 +59,7 @@ def narrow_probs(probs: NDArray[np.float64]) -> Floats:
 
 
 def _read_numbers(cells: pd.Series, table: TextTable) -> NDArray[np.float64]:
-    """Correctly rounded, as Python reads them: a reader that is off by a bit would make ties, or undo them."""
+    """Correctly rounded numbers: an error of one bit would create or break ties."""
     fault = "is blank: every image needs a score of every label; predict it, or take out the row and say missing=drop"
     refuse_cells(cells == "", cells, fault, table)
     texts = cells.tolist()
@@ -76,10 +76,10 @@ def _to_number(text: str) -> float:
 
 
 def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], table: TextTable, kind: Scores) -> None:
-    """The scores may be what they are said to be.
+    """Check that the scores can be of the stated kind.
 
     Raises:
-        DataError: They may not.
+        DataError: They cannot.
     """
     highest = 100 if kind == "percent" else 1
     outside = (scores < 0) | (scores > highest)
@@ -105,10 +105,10 @@ def _check_kind(scores: NDArray[np.float64], columns: Sequence[str], table: Text
 
 
 def _separate(probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(K,) probs of ascending scores, made strictly ascending: a logit of 50 is above one of 40, and so is its prob.
+    """Make (K,) ascending probs strictly ascending: a logit of 50 is above one of 40, and so must be its prob.
 
-    What float64 cannot tell apart moves to the next number that it has, away from 0 and from 1.
+    Probs that float64 rounds to the same number move to the next number, away from 0 and from 1.
     """
-    steps, places = np.maximum.accumulate(probs).view(np.int64), np.arange(len(probs))  # in the order of the numbers
+    steps, places = np.maximum.accumulate(probs).view(np.int64), np.arange(len(probs))  # bits sort like numbers
     falling = np.minimum.accumulate((steps - places)[::-1])[::-1] + places
     return np.maximum(falling, places).view(np.float64)

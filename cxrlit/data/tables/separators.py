@@ -1,4 +1,4 @@
-"""What separates the columns of a text table: its name says it, and perhaps a first line that Excel reads."""
+"""Column separator of a text table, from its file name, and from a first line ``sep=`` for Excel."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ PREAMBLE = re.compile(r'"?sep=(.)"?(?=[\r\n])', re.IGNORECASE)
 
 
 def find_separator(path: Path) -> str:
-    """What separates the columns of a file: its name says it."""
+    """The column separator of a file, by its name."""
     return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 def drop_preamble(text: str, path: Path) -> str:
-    """The beginning of a file without further byte-order marks, and with a blank line in place of ``sep=,``.
+    """The beginning of a file without extra byte-order marks, and with a blank line in place of ``sep=,``.
 
     Raises:
-        DataError: The line says another separator than the file's name.
+        DataError: The line states another separator than the file name.
     """
     text = text.lstrip("\ufeff")
     found = PREAMBLE.match(text)

@@ -1,4 +1,4 @@
-"""A label table as text, with messages that name the file and the line. ``open_table.py`` reads it."""
+"""A label table as text, for messages with file and line. ``open_table.py`` reads it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from cxrlit.core.errors import DataError
 from cxrlit.data.near_files import check_folder
 
 MAX_ROWS = 10**7
-"""Rows of a table at most, or lines of its text: a few bytes of Parquet or gzip may stand for a billion equal ones."""
+"""Maximum number of rows or lines: a few bytes of Parquet or gzip can expand to a billion equal rows."""
 
 MAX_SHOWN = 60
-"""Characters of a cell that a message shows."""
+"""Maximum number of characters of a cell in a message."""
 
 MAX_LINES = 5
-"""Lines that a message names."""
+"""Maximum number of lines in a message."""
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """Columns of a table as text, and where their rows are in the file.
+    """Columns of a table as text, with the position of each row in the file.
 
     Attributes:
         path: The file.
         cells: The columns, stripped; an empty cell is an empty string. Rows are numbered from 0.
-        lines: Where each row begins, from 1: its line; in Parquet its row.
+        lines: Line at which each row begins, from 1; in Parquet the row number.
         unit: What ``lines`` counts: line or row.
-        uneven: The message about the first row that has more or fewer cells than the header; None: no row has.
+        uneven: The message about the first row with more or fewer cells than the header; None: no such row.
     """
 
     path: Path
@@ -38,27 +38,27 @@ class TextTable:
     uneven: str | None = None
 
     def format_lines(self, rows: Iterable[int]) -> str:
-        """Where rows are in the file, for a message: ``line 3``, or ``lines 3, 7``."""
+        """Positions of rows in the file, for a message: ``line 3``, or ``lines 3, 7``."""
         wanted = [int(row) for row in rows]
         numbers = ", ".join(str(self.lines[row]) for row in wanted[:MAX_LINES])
         more = f" and {len(wanted) - MAX_LINES} more" if len(wanted) > MAX_LINES else ""
         return f"{self.unit}{'s' if len(wanted) > 1 else ''} {numbers}{more}"
 
     def check_cells(self) -> None:
-        """Every row has as many cells as the header: a comma too many moves all that follow it.
+        """Check that every row has as many cells as the header: an extra comma shifts all cells after it.
 
         Raises:
-            DataError: A row has not; the message names the line.
+            DataError: A row differs; the message names the line.
         """
         if self.uneven is not None:
             raise DataError(self.uneven)
 
 
 def find_table(root: Path, names: Sequence[str]) -> Path:
-    """The first of several names that is in a folder, also gzipped.
+    """The first existing file of several names in a folder, also gzipped.
 
     Raises:
-        DataError: There is no such folder, or none of the names is in it.
+        DataError: The folder or the files do not exist.
     """
     check_folder(root)
     for name in names:
@@ -71,7 +71,7 @@ def find_table(root: Path, names: Sequence[str]) -> Path:
 
 
 def clip(text: str) -> str:
-    """A text for a message: cut to a length that a line can hold, and printable.
+    """Shorten a text for a message, and make it printable.
 
     >>> clip("a" * 100)[-10:]
     'aaaaaaa...'

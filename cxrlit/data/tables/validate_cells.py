@@ -1,4 +1,4 @@
-"""What the cells of a table may hold: refused where they hold something else, with their lines; read as numbers."""
+"""Validate cells of a table, with messages that name their lines, and settle uncertain targets."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from cxrlit.data.tables.text_table import TextTable, clip
 
 
 def check_unique(names: pd.Series, table: TextTable) -> None:
-    """No image stands in a table twice.
+    """Check that no image is in a table twice.
 
     Args:
-        names: (N,) of the images.
-        table: Where they stand.
+        names: (N,) names of the images.
+        table: The table, for messages.
 
     Raises:
-        DataError: One does; the message names the lines.
+        DataError: An image is; the message names the lines.
     """
     again = names.duplicated(keep=False)
     if not again.any():
@@ -33,16 +33,16 @@ def check_unique(names: pd.Series, table: TextTable) -> None:
 
 
 def refuse_cells(odd: pd.Series | NDArray[np.bool_], cells: pd.Series, fault: str, table: TextTable) -> None:
-    """Stop at the cells of a column that are odd.
+    """Raise an error if cells of a column are invalid.
 
     Args:
-        odd: (N,) which are.
+        odd: (N,) which cells are invalid.
         cells: (N,) the column.
         fault: What is wrong with them: "is no age".
-        table: The table.
+        table: The table, for messages.
 
     Raises:
-        DataError: One is; the message names the lines and shows the first.
+        DataError: A cell is invalid; the message names the lines and shows the first.
     """
     rows = np.flatnonzero(np.asarray(odd, dtype=bool))
     if len(rows):
@@ -56,11 +56,11 @@ def settle_uncertain(
     labels: Sequence[str],
     rule: Uncertain | dict[str, Uncertain],
 ) -> NDArray[np.float32]:
-    """Targets after the rule for uncertain ones.
+    """Apply the rule for uncertain targets.
 
     Args:
-        values: (N, L) targets; what is uncertain may hold anything.
-        uncertain: (N, L) which are uncertain.
+        values: (N, L) targets; uncertain entries may have any value.
+        uncertain: (N, L) which targets are uncertain.
         labels: The L labels.
         rule: ``data.uncertain``.
 
