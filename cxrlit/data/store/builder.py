@@ -1,6 +1,6 @@
-"""Building stores: each file is decoded once for all sizes, and shards that earlier work has finished are kept.
+"""Build stores: decode each file once for all sizes, and keep finished shards of earlier builds.
 
-``find_store.py`` says which store an index needs, and whether it is there.
+``find_store.py`` finds the store of an index.
 """
 
 import errno
@@ -32,27 +32,27 @@ from cxrlit.data.store.reuse import list_earlier_shards
 from cxrlit.data.store.shard_writer import Outcome, SizeBuild, order_files
 
 AHEAD = 8
-"""Images for each thread that are being decoded or wait for their turn, at most."""
+"""Maximum number of images per thread that are being decoded or wait."""
 
 AHEAD_BYTES = 64 * 2**20
-"""Bytes of those that wait, at most."""
+"""Maximum size of waiting images, bytes."""
 
 
 def prepare_stores(
     index: pd.DataFrame, source: str, sizes: Sequence[int], resize: Resize, cache_dir: Path, workers: int | None = None
 ) -> list[Store]:
-    """Open the stores of an index at several sizes; build first what is not there or out of date.
+    """Open the stores of an index at several sizes, after building what is missing or out of date.
 
     Args:
-        index: The index: ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
-        source: The data set's name, for the folder and the messages.
+        index: The index; ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` are used.
+        source: Name of the data set, for the folder and the messages.
         sizes: Sides of the square images, pixels.
-        resize: How an image that is not square becomes square.
+        resize: How to make a rectangular image square.
         cache_dir: Folder of all stores.
-        workers: Threads that decode; None: one for each core. Changes no byte.
+        workers: Decoding threads; None: one per core. Does not affect the bytes.
 
     Raises:
-        DataError: Not a single image could be decoded, a file cannot be read, or the disk has not the space.
+        DataError: No image could be decoded, a file cannot be read, or the disk is full.
     """
     wanted = StoreSpec(index, source, resize)
     folder = wanted.locate(cache_dir)
@@ -61,7 +61,7 @@ def prepare_stores(
         return [stores[size] for size in sizes]
     try:
         with hold_lock(folder, f"waiting for another process that prepares {format_path(folder)}"):
-            stores, faults = find_sizes(folder, sizes, wanted)  # that process may have built it
+            stores, faults = find_sizes(folder, sizes, wanted)  # another process may have built it
             for size, fault in faults.items():
                 if (folder / str(size) / MANIFEST_FILE).is_file():
                     say(f"{format_path(folder / str(size))}: {fault}: what is not as it was is prepared anew")
@@ -81,11 +81,11 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
     """Build or complete a store at several sizes. The caller holds its lock.
 
     Raises:
-        DataError: As for ``prepare_stores``.
-        OSError: It cannot be written.
+        DataError: As raised by ``prepare_stores``.
+        OSError: The store cannot be written.
     """
     start = time.perf_counter()
-    cv2.setNumThreads(0)  # the threads below are the parallelism
+    cv2.setNumThreads(0)  # parallelism comes from the threads below
     source, resize = wanted.source, wanted.resize
     files, keys = order_files(wanted.index)
     _sweep(folder)
@@ -123,14 +123,14 @@ def build_store(folder: Path, sizes: Sequence[int], wanted: StoreSpec, workers: 
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes have left under way."""
+    """Remove unfinished files of killed processes."""
     for leftover in folder.rglob(".*") if folder.is_dir() else ():
         if leftover.is_file():
             leftover.unlink()
 
 
 def _write_head(folder: Path, wanted: StoreSpec) -> None:
-    """Write what the store is made of. It is the same for every build of this folder."""
+    """Write the description of the store. It is the same for every build of this folder."""
     with replace_file(folder / FILES_TABLE) as staged:
         staged.write_bytes(wanted.files)
     record = StoreRecord(
@@ -144,7 +144,7 @@ def _write_head(folder: Path, wanted: StoreSpec) -> None:
 
 
 def _hash_touched(builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, pool: Executor) -> NDArray[np.object_]:
-    """(N,) hashes of the files that were written since they were decoded, and may be the same; "" for all others."""
+    """(N,) hashes of files that were written since they were decoded but may be unchanged; "" for all others."""
     touched = np.logical_or.reduce([build.find_touched() for build in builds])
     n_touched = int(touched.sum())
     hashed = pool.map(_hash_source, files["path"].to_numpy(object)[touched])
@@ -164,11 +164,11 @@ def _hash_source(path: str) -> str:
 def _fill(
     builds: Sequence[SizeBuild], files: pd.DataFrame, source: str, resize: Resize, pool: Executor, n_ahead: int
 ) -> None:
-    """Write every shard that is not there. Decoding goes on while one is made durable."""
+    """Write every missing shard. Decoding continues while a shard is synced."""
     rows = np.flatnonzero(np.logical_or.reduce([build.is_open for build in builds])).tolist()
     n_ahead = min(n_ahead, max(2, AHEAD_BYTES // sum(build.size**2 for build in builds)))
     ahead = _decode_ahead(builds, files, rows, resize, pool, n_ahead)
-    with ThreadPoolExecutor(1) as finisher:  # what it has begun it ends, also where something else fails
+    with ThreadPoolExecutor(1) as finisher:  # a shard being finished completes even if something else fails
         finishing: deque[Future[None]] = deque()
         for row, outcome in track(ahead, f"Preparing {source}", total=len(rows), disable=not rows):
             for build in builds:
@@ -190,7 +190,7 @@ def _decode_ahead(
     pool: Executor,
     n_ahead: int,
 ) -> Iterator[tuple[int, Outcome]]:
-    """What becomes of each row, in their order."""
+    """Decode rows ahead, and yield their outcomes in order."""
     paths, n_bytes = files["path"].to_numpy(object), files["n_bytes"].to_numpy()
     ahead: deque[tuple[int, Future[Outcome]]] = deque()
     for row in rows:
@@ -207,7 +207,7 @@ def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize)
     """Read, decode and resize a file.
 
     Raises:
-        DataError: It cannot be read, which may pass, or is not the one that the index has.
+        DataError: The file cannot be read, perhaps temporarily, or differs from the index.
     """
     digest = ""
     try:
@@ -224,7 +224,7 @@ def _process_file(path: str, n_bytes: int, sizes: Sequence[int], resize: Resize)
 
 
 def _to_line(error: ValueError) -> str:
-    """A reason as it stands in a table: one line, and never empty."""
+    """An error as a one-line reason for a table, never empty."""
     text = "".join(character if character.isprintable() else " " for character in str(error))
     return " ".join(text.split()) or type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Which store serves an index: that of its own files, else one that was made of more of them."""
+"""Find the store of an index: that of its own files, else one made from more files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from cxrlit.data.store.reuse import list_siblings
 
 
 class StoreSpec:
-    """What a store is to be made of, and how.
+    """The files and settings that determine a store.
 
     Args:
-        index: The index: ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` count.
-        source: The data set's name.
-        resize: How an image that is not square becomes square.
+        index: The index; ``source``, ``image``, ``path``, ``file``, ``n_bytes`` and ``mtime_ns`` are used.
+        source: Name of the data set.
+        resize: How to make a rectangular image square.
     """
 
     def __init__(self, index: pd.DataFrame, source: str, resize: Resize) -> None:
@@ -38,15 +38,15 @@ class StoreSpec:
         self.files_sha256 = hashlib.sha256(self.files).hexdigest()
 
     def locate(self, cache_dir: Path) -> Path:
-        """Folder of the store, whether it is there or not. No image is read."""
+        """Folder of the store, which need not exist. No image is read."""
         key = hash_value([PREPROCESSING_VERSION, self.resize, self.files_sha256])
         return cache_dir / "store" / f"{self.source}-{key}"
 
     def check_files(self, folder: Path) -> None:
-        """A store was made of these files, or of more.
+        """Check that a store was made from these files, or from more.
 
         Raises:
-            StoreFault: It was not.
+            StoreFault: It was made from other files.
         """
         record = read_store_record(folder / STORE_FILE, StoreRecord)
         if (record.source, record.resize) != (self.source, self.resize):
@@ -62,7 +62,7 @@ class StoreSpec:
 
 
 def list_stores(index: pd.DataFrame, source: str, resize: Resize, cache_dir: Path) -> list[tuple[Path, list[int]]]:
-    """Folders of the stores that serve an index, each with its sizes: its own, else those of more files."""
+    """Folders of the stores that contain an index, each with its sizes: its own store, else stores of more files."""
     wanted = StoreSpec(index, source, resize)
     own = wanted.locate(cache_dir)
     served = list_sizes(own) if (own / STORE_FILE).is_file() else []
@@ -80,9 +80,9 @@ def list_stores(index: pd.DataFrame, source: str, resize: Resize, cache_dir: Pat
 
 
 def find_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[dict[int, Store], dict[int, StoreFault]]:
-    """The sizes that can be opened, and what keeps the others from it.
+    """The sizes that can be opened, and the faults of the others.
 
-    What was never prepared for these files alone may lie in a store of more, as where only some views are wanted.
+    A size that was never prepared for exactly these files may be in a store of more files, as when views are excluded.
     """
     stores, faults = open_sizes(folder, sizes, wanted)
     never = [size for size in faults if not (folder / str(size)).exists()]
@@ -94,7 +94,7 @@ def find_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[d
 
 
 def open_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[dict[int, Store], dict[int, StoreFault]]:
-    """The sizes of one store that are whole and of the wanted files as they are now; and the faults of the others."""
+    """The sizes of a store that are intact and match the files as they are now; and the faults of the others."""
     stores: dict[int, Store] = {}
     faults: dict[int, StoreFault] = {}
     try:
@@ -111,7 +111,7 @@ def open_sizes(folder: Path, sizes: Sequence[int], wanted: StoreSpec) -> tuple[d
 
 
 def _open_current(folder: Path, index: pd.DataFrame) -> Store:
-    """One size of a store, if none of the files was written since."""
+    """Open one size of a store, unless a file was written since."""
     store = open_size(folder, index)
     n_changed = int((read_seen(folder, index["image"]) != index["mtime_ns"].to_numpy()).sum())
     if n_changed:

@@ -1,21 +1,21 @@
-"""What lies in the folder of a store, and how what is read from it is checked.
+"""Files in the folder of a store, and checks of what is read from them.
 
-A folder ``<cache_dir>/store/<source>-<key>/`` for what was decoded, whose key is a hash of all that determines the
-pixels and can be known without reading an image: other data or another version has another folder, and is never
-misread as this one. In it
+A folder ``<cache_dir>/store/<source>-<key>/`` contains the decoded images. The key is a hash of everything that
+determines the pixels and is known without reading an image: other data or another version has another folder, so that
+the two are never confused. Its files:
 
-| file | what |
+| file | content |
 | --- | --- |
 | ``store.json`` | version, source, resize, hash of ``files.csv`` |
 | ``files.csv`` | image, path below the data set's root and size of each file, by image |
 | ``<size>/manifest.json`` | size, counts, hash of the table of images, and each shard with its hash |
-| ``<size>/images-<hash>.csv`` | each image in the order of shards: hash of its file, why it is excluded, flat, odd |
+| ``<size>/images-<hash>.csv`` | each image in shard order: hash of its file, reason if excluded, flat, odd |
 | ``<size>/shard-NNN-<hash>.npy`` | uint8 (n, S, S) |
-| ``<size>/seen.csv`` | when each file was last changed: this machine's own, not part of the store |
+| ``<size>/seen.csv`` | last change of each file: specific to this machine, not part of the store |
 
-Images are in the order of a hash of their names, and a shard is a range of that hash. So the bytes of a store are a
-function of the images alone, and a new or changed image touches one shard. A file that is called by its hash is never
-written again under that name: the manifest is all that changes, and it changes at once.
+Images are sorted by a hash of their names, and a shard is a range of that hash. So the bytes of a store depend on
+the images only, and a new or changed image affects one shard. A file with its hash in its name is never rewritten: only
+the manifest changes, and it changes atomically.
 """
 
 import hashlib
@@ -46,21 +46,21 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class StoreFault(Exception):
-    """What is wrong with the files of a store, in a few words."""
+    """The files of a store are wrong; the message says how in a few words."""
 
 
 class StoreIOFault(DataError):
-    """A file of a store is there and cannot be read now, which may pass: nothing is concluded from it."""
+    """A file of a store cannot be read now, perhaps temporarily; the store may still be intact."""
 
 
 class _Record(BaseModel):
-    """A part of a JSON file. It may come from elsewhere: nothing unknown, nothing converted."""
+    """A part of a JSON file, which is not trusted: no unknown keys, no conversion."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class _Head(_Record):
-    """What a JSON file begins with."""
+    """First keys of a JSON file of the store."""
 
     version: int
     source: Annotated[str, Field(min_length=1, max_length=100)]
@@ -68,14 +68,14 @@ class _Head(_Record):
 
 
 class StoreRecord(_Head):
-    """``store.json``."""
+    """Content of ``store.json``."""
 
     n_files: Count
     files_sha256: Digest
 
 
 class ShardRecord(_Record):
-    """A shard in a manifest: ``n_rows`` lines of the table of images, of which ``n_images`` have pixels in it."""
+    """A shard in a manifest: ``n_rows`` rows of the image table, of which ``n_images`` have pixels in the shard."""
 
     file: Annotated[str, Field(pattern=r"^shard-[0-9]{3}-[0-9a-f]{12}\.npy$")]
     n_rows: Count
@@ -90,11 +90,12 @@ class ShardRecord(_Record):
 
     @property
     def number(self) -> int:
+        """Number of the shard, from its file name."""
         return int(self.file[6:9])
 
 
 class Manifest(_Head):
-    """``<size>/manifest.json``."""
+    """Content of ``<size>/manifest.json``."""
 
     size: Annotated[int, Field(ge=1, le=2**14)]
     n_images: Count
@@ -115,6 +116,7 @@ class Manifest(_Head):
 
     @property
     def images_file(self) -> str:
+        """File name of the image table."""
         return images_path(self.images_sha256)
 
 
@@ -127,21 +129,21 @@ def shard_path(number: int, sha256: str) -> str:
 
 
 def images_path(sha256: str) -> str:
-    """File name of the table of images."""
+    """File name of the image table."""
     return f"images-{sha256[:12]}.csv"
 
 
 def read_store_record(path: Path, schema: type[HeadT], name: str = "") -> HeadT:
-    """A JSON file of a store.
+    """Read a JSON file of a store.
 
     Args:
         path: The file.
-        schema: What it must be.
-        name: What to call it, where it is not called so yet.
+        schema: Schema of its content.
+        name: Name of the file in messages, if it still has another name.
 
     Raises:
-        StoreFault: It is missing, damaged, or of another version.
-        StoreIOFault: It cannot be read now.
+        StoreFault: The file is missing, damaged, or of another version.
+        StoreIOFault: The file cannot be read now.
     """
     name = name or path.name
     try:
@@ -156,10 +158,10 @@ def read_store_record(path: Path, schema: type[HeadT], name: str = "") -> HeadT:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """``manifest.json`` in the folder of a size.
+    """Read ``manifest.json`` in the folder of a size.
 
     Raises:
-        StoreFault: It is missing, damaged, of another version, of another size, or of another store.
+        StoreFault: The file is missing, damaged, or of another version, size or store.
     """
     manifest = read_store_record(folder / MANIFEST_FILE, Manifest)
     record = read_store_record(folder.parent / STORE_FILE, StoreRecord)
@@ -169,10 +171,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_files(folder: Path, record: StoreRecord) -> pd.DataFrame:
-    """``files.csv``: ``image``, ``file``, ``n_bytes``.
+    """Read ``files.csv``: ``image``, ``file``, ``n_bytes``.
 
     Raises:
-        StoreFault: It is missing, or not the one that was written.
+        StoreFault: The file is missing, or does not match its hash.
     """
     files = _read_checked_table(folder / FILES_TABLE, ("image", "file", "n_bytes"), record.files_sha256)
     n_bytes = pd.to_numeric(files["n_bytes"], errors="coerce")
@@ -182,10 +184,10 @@ def read_files(folder: Path, record: StoreRecord) -> pd.DataFrame:
 
 
 def read_image_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
-    """The table of images of a size: ``image``, ``sha256`` of its file, ``reason``, ``flat``, ``warning``.
+    """Read the image table of a size: ``image``, ``sha256`` of its file, ``reason``, ``flat``, ``warning``.
 
     Raises:
-        StoreFault: It is damaged, or not of this manifest.
+        StoreFault: The table is damaged, or belongs to another manifest.
     """
     name = manifest.images_file
     images = _read_checked_table(
@@ -201,13 +203,13 @@ def read_image_table(folder: Path, manifest: Manifest) -> pd.DataFrame:
 
 
 def read_seen(folder: Path, images: pd.Series) -> NDArray[np.int64]:
-    """(N,) when the file of each image was last changed as this machine read it; -1 where it has not."""
+    """(N,) last change of each image's file when this machine read it; -1 if it has not."""
     nothing = np.full(len(images), -1, dtype=np.int64)
     try:
         with open_regular(folder / SEEN_TABLE) as file:
             seen = pd.read_csv(file, dtype={"image": str, "mtime_ns": np.int64}, keep_default_na=False)
         names, mtime_ns = pd.Index(seen["image"]), seen["mtime_ns"].to_numpy()
-    except (OSError, ValueError, KeyError, OverflowError):  # without these notes the files are read and compared
+    except (OSError, ValueError, KeyError, OverflowError):  # without these times the files are read and compared
         return nothing
     if names.empty or names.has_duplicates:
         return nothing
@@ -216,7 +218,7 @@ def read_seen(folder: Path, images: pd.Series) -> NDArray[np.int64]:
 
 
 def make_npy_header(n_images: int, size: int) -> bytes:
-    """What a shard begins with."""
+    """The header of a shard."""
     buffer = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": (n_images, size, size)}
     np.lib.format.write_array_header_1_0(buffer, header)
@@ -224,10 +226,10 @@ def make_npy_header(n_images: int, size: int) -> bytes:
 
 
 def check_shard(path: Path, shard: ShardRecord, size: int) -> None:
-    """A shard is there, as large as it must be, and says that it holds what it should.
+    """Check that a shard exists, with the right size and header.
 
     Raises:
-        StoreFault: It is not.
+        StoreFault: The shard is missing or damaged.
     """
     try:
         with open_regular(path) as file:
@@ -242,15 +244,15 @@ def check_shard(path: Path, shard: ShardRecord, size: int) -> None:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """The disk has the space for what is to be written into a folder.
+    """Check that the disk has the space for files in a folder.
 
     Args:
-        folder: Where.
-        needed: Bytes.
-        what: What is written, as it begins a sentence.
+        folder: Folder to write to.
+        needed: Required bytes.
+        what: Name of the files, at the beginning of a sentence.
 
     Raises:
-        DataError: It has not.
+        DataError: The space does not suffice.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -261,12 +263,12 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 def list_sizes(folder: Path) -> list[int]:
-    """The sizes of which a store has a folder."""
+    """The sizes that have a folder in a store."""
     return sorted(int(path.name) for path in folder.iterdir() if is_size(path.name) and path.is_dir())
 
 
 def is_size(name: str) -> bool:
-    """Whether a folder in a store is called as that of a size is."""
+    """Whether a folder's name is that of a size."""
     return name.isascii() and name.isdigit() and len(name) <= 5 and not name.startswith("0")
 
 

@@ -1,4 +1,4 @@
-"""The prepared images of loaded data: of one source or of several, from the cache or from elsewhere."""
+"""Open the prepared images of loaded data: one source or several, from the cache or elsewhere."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,21 +19,21 @@ from cxrlit.data.store.remote import find_local, open_remote_store
 
 
 def open_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store:
-    """The images at one size; they are prepared first where they are not."""
+    """The images at one size, prepared first if necessary."""
     return open_data_stores(data, [size], resize, cache_dir)[0]
 
 
 def open_data_stores(
     data: DataTables, sizes: Sequence[int], resize: Resize, cache_dir: Path, workers: int | None = None
 ) -> list[Store]:
-    """A store for each size over all rows of the index; each file is decoded once for all sizes.
+    """A store per size over all rows of the index; each file is decoded once for all sizes.
 
     Args:
-        data: The index, of one source or of several.
+        data: The data, of one source or several.
         sizes: Sides of the square images, pixels.
-        resize: How an image that is not square becomes square.
+        resize: How to make a rectangular image square.
         cache_dir: Folder of all stores.
-        workers: Threads that decode; None: one for each core.
+        workers: Decoding threads; None: one per core.
 
     Raises:
         DataError: Images cannot be prepared or fetched.
@@ -53,9 +53,9 @@ def open_data_stores(
 
 
 def find_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path) -> Store | None:
-    """The images at one size where they are prepared in the cache; files that were written since are looked at again.
+    """The images at one size if the cache has them; files that were written since are checked again.
 
-    None where they are not, and for images that come from an address.
+    None if they are not prepared, and for images from an address.
     """
     for source, _, index in list_sources(data):
         served = [size for _, sizes in list_stores(index, source, resize, cache_dir) for size in sizes]
@@ -65,12 +65,12 @@ def find_data_store(data: DataTables, size: int, resize: Resize, cache_dir: Path
 
 
 def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> None:
-    """Check every byte of the stores of loaded data, at all sizes that they have.
+    """Check every byte of the stores of loaded data, at all existing sizes.
 
-    Damage is removed from the cache, so that it is built anew; a folder that ``data.store`` names is only read.
+    Damaged files are removed from the cache, so that they are rebuilt; a folder of ``data.store`` is only read.
 
     Raises:
-        DataError: One is damaged or not there; the message names the first fault, all are printed.
+        DataError: A store is damaged or missing; the message names the first fault, all are printed.
     """
     for source, address in data.stores.items():
         if find_local(address) is None:
@@ -99,7 +99,7 @@ def verify_data_stores(data: DataTables, resize: Resize, cache_dir: Path) -> Non
 
 
 def list_sources(data: DataTables) -> list[tuple[str, NDArray[np.int64], pd.DataFrame]]:
-    """Each source of loaded data: its name, its rows of the index, and its own index."""
+    """Each source of loaded data: name, its rows of the index, and its own index."""
     of_rows = data.index["source"]
     places = [(source, np.flatnonzero((of_rows == source).to_numpy())) for source in of_rows.unique()]
     return [(source, rows, data.index.iloc[rows].reset_index(drop=True)) for source, rows in places]

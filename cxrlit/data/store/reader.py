@@ -1,7 +1,7 @@
-"""The store: the images of an index at one size, decoded and resized once, read in place afterwards.
+"""The store: the images of an index at one size, decoded and resized once, then read in place.
 
-``manifest.py`` says what lies in its folder, ``find_store.py`` finds it, ``builder.py`` makes it, ``remote.py`` fetches
-it from elsewhere.
+``manifest.py`` describes its folder, ``find_store.py`` finds it, ``builder.py`` builds it, ``remote.py`` fetches it
+from elsewhere.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ from cxrlit.data.store.manifest import (
 )
 
 MAX_OPEN = 400
-"""Shards that a process has open at a time, of the 1,024 files that it may have."""
+"""Maximum number of open shards, of the 1,024 files that a process may have open."""
 
 
 class _OpenShard:
-    """A shard's file. It is read and not mapped: then a disk that fails is an error, and not the end of the process."""
+    """A shard's file. It is read, not mapped: a failing disk then raises an error instead of killing the process."""
 
     descriptor = -1
 
@@ -52,15 +52,15 @@ class _OpenShard:
             os.close(self.descriptor)
 
     def announce(self, offset: int, n_bytes: int) -> None:
-        """Have the disk fetch bytes that are read soon."""
+        """Ask the system to prefetch bytes."""
         if hasattr(os, "posix_fadvise"):  # not on macOS
             os.posix_fadvise(self.descriptor, offset, n_bytes, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, image: NDArray[np.uint8], offset: int) -> None:
-        """Fill an image.
+        """Read an image into an array.
 
         Raises:
-            DataError: It cannot be read, or the shard ends before it does.
+            DataError: The file cannot be read, or is too short.
         """
         try:
             n_read = os.preadv(self.descriptor, [image.data], offset)
@@ -75,20 +75,20 @@ class _OpenShard:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """An open store, or several as one. Threads may share it.
+    """An open store, or several combined. Threads may share it.
 
-    It pickles as paths: another process opens the shards anew.
+    It pickles as paths: another process reopens the shards.
 
     Attributes:
         size: Side of the images, pixels.
-        paths: The shards.
-        starts: (n_shards + 1,) position of the first image of each shard, and their number at the end.
-        positions: (N,) place of each row of the index in the store, -1 where the image could not be decoded.
-        dropped: Those images: ``source``, ``image``, ``path``, ``reason``.
-        files_sha256: Hash of the bytes of all files of the index, in its order, as they were when they were decoded.
-        digests: (N,) the first 8 bytes of the SHA-256 of the file of each row.
-        is_flat: (N,) whether its image is of one gray, or almost; False where that was not measured.
-        warnings: (N,) how its image is read otherwise than its file says; empty where it is not.
+        paths: Paths of the shards.
+        starts: (n_shards + 1,) position of the first image of each shard, and the number of images at the end.
+        positions: (N,) position of each index row in the store, -1 if the image could not be decoded.
+        dropped: Images that could not be decoded: ``source``, ``image``, ``path``, ``reason``.
+        files_sha256: Hash of the bytes of all files of the index, in its order, at the time of decoding.
+        digests: (N,) first 8 bytes of the SHA-256 of each row's file.
+        is_flat: (N,) whether the image has a single gray, or almost; False if not measured.
+        warnings: (N,) how the decoder departs from the file's own description; empty if it does not.
     """
 
     size: int
@@ -103,11 +103,11 @@ class Store:
     _shards: dict[int, _OpenShard] = field(default_factory=dict, repr=False)
 
     def take(self, positions: ArrayLike) -> NDArray[np.uint8]:
-        """(B, S, S) the images at positions.
+        """Read the (B, S, S) images at some positions.
 
         Raises:
-            IndexError: There is no such position.
-            DataError: A shard cannot be read, or is not there any more.
+            IndexError: A position is out of range.
+            DataError: A shard is missing or cannot be read.
         """
         wanted = np.asarray(positions, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= self.starts[-1])]
@@ -116,7 +116,7 @@ class Store:
         shards = self.starts.searchsorted(wanted, side="right") - 1
         offsets = NPY_HEADER_BYTES + (wanted - self.starts[shards]) * self.size**2
         places = list(zip(shards.tolist(), offsets.tolist(), strict=True))
-        for shard, offset in places:  # all at once: images of a batch lie apart, and the disk would wait for each
+        for shard, offset in places:  # request all first, so that the disk need not wait for each scattered image
             self._open_shard(shard).announce(offset, self.size**2)
         images = np.empty((len(places), self.size, self.size), dtype=np.uint8)
         for image, (shard, offset) in zip(images, places, strict=True):
@@ -124,7 +124,7 @@ class Store:
         return images
 
     def list_shards(self) -> list[int]:
-        """Numbers of the shards that hold an image of the index."""
+        """Numbers of the shards with an image of the index."""
         good = self.positions[self.positions >= 0]
         held: list[int] = np.unique(self.starts.searchsorted(good, side="right") - 1).tolist()
         return held
@@ -133,7 +133,7 @@ class Store:
         shard = self._shards.get(number)
         if shard is None:
             if len(self._shards) >= MAX_OPEN:
-                self._shards.popitem()  # stays open while another thread reads from it
+                self._shards.popitem()  # stays open while another thread reads it
             shard = self._shards[number] = _OpenShard(self.paths[number])
         return shard
 
@@ -142,11 +142,11 @@ class Store:
 
 
 def join_stores(stores: Sequence[Store], places: Sequence[NDArray[np.int64]]) -> Store:
-    """Several stores of one size as one.
+    """Combine several stores of one size.
 
     Args:
         stores: The stores.
-        places: For each the rows of the joint index that are its own, in the order of its ``positions``.
+        places: Rows of each store in the joint index, in the order of its ``positions``.
     """
     offsets = np.cumsum([0, *(store.starts[-1] for store in stores)])
     n_rows = sum(len(rows) for rows in places)
@@ -174,11 +174,11 @@ def open_size(folder: Path, index: pd.DataFrame) -> Store:
 
     Args:
         folder: ``<store>/<size>``.
-        index: The rows that are wanted; ``source``, ``image`` and ``path`` count.
+        index: The wanted rows; ``source``, ``image`` and ``path`` are used.
 
     Raises:
-        StoreFault: A file is missing or damaged, or an image of the index is not in it.
-        DataError: A file cannot be read, which may pass.
+        StoreFault: A file is missing or damaged, or the store lacks an image of the index.
+        DataError: A file cannot be read, perhaps temporarily.
     """
     manifest = read_manifest(folder)
     store = match_images(folder, manifest, read_image_table(folder, manifest), index)
@@ -188,10 +188,10 @@ def open_size(folder: Path, index: pd.DataFrame) -> Store:
 
 
 def match_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: pd.DataFrame) -> Store:
-    """The store of the rows of an index, whose shards may not be there yet.
+    """A store for the rows of an index, whose shards need not exist yet.
 
     Raises:
-        StoreFault: An image of the index is not in it.
+        StoreFault: The store lacks an image of the index.
     """
     places = find_rows(images["image"], index["image"])
     good = (images["reason"] == "").to_numpy()
@@ -213,10 +213,10 @@ def match_images(folder: Path, manifest: Manifest, images: pd.DataFrame, index: 
 
 
 def _shorten(sha256: pd.Series) -> NDArray[np.int64]:
-    """(N,) the first 8 bytes of each hash, 0 where there is none.
+    """(N,) first 8 bytes of each hash, 0 for an empty one.
 
     Raises:
-        StoreFault: One is no hash.
+        StoreFault: A value is no hash.
     """
     try:
         digests = np.frombuffer(bytes.fromhex("".join(text[:16] or "0" * 16 for text in sha256.tolist())), dtype=">i8")
@@ -228,10 +228,10 @@ def _shorten(sha256: pd.Series) -> NDArray[np.int64]:
 
 
 def find_rows(images: pd.Series, wanted: pd.Series) -> NDArray[np.intp]:
-    """(N,) the row of each image that is wanted, in a table that has each image once.
+    """(N,) row of each wanted image in a table with unique images.
 
     Raises:
-        StoreFault: One is not in it; names the first.
+        StoreFault: An image is missing; the message names the first.
     """
     places: NDArray[np.intp] = pd.Index(images).get_indexer(wanted)
     if (places < 0).any():
@@ -243,15 +243,15 @@ def verify_store(folder: Path, sizes: Sequence[int] | None = None, removes: bool
     """Check every byte of a store against its manifests.
 
     Args:
-        folder: The store.
-        sizes: Which of its sizes; None: all.
-        removes: Remove a damaged shard, so that it is built anew.
+        folder: Folder of the store.
+        sizes: Sizes to check; None: all.
+        removes: Remove damaged shards, so that they are rebuilt.
 
     Returns:
-        What is wrong, a line each; nothing where all is well.
+        The faults, one line each; empty if there are none.
 
     Raises:
-        DataError: There is no store in the folder, or a file cannot be read, which may pass.
+        DataError: The folder has no store, or a file cannot be read, perhaps temporarily.
     """
     if not (folder / STORE_FILE).is_file() or not list_sizes(folder):
         raise DataError(f"{folder}: there is no prepared store in it: run cxrlit prepare without --verify")

@@ -1,9 +1,9 @@
-"""Stores that were prepared elsewhere: a folder that is read in place, or an address that fsspec knows.
+"""Stores that were prepared elsewhere: a folder read in place, or an address that fsspec supports.
 
-What is needed of a remote store is fetched once a machine, into ``<cache_dir>/remote/<key>/``: each file under a lock,
-beside its place, compared with the hash that the manifest gives it, and renamed. fsspec brings the bytes; its caches
-write a file in place, where a kill leaves half of it under the name of the whole, and know no hash and no bound. What
-the address serves is not trusted: names, sizes and counts are checked before anything is written.
+The needed part of a remote store is fetched once per machine into ``<cache_dir>/remote/<key>/``: each file under a
+lock, beside its place, compared with its hash in the manifest, and renamed. fsspec transfers the bytes; its own caches
+write files in place, so that a kill leaves a partial file under the final name, and check neither hash nor size. The
+address is not trusted: names, sizes and counts are checked before anything is written.
 """
 
 import errno
@@ -47,20 +47,20 @@ from cxrlit.data.store.manifest import (
 from cxrlit.data.store.reader import Store, match_images
 
 WAITS = (0.0, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each try to fetch a file."""
+"""Delays before each attempt to fetch a file, seconds."""
 
 SECONDS_WITHOUT_A_BYTE = 60
 
 
 def read_stored_files(address: str, cache_dir: Path) -> StoredFiles:
-    """The files that a prepared store was made of, in place of those on disk.
+    """The source files of a prepared store, in place of files on disk.
 
     Args:
-        address: A store's folder, or its address (``s3://bucket/nih``).
-        cache_dir: Where what is fetched is kept.
+        address: Folder of a store, or its address (``s3://bucket/nih``).
+        cache_dir: Folder for fetched files.
 
     Raises:
-        DataError: There is no store, it cannot be reached, or it is damaged.
+        DataError: The store is missing, unreachable or damaged.
     """
     with _open_mirror(address, cache_dir) as mirror:
         record = mirror.read_record(STORE_FILE, StoreRecord)
@@ -70,17 +70,17 @@ def read_stored_files(address: str, cache_dir: Path) -> StoredFiles:
 
 
 def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resize, cache_dir: Path) -> Store:
-    """Open a prepared store at one size, fetching what the index needs of it.
+    """Open a prepared store at one size, after fetching the part that the index needs.
 
     Args:
-        address: As for ``read_stored_files``.
-        index: The rows that are wanted.
+        address: Folder of a store, or its address.
+        index: The wanted rows.
         size: Side of the images, pixels.
-        resize: How images that are not square were to become square.
-        cache_dir: Where what is fetched is kept.
+        resize: How rectangular images should have been made square.
+        cache_dir: Folder for fetched files.
 
     Raises:
-        DataError: It has not this size, was prepared in another way, cannot be reached, or is damaged.
+        DataError: The store lacks this size, was prepared differently, is unreachable or damaged.
     """
     with _open_mirror(address, cache_dir) as mirror:
         record = mirror.read_record(STORE_FILE, StoreRecord)
@@ -89,7 +89,7 @@ def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resi
         try:
             mirror.read_record(f"{size}/{MANIFEST_FILE}", Manifest)
         except FileNotFoundError:
-            sizes = list_sizes(mirror.folder) if mirror.remote is None else []  # what else might list has no bounds
+            sizes = list_sizes(mirror.folder) if mirror.remote is None else []  # a remote listing has no size limit
             others = f", but of {', '.join(map(str, sizes))}" if sizes else ""
             raise StoreFault(
                 f"it has no images of {size} px{others}: cxrlit prepare sizes=[{size}] makes them"
@@ -111,7 +111,7 @@ def open_remote_store(address: str, index: pd.DataFrame, size: int, resize: Resi
 
 
 def find_local(address: str) -> Path | None:
-    """The folder that an address is; None where it is of another protocol."""
+    """The local folder of an address; None for other protocols."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", address):
         return None
     return Path(address).expanduser().absolute()
@@ -119,10 +119,10 @@ def find_local(address: str) -> Path | None:
 
 @contextmanager
 def _open_mirror(address: str, cache_dir: Path) -> Iterator["_Mirror"]:
-    """What lies at an address; what goes wrong inside the block becomes a fault of this address.
+    """Open the store at an address; errors inside the block become errors about this address.
 
     Raises:
-        DataError: There is no such protocol, or a ``StoreFault`` or a ``FileNotFoundError`` was raised.
+        DataError: The protocol is unknown, or a ``StoreFault`` or a ``FileNotFoundError`` was raised.
     """
     mirror = _Mirror(address.rstrip("/"), cache_dir)
     try:
@@ -137,25 +137,25 @@ def _open_mirror(address: str, cache_dir: Path) -> Iterator["_Mirror"]:
 
 
 class _Mirror:
-    """A store at an address, as a folder on this machine: the store itself, or a copy of the fetched files."""
+    """A store at an address as a folder on this machine: the store itself, or a copy of the fetched files."""
 
     def __init__(self, address: str, cache_dir: Path) -> None:
         self.address, self.is_reachable = address, True
-        self.remote: Any = None  # fsspec has no types
+        self.remote: Any = None  # fsspec has no type annotations
         local = find_local(address)
         self.folder = local or cache_dir / "remote" / hash_value(address)
         if local is None:
             try:
                 self.remote, self.root = url_to_fs(address, **_choose_options(address))
-            except Exception as error:  # no such protocol, its package is not installed, or what else it may say
+            except Exception as error:  # unknown protocol, missing package, or any error of the protocol
                 raise DataError(f"data.store={address}: {first_line(error)}") from None
 
     def read_record(self, name: str, schema: type[HeadT]) -> HeadT:
-        """A JSON file, fetched anew; where the address cannot be reached, as it was fetched last.
+        """Read a JSON file, fetched anew; if the address is unreachable, as fetched last.
 
         Raises:
-            FileNotFoundError: There is none.
-            StoreFault: It is damaged, or cannot be had.
+            FileNotFoundError: There is no such file.
+            StoreFault: The file is damaged, or cannot be fetched.
         """
         path = self.folder / name
         if self.is_reachable:
@@ -173,25 +173,25 @@ class _Mirror:
         return read_store_record(path, schema)
 
     def fetch(self, name: str, max_bytes: int, sha256: str = "", schema: type[HeadT] | None = None) -> None:
-        """Fetch a file, unless it is there with its hash.
+        """Fetch a file, unless it exists with its hash.
 
         Args:
             name: Path below the address.
-            max_bytes: It is not longer than that.
-            sha256: What it must be.
-            schema: What it must be where it is a JSON file, which has no hash.
+            max_bytes: Maximum size.
+            sha256: Required hash.
+            schema: Schema of a JSON file, which has no hash.
 
         Raises:
             FileNotFoundError: There is no such JSON file.
-            StoreFault: It cannot be had, or is another one.
-            DataError: It cannot be written.
+            StoreFault: The file cannot be fetched, or differs from its hash.
+            DataError: The file cannot be written.
         """
         path = self.folder / name
         if self.remote is None or _has_hash(path, sha256):
             return
         with hold_lock(path, f"waiting for another process that fetches {self.address}/{name}"):
             if _has_hash(path, sha256):
-                return  # by that process
+                return  # another process has fetched it
             fault = StoreFault(name)
             for wait in WAITS:
                 time.sleep(wait)
@@ -216,24 +216,24 @@ class _Mirror:
             self.remote.get_file(f"{self.root}/{name}", str(staged), callback=_Limit(name, max_bytes))
         except (FileNotFoundError, StoreFault):
             raise
-        except Exception as error:  # every protocol has errors of its own
+        except Exception as error:  # every protocol has its own errors
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise DataError(f"{self.folder}: {error.strerror}: make room, or set cache_dir elsewhere") from None
             raise _UnreachableFault(f"{name} cannot be fetched ({first_line(error, 200)})") from None
-        if staged.is_dir():  # so is what is there
+        if staged.is_dir():  # the existing mirror is a folder too
             staged.rmdir()
             raise FileNotFoundError(name)
 
 
 class _UnreachableFault(StoreFault):
-    """The address does not answer as it should, which may pass."""
+    """The address fails to answer properly, perhaps temporarily."""
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Limit(Callback):  # type: ignore[misc]
-    """Stops a transfer that brings more than it may."""
+    """Stops a transfer that exceeds its size limit."""
 
     def __init__(self, name: str, max_bytes: int) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class _Limit(Callback):  # type: ignore[misc]
 
 
 def _choose_options(address: str) -> dict[str, object]:
-    """A slow line may take its time; one that brings nothing may not."""
+    """Options that allow slow transfers, but not stalled ones."""
     if not address.startswith(("http:", "https:")):
         return {}
     from aiohttp import ClientTimeout

@@ -1,7 +1,7 @@
-"""Shards that earlier work has finished, so that only those with a new or changed image are made again.
+"""Find finished shards of earlier builds, so that only those with a new or changed image are rebuilt.
 
-They are of the last state of the same store, of a build of it that was interrupted, and of stores of other files of the
-same data set.
+They come from the last state of the same store, from an interrupted build of it, and from stores of other files of
+the same data set.
 """
 
 from collections.abc import Iterator
@@ -28,17 +28,17 @@ from cxrlit.data.store.manifest import (
 )
 
 MAX_SIBLINGS = 16
-"""Stores of other files that are looked through, the newest first."""
+"""Maximum number of other stores searched, newest first."""
 
 
 @dataclass(frozen=True)
 class EarlierShard:
-    """A shard that is as long as it should be.
+    """An earlier shard of the right length.
 
     Attributes:
-        path: Its file.
-        record: Its entry in a manifest.
-        rows: ``image``, ``sha256``, ``reason``, ``flat``, ``warning`` and ``mtime_ns`` of each of its files, in order.
+        path: File of the shard.
+        record: Entry of the shard in a manifest.
+        rows: ``image``, ``sha256``, ``reason``, ``flat``, ``warning`` and ``mtime_ns`` of its source files, in order.
     """
 
     path: Path
@@ -49,14 +49,14 @@ class EarlierShard:
 def list_earlier_shards(
     folder: Path, size: int, source: str, resize: Resize, files: pd.DataFrame
 ) -> Iterator[EarlierShard]:
-    """Shards that may serve a store, those of its own folder first.
+    """Shards that a store may reuse, those of its own folder first.
 
     Args:
-        folder: The store.
+        folder: Folder of the store.
         size: Side of the images, pixels.
-        source: The data set's name.
-        resize: How an image that is not square becomes square.
-        files: ``image`` and ``n_bytes`` of its files.
+        source: Name of the data set.
+        resize: How to make a rectangular image square.
+        files: ``image`` and ``n_bytes`` of the store's source files.
     """
     yield from _read_notes(folder / str(size))
     yield from _read_finished(folder / str(size))
@@ -71,7 +71,7 @@ def list_earlier_shards(
 
 
 def list_siblings(folder: Path, source: str, resize: Resize) -> Iterator[Path]:
-    """Other stores of a data set with the same ``resize``, the newest first."""
+    """Other stores of a data set with the same ``resize``, newest first."""
     places = [path.parent for path in folder.parent.glob(f"{source}-*/{STORE_FILE}") if path.parent != folder]
     n_found = 0
     for place in sorted(places, key=lambda place: (place.stat().st_mtime_ns, place.name), reverse=True):
@@ -85,7 +85,7 @@ def list_siblings(folder: Path, source: str, resize: Resize) -> Iterator[Path]:
 
 
 def name_note(shard: ShardRecord) -> str:
-    """File name of the note that vouches for a shard of a build under way."""
+    """File name of the note that records a finished shard of an unfinished build."""
     return shard.file.replace(".npy", ".csv")
 
 
@@ -98,7 +98,7 @@ def _read_notes(folder: Path) -> Iterator[EarlierShard]:
             with open_regular(note) as file:
                 rows = pd.read_csv(file, dtype=types, keep_default_na=False, lineterminator="\n")[list(types)]
             digest = hash_file(path)
-        except (OSError, ValueError, KeyError, OverflowError):  # not whole: its images are decoded again
+        except (OSError, ValueError, KeyError, OverflowError):  # incomplete: its images are decoded again
             continue
         if path.name == shard_path(int(note.name[6:9]), digest):
             n_images = int((rows["reason"] == "").sum())
@@ -107,7 +107,7 @@ def _read_notes(folder: Path) -> Iterator[EarlierShard]:
 
 
 def _read_finished(folder: Path) -> Iterator[EarlierShard]:
-    """The shards of a finished size; none where it is damaged, which opening it reports."""
+    """The shards of a finished size; none if it is damaged, which opening it reports."""
     try:
         manifest = read_manifest(folder)
         images = read_image_table(folder, manifest)

@@ -1,7 +1,7 @@
-"""One size of a store while it is built: which earlier shards are kept, and how the others are written.
+"""Build one size of a store: keep earlier shards, write the others.
 
-A shard is written beside its place, synced and renamed, and then vouched for by a note that lists its images; so a
-process that is killed loses at most the shards in flight, and the next one goes on. The manifest comes last.
+A shard is written beside its place, synced and renamed; then a note records its images. So a killed process loses at
+most the shards in progress, and the next one continues. The manifest comes last.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ from cxrlit.data.store.reuse import EarlierShard, name_note
 
 SHARD_BYTES = 48 * 2**20
 MAX_SHARD_BITS = 8
-"""At most 256 shards."""
+"""Bits of the shard number: at most 256 shards."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: hash of its bytes, why it cannot be used or "", its pixels at each size, whether they are
-    of one gray, and how it is read otherwise than it says.
+    """Result of processing a file: hash of its bytes, reason if unusable, pixels at each size, whether they are of one
+    gray, and how the decoder departs from the file's own description.
     """
 
     sha256: str
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def order_files(index: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.uint64]]:
-    """The files of an index in the order of its store, by a hash of the image's name; and those hashes."""
+    """The files of an index in store order, by a hash of the image's name; and those hashes."""
     files = index[["image", "path", "n_bytes", "mtime_ns"]].sort_values("image", kind="stable")
     digests = b"".join(hashlib.blake2b(image.encode(), digest_size=8).digest() for image in files["image"])
     keys = np.frombuffer(digests, dtype=">u8").astype(np.uint64)
@@ -59,7 +59,7 @@ def order_files(index: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.uint64]]:
 
 
 def divide_into_shards(keys: NDArray[np.uint64], size: int) -> dict[int, slice]:
-    """The rows of each shard by its number: the first bits of the hash, as many as keep it to ``SHARD_BYTES``."""
+    """Rows of each shard, by number: the first bits of the hash, enough to keep shards below ``SHARD_BYTES``."""
     n_bits = min(MAX_SHARD_BITS, max(0, math.ceil(math.log2(len(keys) * size**2 / SHARD_BYTES))))
     edges = np.searchsorted(keys, [np.uint64(number << (64 - n_bits)) for number in range(2**n_bits)]).tolist()
     ranges = zip(edges, [*edges[1:], len(keys)], strict=True)
@@ -67,7 +67,7 @@ def divide_into_shards(keys: NDArray[np.uint64], size: int) -> dict[int, slice]:
 
 
 class ShardWriter:
-    """Appends images to a shard, whose header and name are known when it is finished."""
+    """Appends images to a shard; its header and name are known only at the end."""
 
     def __init__(self, folder: Path, number: int, size: int) -> None:
         self.folder, self.number, self.size, self.n_images = folder, number, size, 0
@@ -76,11 +76,12 @@ class ShardWriter:
         self.file.seek(NPY_HEADER_BYTES)
 
     def append(self, pixels: NDArray[np.uint8]) -> None:
+        """Append the pixels of an image, (S, S) uint8."""
         self.file.write(np.ascontiguousarray(pixels).data)
         self.n_images += 1
 
     def finish(self, n_rows: int) -> ShardRecord:
-        """Make it durable."""
+        """Write the header, sync the file and give it its name, which contains its hash."""
         with self.file:
             self.file.seek(0)
             self.file.write(make_npy_header(self.n_images, self.size))
@@ -92,17 +93,18 @@ class ShardWriter:
         return record
 
     def discard(self) -> None:
+        """Remove the unfinished file."""
         self.file.close()
         self.staged.unlink(missing_ok=True)
 
 
 class SizeBuild:
-    """One size under way. Rows are those of ``files``, in the order of the store.
+    """The build of one size. Rows are those of ``files``, in store order.
 
     Attributes:
-        is_open: (N,) whether the image belongs to a shard that is to be written.
-        sha256, reasons, flat, warnings: (N,) of each file, as far as they are known; flat is 1 or empty.
-        finished: The shards that are there, by number.
+        is_open: (N,) whether the image's shard must be written.
+        sha256, reasons, flat, warnings: (N,) known facts of each file; flat is 1 or empty.
+        finished: The finished shards, by number.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class SizeBuild:
                 self._earlier[shard.record.number].append(shard)
 
     def find_touched(self) -> NDArray[np.bool_]:
-        """(N,) the images whose file was written since an earlier shard was made that may serve all the same."""
+        """(N,) images in reusable shards whose file was written since, so that their hash must be compared."""
         touched = np.zeros(len(self.files), dtype=bool)
         for number, shards in self._earlier.items():
             changes = [self._find_changes(number, shard) for shard in shards]
@@ -139,10 +141,10 @@ class SizeBuild:
         return touched
 
     def take_over(self, digests: NDArray[np.object_]) -> None:
-        """Keep every earlier shard whose files are as they were.
+        """Keep every earlier shard whose files are unchanged.
 
         Args:
-            digests: (N,) hash of the bytes of each file that ``find_touched`` names, as it is now.
+            digests: (N,) current hash of each file in ``find_touched``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for number, shards in self._earlier.items():
@@ -164,9 +166,9 @@ class SizeBuild:
         return changes
 
     def _bring(self, shard: EarlierShard) -> bool:
-        """Whether the shard is in the folder now: from another store it is linked, if every byte is as it was written.
+        """Bring a shard into the folder, if it is not there, by linking an undamaged one; return whether it is there.
 
-        A shard that is there already is checked by ``verify_store``.
+        ``verify_store`` checks shards that are there already.
         """
         if shard.path.parent == self.folder:
             return True
@@ -176,13 +178,13 @@ class SizeBuild:
         staged = self.folder / f".{shard.record.file}"
         try:
             os.link(shard.path, staged)
-        except OSError:  # another owner, too many links, or a file system without: its images are decoded again
+        except OSError:  # another owner, too many links, or no links on this file system: its images are decoded again
             return False
         os.replace(staged, self.folder / shard.record.file)
         return True
 
     def add(self, row: int, outcome: Outcome, finisher: Executor) -> Future[None] | None:
-        """The next image of a shard that is to be written; with the last one, the shard is finished elsewhere."""
+        """Add the next image of an open shard; after the last one, the executor finishes the shard."""
         if self._writer is None:
             self._writer = ShardWriter(self.folder, self._firsts[row], self.size)
         self.sha256[row], self.reasons[row] = outcome.sha256, outcome.reason
@@ -205,7 +207,7 @@ class SizeBuild:
         self.finished[writer.number] = record
 
     def publish(self, source: str, resize: Resize) -> None:
-        """Write the manifest; what it does not name can go then."""
+        """Write the manifest, and remove files that it does not name."""
         images = self._describe(slice(None))
         content = images.to_csv(index=False, lineterminator="\n").encode()
         digest = hashlib.sha256(content).hexdigest()
@@ -224,8 +226,8 @@ class SizeBuild:
         )
         sync(self.folder)
         write_json(self.folder / MANIFEST_FILE, manifest.model_dump())
-        # The times come last. With new times and old pixels, a kill in between would make stale images look current;
-        # without them the next process comes back to this folder, and removes what is left.
+        # The times come last. New times with old pixels, after a kill in between, would make stale images look current;
+        # without them the next process returns to this folder and removes what is left.
         with replace_file(self.folder / SEEN_TABLE) as staged:
             self.files[["image", "mtime_ns"]].to_csv(staged, index=False, lineterminator="\n")
             kept = {MANIFEST_FILE, SEEN_TABLE, manifest.images_file, *(shard.file for shard in manifest.shards)}
@@ -234,7 +236,7 @@ class SizeBuild:
                     path.unlink()
 
     def discard(self) -> None:
-        """Remove what a failed build leaves of the shard under way."""
+        """Remove the unfinished shard of a failed build."""
         if self._writer is not None:
             self._writer.discard()
 
