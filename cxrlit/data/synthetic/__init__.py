@@ -1,1 +1,1 @@
-"""One synthetic frontal radiograph: a chest, the findings in it, and the film it is taken on."""
+"""Draw synthetic frontal radiographs: a chest, its findings, and the exposure."""

@@ -1,4 +1,4 @@
-"""What is drawn: a patient's build, the findings, and how one image of them is taken."""
+"""Parameters of a drawing: a patient's build, the findings, and the exposure of one image."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What the images of one patient share. Lengths are fractions of the image's height."""
+    """Properties shared by all images of a patient. Lengths are fractions of the image's height."""
 
-    seed: int  # of the vessels, the ribs' irregularities and the texture
+    seed: int  # of the vessels, the irregularity of the ribs and the texture
     half_chest: float
     apex: float
     base: float  # lowest point of the lungs, at full inspiration
@@ -30,11 +30,11 @@ class Anatomy:
 
 
 def sample_anatomy(rng: np.random.Generator, *, female: bool) -> Anatomy:
-    """A patient's build, drawn with the variety of a hospital's adults.
+    """Sample a patient's build, with the variety of a hospital's adults.
 
     Args:
-        rng: Random stream.
-        female: Whether to draw breasts.
+        rng: Random generator.
+        female: Whether the patient has breasts.
     """
     return Anatomy(
         seed=int(rng.integers(2**31)),
@@ -60,10 +60,10 @@ def sample_anatomy(rng: np.random.Generator, *, female: bool) -> Anatomy:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One finding as one image shows it.
+    """One finding in one image.
 
-    ``depth`` is the place between the mediastinum (0) and the ribs (1), ``height`` between the diaphragm (0) and the
-    apex of the lung (1); findings that have a place of their own ignore them.
+    ``depth`` is the position between the mediastinum (0) and the ribs (1), ``height`` between the diaphragm (0) and
+    the apex of the lung (1); findings with a fixed place ignore them.
     """
 
     label: str
@@ -77,7 +77,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What differs from one image of a patient to the next, whatever the patient has."""
+    """Properties that vary between the images of a patient, independent of the findings."""
 
     seed: int  # of noise and hardware
     portable: bool  # AP: taken at the bedside, lying down
@@ -85,8 +85,8 @@ class Exposure:
     rotation: float  # degrees
     scale: float
     inspiration: float  # 0 to 1
-    air: float  # share of the lungs' attenuation that is taken away
-    haze: float  # of the lungs, uneven and without meaning
+    air: float  # removed fraction of the lungs' attenuation
+    haze: float  # uneven haze of the lungs without meaning
     gain: float
     gamma: float
     fog: float  # scattered radiation: the darkest gray, in [0, 1]
@@ -97,11 +97,11 @@ class Exposure:
 
 
 def sample_exposure(rng: np.random.Generator, *, portable: bool) -> Exposure:
-    """How one image is taken. The hardware says nothing about the findings, so that it is no shortcut to them.
+    """Sample the exposure of one image. The hardware is independent of the findings, so that it is no shortcut.
 
     Args:
-        rng: Random stream.
-        portable: Whether it is taken at the bedside (AP).
+        rng: Random generator.
+        portable: Whether the image is taken at the bedside (AP).
     """
     return Exposure(
         seed=int(rng.integers(2**31)),

@@ -1,4 +1,4 @@
-"""A patient's chest: its build, where lungs, heart and diaphragm are in one image, and how much each attenuates."""
+"""A patient's chest: position and attenuation of lungs, heart and diaphragm in one image."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from cxrlit.data.synthetic.primitives import Field, as_field, blur, draw_lines, 
 
 
 class Chest:
-    """Where the lungs, the heart and the diaphragm of one image are: the fields that the findings need as well.
+    """Geometry of the lungs, the heart and the diaphragm in one image, which the findings use as well.
 
-    Lengths are fractions of the image's height, fields are (S, S), and sides are -1 the patient's right, 1 the left.
+    Lengths are fractions of the image's height, fields are (S, S), sides are -1 (patient's right) and 1 (left).
 
     Attributes:
-        anatomy, exposure, px: What the image is drawn from; ``px`` is its side in pixels.
-        x, y, across: The body's frame, and the distance from the spine.
+        anatomy, exposure, px: Parameters of the image; ``px`` is its side in pixels.
+        x, y, across: Coordinates in the body's frame, and the distance from the spine.
         base, heart_width: Lowest point of the lungs; width of the heart / width of the chest.
         fraction, outer: Height between the lungs' apex (0) and base (1); half-width of the chest's inside there.
-        diaphragm: y of each side's diaphragm.
-        heart, lung, lungs: In [0, 1]; ``lung`` by side and without what the heart hides, ``lungs`` both together.
-        vessels: What the lungs' vessels attenuate.
+        diaphragm: y of the diaphragm, by side.
+        heart, lung, lungs: In [0, 1]; ``lung`` by side, without the part behind the heart; ``lungs`` of both sides.
+        vessels: Attenuation of the lungs' vessels.
     """
 
     def __init__(self, anatomy: Anatomy, exposure: Exposure, lesions: Sequence[Lesion], image_px: int) -> None:
@@ -64,7 +64,7 @@ class Chest:
         return as_field(self.anatomy.half_chest * np.sqrt(1 - (1 - fraction) ** 2.6 + 1e-6))
 
     def place(self, lesion: Lesion, side: int) -> tuple[float, float]:
-        """The x and y of a lesion's centre in the body's frame, if the lesion were on ``side``."""
+        """The x and y of a lesion's centre in the body's frame, for a lesion on ``side``."""
         anatomy = self.anatomy
         top, bottom = anatomy.apex + 0.05, self.base - anatomy.dome
         y = bottom - lesion.height * (bottom - top)
@@ -72,7 +72,7 @@ class Chest:
         return side * (anatomy.mediastinum + 0.03 + lesion.depth * (wall - anatomy.mediastinum - 0.05)), y
 
     def attenuation(self) -> Field:
-        """Soft tissue, air, heart, vessels: all but bone."""
+        """Attenuation of soft tissue, air, heart and vessels, without bone."""
         anatomy = self.anatomy
         film = _draw_body(anatomy, self.px) * (1 - self.exposure.air * self.lungs)
         film = film + self.exposure.haze * noise(self.exposure.seed + 1, 5, self.px) * self.lungs
@@ -80,7 +80,7 @@ class Chest:
         film = film + 0.25 * ramp(self.y, self.base, 0.3)
         film = film + self.vessels
 
-        # Air of the stomach under the left dome.
+        # Air in the stomach under the left dome.
         rng = np.random.default_rng(anatomy.seed + 3)
         bubble_x, bubble_y = anatomy.half_chest * rng.uniform(0.35, 0.6), self.base + rng.uniform(0.0, 0.05)
         bubble = ((self.x - bubble_x) / rng.uniform(0.04, 0.09)) ** 2 + ((self.y - bubble_y) / 0.025) ** 2
@@ -96,7 +96,7 @@ class Chest:
         return as_field(film)
 
     def _heart(self) -> Field:
-        """In [0, 1]: two thirds of its width are left of the spine; it lies on the diaphragm."""
+        """The heart, in [0, 1]: two thirds of its width are left of the spine; it lies on the diaphragm."""
         anatomy = self.anatomy
         left, right = (share * self.heart_width * 2 * anatomy.half_chest for share in (0.66, 0.34))
         height = (0.40 + 0.10 * anatomy.heart_axis) * (0.55 + self.heart_width)
@@ -112,12 +112,12 @@ class Chest:
         return as_field(ramp(as_field(-self.across), as_field(-border), 0.022) * ramp(self.fraction, 0.1, 0.1))
 
 
-# What one patient's images have in common is drawn once: a thread draws them one after the other.
+# Parts shared by a patient's images are cached: a thread draws these images in sequence.
 
 
 @lru_cache(maxsize=8)
 def _draw_body(anatomy: Anatomy, px: int) -> Field:
-    """Soft tissue of chest, shoulders and arms, as thick as the ray's way through it."""
+    """Soft tissue of chest, shoulders and arms, as the length of the ray's path through it."""
     line = (np.arange(px, dtype=np.float32) + 0.5) / px
     across, y = np.abs(line - 0.5)[None, :], line[:, None]
     torso = anatomy.half_chest + anatomy.soft_tissue
@@ -135,7 +135,7 @@ def _draw_body(anatomy: Anatomy, px: int) -> Field:
 
 @lru_cache(maxsize=8)
 def _draw_vessels(anatomy: Anatomy, px: int) -> Field:
-    """In [0, 1]: a tree from each hilum, thick and bright at its root."""
+    """Vessels, in [0, 1]: a tree from each hilum, thick and bright at its root."""
     rng = np.random.default_rng(anatomy.seed)
     paths = []
     for side in (-1, 1):
@@ -157,12 +157,12 @@ def _draw_vessels(anatomy: Anatomy, px: int) -> Field:
 
 @lru_cache(maxsize=8)
 def draw_skeleton(anatomy: Anatomy, px: int, shoulder_blades: bool) -> Field:
-    """What the bones attenuate: spine, ribs, clavicles. Cached, so not to be changed in place.
+    """Attenuation of the bones: spine, ribs, clavicles. Cached: do not modify it.
 
     Args:
         anatomy: The patient.
         px: Side of the image, in pixels.
-        shoulder_blades: Whether they lie over the lungs, as they do unless the arms are pulled forward.
+        shoulder_blades: Whether the shoulder blades overlap the lungs, as they do unless the arms are pulled forward.
     """
     rng = np.random.default_rng(anatomy.seed + 4)
     line = (np.arange(px, dtype=np.float32) + 0.5) / px
@@ -177,13 +177,13 @@ def draw_skeleton(anatomy: Anatomy, px: int, shoulder_blades: bool) -> Field:
         height = np.clip((top + 0.8 * drop - anatomy.apex) / (anatomy.base - anatomy.apex), 0.03, 1)
         width = (anatomy.half_chest + 0.012) * math.sqrt(1 - (1 - float(height)) ** 2.6)
         for side in (-1, 1):
-            # Behind: from the spine up and out, then down along the chest wall.
+            # Posterior part: from the spine up and out, then down along the chest wall.
             x = 0.03 + (width - 0.03) * np.sin(along * math.pi / 2)
             y = top - 0.025 * np.sin(along * math.pi) + drop * along**2.2
             path = np.stack([side * x, y], axis=1)
             ribs.append((path, 0.024, 0.85))
             marrow.append((path, 0.013, 0.45))
-            if 0 < number < 8:  # in front: back towards the breastbone, fainter
+            if 0 < number < 8:  # anterior part: back towards the breastbone, fainter
                 x = width * (1 - 0.62 * along)
                 y = y[-1] + (0.10 + 0.012 * number) * along - 0.03 * along**2
                 ribs.append((np.stack([side * x, y], axis=1), 0.022, 0.4))

@@ -1,7 +1,7 @@
-"""The embedded data set: drawn radiographs in NIH ChestX-ray14's own layout, so that the NIH reader reads them.
+"""The embedded data set: synthetic radiographs in NIH ChestX-ray14's layout, so that the NIH reader reads them.
 
-Patients are sampled, not images: follow-ups of one patient share the anatomy and mostly the findings, as in a
-hospital. So a split by image is as misleading here as it is on the real data.
+Patients are sampled, not images: follow-ups of a patient share the anatomy and most findings, as in a hospital. So
+a split by image is as misleading here as on real data.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ from cxrlit.data.synthetic.anatomy import Anatomy, Exposure, Lesion, sample_anat
 from cxrlit.data.synthetic.radiograph import Box, draw_radiograph
 
 SYNTHETIC_VERSION = 1
-"""Goes up with every change of what is drawn: part of the key of whatever is cached."""
+"""Increases with every change of the drawing; part of the key of everything cached."""
 
 TEST_FRACTION = 0.2
-"""Share of the patients in the official test list."""
+"""Fraction of the patients in the official test list."""
 
 PATIENT_PREVALENCE = {
     "Atelectasis": 0.09,
@@ -44,29 +44,29 @@ COMPANIONS = (
     ("Infiltration", "Pneumonia", 0.08),
     ("Pneumothorax", "Atelectasis", 0.08),
 )
-"""Cause, what it may bring along, and the probability that it does."""
+"""Cause, companion, and the probability that the cause brings the companion along."""
 
 PERSISTENCE = 0.92
-"""Probability that one image of a patient shows a finding that the patient has."""
+"""Probability that an image shows a finding that its patient has."""
 
 MISSED_BY_PATIENT = 0.02
 MISSED_BY_IMAGE = 0.02
 INVENTED_BY_PATIENT = 0.0015
 INVENTED_BY_IMAGE = 0.0015
-"""Label noise, for each label: the share of visible findings that are not labelled (in all of a patient's reports, or
-in one), and the probability that what is not there is labelled. Labels mined from reports err in both ways."""
+"""Label noise of each label: the fraction of visible findings without a label (in all of a patient's reports, or in
+one), and the probability that an absent finding is labelled. Labels mined from reports err in both ways."""
 
 MAX_IMAGES = 8
-"""Of one patient."""
+"""Maximum number of images per patient."""
 
 FURTHER_IMAGES_WELL, FURTHER_IMAGES_ILL = 1.8, 3.0
-"""Mean number of images beyond the first, before the cut at ``MAX_IMAGES``: who is ill is X-rayed more often."""
+"""Mean number of images beyond the first, before the limit ``MAX_IMAGES``: ill patients have more X-rays."""
 
 PORTABLE_WELL, PORTABLE_ILL = 0.35, 0.45
-"""Share of images taken at the bedside (AP)."""
+"""Fraction of images taken at the bedside (AP)."""
 
 BOX_PX = 1024
-"""NIH's boxes are in the pixels of its 1024 x 1024 images, whatever size the images at hand have."""
+"""Side of NIH's images, pixels; boxes refer to it, whatever size the images have."""
 
 FIELD_OF_VIEW_MM = 400.0
 """Side of the plate, for the column of pixel spacings."""
@@ -77,15 +77,15 @@ TABLE_HEADER = (
 )
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 BOX_NAMES = {"Infiltration": "Infiltrate"}
-"""NIH's box list has its own word."""
+"""The box list's name of a finding, as in NIH's."""
 
 MAX_THREADS = 4
-"""Drawing is many short steps: more threads only wait for each other. ``chest.py`` remembers as many patients."""
+"""Maximum number of threads: drawing has many short steps, and more threads only wait. ``chest.py`` caches as many."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One image of a patient: what it shows, and what the report says."""
+    """One image of a patient: its content, and the labels of its report."""
 
     follow_up: int
     age: int  # years
@@ -95,12 +95,13 @@ class Visit:
 
     @property
     def view(self) -> str:
+        """AP if taken at the bedside, else PA."""
         return "AP" if self.exposure.portable else "PA"
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient and all of the patient's images."""
+    """A patient with all images."""
 
     number: int  # from 1
     female: bool
@@ -108,22 +109,23 @@ class Patient:
     visits: tuple[Visit, ...]
 
     def file_name(self, visit: Visit) -> str:
+        """File name of an image in NIH's form."""
         return f"{self.number:08d}_{visit.follow_up:03d}.png"
 
 
 def write_synthetic(root: Path, *, n_patients: int, seed: int, image_px: int = 256, workers: int | None = None) -> None:
     """Draw the data set into a new folder, in the layout of NIH ChestX-ray14.
 
-    An image is a function of ``seed``, its patient, its follow-up number and ``image_px``: the same bytes for any
-    number of threads, and patient 17 looks the same in a small set as in a large one. Which patients are in the test
-    list depends on ``n_patients`` as well. 1,000 patients take half a minute.
+    An image depends on ``seed``, its patient, its follow-up number and ``image_px``: the bytes are the same for any
+    number of threads, and patient 17 looks the same in a small set as in a large one. The test list also depends on
+    ``n_patients``. 1,000 patients take half a minute.
 
     Args:
-        root: The folder to make. It appears when it is complete, and not before.
-        n_patients: Number of patients, at least 2; each has 1 to ``MAX_IMAGES`` images.
-        seed: Of everything that is drawn, >= 0.
+        root: Folder to create; it appears only when it is complete.
+        n_patients: Number of patients, at least 2, with 1 to ``MAX_IMAGES`` images each.
+        seed: Seed of the whole drawing, >= 0.
         image_px: Side of the square images, in pixels.
-        workers: Number of threads that draw; None for one a core, at most ``MAX_THREADS``.
+        workers: Number of drawing threads; None: one per core, at most ``MAX_THREADS``.
 
     Raises:
         FileExistsError: ``root`` exists.
@@ -139,7 +141,7 @@ def write_synthetic(root: Path, *, n_patients: int, seed: int, image_px: int = 2
         images.mkdir(parents=True)
         patients = [sample_patient(seed, number) for number in range(1, n_patients + 1)]
         boxes: dict[str, list[Box | None]] = {}
-        cv2.setNumThreads(0)  # the threads below are the parallelism
+        cv2.setNumThreads(0)  # parallelism comes from the threads below
         with open_pool(min(workers or count_cores(), MAX_THREADS)) as pool:
             drawn = pool.map(lambda patient: _draw_patient(patient, image_px, images), patients)
             for of_patient in track(drawn, description="Drawing radiographs", total=n_patients):
@@ -148,7 +150,7 @@ def write_synthetic(root: Path, *, n_patients: int, seed: int, image_px: int = 2
 
 
 def sample_patient(seed: int, number: int) -> Patient:
-    """Anatomy, findings and labels of one patient; every image has a random stream of its own."""
+    """Sample anatomy, findings and labels of a patient; every image has its own random generator."""
     rng = np.random.default_rng([seed, number, 0])
     female = bool(rng.random() < 0.45)
     anatomy = sample_anatomy(rng, female=female)
@@ -180,7 +182,7 @@ def sample_patient(seed: int, number: int) -> Patient:
 
 
 def _sample_lesion(rng: np.random.Generator, label: str) -> Lesion:
-    """A finding where it likes to be: fluid and collapse at the base, the rest anywhere in the lungs."""
+    """Sample a finding at a typical place: fluid and collapse at the base, others anywhere in the lungs."""
     side = int(rng.choice((-1, 1)))
     if label == "Infiltration" and rng.random() < 0.4:
         side = 0
@@ -196,7 +198,7 @@ def _sample_lesion(rng: np.random.Generator, label: str) -> Lesion:
 
 
 def _change_lesion(rng: np.random.Generator, lesion: Lesion) -> Lesion:
-    """The same finding at another visit: it grows or shrinks, and stays where it is."""
+    """The finding at another visit: larger or smaller, at the same place."""
     return replace(
         lesion,
         depth=float(np.clip(lesion.depth + rng.normal(0, 0.03), 0.1, 0.9)),
@@ -207,7 +209,7 @@ def _change_lesion(rng: np.random.Generator, lesion: Lesion) -> Lesion:
 
 
 def _draw_patient(patient: Patient, image_px: int, folder: Path) -> dict[str, list[Box | None]]:
-    """Write all images of one patient; the boxes of what each shows, by file name."""
+    """Write all images of a patient; return the boxes of each image's findings, by file name."""
     boxes = {}
     for visit in patient.visits:
         name = patient.file_name(visit)
@@ -222,7 +224,7 @@ def _draw_patient(patient: Patient, image_px: int, folder: Path) -> dict[str, li
 def _write_tables(
     folder: Path, patients: Sequence[Patient], boxes: dict[str, list[Box | None]], seed: int, image_px: int
 ) -> None:
-    """Label table, official split and boxes."""
+    """Write label table, official split and boxes."""
     order = np.random.default_rng([seed, 0]).permutation(len(patients))
     n_test = min(max(1, round(TEST_FRACTION * len(patients))), len(patients) - 1)
     test_numbers = {patients[index].number for index in order[:n_test]}
@@ -250,5 +252,5 @@ def _write_tables(
 
 
 def _write_csv(path: Path, header: str, rows: Iterable[tuple[object, ...]]) -> None:
-    # NIH's headers have commas inside column names, unquoted: no CSV writer produces them.
+    # NIH's headers have unquoted commas inside column names: no CSV writer produces them.
     path.write_text(header + "\n" + pd.DataFrame(rows).to_csv(index=False, header=False, lineterminator="\n"))

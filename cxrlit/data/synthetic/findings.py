@@ -1,4 +1,4 @@
-"""The eight findings: each adds to a chest's attenuation or takes from it."""
+"""The eight findings: each increases or decreases a chest's attenuation."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _draw_atelectasis(chest: Chest, lesion: Lesion, rng: np.random.Generator) ->
 
 
 def _draw_cardiomegaly(chest: Chest, lesion: Lesion, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Nothing to add: the heart is drawn wide, see ``Chest.heart_width``."""
+    """Add nothing: the heart is drawn wide, see ``Chest.heart_width``."""
     return np.zeros_like(chest.heart), as_field(chest.heart * ramp(chest.fraction, 0.45, 0.02))
 
 
@@ -62,14 +62,14 @@ def _draw_infiltration(chest: Chest, lesion: Lesion, rng: np.random.Generator) -
 
 
 def _draw_mass(chest: Chest, lesion: Lesion, rng: np.random.Generator) -> tuple[Field, Field]:
-    """A round opacity wider than 3 cm."""
+    """A round opacity more than 3 cm wide."""
     centre, radius = chest.place(lesion, lesion.side), 0.070 + 0.045 * lesion.size
     mass = _blob(chest, centre, lesion.seed, radius, edge=0.25, roughness=0.08) * chest.lungs
     return as_field((0.40 + 0.25 * lesion.opacity) * mass), mass
 
 
 def _draw_nodule(chest: Chest, lesion: Lesion, rng: np.random.Generator) -> tuple[Field, Field]:
-    """One to three round opacities narrower than 3 cm, in one lung."""
+    """One to three round opacities less than 3 cm wide, in one lung."""
     nodules = np.zeros_like(chest.heart)
     for _ in range(int(rng.integers(1, 4))):
         radius = 0.030 + 0.012 * lesion.size
@@ -123,5 +123,5 @@ DRAW: dict[str, Callable[[Chest, Lesion, np.random.Generator], tuple[Field, Fiel
     "Pneumonia": _draw_pneumonia,
     "Pneumothorax": _draw_pneumothorax,
 }
-"""By label. From the chest, the lesion and the lesion's random stream: what it adds to the attenuation, and its mask in
-[0, 1], both (S, S)."""
+"""Functions by label. They take the chest, the lesion and the lesion's random generator, and return the added
+attenuation and a mask in [0, 1], both (S, S)."""

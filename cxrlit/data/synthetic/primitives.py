@@ -1,4 +1,4 @@
-"""Lines, smooth noise and soft edges: what bodies and findings alike are drawn with."""
+"""Lines, smooth noise and soft edges, from which bodies and findings are drawn."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.float32]
-"""(S, S), one value a pixel of the body's frame: x in [-0.5, 0.5] from the spine (negative is the patient's right,
-which a radiograph shows on the left), y in [0, 1] downwards, 1 being the height of the image."""
+"""(S, S), one value per pixel in the body's frame: x in [-0.5, 0.5] from the spine (negative is the patient's right,
+which a radiograph shows on the left), y in [0, 1] downwards, with 1 the height of the image."""
 
 
 def draw_lines(paths: Sequence[tuple[npt.NDArray[np.floating], float, float]], px: int) -> Field:
-    """Anti-aliased lines; where they cross, the later one.
+    """Draw anti-aliased lines; where they cross, the later one is on top.
 
     Args:
         paths: For each line its points (N, 2) as x, y, its width as a fraction of the image's side, and its
             brightness in [0, 1].
-        px: Side of the field, in pixels.
+        px: Side of the field, pixels.
 
     Returns:
-        (S, S), in [0, 1], 0 beside the lines.
+        (S, S), in [0, 1], 0 outside the lines.
     """
     canvas = np.zeros((px, px), dtype=np.uint8)
     for points, width, brightness in paths:
@@ -34,38 +34,38 @@ def blur(field: Field, width: float) -> Field:
 
     Args:
         field: (S, S).
-        width: Standard deviation, as a fraction of the image's side; 0.3 pixels at least.
+        width: Standard deviation, as a fraction of the image's side; at least 0.3 pixels.
     """
     return as_field(cv2.GaussianBlur(field, (0, 0), max(0.3, width * field.shape[0])))
 
 
 def noise(seed: int, cells: int, px: int) -> Field:
-    """Smooth noise of a variance of about 1.
+    """Smooth noise with a variance of about 1.
 
     Args:
-        seed: Of the noise, >= 0.
+        seed: Seed of the noise, >= 0.
         cells: Number of bumps along a side.
-        px: Side of the field, in pixels.
+        px: Side of the field, pixels.
     """
     coarse = np.random.default_rng(seed).standard_normal((cells, cells), dtype=np.float32)
     return as_field(cv2.resize(coarse, (px, px), interpolation=cv2.INTER_CUBIC))
 
 
 def as_field(values: npt.ArrayLike) -> Field:
-    """The same values as float32.
+    """Values as float32.
 
-    float64 slips in through Python's own arithmetic; half the memory traffic is half the time.
+    Python's own arithmetic can introduce float64; float32 halves memory traffic and time.
     """
     return np.asarray(values, dtype=np.float32)
 
 
 def ramp(values: Field, threshold: Field | float, width: float) -> Field:
-    """1 where ``values`` are above ``threshold``, 0 below, straight in between.
+    """1 where ``values`` are above ``threshold``, 0 below, with a linear ramp between.
 
     Args:
         values: Any shape.
-        threshold: Where the result is 0.5.
-        width: Of the rise from 0 to 1, in the unit of ``values``, > 0.
+        threshold: Value at which the result is 0.5.
+        width: Width of the ramp from 0 to 1, in the unit of ``values``, > 0.
 
     >>> ramp(np.array([-1, 0, 0.25, 1], dtype=np.float32), 0, 1).tolist()
     [0.0, 0.5, 0.75, 1.0]

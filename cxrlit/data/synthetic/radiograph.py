@@ -1,4 +1,4 @@
-"""One radiograph: chest and findings put in place on the film, exposed and scanned."""
+"""Render one radiograph: position chest and findings on the film, expose and scan it."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,19 +19,19 @@ Box = tuple[float, float, float, float]
 def draw_radiograph(
     anatomy: Anatomy, lesions: Sequence[Lesion], exposure: Exposure, image_px: int
 ) -> tuple[npt.NDArray[np.uint8], list[Box | None]]:
-    """One radiograph, and where its findings are.
+    """Draw one radiograph, with a box around each finding.
 
-    Attenuations add up along the ray, so that ribs show through lungs and everything drowns below the diaphragm, as
-    on film.
+    Attenuations add up along the ray, so that ribs show through the lungs and little is visible below the diaphragm,
+    as on film.
 
     Args:
         anatomy: The patient.
-        lesions: What the patient has, in the order in which it is drawn.
-        exposure: How the image is taken.
+        lesions: Findings of the patient, in drawing order.
+        exposure: Exposure of the image.
         image_px: Side of the square image, in pixels.
 
     Returns:
-        (S, S) uint8, dense is bright; and a box for each lesion, None where it lies outside the image.
+        (S, S) uint8, dense is bright; and a box for each lesion, None if it is outside the image.
     """
     chest = Chest(anatomy, exposure, lesions, image_px)
     film = chest.attenuation()
@@ -49,13 +49,13 @@ def draw_radiograph(
     def position(field: Field, border: int) -> Field:
         return as_field(cv2.warpAffine(field, matrix, (image_px, image_px), flags=cv2.INTER_LINEAR, borderMode=border))
 
-    # The body goes on beyond the film's edge; a finding does not.
+    # The body continues beyond the film's edge; a finding does not.
     boxes = [_bounding_box(position(mask, cv2.BORDER_CONSTANT)) for mask in masks]
     return _expose(position(film, cv2.BORDER_REPLICATE), exposure), boxes
 
 
 def _bounding_box(mask: Field) -> Box | None:
-    """The box around what a mask shows at half of its strength or more."""
+    """The box around the part of a mask with at least half of its maximum."""
     strong = mask > 0.5 * float(mask.max(initial=0)) + 1e-3
     if not strong.any():
         return None
@@ -66,7 +66,7 @@ def _bounding_box(mask: Field) -> Box | None:
 
 
 def _expose(film: Field, exposure: Exposure) -> npt.NDArray[np.uint8]:
-    """From attenuation to gray values: hardware on the skin, film curve, fog, noise, 8 bits."""
+    """Turn attenuation into gray values: hardware on the skin, film curve, fog, noise, 8 bits."""
     rng = np.random.default_rng(exposure.seed)
     px = film.shape[0]
     film = film + _draw_hardware(exposure, rng, px)
@@ -74,7 +74,7 @@ def _expose(film: Field, exposure: Exposure) -> npt.NDArray[np.uint8]:
     bright = exposure.fog + (1 - exposure.fog) * bright
     fine = cv2.GaussianBlur(rng.standard_normal((px, px), dtype=np.float32), (0, 0), 0.8)
     bright = bright + 2 * exposure.noise * fine
-    # The scanner's own vignette: a slow slope over the plate.
+    # Vignette of the scanner: a slow gradient over the plate.
     slope = rng.normal(0, 0.05, 2)
     line = np.linspace(-0.5, 0.5, px)
     bright = bright * (1 + slope[0] * line[None, :] + slope[1] * line[:, None])
@@ -82,7 +82,7 @@ def _expose(film: Field, exposure: Exposure) -> npt.NDArray[np.uint8]:
 
 
 def _draw_hardware(exposure: Exposure, rng: np.random.Generator, px: int) -> Field:
-    """Side marker, electrodes and their wires, a tube, a pacemaker: all of them opaque."""
+    """Draw side marker, electrodes with wires, a tube, a pacemaker; all are opaque."""
     canvas = np.zeros((px, px), dtype=np.uint8)
 
     def pixels(points: npt.ArrayLike) -> npt.NDArray[np.int32]:
