@@ -17,7 +17,7 @@ def stop(error: CXRLitError) -> None:
 
 
 def name_fault(error: Exception) -> CXRLitError | None:
-    """An exception as an error that the user can fix; None where it is none."""
+    """An exception as an error that the user can fix; None for a bug."""
     if isinstance(error, CXRLitError):
         return error
     if isinstance(error, OSError):  # disk full, permission denied, missing folder

@@ -160,7 +160,7 @@ class DataTables:
         excluded: Images that the config excludes, in the same form.
         stores: Address of the prepared images, by source that has one.
         said: Lines about these data that were printed; they are not printed again.
-        caveats: Those of them that must accompany every number of these data.
+        caveats: Printed lines that must accompany every number of these data.
     """
 
     sources: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Patient-grouped splits: made, checked, hashed, read back.
+"""Patient-grouped splits: create, check, hash and read them.
 
-A split is a table with the columns ``source``, ``image``, ``patient`` and ``split`` (train, val or test), sorted as
-``sort_rows`` does.
+A split is a table with the columns ``source``, ``image``, ``patient`` and ``split`` (train, val or test), sorted by
+``sort_rows``.
 """
 
 import hashlib
@@ -27,22 +27,21 @@ SPLITS = ("train", "val", "test")
 def split_by_patient(
     index: pd.DataFrame, labels: Sequence[str], fractions: Mapping[str, float], seed: int
 ) -> NDArray[np.object_]:
-    """Give each patient to one part, so that all labels have nearly the same prevalence in every part.
+    """Assign each patient to one part, so that each label has nearly the same prevalence in all parts.
 
-    Patients are placed one after the other, those with the most and the rarest findings first, each where it
-    brings the counts of images and of positives closest to what the part should have (squared distance over
-    the wanted count, summed over labels). The outcome depends on patients, targets and seed, not on the order
-    of rows. 31,000 patients take about a second.
+    Patients with the most and the rarest findings come first. Each goes to the part where it brings the counts of
+    images and positives closest to their targets (squared distance over the target, summed over labels). The result
+    depends on patients, targets and seed, not on the order of rows. 31,000 patients take about a second.
 
     Args:
-        index: The index of one source, or with the names of ``name_rows``; of its columns, ``patient`` and the labels
-            count. An unknown target counts as absent.
+        index: The index of one source, or with display names (``name_rows``); only ``patient`` and the labels are
+            used. An unknown target counts as absent.
         labels: The labels to balance.
-        fractions: Share of the images for each part; they sum to 1.
-        seed: Breaks ties between patients that look the same.
+        fractions: Fraction of the images by part; they sum to 1.
+        seed: Breaks ties between patients with equal findings.
 
     Returns:
-        (N,) the name of the part of each row.
+        (N,) name of each row's part.
 
     Raises:
         DataError: There are fewer patients than parts.
@@ -59,20 +58,20 @@ def split_by_patient(
     totals = np.maximum(counts.sum(axis=0), 1)
     rarity = (counts / totals).max(axis=1)
     ties = b"".join(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names.tolist())
-    order = np.lexsort((np.frombuffer(ties, ">u8"), -rarity)).tolist()  # the last key counts first
+    order = np.lexsort((np.frombuffer(ties, ">u8"), -rarity)).tolist()  # the last key is the primary one
 
     parts = list(fractions)
     wanted = (np.array([fractions[part] for part in parts])[:, None] * totals).tolist()
     missing = [list(counts_of_part) for counts_of_part in wanted]  # (parts, 1 + labels)
     shares = list(zip(missing, wanted, strict=True))
     chosen = np.empty(len(names), dtype=int)
-    # A patient has few findings: plain numbers, and only those that are not 0, are faster here than arrays.
+    # A patient has few findings: Python numbers, and only the nonzero ones, are faster here than arrays.
     of_patient, columns = np.nonzero(counts)
     first = np.searchsorted(of_patient, np.arange(len(names) + 1)).tolist()
     items = list(zip(columns.tolist(), counts[of_patient, columns].tolist(), strict=True))
     for patient in order:
         own = items[first[patient] : first[patient + 1]]
-        growth = []  # of the squared distance, by part
+        growth = []  # change of the squared distance, by part
         for left, whole in shares:
             change = 0.0
             for column, count in own:
@@ -88,16 +87,16 @@ def split_by_patient(
 def split_source(
     index: pd.DataFrame, labels: Sequence[str], official: NDArray[np.object_] | None, config: SplitConfig
 ) -> NDArray[np.object_]:
-    """Give each image of one data set its part: as the data set says, by fold, or by the fractions of the config.
+    """Assign each image of one data set to a part: by the data set's own split, by fold, or by the config's fractions.
 
     Args:
-        index: The index.
+        index: The index of the data set.
         labels: The labels to balance.
-        official: The data set's own split (``Source.official``), if it is the one to take.
+        official: The data set's own split (``Source.official``) if it is to be used; else None.
         config: Fold, fractions and seed.
 
     Returns:
-        (N,) train, val or test of each row.
+        (N,) train, val or test for each row.
 
     Raises:
         DataError: There are fewer patients than parts, or the official split has no train or no test part.
@@ -132,10 +131,10 @@ def split_source(
 
 
 def read_split_file(path: Path) -> pd.DataFrame:
-    """A split from a file: ``image`` and ``split``, such as the ``split.csv`` of a phase.
+    """Read a split from a file with ``image`` and ``split``, such as a phase's ``split.csv``.
 
     Raises:
-        DataError: It cannot be read, or an image stands in it twice.
+        DataError: The file cannot be read, or has an image twice.
     """
     table = read_table(path, ("image", "split"))
     check_unique(table.cells["image"], table)
@@ -145,17 +144,17 @@ def read_split_file(path: Path) -> pd.DataFrame:
 def check_split(
     split: pd.DataFrame, where: str = "split", several: bool = False, needed: Sequence[str] = SPLITS
 ) -> pd.DataFrame:
-    """The split, sorted, if no patient stands in two parts and none of the parts is empty.
+    """Return the split, sorted, if no patient is in two parts and no needed part is empty.
 
     Args:
         split: The split, in any order.
-        where: Where it came from, for messages.
-        several: As for ``name_rows``.
-        needed: Parts that must have an image.
+        where: Origin of the split, for messages.
+        several: Whether the data have several sources, as for ``name_rows``.
+        needed: Parts that must have at least one image.
 
     Raises:
-        LeakageError: A patient stands in two parts; the message names patients.
-        DataError: One of them has no image, a part has an unknown name, or an image stands in the split twice.
+        LeakageError: A patient is in two parts; the message names patients.
+        DataError: A needed part is empty, a part's name is unknown, or an image is in the split twice.
     """
     unknown = sorted(set(map(str, split["split"].unique())) - set(SPLITS))
     if unknown:
@@ -174,12 +173,12 @@ def check_split(
 
 
 def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False) -> None:
-    """Every image of a patient has the same value in ``split``; arguments of ``check_split``.
+    """Check that all images of a patient have the same value in ``split``; same arguments as ``check_split``.
 
     Raises:
-        LeakageError: A patient stands in two parts; the message names patients.
+        LeakageError: A patient is in two parts; the message names patients.
     """
-    stands = split[[*PATIENT_KEY, "split"]].drop_duplicates()  # once for each part that a patient is in
+    stands = split[[*PATIENT_KEY, "split"]].drop_duplicates()  # one row per patient and part
     leaking = name_rows(stands[stands.duplicated(PATIENT_KEY)], several)["patient"]
     if len(leaking):
         names = sorted(map(str, leaking.unique()))
@@ -191,15 +190,15 @@ def check_patients_apart(split: pd.DataFrame, where: str, several: bool = False)
 
 
 def name_patients(split: pd.DataFrame, part: str) -> set[str]:
-    """Patients of a part as ``source/patient``, however many sources there are: as checkpoints name them."""
+    """Patients of a part as ``source/patient``, the form in checkpoints, even with a single source."""
     return set(name_rows(split[split["split"] == part], several=True)["patient"])
 
 
 def name_patients_sources(patients: Iterable[str]) -> list[str]:
-    """Data sets that patients are of, sorted; what cannot be the name of one is none.
+    """Names of the patients' data sets, sorted; names that no data set can have are ignored.
 
     Args:
-        patients: As ``source/patient``.
+        patients: Names as ``source/patient``.
 
     >>> name_patients_sources(["nih/7", "clinic/7", "nih/8"])
     ['clinic', 'nih']
@@ -208,17 +207,17 @@ def name_patients_sources(patients: Iterable[str]) -> list[str]:
 
 
 def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Patients that are among others, however they are spelled.
+    """Patients that are among known ones, in any spelling.
 
-    Ids of differently named sources prove nothing, as every hospital has a patient 7, unless one labels images of the
-    other (``SAME_PATIENTS``); drawn patients are nobody.
+    Equal ids of different sources prove nothing, as every hospital has a patient 7, unless one source labels images
+    of the other (``SAME_PATIENTS``). Synthetic patients match nobody.
 
     Args:
-        patients: As ``source/patient``.
-        known: The others, as ``source/patient``.
+        patients: Names as ``source/patient``.
+        known: Names of the known patients, as ``source/patient``.
 
     Returns:
-        Those with an id of the same source, sorted; and the rest of those with an id of another source, sorted.
+        Patients with an id of the same source, sorted; and others with an id of another source, sorted.
 
     >>> find_shared(["nih/7", "clinic/8", "clinic/9"], ["nih/007", "nih/8"])
     (['nih/7'], ['clinic/8'])
@@ -236,7 +235,7 @@ def find_shared(patients: Iterable[str], known: Iterable[str]) -> tuple[list[str
 
 
 def hash_split(split: pd.DataFrame) -> str:
-    """12 hex digits that stand beside every number of a split: a hash of its rows with the names of ``name_rows``."""
+    """Hash of a split's rows with display names (``name_rows``), 12 hex digits that accompany its numbers."""
     rows = split.sort_values("image", kind="stable")
     lines = rows["image"].astype(str) + "\t" + rows["patient"].astype(str) + "\t" + rows["split"].astype(str)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

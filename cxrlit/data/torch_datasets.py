@@ -1,4 +1,4 @@
-"""The data sets that loaders read whole batches from: images, or features that the frozen part of a network made."""
+"""Torch datasets that yield whole batches: of images, or of cached features of the network's frozen part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from cxrlit.data.store.reader import Store
 
 
 class Batch(TypedDict):
-    """What a loader yields.
+    """A batch of a loader.
 
     Attributes:
-        image: (B, 1, S, S) uint8. Not there where ``features`` are.
-        features: What the frozen part of the network made of the images (``CXRDataModule.features``).
+        image: (B, 1, S, S) uint8; absent in batches with ``features``.
+        features: Output of the network's frozen part (``CXRDataModule.features``).
         target: (B, L) float32; 1 present, 0 absent, NaN unknown.
         row: (B,) int64, rows of the part's table (``CXRDataModule.parts``).
     """
@@ -45,7 +45,7 @@ class TrainImages(Dataset[Batch]):
         self.targets = torch.tensor(read_targets(part, labels))
 
     def __getitems__(self, draws: list[Draw]) -> Batch:
-        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)  # none, in a share that is empty
+        rows = torch.tensor([draw.row for draw in draws], dtype=torch.int64)  # empty in an empty share
         images = self.store.take(self.rows[rows].numpy())
         if self.augment is not None:
             for number, (draw, key) in enumerate(zip(draws, self.keys[rows].tolist(), strict=True)):
@@ -54,7 +54,7 @@ class TrainImages(Dataset[Batch]):
 
 
 class PlainImages(Dataset[Batch]):
-    """Validation or test images as they are in the store, by row."""
+    """Images without augmentation, by row."""
 
     def __init__(self, part: pd.DataFrame, labels: Sequence[str], store: Store) -> None:
         self.store = store
@@ -71,13 +71,13 @@ class PlainImages(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Features:
-    """The output of a network's first units for the training images, as they are augmented in a few epochs, and for
+    """Cached output of a network's first units: for the training images in the augmentation of a few epochs, and for
     the validation images.
 
     Attributes:
-        n_units: How many of ``CXRNet.units`` made it.
-        train: One array a view: (N, h, w, C), or (N, 1024) means where all units are frozen; bfloat16 as int16.
-        val: The same of the validation images.
+        n_units: Number of units of ``CXRNet.units`` that made it.
+        train: One array per view: (N, h, w, C), or (N, 1024) means if all units are frozen; bfloat16 as int16.
+        val: The same for the validation images.
     """
 
     n_units: int
@@ -85,26 +85,26 @@ class Features:
     val: NDArray[Any]
 
     def take_train(self, draws: Sequence[Draw]) -> Tensor:
-        """Features of draws: epoch e reads view e mod V, and each further copy of an image the view after."""
+        """Features of draws: epoch e reads view e mod V, each further copy of an image the next view."""
         made = np.empty((len(draws), *self.val.shape[1:]), self.val.dtype)
         for number, draw in enumerate(draws):
             made[number] = self.train[(draw.epoch + draw.copy) % len(self.train)][draw.row]
         return restore(made)
 
     def take_val(self, rows: Sequence[int]) -> Tensor:
-        """Features of rows of the validation part."""
+        """Features of some rows of the validation part."""
         return restore(self.val[np.asarray(rows)])
 
 
 def pack(features: Tensor) -> NDArray[Any]:
-    """(B, C, h, w) or (B, C) features as an array that numpy can keep: channels last, bfloat16 as int16."""
+    """Convert (B, C, h, w) or (B, C) features to a NumPy array: channels last, bfloat16 as int16."""
     last = features.permute(0, 2, 3, 1).contiguous() if features.ndim == 4 else features
     packed: NDArray[Any] = (last.view(torch.int16) if last.dtype == torch.bfloat16 else last).cpu().numpy()
     return packed
 
 
 def restore(packed: NDArray[Any]) -> Tensor:
-    """The other way: (B, C, h, w) in channels-last memory, or (B, C)."""
+    """Undo ``pack``: (B, C, h, w) in channels-last memory, or (B, C)."""
     features = torch.from_numpy(packed)
     if features.dtype == torch.int16:
         features = features.view(torch.bfloat16)
@@ -112,7 +112,7 @@ def restore(packed: NDArray[Any]) -> Tensor:
 
 
 class TrainFeatures(Dataset[Any]):
-    """Features of training images, by draw."""
+    """Cached features of training images, by draw."""
 
     def __init__(self, part: pd.DataFrame, labels: Sequence[str], features: Features) -> None:
         self.features = features
@@ -124,7 +124,7 @@ class TrainFeatures(Dataset[Any]):
 
 
 class ValFeatures(Dataset[Any]):
-    """Features of validation images, by row."""
+    """Cached features of validation images, by row."""
 
     def __init__(self, part: pd.DataFrame, labels: Sequence[str], features: Features) -> None:
         self.features = features

@@ -1,9 +1,9 @@
-"""Test-time augmentation: the views of an image that a network sees, and the mean over views and networks.
+"""Test-time augmentation: the views of an image that a network sees, and their mean over views and networks.
 
-``none`` is the image, S x S. ``flip`` is the image and its mirror image. ``crops`` is the image at 8 S / 7 pixels (256
-for 224): its centre and its four corners of S x S, and the mirror image of each, which are ten views.
+``none`` is the image, S x S. ``flip`` is the image and its mirror image. ``crops`` resizes the image to 8 S / 7 pixels
+(256 for 224) and takes its centre and four corners, S x S, each with its mirror image: ten views.
 
-Evaluation and bundles share this file. It needs no torch.
+Evaluation and bundles share this file, which needs no torch.
 
 Source of the ten crops: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
 2012.
@@ -27,16 +27,16 @@ VIEWS: dict[TTA, str] = {
     "flip": "each image and its mirror image",
     "crops": "ten crops of each image",
 }
-"""What the networks see, in words."""
+"""Description of the views."""
 N_VIEWS: dict[TTA, int] = {"none": 1, "flip": 2, "crops": 10}
 
 
 def choose_side(size: int, tta: TTA) -> int:
-    """Side at which an image is opened, pixels.
+    """Side at which an image is loaded, pixels.
 
     Args:
-        size: S, that of the network's input, pixels.
-        tta: Which views are cut out of it.
+        size: Side S of the network's input, pixels.
+        tta: The test-time augmentation.
 
     >>> choose_side(224, "none"), choose_side(224, "flip"), choose_side(224, "crops"), choose_side(320, "crops")
     (224, 224, 256, 366)
@@ -48,9 +48,9 @@ def cut_views(images: Images, size: int, tta: TTA) -> list[Images]:
     """The views of images, each (..., S, S).
 
     Args:
-        images: (..., H, H), of the side that ``choose_side`` says.
-        size: S, pixels.
-        tta: Which.
+        images: (..., H, H), with the side from ``choose_side``.
+        size: Side S, pixels.
+        tta: The test-time augmentation.
 
     >>> image = np.arange(9, dtype=np.uint8).reshape(3, 3)
     >>> [view.tolist() for view in cut_views(image[:, 1:], 3, "flip")]
@@ -74,7 +74,7 @@ def _mirror(images: Images) -> Images:
 
 
 def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.float32]:
-    """(V, N, L) logits of V views and networks to (N, L) probs: rounded to float32 once, at the end.
+    """Average (V, N, L) logits of V views and networks to (N, L) probs: rounded to float32 once, at the end.
 
     >>> round(average_logits(np.array([[[0.0]], [[2.0]]], np.float32), "logits").item(), 4)
     0.7311
@@ -85,7 +85,7 @@ def average_logits(logits: NDArray[np.float32], average: Average) -> NDArray[np.
 
 
 def describe_mean(n_networks: int, tta: TTA, average: Average) -> str:
-    """How probs come about, in words.
+    """How probs are computed, in words.
 
     >>> describe_mean(3, "crops", "probs"), describe_mean(1, "none", "probs")
     ('the mean probs of 3 checkpoints on ten crops of each image', 'one checkpoint on each image')

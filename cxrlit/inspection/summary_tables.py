@@ -134,7 +134,7 @@ def _tabulate(caption: str, parts: Sequence[IndexCounts], rows: Sequence[tuple[s
 
 
 def _share_out(numbers: Sequence[int]) -> list[str]:
-    """The total as it is, the parts with their percentage of it."""
+    """The total, and each part with its percentage."""
     return [format_number(numbers[0]), *(format_part(number, numbers[0]) for number in numbers[1:])]
 
 

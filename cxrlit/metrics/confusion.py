@@ -76,8 +76,7 @@ def decision_metrics(counts: ConfusionCounts) -> dict[str, NDArray[np.float64]]:
     Returns:
         By name, same shape as the counts, in [0, 1]: ``f1``, NaN without a positive target; ``precision``,
         TP / (TP + FP), NaN without a positive decision; ``recall`` (sensitivity), TP / (TP + FN), NaN without a
-        positive target; ``specificity``, TN / (TN + FP), NaN without a negative target; ``balanced_accuracy``, the mean
-        of recall and specificity.
+        positive; ``specificity``, TN / (TN + FP), NaN without a negative; ``balanced_accuracy``, the mean of both.
 
     Source: Sokolova and Lapalme, "A systematic analysis of performance measures for classification tasks", Information
         Processing and Management 2009; Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR

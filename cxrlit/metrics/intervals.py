@@ -39,16 +39,15 @@ def interval(replicates: Replicates, level: float = LEVEL) -> ConfidenceInterval
 
     Percentile intervals cover too little where patients with a positive are few, or AUROC is near 1: 86 to 94 %
     instead of 95 in simulations with 8 to 110 such patients (``tests/metrics/test_bootstrap.py`` repeats some; with
-    images treated as independent: 75 to 87 %). BCa corrects bias and skewness. A quantile of Student's t instead of the
-    normal's corrects for few patients; Satterthwaite's formula gives its degrees of freedom from the patients'
-    influence. Together they cover 93 to 96 %.
+    images treated as independent: 75 to 87 %). BCa corrects bias and skewness; Student's t quantiles correct for few
+    patients, with Satterthwaite's degrees of freedom from the patients' influence. Together they cover 93 to 96 %.
 
     ECE needs other bounds: noise in its bins only ever increases it, and again in each resample, so that no
     percentile comes near the 0 of a calibrated model. The lower bound is the estimate less the ECE of noise alone (by
     the triangle inequality an ECE is at most that far from the true one); the upper bound is the estimate plus t
     standard errors. No ECE is below the distance between mean prob and share of positives, nor is a macro ECE below
-    the absolute mean of the labels' signed differences. That distance less t of its standard errors is the lower bound
-    where it is higher.
+    the absolute mean of the labels' signed differences. If that less t of its standard errors is higher, it is the
+    lower bound.
 
     Args:
         replicates: Replicates of a metric; for a change use ``interval_of_change``.
