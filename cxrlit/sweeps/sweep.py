@@ -80,7 +80,9 @@ class Multirun(NamedTuple):
     def check_parts(self, configs: Sequence[TrainConfig]) -> None:
         """Build and try what points name, and see that the launcher's package is there; raises as ``check_recipe``."""
         from cxrlit.training.check_recipe import check_recipe
+        from cxrlit.training.trainer import quiet_lightning
 
+        quiet_lightning()
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         if str(launcher).startswith("submitit"):  # its plugin imports it in a job alone
             import_extra("submitit", "slurm", f"hydra/launcher={launcher}")

@@ -76,6 +76,15 @@ def test_an_average_whose_decay_is_set_can_be_left_out(tmp_path: Path) -> None:
     assert "callbacks.ema=null" in no_ema.overrides
 
 
+def test_lightning_is_quiet_before_the_points_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check builds a trainer, which would introduce itself."""
+    lightning, levels = logging.getLogger("pytorch_lightning"), []
+    lightning.setLevel(logging.INFO)  # as Lightning leaves it
+    monkeypatch.setattr("cxrlit.training.check_recipe.check_recipe", lambda config: levels.append(lightning.level))
+    launch_line([*ABLATION, "experiment=smoke", "hydra.sweeper.change=[focal]"])
+    assert levels == [logging.WARNING] * 2
+
+
 def test_the_plan_is_shown_with_what_the_trainings_share(tmp_path: Path) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.INFO)  # as Lightning leaves it
     lever = '+hydra.sweeper.levers.slow=["phases.finetune.lr=1e-5"]'
