@@ -7,7 +7,7 @@ from cxrlit.core.command_line import read_path
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    """The arguments of a command."""
+    """Add the arguments of a command to its parser."""
     parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder that cxrlit export wrote")
     parser.add_argument(
         "--backend", choices=("auto", "torch", "onnx", "openvino"), default="auto",
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """The command that was named."""
+    """Run the named command."""
     {"predict": _predict, "demo": _demo}[options.command](options)
 
 

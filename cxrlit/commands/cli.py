@@ -21,9 +21,9 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        module: Of ``cxrlit.commands``, with ``main`` where Hydra reads its command line, else ``add_arguments`` and
-            ``run``.
-        text: What it does.
+        module: Module in ``cxrlit.commands``, with ``main`` if Hydra reads its command line, else
+            ``add_arguments`` and ``run``.
+        text: Description for ``--help``.
     """
 
     module: str
@@ -51,13 +51,13 @@ COMMANDS = {
 COMPARE_FAULT = 3
 
 OF_ABLATION = re.compile(r"^([+~]*)(?=(change|levers)\b)")
-"""Settings of ``cxrlit ablate`` that are those of its sweeper."""
+"""Matches settings of ``cxrlit ablate`` that belong to its sweeper."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a fault that the user can mend is one line and exit code 2.
+    """Run a command; an error that the user can correct is one line and exit code 2.
 
-    ``compare`` answers with exit codes 0, 1 and 2, so that its faults, those of the program among them, are 3.
+    ``compare`` answers with exit codes 0, 1 and 2, so all its errors, also internal ones, exit with 3.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["ablate"]:
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> Any:
-    """What the command returns."""
+    """Run a command and return its result."""
     options = _parse(arguments)
     try:
         return _import(options.command).run(options)
@@ -97,7 +97,7 @@ def _run(arguments: Sequence[str]) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all faults are said."""
+    """Reports errors in one line, like all commands."""
 
     def error(self, message: str) -> NoReturn:
         stop(ConfigError(f"{message.removeprefix('argument ')}; {self.prog} --help shows what there is"))
@@ -126,7 +126,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         elif "=" in name:
             what = f"settings have no dash: {name}"
         stop(ConfigError(f"{odd[0]}: {what}; cxrlit {options.command} --help shows what there is"))
-    if rest:  # settings that come after an option, which argparse leaves over
+    if rest:  # argparse leaves settings after an option in rest
         options.settings += rest
     return options
 

@@ -29,11 +29,11 @@ PATHS: dict[str, dict[str, str]] = {
     },
     "export": {"ckpt": "a checkpoint or a phase folder that was evaluated, or several: the members of an ensemble"},
 }
-"""What comes before the settings: keys of the config whose values are taken as they are, in no grammar."""
+"""Positional arguments before the settings: config keys whose values are taken literally, without Hydra's grammar."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    """The arguments of a command."""
+    """Add the arguments of a command to its parser."""
     paths = PATHS.get(name, {})
     for path, meaning in paths.items():
         parser.add_argument(path, type=read_path, metavar=path.upper(), help=meaning)
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(options: argparse.Namespace) -> Any:
-    """Compose and check the config, then do it; returns what the command returns."""
+    """Compose and check the config, run the command, and return its result."""
     if options.cfg and options.settings[:1] in (["job"], ["hydra"], ["all"]):
         raise ConfigError(f"--cfg {options.settings[0]}: cxrlit {options.command} --cfg takes no word after it")
     for name in PATHS.get(options.command, {}):
@@ -92,14 +92,14 @@ def _run_composed(options: argparse.Namespace, composed: DictConfig) -> Any:
 
 
 def take_members(options: argparse.Namespace) -> None:
-    """Let ``ckpt`` be all checkpoints that are named: the settings that are none, or that are paths all the same."""
+    """Move checkpoints among the settings to ``ckpt``: arguments that are no settings, or are existing paths."""
     paths = [text for text in options.settings if "=" not in text or os.path.lexists(text)]
     options.settings = [text for text in options.settings if text not in paths]
     options.ckpt = [options.ckpt, *paths]
 
 
 def take_int8(options: argparse.Namespace) -> list[str]:
-    """The options of int8 as settings.
+    """Convert the int8 options to settings.
 
     Raises:
         ConfigError: One is given without ``--int8``.
@@ -137,21 +137,21 @@ def prepare(config: PrepareConfig, verify: bool) -> None:
 
 
 def inspect(config: InspectConfig) -> None:
-    """``cxrlit inspect``: the tables on the screen and the page."""
+    """``cxrlit inspect``: print the tables and write the page."""
     from cxrlit.inspection.inspect_data import inspect_data
 
     inspect_data(config)
 
 
 def compare(config: CompareConfig) -> int:
-    """``cxrlit compare``: the changes, the answer and its exit code."""
+    """``cxrlit compare``: compare two models, and return the exit code of the answer."""
     from cxrlit.evaluation.compare.command import compare_models
 
     return compare_models(config)
 
 
 def export(config: ExportConfig) -> None:
-    """``cxrlit export``: the bundle."""
+    """``cxrlit export``: write the bundle."""
     from cxrlit.handoff.export import export_bundle
 
     export_bundle(config)

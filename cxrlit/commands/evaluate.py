@@ -16,10 +16,10 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def run(composed: DictConfig) -> Any:
-    """What Hydra runs."""
+    """Evaluate a composed config; Hydra calls this."""
     return run_task(evaluate, composed, EvaluateConfig)
 
 
 def main() -> None:
-    """The command."""
+    """Run ``evaluate.py`` on the command line."""
     launch(run, "evaluate", EvaluateConfig)

@@ -33,7 +33,7 @@ from cxrlit.sweeps.objective import Objective
 
 
 class TaskError(Exception):
-    """Carries an error of the program itself through Hydra, apart from the faults that Hydra finds.
+    """Carries an internal error through Hydra, to tell it from errors that Hydra finds.
 
     Args:
         error: The error.
@@ -49,13 +49,13 @@ def launch(
     schema: type[ConfigSection],
     task: Callable[..., Any] | None = None,
 ) -> None:
-    """Run what the command line asks for: one config, a sweep, or what Hydra shows.
+    """Run what the command line asks for: one config, a sweep, or Hydra's help.
 
     Args:
-        run: What Hydra runs for a composed config.
+        run: Runs a composed config.
         config_name: ``train`` or ``evaluate``.
-        schema: What its config must be.
-        task: What a sweep runs for each point (``Objective``). Launchers find it by its name in its module.
+        schema: Schema of the config.
+        task: Runs a point of a sweep (``Objective``). Launchers import it by its name and module.
     """
     try:
         with catch_signals():
@@ -82,18 +82,18 @@ def launch(
 def run_hydra(
     run: Callable[[DictConfig], Any], config_name: str, asked: argparse.Namespace, task: Callable[..., Any] | None
 ) -> None:
-    """Let Hydra compose, and run or show what is asked for.
+    """Let Hydra compose the config, and run or show it.
 
     Raises:
         ConfigError: A config cannot be composed, or is a sweep without ``-m``.
-        TaskError: The task failed, and the user cannot mend it.
+        TaskError: The task failed with an internal error.
     """
     started = GlobalHydra.instance().hydra
     assert started is not None
     with say_hydra_faults(config_name, asked.overrides):
         if asked.multirun:
             assert task is not None
-            list_swept(asked.overrides)  # says what cannot be parsed
+            list_swept(asked.overrides)  # raises for what cannot be parsed
             started.multirun(config_name, Objective(task), [*asked.overrides, "hydra.mode=MULTIRUN"])
             return
         refuse_sweep(asked.overrides, config_name)
@@ -104,10 +104,10 @@ def run_hydra(
 
 
 def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type[SectionT]) -> Any:
-    """Run a task on a checked config, in a job of Hydra's; a fault that the user can mend ends it with one line.
+    """Check the config and run a task on it, in a Hydra job; an error that the user can correct ends it with one line.
 
     Raises:
-        TaskError: The task failed, and the user cannot mend it.
+        TaskError: The task failed with an internal error.
     """
     try:
         job = HydraConfig.get()
@@ -122,14 +122,14 @@ def run_task(task: Callable[[SectionT], Any], composed: DictConfig, schema: type
 
 
 def show_help(run: Callable[[DictConfig], Any], config_name: str, asked: argparse.Namespace) -> None:
-    """Let Hydra's own main show its help, completions and the like.
+    """Let Hydra's own main show its help or completions.
 
     Raises:
         ConfigError: A config cannot be composed.
     """
     if asked.help or asked.info:
         with initialize_conf(config_name):
-            compose_config(config_name, asked.overrides)  # says in a line what Hydra says in many
+            compose_config(config_name, asked.overrides)  # one line in place of Hydra's many
     if asked.help:
         place = sys.argv.index(asked.overrides[0]) if asked.overrides else len(sys.argv)
         sys.argv.insert(place, f"hydra.help.app_name='{format_command(config_name)}'")
@@ -138,16 +138,16 @@ def show_help(run: Callable[[DictConfig], Any], config_name: str, asked: argpars
 
 
 def parse_arguments(arguments: Sequence[str], schema: type[ConfigSection]) -> argparse.Namespace:
-    """What a command line asks for, as Hydra's parser reads it.
+    """Parse a command line with Hydra's parser.
 
     Raises:
-        ConfigError: The first option that is not there, or argument that is no setting.
+        ConfigError: An option is unknown, or an argument is not a setting; the message names the first.
     """
     for place, text in enumerate(arguments):
         name = text.lstrip("-")
         if re.match(r"-[^-=]{3,}=", text):  # argparse reads -phase=highres as -p hase=highres
             raise ConfigError(f"{text}: settings have no dash: {name}")
-        if re.fullmatch(r"-[a-z]\w{2,}|--run", text):  # and --run is an option of Hydra's that does nothing
+        if re.fullmatch(r"-[a-z]\w{2,}|--run", text):  # Hydra's --run does nothing
             value = "".join(other for other in arguments[place + 1 : place + 2] if "=" not in other) or "VALUE"
             raise ConfigError(f"{text}: settings have no dash: {name}={value}")
     parser = get_args_parser()

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()) -> "tuple[Result, Path | None]":
-    """Train the goal, and evaluate it where ``evaluate`` says so; what is finished is reused.
+    """Train the goal and, with ``evaluate``, evaluate it; finished phases are reused.
 
     Args:
         config: From ``read_config``.
-        callbacks: What watches the goal.
+        callbacks: Callbacks that watch the goal and change no result.
 
     Returns:
-        The goal, which a sweep ranks by its validation macro AUROC, and the folder of its evaluation.
+        The result of the goal, and the folder of its evaluation, if any.
     """
     from cxrlit.evaluation.evaluate import evaluate_once
     from cxrlit.training.chain import train
@@ -38,10 +38,10 @@ def train_and_evaluate(config: TrainConfig, callbacks: "Sequence[Callback]" = ()
 
 
 def run(composed: DictConfig) -> Any:
-    """What Hydra runs for each config of the command line."""
+    """Train a composed config; Hydra calls this for each config of the command line."""
     return run_task(train_and_evaluate, composed, TrainConfig)
 
 
 def main() -> None:
-    """The command."""
+    """Run ``train.py`` on the command line."""
     launch(run, "train", TrainConfig, train_and_evaluate)

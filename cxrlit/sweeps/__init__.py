@@ -1,1 +1,1 @@
-"""Many trainings, and which of them was best on validation."""
+"""Sweeps: many trainings, compared on validation."""

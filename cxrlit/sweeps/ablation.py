@@ -1,4 +1,4 @@
-"""An ablation: a baseline, and each lever alone, as the points of a sweep; its table is in ``ablation_report.py``."""
+"""Ablation: train a baseline and each lever alone as the points of a sweep; ``ablation_report.py`` makes the table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from cxrlit.training.plan import PlannedPhase
 
 REPEATED = ("seed", FOLD)
-"""What an ablation may repeat over."""
+"""Keys that an ablation may repeat over."""
 
 
 def run_ablation(multirun: Multirun) -> None:
-    """Show the plan of the ablation, run its points, and report the change that each lever makes.
+    """Print the plan of the ablation, run its points, and report the change that each lever makes.
 
     Raises:
-        ConfigError: A lever or a point cannot be. Nothing has run.
-        CXRLitError: The data cannot be read, or a job failed; then all others have run.
-        Interrupted: A signal asked to stop.
+        ConfigError: A lever or a point is invalid; nothing has run.
+        CXRLitError: The data cannot be read, or a job failed after all others have run.
+        Interrupted: A signal stopped the sweep.
     """
     settings = read_sweeper(multirun.config, AblationConfig)
     arguments = evaluate_all(multirun.arguments)
@@ -46,10 +46,10 @@ def run_ablation(multirun: Multirun) -> None:
 
 
 def choose_levers(settings: AblationConfig) -> Mapping[str, list[str]]:
-    """The overrides of each lever to try, the baseline's first.
+    """Choose the levers to try and their overrides, the baseline first.
 
     Raises:
-        ConfigError: None is named, one is named twice, or there is no such lever.
+        ConfigError: No lever is named, one is named twice, or one is unknown.
     """
     there = ", ".join(settings.levers)
     if not settings.change:
@@ -66,14 +66,14 @@ def choose_levers(settings: AblationConfig) -> Mapping[str, list[str]]:
 
 
 def list_ablation(arguments: Sequence[str], levers: Mapping[str, Sequence[str]]) -> list[Point]:
-    """The baseline and each lever alone, once for each seed and fold.
+    """List the points: the baseline and each lever alone, once for each seed and fold.
 
     Args:
         arguments: The command line of the baseline.
-        levers: Overrides of each lever; they stand in for those of the baseline that set the same key.
+        levers: Overrides of each lever; they replace the baseline's overrides of the same key.
 
     Raises:
-        ConfigError: The command line varies something else, or a lever contradicts it or itself.
+        ConfigError: The command line varies another key, or a lever contradicts it or itself.
     """
     swept = [name_key(text) for text in list_swept(arguments)]
     for key in swept:
@@ -104,7 +104,7 @@ def check_lever(multirun: Multirun, point: Point) -> TrainConfig:
     """Check a point as its job will.
 
     Raises:
-        ConfigError: It cannot be, or it is not evaluated.
+        ConfigError: It is invalid, or has no evaluation.
     """
     try:
         config = multirun.check_point(point.overrides)
@@ -118,14 +118,14 @@ def check_lever(multirun: Multirun, point: Point) -> TrainConfig:
 
 
 def refuse_same(levers: Sequence[str], configs: Sequence[TrainConfig]) -> None:
-    """No lever leaves the baseline as it is, and no two are the same.
+    """Check that every lever changes the baseline, and that no two levers are equal.
 
     Args:
-        levers: Their names, the baseline's first.
-        configs: Those of the points, of which the first have one of each lever.
+        levers: Names of the levers, the baseline first.
+        configs: Configs of the points; the first ones are one of each lever, in order.
 
     Raises:
-        ConfigError: One does, or two are.
+        ConfigError: A lever changes nothing, or two are equal.
     """
     seen: dict[str, str] = {}
     for name, config in zip(levers, configs, strict=False):
@@ -136,7 +136,7 @@ def refuse_same(levers: Sequence[str], configs: Sequence[TrainConfig]) -> None:
 
 
 def show_plan(points: Sequence[Point], configs: Sequence[TrainConfig]) -> None:
-    """Print what each lever changes, and which phases it trains and shares.
+    """Print the changes of each lever, and the phases that it trains and shares.
 
     Raises:
         ConfigError: A lever changes no phase.
@@ -172,7 +172,7 @@ def show_plan(points: Sequence[Point], configs: Sequence[TrainConfig]) -> None:
 
 
 def plan_points(configs: Sequence[TrainConfig]) -> "Iterator[list[PlannedPhase]]":
-    """The chain of each config; data that several share are read once."""
+    """Plan the chain of each config; data that several configs share are read once."""
     from cxrlit.data.dataset import SplitData, load_data
     from cxrlit.training.chain import plan_quietly
 

@@ -1,4 +1,4 @@
-"""The picture of an ablation: the macros with their intervals, and each label's change."""
+"""Draw an ablation: the macros with their intervals, and each label's change."""
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,15 @@ SERIES = (
     ("val", "f1", "validation F1", "^", FAINT),
 )
 ROW, CELL = 0.62, 0.72
-"""Inches of a lever, and of a label."""
+"""Height of a lever's row and width of a label's cell, inches."""
 LEFT, PANEL, GAP, RIGHT, TOP, BOTTOM = 1.5, 3.4, 0.25, 0.7, 0.95, 0.85
 
 
 def draw_ablation(table: pd.DataFrame) -> Figure:
-    """Draw the changes: a row a lever, with its time below its name.
+    """Draw the changes: a row per lever, with its time below its name.
 
     Args:
-        table: Of ``ablation.csv``.
+        table: The table of ``ablation.csv``.
     """
     levers = table["lever"].unique().tolist()
     areas = table[(table["part"] == "test") & (table["metric"] == "auroc")]
@@ -57,7 +57,7 @@ def draw_ablation(table: pd.DataFrame) -> Figure:
     changes, low, high = (cells[key].to_numpy(float).reshape(len(levers), -1) for key in ("change", "low", "high"))
     reach = max(np.nanmax(np.abs(changes), initial=0), 0.01)
     colors = LinearSegmentedColormap.from_list("change", [RED, PAPER, BLUE])
-    grid.imshow(changes, cmap=colors, vmin=-1.6 * reach, vmax=1.6 * reach, aspect="auto")  # pale: the text is read
+    grid.imshow(changes, cmap=colors, vmin=-1.6 * reach, vmax=1.6 * reach, aspect="auto")  # pale, for legible text
     excludes = (low > 0) | (high < 0)
     for (row, column), change in np.ndenumerate(changes):
         if not np.isnan(change):
@@ -78,7 +78,7 @@ def draw_ablation(table: pd.DataFrame) -> Figure:
 
 
 def say_share(row: "pd.Series[float]") -> str:
-    """How much more time a lever takes than the baseline; empty where it is not known.
+    """Format how much more time a lever takes than the baseline; empty if unknown.
 
     >>> say_share(pd.Series({"value": 90.0, "baseline": 120.0}))
     '-25 %'

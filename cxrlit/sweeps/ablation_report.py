@@ -1,4 +1,4 @@
-"""What an ablation brings: the change that each lever makes, over patients and trainings, as a table and a picture."""
+"""Report an ablation: the change that each lever makes, over patients and trainings, as a table and a picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ PARTS = ("val", "test")
 METRICS: tuple[Metric, ...] = ("auroc", "f1")
 
 Training = tuple[Record, Record]
-"""A job of the baseline, and that of a lever with the same seed and fold."""
+"""A job of the baseline, and the job of a lever with the same seed and fold."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation.
+    """Measurements of an evaluation.
 
     Attributes:
-        metrics: On resampled patients, by part.
-        caveat: What must stand beside its numbers; else empty.
+        metrics: Metrics on resampled patients, by part.
+        caveat: Caveat for its results, else empty.
     """
 
     metrics: dict[tuple[str, Metric], Replicates]
@@ -44,13 +44,13 @@ class Measured:
 
 
 def report_ablation(folder: Path) -> None:
-    """Write and print what each lever changes; say which trainings are left out.
+    """Write and print the change of each lever, and name excluded trainings.
 
     Args:
-        folder: The folder of the sweep; gets ``ablation.csv`` and ``ablation.png``.
+        folder: The folder of the sweep, for ``ablation.csv`` and ``ablation.png``.
 
     Raises:
-        DataError: An evaluation cannot be read, or two of them are not of the same images.
+        DataError: An evaluation cannot be read, or two of them have different images.
     """
     records = read_records(folder)
     for line in describe_missing(records):
@@ -70,7 +70,7 @@ def report_ablation(folder: Path) -> None:
 
 
 def pair_trainings(records: Sequence[Record]) -> dict[str, list[Training]]:
-    """The trainings of each lever that are evaluated, and whose baseline is."""
+    """Pair each evaluated training of a lever with its baseline, if that is evaluated too."""
     evaluated = [record for record in records if record.evaluation is not None]
 
     def name(record: Record) -> tuple[tuple[str, str], ...]:
@@ -85,12 +85,12 @@ def pair_trainings(records: Sequence[Record]) -> dict[str, list[Training]]:
 
 
 def tabulate_ablation(trainings: Mapping[str, Sequence[Training]]) -> pd.DataFrame:
-    """The table of ``ablation.csv``.
+    """Make the table of ``ablation.csv``.
 
     Returns:
         The rows of ``measure_repeated`` for each ``lever``, ``part`` and ``metric`` (AUROC; F1 at the thresholds of
-        each training); then one of its ``metric`` seconds, the time that the phases up to the goal trained. ``caveat``
-        must stand beside all of them.
+        each training); then one with ``metric`` seconds, the training time of the phases up to the goal. ``caveat``
+        applies to all of them.
     """
     measured: dict[str, Measured] = {}
     images: dict[tuple[str, str], pd.DataFrame] = {}
@@ -120,14 +120,14 @@ def tabulate_ablation(trainings: Mapping[str, Sequence[Training]]) -> pd.DataFra
 
 
 def measure_training(record: Record, images: dict[tuple[str, str], pd.DataFrame]) -> Measured:
-    """AUROC and F1 of an evaluation, on resampled patients.
+    """Measure AUROC and F1 of an evaluation on resampled patients.
 
     Args:
-        record: Of the training.
-        images: The images of each fold and part; the first of its trainings says which.
+        record: Record of the training.
+        images: The images of each fold and part, filled in by the first training.
 
     Raises:
-        DataError: It cannot be read, or is of other images or labels than the trainings before it.
+        DataError: It cannot be read, or its images or labels differ from those of earlier trainings.
     """
     found: dict[tuple[str, Metric], Replicates] = {}
     for part in PARTS:
@@ -150,7 +150,7 @@ def measure_training(record: Record, images: dict[tuple[str, str], pd.DataFrame]
 
 
 def compare_seconds(pairs: Sequence[Training]) -> pd.DataFrame:
-    """How long the trainings took, where all of them say it: a row as those of ``measure_repeated``, without label."""
+    """Compare training times, if all are known, in a row like those of ``measure_repeated``, without label."""
     seconds = pd.DataFrame([(old.seconds, new.seconds) for old, new in pairs], columns=["old", "new"], dtype=float)
     changes = seconds["new"] - seconds["old"]
     unknown = "a phase of an earlier version does not say how long it trained"
@@ -168,7 +168,7 @@ def compare_seconds(pairs: Sequence[Training]) -> pd.DataFrame:
 
 
 def print_ablation(table: pd.DataFrame) -> None:
-    """The change of each macro and of the time, and that of each label's test AUROC, on the screen."""
+    """Print the changes of each macro, of the time, and of each label's test AUROC."""
     n_runs = " or ".join(map(str, sorted(set(table["n_runs"]))))
     trainings = "training" if n_runs == "1" else "trainings"
     shown = Table(title=f"Change by each lever, mean of {n_runs} {trainings} [95 %]", title_justify="left")
@@ -199,7 +199,7 @@ def print_ablation(table: pd.DataFrame) -> None:
 
 
 def say_short(row: "pd.Series[float]") -> str:
-    """A change to three digits, with a star where its interval excludes 0; empty where it is undefined."""
+    """Format a change with three digits, and a star if its interval excludes 0; empty if undefined."""
     if pd.isna(row["change"]):
         return ""
     return f"{row['change']:+.3f}" + ("*" if row["low"] > 0 or row["high"] < 0 else "")

@@ -1,4 +1,4 @@
-"""A sweep over the folds of a cross-validation ends in out-of-fold predictions and a table; no fold is the best."""
+"""Report a sweep over the folds of a cross-validation: out-of-fold predictions and a table, without ranks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ TABLE = "folds.csv"
 
 
 def report_folds(folder: Path) -> None:
-    """Write and print the table over the folds, for each setting of the other keys; say which folds are left out.
+    """Write and print the table over the folds for each setting of the other keys, and name missing folds.
 
     Args:
-        folder: The folder of the sweep; gets ``folds.csv`` and, of each setting, the out-of-fold predictions.
+        folder: The folder of the sweep, for ``folds.csv`` and the out-of-fold predictions of each setting.
 
     Raises:
         DataError: An evaluation cannot be read.
@@ -57,7 +57,7 @@ def report_folds(folder: Path) -> None:
 
 
 def group_folds(records: list[Record]) -> dict[tuple[str, ...], list[Record]]:
-    """The folds of each setting: the values of the other keys, in the order in which they come."""
+    """Group the folds by setting (the values of the other keys), in order of first appearance."""
     settings: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         settings.setdefault(tuple(value for key, value in record.values.items() if key != FOLD), []).append(record)
@@ -65,7 +65,7 @@ def group_folds(records: list[Record]) -> dict[tuple[str, ...], list[Record]]:
 
 
 def describe_missing(records: Sequence[Record]) -> list[str]:
-    """A line on each job that is left out of a table, or that counts with the model of an earlier phase."""
+    """Write a line on each job that is excluded from a table, or that enters it with the model of an earlier phase."""
     lines = []
     for record in records:
         name = f"job {record.job} ({' '.join(f'{key}={value}' for key, value in record.values.items())})"
@@ -77,15 +77,15 @@ def describe_missing(records: Sequence[Record]) -> list[str]:
 
 
 def measure_setting(records: list[Record], path: Path) -> pd.DataFrame:
-    """The table over the folds of one setting.
+    """Make the table over the folds of one setting.
 
     Args:
-        records: Its jobs, evaluated.
-        path: Where the out-of-fold predictions are written.
+        records: Its evaluated jobs.
+        path: File for the out-of-fold predictions.
 
     Returns:
-        The rows of ``measure_folds``, ``part`` test; before them validation AUROC, which has no pooled value; and what
-        must stand beside them as ``caveat``.
+        The rows of ``measure_folds``, with ``part`` test; before them validation AUROC, which has no pooled value; and
+        the caveats as ``caveat``.
     """
     folds = [read_fold(record.values[FOLD], Path(str(record.evaluation))) for record in records]
     pooled = pool_folds(folds)
@@ -103,7 +103,7 @@ def measure_setting(records: list[Record], path: Path) -> pd.DataFrame:
 
 
 def print_folds(table: pd.DataFrame, others: list[str]) -> None:
-    """The labels of a single setting on the screen; the macros of several, the highest on validation first."""
+    """Print the labels of a single setting, or the macros of several, the highest on validation first."""
     is_single = len(set(table["predictions"])) == 1
     names = ["label"] if is_single else [*others, "folds"]
     shown = Table(title="Mean ± standard deviation over the folds; over all patients [95 %]", title_justify="left")
@@ -132,12 +132,12 @@ def _say_spread(row: "pd.Series[float]") -> str:
 
 
 def say_interval(row: "pd.Series[float]", name: str, form: str = ".4f") -> str:
-    """A value with its interval; empty where it is undefined.
+    """Format a value with its interval; empty if it is undefined.
 
     Args:
         row: The value, and the bounds ``low`` and ``high``.
-        name: Of the value.
-        form: How numbers are written.
+        name: Name of the value.
+        form: Format of the numbers.
 
     >>> say_interval(pd.Series({"change": 0.01, "low": -0.002, "high": 0.022}), "change", "+.3f")
     '+0.010 [-0.002, +0.022]'

@@ -1,4 +1,4 @@
-"""One job of a sweep, in this process or another: a training, and the record of what came out."""
+"""One job of a sweep, in this or another process: train a point and write its record."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a launcher runs for each point. It goes by pickle to where it runs.
+    """What a launcher runs for each point. Launchers may pickle it.
 
     Attributes:
         task: As in ``Objective``.
         folder: The folder of the sweep.
-        points: The points that are launched together. Hydra numbers their jobs from that of the first.
-        n_jobs: Jobs of the whole sweep.
-        search: How the points are searched; None: they are a grid.
+        points: Points that are launched together; Hydra numbers their jobs from the first point's number.
+        n_jobs: Number of jobs in the whole sweep.
+        search: Search settings; None: a grid.
     """
 
     task: "Callable[[TrainConfig, Sequence[Any]], tuple[Result, Path | None]]"
@@ -41,7 +41,7 @@ class Job:
     search: SweepConfig | None
 
     def __call__(self, composed: DictConfig) -> None:
-        """Train the point whose turn it is. A fault is a record, and no exception: the others go on."""
+        """Train the point of Hydra's job number. An error is recorded, not raised, so that other jobs continue."""
         point = self.points[HydraConfig.get().job.num - self.points[0].number]
         with hold_lock(
             job_record_path(self.folder, point.job), f"waiting for another process that runs job {point.job}"
@@ -96,13 +96,13 @@ class Job:
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of ``metrics.csv``, an epoch each, as they are written: their floats lose no bit."""
+    """Read the rows of ``metrics.csv``, an epoch each, as text, so that no float is rounded."""
     with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def read_aurocs(folder: Path, epoch: int) -> dict[str, float | None]:
-    """Validation AUROC of each label after an epoch; None where it is undefined."""
+    """Read the validation AUROC of each label after an epoch; None if undefined."""
     prefix = "val_auroc_"
     rows = read_metrics(folder)
     names = [name for name in rows[0] if name.startswith(prefix) and name != "val_auroc_macro"]

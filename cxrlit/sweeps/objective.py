@@ -1,4 +1,4 @@
-"""What Hydra gives to a sweeper, whichever it is: a config is trained, and its validation value comes back."""
+"""The objective for any Hydra sweeper: train a config and return its validation value."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Objective:
-    """Trains a composed config. It goes by pickle to where a launcher runs it.
+    """Trains a composed config. Launchers may pickle it.
 
     Attributes:
-        task: Trains a config, and evaluates it where it says so; takes callbacks that watch the goal.
+        task: Trains a config and, if configured, evaluates it; takes callbacks that watch the goal.
     """
 
     task: "Callable[[TrainConfig, Sequence[Any]], tuple[Result, Path | None]]"
 
     def __call__(self, composed: DictConfig) -> float:
-        """Train without a record, for a sweeper that is not of cxrlit.
+        """Train without a record, for sweepers of other packages.
 
         Returns:
             Value of ``monitor`` on validation after the best epoch of the goal.
@@ -47,7 +47,7 @@ class Objective:
 
 
 def read_job(composed: DictConfig) -> TrainConfig:
-    """Check the config of a job, in whatever process it runs.
+    """Check the config of a job, in any process.
 
     Raises:
         ConfigError: As for ``read_config``.
@@ -57,10 +57,10 @@ def read_job(composed: DictConfig) -> TrainConfig:
 
 
 def check_one_process(machine: MachineConfig) -> None:
-    """A point of a sweep trains in one process.
+    """Check that a point of a sweep trains in one process.
 
     Raises:
-        ConfigError: It asks for several devices.
+        ConfigError: The point asks for several devices.
     """
     if machine.devices * machine.num_nodes > 1:
         raise ConfigError(
@@ -70,7 +70,7 @@ def check_one_process(machine: MachineConfig) -> None:
 
 
 def name_failure(error: Exception) -> CXRLitError:
-    """Why a job failed, in one line; the traceback of what is no fault of the user's is printed."""
+    """Say why a job failed, in one line; prints the traceback unless it is an error that the user can correct."""
     fault = name_fault(error)
     if fault is None:
         traceback.print_exception(error)

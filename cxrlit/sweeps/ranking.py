@@ -1,4 +1,4 @@
-"""The jobs of a sweep by validation macro AUROC: a table, and a picture of it by parameter."""
+"""Rank the jobs of a sweep by validation macro AUROC: a table, and a picture by parameter."""
 
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from cxrlit.html.figures import drawing, wrap_name
 from cxrlit.sweeps.record import FOLD, LEVER, Record, read_records
 
 STATUSES = ("done", "pruned", "failed")
-"""In the order of the table."""
+"""Statuses in the order of the table."""
 N_SHOWN = 20
 SEED = "seed"
 
 
 def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Write ``ranking.csv`` and ``ranking.png`` of the jobs that have ended so far.
+    """Write ``ranking.csv`` and ``ranking.png`` for the jobs that have ended.
 
     Args:
         folder: The folder of the sweep.
 
     Returns:
-        The table of ``ranking.csv``, and those of its columns that the sweep varies.
+        The table of ``ranking.csv``, and its columns that the sweep varies.
     """
     path = folder / "ranking.csv"
     with hold_lock(path, "waiting for another job that writes the ranking"):
@@ -42,9 +42,9 @@ def update_ranking(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def rank_records(records: list[Record]) -> pd.DataFrame:
-    """A row a job, the best first; what is not done has no rank and comes after, failures last.
+    """Make a row per job, the best first; jobs that are not done follow without a rank, failed ones last.
 
-    Folds test other patients, and an ablation is no race: they have no ranks, and stay in the order of their jobs.
+    Folds, which test different patients, and ablations have no ranks, and stay in the order of their jobs.
 
     >>> rank_records([
     ...     Record(job=0, values={"lr": "1"}, status="failed", reason="no"),
@@ -82,19 +82,19 @@ def rank_records(records: list[Record]) -> pd.DataFrame:
 
 
 def is_ranked(keys: list[str]) -> bool:
-    """Whether one of the jobs of a sweep over some keys is the best."""
+    """Whether a sweep over these keys is ranked."""
     return not {FOLD, LEVER} & set(keys)
 
 
 def list_swept_keys(records: list[Record]) -> list[str]:
-    """The keys that a sweep varies."""
+    """List the keys that a sweep varies."""
     return list(dict.fromkeys(key for record in records for key in record.values))
 
 
 def list_members(ranking: pd.DataFrame, keys: list[str]) -> list[str]:
-    """Phase folders that differ in the seed alone from the best one, which is the first; empty where no seed is swept.
+    """List phase folders that differ from the best one, listed first, only in the seed; empty unless seeds are swept.
 
-    A phase that was rejected hands on an earlier one, at its image size: with a best that was not, it is no member.
+    A rejected phase hands on an earlier one at another image size, so it is no member unless the best is rejected too.
 
     Args:
         ranking: The table of ``ranking.csv``.
@@ -109,7 +109,7 @@ def list_members(ranking: pd.DataFrame, keys: list[str]) -> list[str]:
 
 
 def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
-    """The first rows of a ranking on the screen, and where all of it is."""
+    """Print the first rows of a ranking, and the path of the full table."""
     ranked = is_ranked(keys)
     table = Table(title=f"{'By validation' if ranked else 'Validation'} macro AUROC", title_justify="left")
     for column in ("rank", "job", *keys, "AUROC", "best epoch", "folder"):
@@ -128,16 +128,16 @@ def print_ranking(ranking: pd.DataFrame, keys: list[str], folder: Path) -> None:
 
 
 LOG_SPAN = 10
-"""Positive numbers that span more than this are drawn by their logarithm."""
+"""Ratio above which positive numbers are drawn on a log scale."""
 LETTER = 0.034
-"""Width of a letter of a tick's text, as a share of a panel's."""
+"""Width of a tick label's letter, as a share of the panel's width."""
 MAX_LETTERS = 30
-"""Of the names below a panel that stand upright, and of one that does not."""
+"""Most letters of all names below a panel, else they are rotated; and of one rotated name."""
 LOG_KEYS = ("lr", "weight_decay")
 
 
 def draw_ranking(ranking: pd.DataFrame, keys: list[str], path: Path) -> None:
-    """A panel for each key that a sweep varies; nothing where no job has a score.
+    """Draw a panel for each key that a sweep varies; nothing if no job has a score.
 
     Args:
         ranking: The table of ``ranking.csv``.
@@ -164,13 +164,13 @@ def draw_ranking(ranking: pd.DataFrame, keys: list[str], path: Path) -> None:
 
 
 def is_log(key: str, values: "pd.Series[float]") -> bool:
-    """Whether a parameter is drawn by its logarithm."""
+    """Whether a parameter is drawn on a log scale."""
     lowest, highest = values.min(), values.max()
     return bool(lowest > 0 and (key.rpartition(".")[2] in LOG_KEYS or highest > LOG_SPAN * lowest))
 
 
 def has_room(ticks: NDArray[Any], log: bool) -> bool:
-    """Whether each of some numbers, in order, can have a tick with its text of its own.
+    """Whether each of some sorted numbers has room for its own tick label.
 
     >>> has_room(np.array([1e-5, 1e-4, 1e-3]), log=True), has_room(np.array([1e-5, 1.2e-5, 1e-3]), log=True)
     (True, False)
@@ -209,6 +209,6 @@ def _draw_panel(axes: Axes, scored: pd.DataFrame, key: str) -> None:
         axes.scatter(
             x[done].iloc[0], scored["auroc_macro"][done].iloc[0], marker="*", s=180, color="C3", zorder=3, label="best"
         )
-    axes.margins(y=0.12)  # so that the star is whole
+    axes.margins(y=0.12)  # keeps the star whole
     axes.set_xlabel(key)
     axes.grid(alpha=0.3)

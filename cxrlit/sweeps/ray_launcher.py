@@ -1,6 +1,6 @@
-"""Jobs of a sweep on Ray.
+"""Run the jobs of a sweep on Ray.
 
-Hydra's plugin for it (1.2.2) pins cloudpickle below 3 and brings boto3, for clusters that it starts itself.
+Hydra's own Ray plugin (1.2.2) pins cloudpickle below 3 and installs boto3, for clusters that it starts itself.
 """
 
 import os
@@ -18,11 +18,11 @@ from cxrlit.core.extras import import_extra
 
 
 class RayLauncher(Launcher):
-    """Runs each job in a process of Ray's, in the folder of the command.
+    """Runs each job in a Ray process, in the folder of the command.
 
     Args:
         init: Arguments of ``ray.init``.
-        remote: Options of ``ray.remote``: what each job takes.
+        remote: Options of ``ray.remote``: resources of each job.
     """
 
     def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any]) -> None:
@@ -30,7 +30,7 @@ class RayLauncher(Launcher):
         self.init, self.remote = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what the jobs need.
+        """Keep what Hydra passes for the jobs.
 
         Raises:
             ConfigError: Ray is not installed.
@@ -39,10 +39,10 @@ class RayLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs, and wait for all of them, also where one has died.
+        """Run jobs, and wait for all of them, even if one dies.
 
         Raises:
-            ray.exceptions.RayError: One has died.
+            ray.exceptions.RayError: A job's process died.
         """
         import ray
 

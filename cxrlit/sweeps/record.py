@@ -1,4 +1,4 @@
-"""The points of a sweep, and the file that the job of each leaves behind, whatever process it ran in."""
+"""The points of a sweep, and the record that each job writes, in any process."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,14 +11,14 @@ from cxrlit.core.errors import CXRLitError
 from cxrlit.core.files import write_text
 
 RECORD_VERSION = 2
-"""Part of every sweep's id. Rises when its records say the same in another way."""
+"""Part of every sweep's id. Increased when the format of its records changes."""
 
 
 FOLD = "data.fold"
-"""The key of a cross-validation: its points test other patients, and none of them is the best."""
+"""The key of a cross-validation, whose points test different patients and are not ranked."""
 
 LEVER = "lever"
-"""What an ablation varies: no key, but a name for overrides."""
+"""The column that an ablation varies: not a key, but a name for overrides."""
 BASELINE = "baseline"
 """The lever that changes nothing."""
 
@@ -28,8 +28,8 @@ class Point(NamedTuple):
 
     Attributes:
         job: Its number in the sweep, from 1.
-        overrides: Its whole command line.
-        values: What the sweep varies, by key, as the command line has it.
+        overrides: Its full command line.
+        values: Values of the keys that the sweep varies, as on the command line.
     """
 
     job: int
@@ -38,10 +38,11 @@ class Point(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The same from 0, as Hydra and Optuna count."""
+        """The number of the job from 0, as Hydra and Optuna count."""
         return self.job - 1
 
     def describe(self) -> str:
+        """Write the varied values as ``key=value``."""
         return " ".join(f"{key}={value}" for key, value in self.values.items())
 
 
@@ -49,11 +50,11 @@ class Plan(NamedTuple):
     """The points of a sweep.
 
     Attributes:
-        folder: Where the sweep leaves its files.
-        n_jobs: Its points in all.
-        batches: The points that are launched together. The next are asked for when these have ended.
-        id: Hash of what determines its points. A folder holds one sweep.
-        search: How they are searched; None: they are a grid.
+        folder: Folder of the sweep.
+        n_jobs: Number of points.
+        batches: Points that are launched together; the next batch is requested when they have ended.
+        id: Hash of all that determines the points. A folder holds one sweep.
+        search: Search settings; None: a grid.
     """
 
     folder: Path
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
 
 
 class Pruned(Exception):
-    """A training was stopped since it was worse than the others.
+    """A training was stopped because it was worse than the others.
 
     Args:
         folder: Its phase folder, which stays unfinished.
@@ -82,14 +83,14 @@ class Record(BaseModel):
     Attributes:
         job: Its number.
         values: As in ``Point``.
-        status: Pruned: stopped early, since it was worse than the others.
-        reason: Why it is not done, or what it is rejected for; empty otherwise.
+        status: done, failed, or pruned: stopped early because it was worse than the others.
+        reason: Why it is not done, or what it is rejected for; else empty.
         auroc_macro: Validation macro AUROC at ``best_epoch``.
-        aurocs: Validation AUROC of each label at ``best_epoch``; None where it is undefined.
-        best_epoch: The best of its own epochs, from 1. Of a pruned job: the best so far.
+        aurocs: Validation AUROC of each label at ``best_epoch``; None if undefined.
+        best_epoch: Its best epoch, from 1; for a pruned job, the best so far.
         folder: Phase folder, relative to the folder above ``runs_dir``.
-        evaluation: Folder of the evaluation, absolute; None where none was asked for.
-        seconds: How long the phases up to the goal trained; None where that is not known.
+        evaluation: Folder of the evaluation, absolute; None without one.
+        seconds: Training time of the phases up to the goal, seconds; None if unknown.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -107,17 +108,17 @@ class Record(BaseModel):
 
 
 def job_record_path(folder: Path, job: int) -> Path:
-    """The file of a job in the folder of its sweep."""
+    """Path of a job's record in the folder of its sweep."""
     return folder / "jobs" / f"{job}.json"
 
 
 def write_job_record(folder: Path, record: Record) -> None:
-    """Write the file of a job."""
+    """Write the record of a job."""
     write_text(job_record_path(folder, record.job), record.model_dump_json(indent=2) + "\n")
 
 
 def read_job_record(folder: Path, job: int) -> Record | None:
-    """What a job left; None where it has not ended.
+    """Read the record of a job; None if it has not ended.
 
     Raises:
         CXRLitError: The file is damaged.
@@ -135,10 +136,10 @@ def read_job_record(folder: Path, job: int) -> Record | None:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """What all jobs of a sweep left, in their order.
+    """Read the records of all jobs of a sweep, in order.
 
     Raises:
-        CXRLitError: A file is damaged, or of another sweep.
+        CXRLitError: A file is damaged, or belongs to another sweep.
     """
     jobs = sorted(int(path.stem) for path in (folder / "jobs").glob("*.json") if path.stem.isdecimal())
     records = [record for job in jobs if (record := read_job_record(folder, job)) is not None]

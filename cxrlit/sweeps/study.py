@@ -1,8 +1,8 @@
-"""A search by Optuna: its trials are asked for, run as the points of a grid are, and told of.
+"""A search by Optuna: request trials, run them like the points of a grid, and report their results.
 
-The study is a journal in the folder of the sweep. What is not finished there, since it was killed or failed, is run
-again with the values that it had; its phase goes on from its last state. What a trial is depends on the seed, its
-number and the trials before it alone, so a study that was cut off ends as one that was not.
+The study is a journal in the folder of the sweep. A trial that was killed or failed is run again with the same values,
+and its phase resumes from its last state. The values of a trial depend only on the seed, its number and the trials
+before it, so an interrupted study ends like an uninterrupted one.
 """
 
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ from cxrlit.sweeps.record import RECORD_VERSION, Point, Pruned, read_job_record
 
 JOURNAL = "study.log"
 STUDY_VERSION = 1
-"""Part of every study's id. Rises when the same settings would search in another way."""
+"""Part of every study's id. Increased when the same settings would search in another way."""
 
 
 def hash_study(sweep: SweepConfig, config: TrainConfig) -> str:
-    """Id of a study: of all that determines what its trials are, and not of how many and where they run."""
+    """Id of a study: a hash of all that determines its trials, without their number and where they run."""
     trained = config.model_dump(mode="json", exclude={"run", "runs_dir", "cache_dir", "evaluate", "logger"})
     computing = ("precision", "gradient_clip_norm", "accumulate_grad_batches", "compile")
     trained["trainer"] = {key: trained["trainer"][key] for key in computing}
-    trained["augment"] = list(trained["augment"]["transforms"].values())  # in their order
+    trained["augment"] = list(trained["augment"]["transforms"].values())  # their order matters
     searched = sweep.model_dump(mode="json", exclude={"n_trials", "n_parallel"})
     return hash_value([STUDY_VERSION, RECORD_VERSION, searched, trained], digits=8)
 
 
 def run_trials(sweep: SweepConfig, settings: list[str], folder: Path) -> Iterator[list[Point]]:
-    """Points for the trials that are not finished; what they left is told to the study when the next are asked for."""
+    """Yield points for unfinished trials; their results are told to the study when the next points are requested."""
     mend_journal(folder / JOURNAL)
     study = open_study(folder, sweep)
     finished = [trial.number for trial in study.trials if trial.state.is_finished()]
@@ -56,7 +56,7 @@ def run_trials(sweep: SweepConfig, settings: list[str], folder: Path) -> Iterato
 
 
 def open_study(folder: Path, sweep: SweepConfig) -> optuna.Study:
-    """The study in a folder; a new one where there is none."""
+    """Open the study in a folder, or create it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(sweep.n_startup_trials, sweep.n_warmup_epochs)
@@ -70,7 +70,7 @@ def open_study(folder: Path, sweep: SweepConfig) -> optuna.Study:
 
 
 def ask_trial(study: optuna.Study, sweep: SweepConfig, number: int) -> dict[str, Value]:
-    """The values of a trial: those that it was given, where it was begun before."""
+    """Return the values of a trial; a trial that was begun before keeps its values."""
     seed = int(np.random.SeedSequence([sweep.seed, number]).generate_state(1)[0])
     if sweep.sampler == "tpe":
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=sweep.n_startup_trials, seed=seed)
@@ -90,12 +90,12 @@ def ask_trial(study: optuna.Study, sweep: SweepConfig, number: int) -> dict[str,
 
 
 def open_trial(study: optuna.Study, number: int) -> optuna.Trial:
-    """A trial that was begun, in this process or another."""
+    """Open a trial that was begun in this or another process."""
     return optuna.Trial(study, study.trials[number]._trial_id)
 
 
 def tell_trial(study: optuna.Study, number: int, folder: Path) -> None:
-    """What a trial brought. One that failed stays as it is, to be run again by the next command."""
+    """Tell the study the result of a trial; a failed trial stays open, so that the next command runs it again."""
     record = read_job_record(folder, number + 1)
     if record is None or record.status == "failed":
         return
@@ -106,21 +106,21 @@ def tell_trial(study: optuna.Study, number: int, folder: Path) -> None:
 
 
 def mend_journal(path: Path) -> None:
-    """Drop a last line that a full disk or a power cut left unfinished: Optuna would write on in it."""
+    """Drop an incomplete last line, which Optuna would continue; a full disk or a power cut leaves one."""
     content = path.read_bytes() if path.is_file() else b""
     if not content.endswith(b"\n") and content:
         write_bytes(path, content[: content.rfind(b"\n") + 1])
 
 
 class PruneTrial(Callback):
-    """Reports the validation macro AUROC of each epoch of the goal, and asks whether to go on.
+    """Reports the validation macro AUROC of each epoch of the goal, and stops a pruned trial.
 
-    It has no state and touches nothing: a trial that is not pruned ends as it would have without.
+    It has no state and changes nothing: a trial that is not pruned gives the same result as without it.
 
     Args:
         folder: The folder of the study.
         number: The number of the trial.
-        sweep: How the study searches.
+        sweep: Settings of the search.
     """
 
     def __init__(self, folder: Path, number: int, sweep: SweepConfig) -> None:
@@ -128,13 +128,19 @@ class PruneTrial(Callback):
         self.trial: optuna.Trial | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the trial."""
         self.trial = open_trial(open_study(self.folder, self.sweep), self.number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch to the study.
+
+        Raises:
+            Pruned: The study stops the trial, before its last epoch.
+        """
         assert isinstance(pl_module, CXRModule)
         assert self.trial is not None
         epoch = trainer.current_epoch  # Optuna counts from 0
-        if epoch not in self.trial.study.trials[self.number].intermediate_values:  # an epoch that is done again
+        if epoch not in self.trial.study.trials[self.number].intermediate_values:  # unless a resume repeats the epoch
             self.trial.report(pl_module.monitored, epoch)
         is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
         if not is_last and self.trial.should_prune():

@@ -1,7 +1,7 @@
-"""A sweep: the points of a grid or of a search, run by one of Hydra's launchers, ranked as they end.
+"""A sweep: run the points of a grid or a search by one of Hydra's launchers, and rank them as they end.
 
-Hydra's own sweeper stops at the first job that fails, and leaves no table. Torch, Matplotlib and the like are imported
-after the points are checked, so that a fault is said at once.
+Hydra's own sweeper stops at the first job that fails, and leaves no table. Torch, Matplotlib and other slow packages
+are imported after the points are checked, so that errors are reported at once.
 """
 
 import shlex
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 
 class Multirun(NamedTuple):
-    """What Hydra hands to a sweeper.
+    """What Hydra passes to a sweeper.
 
     Attributes:
-        arguments: What the command line sets, without what is Hydra's own.
-        config: What it composes to, with the defaults of what is swept, and with Hydra's own part.
+        arguments: Overrides of the command line, without those of Hydra.
+        config: The composed config, with swept keys at their defaults, and with Hydra's section.
         context: Loads the configs of the jobs.
-        objective: Trains one.
+        objective: Trains a config.
     """
 
     arguments: list[str]
@@ -56,18 +56,19 @@ class Multirun(NamedTuple):
 
     @property
     def folder(self) -> Path:
+        """The folder of the sweep, absolute."""
         return Path(self.config.hydra.sweep.dir).expanduser().absolute()
 
     def name_folder(self, name: str) -> Path:
-        """The folder of a sweep that the same command goes on with: by a name in place of the time."""
-        is_by_time = "${now:" in str(OmegaConf.to_container(self.config.hydra.sweep))  # nobody would find it again
+        """Folder of a sweep that the same command resumes: the name replaces the time."""
+        is_by_time = "${now:" in str(OmegaConf.to_container(self.config.hydra.sweep))  # no later command would find it
         return self.folder.with_name(name) if is_by_time else self.folder
 
     def check_point(self, overrides: Sequence[str]) -> TrainConfig:
         """Compose and check a point as its job will.
 
         Raises:
-            ConfigError: It is no config, needs several processes, or chooses its best epoch by another metric than the
+            ConfigError: It is invalid, needs several processes, or chooses its best epoch by another metric than the
                 ranking.
         """
         chosen: Any = OmegaConf.to_container(self.config.hydra.overrides.hydra)
@@ -78,13 +79,13 @@ class Multirun(NamedTuple):
         return config
 
     def check_parts(self, configs: Sequence[TrainConfig]) -> None:
-        """Build and try what points name, and see that the launcher's package is there; raises as ``check_recipe``."""
+        """Build and try what points name, and check that the launcher is installed; raises like ``check_recipe``."""
         from cxrlit.training.check_recipe import check_recipe
         from cxrlit.training.trainer import quiet_lightning
 
         quiet_lightning()
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
-        if str(launcher).startswith("submitit"):  # its plugin imports it in a job alone
+        if str(launcher).startswith("submitit"):  # its plugin imports it only in a job
             import_extra("submitit", "slurm", f"hydra/launcher={launcher}")
         for config in configs:
             check_recipe(config)
@@ -94,9 +95,9 @@ def run_grid(multirun: Multirun) -> None:
     """Run every combination of the values on the command line, and rank them.
 
     Raises:
-        ConfigError: A point is no config, or what launches is not installed. Nothing has run.
-        CXRLitError: A job failed. All others have run.
-        Interrupted: A signal asked to stop.
+        ConfigError: A point is invalid, or the launcher is not installed; nothing has run.
+        CXRLitError: A job failed; all others have run.
+        Interrupted: A signal stopped the sweep.
     """
     settings = read_sweeper(multirun.config, GridConfig)
     given = {name_key(text) for text in multirun.arguments}
@@ -114,12 +115,12 @@ def run_grid(multirun: Multirun) -> None:
 
 
 def evaluate_all(arguments: Sequence[str]) -> list[str]:
-    """The arguments of points that are evaluated unless ``evaluate`` says otherwise."""
+    """Return the arguments with ``evaluate=true`` unless they set ``evaluate``."""
     return [*arguments] if "evaluate" in map(name_key, arguments) else [*arguments, "evaluate=true"]
 
 
 def list_points(arguments: Sequence[str]) -> list[Point]:
-    """Every combination of the values of the swept keys; a single point where none is swept."""
+    """List every combination of the values of the swept keys; a single point if none is swept."""
     swept = {name_key(text) for text in list_swept(arguments)}
     return [
         Point(job, chosen, {name_key(text): text.partition("=")[2] for text in chosen if name_key(text) in swept})
@@ -128,7 +129,7 @@ def list_points(arguments: Sequence[str]) -> list[Point]:
 
 
 def run_study(multirun: Multirun) -> None:
-    """Run the trials of a study that are not finished, and rank all of them.
+    """Run the unfinished trials of a study, and rank all trials.
 
     Raises:
         ConfigError, CXRLitError, Interrupted: As for ``run_grid``.
@@ -145,13 +146,13 @@ def run_study(multirun: Multirun) -> None:
 
 
 def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
-    """Check the ends of a space, and that nothing else sets its keys.
+    """Check the ends of a search space, and that nothing else sets its keys.
 
     Returns:
         The config that all trials share.
 
     Raises:
-        ConfigError: An end is no config, or an override sets a key of the space.
+        ConfigError: An end is invalid, or an override sets a key of the space.
     """
     for text in list_swept(multirun.arguments):
         key, _, values = text.partition("=")
@@ -173,7 +174,7 @@ def check_search(multirun: Multirun, search: SweepConfig) -> TrainConfig:
 
 
 def run_points(multirun: Multirun, plan: Plan) -> None:
-    """Run points by batches, rank them, print the ranking; raises as ``run_grid``."""
+    """Run points in batches, rank them, and print the ranking; raises like ``run_grid``."""
     from cxrlit.sweeps.ablation_report import report_ablation
     from cxrlit.sweeps.folds import report_folds
     from cxrlit.sweeps.ranking import print_ranking, update_ranking
@@ -202,7 +203,7 @@ def run_points(multirun: Multirun, plan: Plan) -> None:
 
 
 def say_best(multirun: Multirun, ranking: "pd.DataFrame", keys: list[str]) -> None:
-    """The command that trains the best point alone, and what its other seeds are good for."""
+    """Print the command that trains only the best point and, if seeds are swept, those for an ensemble."""
     from cxrlit.sweeps.ranking import list_members
 
     settings = [text for text in multirun.arguments if name_key(text) not in keys]
@@ -216,7 +217,7 @@ def say_best(multirun: Multirun, ranking: "pd.DataFrame", keys: list[str]) -> No
 
 
 def say_ensemble(folders: Sequence[Path]) -> None:
-    """The commands that average models of one split, and hand them over as one."""
+    """Print the commands that evaluate and export models of one split as an ensemble."""
     paths = [format_path(folder) for folder in folders]
     command = format_command(f"evaluate {quote_list_for_shell('ckpt', paths)}")
     say(f"Evaluate the mean of the {len(paths)} seeds: {command}")
@@ -226,13 +227,13 @@ def say_ensemble(folders: Sequence[Path]) -> None:
 
 
 def place_files(config: DictConfig, folder: Path) -> None:
-    """Let all files of a launcher go into the folder of the sweep: by the config, and by that of each point."""
+    """Place all files of a launcher in the folder of the sweep, in the config of the sweep and of each point."""
     config.hydra.sweep.dir = str(folder)
     config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
 
 
 def launch_points(multirun: Multirun, plan: Plan, points: list[Point]) -> None:
-    """Launch points together, and wait until each has left its record."""
+    """Launch points together, and wait until each has written its record."""
     from cxrlit.sweeps.job import Job
     from cxrlit.sweeps.ranking import update_ranking
 
@@ -247,11 +248,11 @@ def launch_points(multirun: Multirun, plan: Plan, points: list[Point]) -> None:
     reason = "its process ended without a result"
     try:
         launcher.launch([point.overrides for point in points], initial_job_idx=points[0].number)
-    except Exception as error:  # of the launcher, where a process died
+    except Exception as error:  # from the launcher, if a process died
         reason = first_line(error)
     for point in points:
         waiting = f"waiting for job {point.job}"
-        with hold_lock(job_record_path(plan.folder, point.job), waiting):  # where another one died
+        with hold_lock(job_record_path(plan.folder, point.job), waiting):  # if another process died
             if read_job_record(plan.folder, point.job) is None:
                 write_job_record(
                     plan.folder, Record(job=point.job, values=point.values, status="failed", reason=reason)

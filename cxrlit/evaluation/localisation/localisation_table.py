@@ -74,8 +74,9 @@ def share_interval(values: Floats, patients: NDArray[np.object_]) -> tuple[float
     """Compute Wilson's 95 % interval of a mean of values in [0, 1], with the effective number of images if those of one
     patient were identical.
 
-    Source: Kish, "Survey sampling", 1965 (the effective number); Dean and Pagano, "Evaluating confidence interval methods
-        for binomial proportions in clustered surveys", J. Survey Statistics and Methodology 2015 (Wilson's with it).
+    Source: Kish, "Survey sampling", 1965 (the effective number); Dean and Pagano, "Evaluating confidence interval
+        methods for binomial proportions in clustered surveys", J. Survey Statistics and Methodology 2015 (Wilson's
+        with that number).
 
     >>> [round(end, 3) for end in share_interval(np.zeros(12), np.repeat(["a", "b", "c"], 4))]
     [0.0, 0.561]

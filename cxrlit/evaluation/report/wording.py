@@ -76,8 +76,8 @@ def describe_worse_calibrated(measured: Measured) -> str:
 
 
 def say_precision_change(assessment: Assessment) -> str:
-    """Say how far the validation macro AUROC is from the training's in another precision; empty if precision or value are
-    the same.
+    """Say how far the validation macro AUROC is from the training's in another precision; empty if precision or value
+    are the same.
     """
     subject, validation = assessment.subject, assessment.parts.get("val")
     if subject.in_training is None or validation is None:
