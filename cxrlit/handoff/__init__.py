@@ -1,1 +1,1 @@
-"""What leaves the project: a bundle that another team can check, load without trusting it, and run."""
+"""Bundles for other teams, who can check, load without trust, and run them."""

@@ -1,8 +1,8 @@
-"""A bundle on disk: its files, and all that is checked before anything of it is used.
+"""A bundle on disk: its files, and the checks before it is used.
 
-A bundle is data from somebody else. Its files are read once, whole and bounded, from the folder itself and through no
-link; their hashes are those of ``SHA256SUMS``; the config is JSON of known keys and types. What the sums cannot say is
-who made them: take them from a source that you trust. Nothing here needs torch.
+A bundle is data from somebody else. Its files are read once, completely, with a size limit, from the folder itself and
+not through links; their hashes must match ``SHA256SUMS``; the config is JSON with known keys and types. The sums do not
+prove who made them: take them from a source that you trust. Nothing here needs torch.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ CONFIG, WEIGHTS, GRAPH, CARD, SUMS = "config.json", "model.safetensors", "model.
 TABLES = ("eval_summary.csv", "eval_per_label_auroc.csv", "confusion_template.csv")
 MIB = 2**20
 SIZES = {CONFIG: MIB, WEIGHTS: 64 * MIB, GRAPH: 64 * MIB, CARD: MIB, **dict.fromkeys(TABLES, 16 * MIB)}
-"""The files that a bundle of one network has beside its sums, and the most bytes of each: 7 million weights. Of several
-networks, ``name_member_files`` names the two of each; ``name_int8_files`` those that a bundle with int8 has as well."""
+"""Files of a bundle with one network, besides its sums, and the most bytes of each (7 million weights). For several
+networks, ``name_member_files`` names the two files of each; ``name_int8_files`` names those of int8."""
 
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)")
 
@@ -34,11 +34,11 @@ class Bundle:
     """A bundle that was read and checked.
 
     Attributes:
-        folder: Where it is.
-        config: What it says of itself.
-        point: Its calibration and thresholds, of its labels in their order.
+        folder: Its folder.
+        config: Its config.
+        point: Its calibration and thresholds, in the order of its labels.
         contents: The bytes of its files, by name.
-        digest: SHA-256 of its sums, and so of all of it.
+        digest: SHA-256 of its sums, which identifies the whole bundle.
     """
 
     folder: Path
@@ -49,21 +49,22 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
+        """Labels of the outputs, in order."""
         return tuple(self.config.labels)
 
     @property
     def member_files(self) -> list[tuple[str, str]]:
-        """Names of the weights and of the graph of each network."""
+        """Names of the weights and the graph of each network."""
         return name_member_files(len(self.config.members))
 
     @property
     def int8_files(self) -> list[str]:
-        """Names of the graph in int8 of each network; none where the bundle has no int8."""
+        """Names of the int8 graphs; empty if the bundle has no int8."""
         return [name for name in name_int8_files(len(self.config.members)) if name in self.contents]
 
 
 def name_member_files(n_members: int) -> list[tuple[str, str]]:
-    """Names of the weights and of the graph of each network, for so many.
+    """Name the weights and the graph of each of ``n_members`` networks.
 
     >>> name_member_files(2)
     [('model.safetensors', 'model.onnx'), ('model-2.safetensors', 'model-2.onnx')]
@@ -73,7 +74,7 @@ def name_member_files(n_members: int) -> list[tuple[str, str]]:
 
 
 def name_int8_files(n_members: int) -> list[str]:
-    """Names of the graph in int8 of each network, for so many.
+    """Name the int8 graph of each of ``n_members`` networks.
 
     >>> name_int8_files(2)
     ['model.int8.onnx', 'model-2.int8.onnx']
@@ -82,7 +83,7 @@ def name_int8_files(n_members: int) -> list[str]:
 
 
 def list_sizes(n_members: int, has_int8: bool = False) -> dict[str, int]:
-    """The files of a bundle of so many networks, with or without int8, and the most bytes of each."""
+    """List the files of a bundle with ``n_members`` networks, and the most bytes of each."""
     members = {name: SIZES[WEIGHTS] for names in name_member_files(n_members) for name in names}
     return SIZES | members | (dict.fromkeys(name_int8_files(n_members), SIZES[GRAPH]) if has_int8 else {})
 
@@ -91,7 +92,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Read and check a bundle.
 
     Raises:
-        BundleError: A file is missing, changed, too large, or a link; the config is of another version or none; its
+        BundleError: A file is missing, changed, too large, or a link; the config is invalid or has another version; or
             labels, thresholds and sizes contradict each other.
     """
     folder = folder.expanduser()
@@ -128,12 +129,12 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def format_sums(contents: Mapping[str, bytes]) -> str:
-    """``SHA256SUMS`` as ``sha256sum -c`` reads it."""
+    """Write ``SHA256SUMS`` in the format of ``sha256sum -c``."""
     return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """The digest of each file, by name."""
+    """Read the digest of each file, by name."""
     path = folder / SUMS
     found = [SUM_LINE.fullmatch(line) for line in _read_file(path, MIB).decode("latin-1").splitlines()]
     sums = {match[2]: match[1] for match in found if match}
@@ -153,7 +154,7 @@ def _has_int8(sums: Mapping[str, str]) -> bool:
 
 
 def _read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that lies in the folder itself."""
+    """Read a regular file in the folder itself, not through a link."""
     try:
         with open_regular(path, os.O_NOFOLLOW) as file:
             if os.fstat(file.fileno()).st_size > limit:

@@ -1,7 +1,7 @@
-"""``config.json`` of a bundle: what it holds, read and checked, and written.
+"""Read, check and write ``config.json`` of a bundle.
 
-Format 2 is of one network on each image, and says at the top what a member says of itself. Format 3 is of the mean over
-several networks or over several views of an image. What is read becomes the same for both.
+Format 2 is for one network on each image, with the member's fields at the top level. Format 3 is for the mean over
+several networks or several views of an image. Both are read into the same structure.
 """
 
 import json
@@ -30,13 +30,13 @@ class _Plain(BaseModel):
 
 
 class Preprocessing(_Plain):
-    """From a file to what the network is given: (1, S, S) uint8.
+    """Preprocessing from a file to the network's input: (1, S, S) uint8.
 
     Attributes:
-        version: Of ``cxrlit.data.image_io.decode``.
+        version: Version of ``cxrlit.data.image_io.decode``.
         img_size: S, pixels.
-        resize: How an image that is not square becomes square.
-        normalize: Mean and standard deviation that the network applies itself.
+        resize: How images are made square.
+        normalize: Mean and standard deviation that the network itself applies.
     """
 
     version: int
@@ -46,7 +46,7 @@ class Preprocessing(_Plain):
 
 
 class PhaseSettings(_Plain):
-    """What a phase did."""
+    """Settings of a phase."""
 
     img_size: int
     batch_size: int
@@ -62,7 +62,7 @@ class PhaseRecord(_Plain):
     Attributes:
         phase: Its name.
         id: Its id.
-        settings: None where it was of another chain, from which ``init_from`` went on.
+        settings: Its settings; None for a phase of an earlier chain, which ``init_from`` continued.
     """
 
     phase: ShortText
@@ -76,9 +76,9 @@ class MemberRecord(_Plain):
     Attributes:
         name: Phase, id and file of the checkpoint.
         phases: The training, first to last.
-        epoch: Of the last phase, from 1; 0: the weights that it started from.
+        epoch: Epoch of the last phase, from 1; 0: its starting weights.
         monitor: Name of the validation metric that chose the epoch.
-        score: Its value after it.
+        score: Value of the metric after the epoch.
     """
 
     name: ShortText
@@ -89,7 +89,7 @@ class MemberRecord(_Plain):
 
 
 class PartCounts(_Plain):
-    """What a part of the data held."""
+    """Counts of a part of the data."""
 
     images: Annotated[int, Field(ge=0)]
     patients: Annotated[int, Field(ge=0)]
@@ -99,11 +99,11 @@ class DataRecord(_Plain):
     """The data of the training.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         fingerprint: Hash of every image's name, file, patient and targets.
-        split_name: How they were divided.
-        split_hash: Of that split.
-        parts: What each part held, by part.
+        split_name: Name of the split.
+        split_hash: Hash of the split.
+        parts: Counts by part.
     """
 
     name: ShortText
@@ -114,12 +114,12 @@ class DataRecord(_Plain):
 
 
 class StartRecord(_Plain):
-    """What the training started from.
+    """The starting weights of the training.
 
     Attributes:
-        weights: Name or file; of several members, all that there are.
-        saw: Data sets that they were trained on, by their names in ``data=``; None: not known.
-        caveats: What must stand beside every number of the bundle.
+        weights: Name or file; for several members, all of them.
+        saw: Data sets that they were trained on, by their names in ``data=``; None: unknown.
+        caveats: Caveats that must accompany every number of the bundle.
     """
 
     weights: ShortText
@@ -128,25 +128,25 @@ class StartRecord(_Plain):
 
 
 class BundleConfig(_Plain):
-    """What ``config.json`` holds.
+    """Content of ``config.json``.
 
     Attributes:
-        format: Of bundles.
-        name: Phase, id and file of the checkpoint; of several ``ensemble-<id>``.
-        architecture: Of the network.
-        labels: Of its outputs, in order.
+        format: Version of the bundle format.
+        name: Phase, id and file of the checkpoint; for several ``ensemble-<id>``.
+        architecture: Architecture of the networks.
+        labels: Labels of the outputs, in order.
         preprocessing: From a file to the network's input.
-        precision: In which the networks were evaluated, and the operating point was fitted.
-        batch_size: With which it was evaluated.
+        precision: Precision in which the networks were evaluated and the operating point was fitted.
+        batch_size: Batch size of the evaluation.
         operating_point: Calibration and thresholds (``cxrlit.metrics.operating_point``).
-        input_check: What a radiograph like those of the training looks like.
-        members: The networks, each of the same labels, input size and normalisation.
-        tta: Views of an image that each of them sees.
-        average: What the mean over networks and views is of.
+        input_check: Reference of the out-of-distribution check.
+        members: The networks, with the same labels, input size and normalization.
+        tta: Views of an image that each network sees.
+        average: What is averaged over networks and views: logits or probs.
         data: The data of the training.
-        versions: Of what made the bundle, by package.
-        start: What the training started from; None where an older version exported the bundle.
-        int8: What int8 changes; None: the bundle has no networks in int8.
+        versions: Versions of the packages that made the bundle, by package.
+        start: Starting weights of the training; None in a bundle of an older version.
+        int8: Figures of int8; None: the bundle has no int8 networks.
     """
 
     format: int
@@ -168,7 +168,7 @@ class BundleConfig(_Plain):
 
     @property
     def side(self) -> int:
-        """Side at which an image is opened, from which the views are cut, pixels."""
+        """Side of the opened image from which the views are cut, pixels."""
         return choose_side(self.preprocessing.img_size, self.tta)
 
     @property
@@ -178,24 +178,24 @@ class BundleConfig(_Plain):
 
     @property
     def predicted(self) -> str:
-        """How probs come about, in words."""
+        """How probs are computed, in words."""
         return describe_mean(len(self.members), self.tta, self.average)
 
     @property
     def title(self) -> str:
-        """The name, and how probs come about where that is not by one network on each image."""
+        """The name and, unless one network predicts each image once, how probs are computed."""
         return f"{self.name} ({self.predicted})" if self.is_mean else self.name
 
 
 def parse_config(content: bytes, path: Path) -> BundleConfig:
-    """The config of a bundle.
+    """Parse the config of a bundle.
 
     Args:
         content: The bytes of ``config.json``.
-        path: Where they are from, for messages.
+        path: Path of the file, for messages.
 
     Raises:
-        BundleError: It is not JSON, of another version, or holds what no config does.
+        BundleError: It is not JSON, has another version, or has invalid keys or values.
     """
     try:
         plain = json.loads(content.decode("utf-8"), object_pairs_hook=refuse_twice)
@@ -225,7 +225,7 @@ def parse_config(content: bytes, path: Path) -> BundleConfig:
 
 
 def write_config(config: BundleConfig) -> bytes:
-    """The bytes of ``config.json``."""
+    """Make the bytes of ``config.json``."""
     plain = config.model_dump(exclude={"int8"} if config.int8 is None else None)
     if config.format == FORMAT:
         [own] = plain.pop("members")
@@ -234,7 +234,7 @@ def write_config(config: BundleConfig) -> bytes:
 
 
 def _lift(plain: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A config of format 2 with the keys of format 3."""
+    """Convert a config of format 2 to the keys of format 3."""
     own = {key: plain[key] for key in MemberRecord.model_fields if key in plain}
     added = {"members": [own], "tta": "none", "average": "probs"}
     if both := added.keys() & plain.keys():

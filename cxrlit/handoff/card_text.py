@@ -1,4 +1,4 @@
-"""What a model card says of any model, and how it is read back. The page needs it, and none of what writes the card."""
+"""Fixed texts of model cards, and reading of their sections, for the demo page, which does not need the card writer."""
 
 import html
 import re
@@ -22,11 +22,11 @@ LIMITS = (
 )
 
 SECTIONS = {"What it must not be used for": MISUSES, "Limits": LIMITS}
-"""What the page shows of a card, and what it shows where a card of other hands has no such section."""
+"""Sections of a card that the page shows, with the default for a card without the section."""
 
 
 def read_sections(card: str) -> dict[str, list[str]]:
-    """The items and paragraphs of ``SECTIONS``, by title.
+    """Read the items and paragraphs of ``SECTIONS``, by title.
 
     Args:
         card: The text of the bundle's ``README.md``.
@@ -37,7 +37,7 @@ def read_sections(card: str) -> dict[str, list[str]]:
 
 
 def _read_section(card: str, title: str) -> list[str]:
-    """The items and paragraphs of a section; none where it is not there.
+    """Read the items and paragraphs of a section; empty if it is missing.
 
     >>> _read_section("## Limits\\n\\n- Of `a` &amp; b.\\n- B.\\n\\nIt warns\\nof **c**.\\n\\n## Training", "Limits")
     ['Of a & b.', 'B.', 'It warns of c.']
@@ -48,5 +48,5 @@ def _read_section(card: str, title: str) -> list[str]:
 
 
 def _strip_marks(text: str) -> str:
-    """Markdown as a plain text of one line."""
+    """Convert Markdown to one line of plain text."""
     return " ".join(re.sub(r"^- |[`*]", "", text).split())

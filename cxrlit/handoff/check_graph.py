@@ -1,8 +1,8 @@
-"""The check of a graph that is read: node by node it is the one that ``onnx_export`` writes, or that one in int8.
+"""Check that a graph is, node by node, the one that ``onnx_export`` writes, or that one in int8.
 
-An int8 graph is quantised by ONNX Runtime, of any version, and so its names and its order are not fixed. It is checked
-without what quantising adds: each pair of QuantizeLinear and DequantizeLinear stands for nothing, and each
-DequantizeLinear of a constant for a weight. What is left must be the graph in fp32.
+An int8 graph is quantised by any version of ONNX Runtime, so its names and order are not fixed. The nodes that
+quantisation adds are removed for the check: each pair of QuantizeLinear and DequantizeLinear, and each DequantizeLinear
+of a constant, which becomes a weight. The rest must be the graph in fp32.
 """
 
 import hashlib
@@ -14,28 +14,27 @@ from cxrlit.core.errors import BundleError, first_line
 from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS, import_onnx
 
 STRUCTURE = "ac5a703c3c8a79af030807150b16d33cc23ae1b90b8e87f6e1df3e54e23f2a66"
-"""SHA-256 of all that a graph is beside its numbers: ``_digest_structure``. It changes with what ``onnx_export``
-writes."""
+"""SHA-256 of a graph's structure without its numbers (``_digest_structure``). It changes with ``onnx_export``."""
 
 
 def check_graph(content: bytes, n_labels: int, img_size: int, path: Any, *, is_int8: bool = False) -> None:
-    """Refuse a graph that is not, node by node, the one that is written here: any other may do anything.
+    """Refuse any other graph than the one that ``onnx_export`` writes: its nodes could do anything.
 
     Args:
         content: The bytes of an ONNX model.
         n_labels: L.
         img_size: S, pixels.
-        path: Where they are from, for messages.
-        is_int8: It is quantised.
+        path: Path of the file, for messages.
+        is_int8: Whether it is quantised.
 
     Raises:
-        BundleError: It is refused, no ONNX model, of other labels or images than the bundle's, or a weight is not a
-            finite number.
+        BundleError: It is another graph, not an ONNX model, has other labels or another image size than the bundle, or
+            a weight is not finite.
     """
     onnx = import_onnx()
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own kinds of error
+    except Exception as error:  # protobuf's own error types
         raise BundleError(f"{path}: no ONNX model: {first_line(error, 160)}") from None
     graph = model.graph
     if any(weight.external_data or weight.data_location for weight in graph.initializer):
@@ -45,7 +44,7 @@ def check_graph(content: bytes, n_labels: int, img_size: int, path: Any, *, is_i
     for weight in graph.initializer:
         try:
             values = onnx.numpy_helper.to_array(weight)
-        except Exception as error:  # of whatever kind: the bytes are not those of its shape
+        except Exception as error:  # of any type: the bytes do not fit its shape
             raise BundleError(f"{path}: {weight.name}: {first_line(error, 160)}") from None
         if not np.isfinite(values).all():
             raise BundleError(f"{path}: {weight.name} has values that are not finite numbers")
@@ -67,9 +66,9 @@ def check_graph(content: bytes, n_labels: int, img_size: int, path: Any, *, is_i
 
 
 def _digest_structure(model: Any) -> str:
-    """Hash of the nodes, the versions of their operators, and names, types and shapes of the weights.
+    """Hash the nodes, the versions of their operators, and names, types and shapes of the weights.
 
-    The number of labels counts as 0: it is checked with the outputs.
+    The number of labels is hashed as 0, since it is checked with the outputs.
     """
     parts = [entry.SerializeToString(deterministic=True) for entry in (*model.opset_import, *model.graph.node)]
     for weight in sorted(model.graph.initializer, key=lambda one: one.name):
@@ -79,7 +78,7 @@ def _digest_structure(model: Any) -> str:
 
 
 def _remove_quantisation(graph: Any, onnx: Any) -> bool:
-    """Take out of a graph what quantising has put into it; False where something of that is not as it is written here.
+    """Remove the nodes of quantisation from a graph; False if one differs from those written here.
 
     Activations are uint8 with one scale, weights int8 and biases int32 with a scale for each output channel.
     """
@@ -87,8 +86,8 @@ def _remove_quantisation(graph: Any, onnx: Any) -> bool:
     constants = {weight.name: weight for weight in graph.initializer}
     numbers: set[str] = set()  # names of scales, zero points and quantised weights
     weights, nodes = [], []
-    stands_for: dict[str, str] = {}  # names of tensors before quantising, by those that are read in their place
-    quantised: dict[str, list[str]] = {}  # what a QuantizeLinear read, by what it made
+    stands_for: dict[str, str] = {}  # names of the original tensors, by the names read in their place
+    quantised: dict[str, list[str]] = {}  # input of each QuantizeLinear, by its output
     for node in graph.node:
         names = [stands_for.get(name, name) for name in node.input]
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):

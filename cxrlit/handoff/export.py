@@ -1,4 +1,4 @@
-"""``cxrlit export``: a checkpoint or several, and their evaluation, become a bundle. The same input, the same bytes."""
+"""``cxrlit export``: make a bundle of checkpoints and their evaluation. The same input gives the same bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,18 +60,18 @@ from cxrlit.training.checks import warn_of_folder
 from cxrlit.training.trainer import quiet_lightning
 
 PACKAGES = ("cxrlit", "numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
-"""Whose versions a bundle names: what the numbers were made with."""
+"""Packages whose versions a bundle records."""
 
 
 def export_bundle(config: ExportConfig) -> Path:
     """Write a bundle.
 
     Args:
-        config: What and where.
+        config: Checkpoints, folder and options.
 
     Raises:
-        CXRLitError: The checkpoint cannot be used, was not evaluated, or its data are not there; the folder exists;
-            int8 is asked for, and onnxruntime or enough training images are not there.
+        CXRLitError: A checkpoint cannot be used or was not evaluated, or its data are missing; the folder exists; int8
+            is requested without onnxruntime or enough training images.
     """
     if config.int8:
         import_quantization()
@@ -104,7 +104,7 @@ def export_bundle(config: ExportConfig) -> Path:
         if config.int8:
             step("int8")
             opened = images
-            if found.tta == "crops":  # whose views are cut from larger images
+            if found.tta == "crops":  # its views are cut from larger images
                 opened = open_images(checkpoints[0], data, evaluation.trainer, Path(config.cache_dir), found.tta)
             calibration = take_evenly(opened, "train", MAX_CALIBRATION)
             bundle = Bundle(out, described, found.point, contents, digest="")
@@ -126,7 +126,7 @@ def export_bundle(config: ExportConfig) -> Path:
 
 
 def report_int8(record: Int8Record) -> None:
-    """Show the figures of int8, and whether the bundle has it."""
+    """Print the figures of int8, and whether the bundle includes it."""
     failure = find_failure(record)
     print_table(make_table(record))
     if failure:
@@ -136,10 +136,10 @@ def report_int8(record: Int8Record) -> None:
 
 
 def check_inputs(checkpoints: Sequence[Checkpoint]) -> None:
-    """All members of a bundle are given the same pixels: an image has one size in it, and a heatmap one grid.
+    """Check that all members share the same input: a bundle has one image size and one heatmap grid.
 
     Raises:
-        CheckpointError: One sees images of another size, or normalises them in another way, than the first.
+        CheckpointError: A member's image size or normalization differs from the first's.
     """
     first, *others = checkpoints
     for member in others:
@@ -162,9 +162,9 @@ class Evaluation:
 
     Attributes:
         point: Calibration and thresholds.
-        precision: Of the predictions.
-        tta: Views of an image that were predicted.
-        average: What the mean over checkpoints and views is of.
+        precision: Precision of the predictions.
+        tta: Predicted views of an image.
+        average: What is averaged over checkpoints and views: logits or probs.
         tables: The bytes of ``TABLES``, by name.
     """
 
@@ -176,10 +176,10 @@ class Evaluation:
 
 
 def read_evaluation(checkpoints: Sequence[Checkpoint], config: ExportConfig, evaluation: EvaluateConfig) -> Evaluation:
-    """Read the evaluation of a checkpoint or of several.
+    """Read the evaluation of one or several checkpoints.
 
     Raises:
-        BundleError: They were not evaluated, or the evaluation is of other checkpoints or another split.
+        BundleError: They were not evaluated, or the evaluation has other checkpoints or another split.
     """
     folder = Path(config.evaluation) if config.evaluation else evaluation_path(checkpoints, evaluation)
     paths = [folder / table for table in TABLES]
@@ -187,7 +187,7 @@ def read_evaluation(checkpoints: Sequence[Checkpoint], config: ExportConfig, eva
         names = config.ckpt[0] if len(config.ckpt) == 1 else f"[{','.join(config.ckpt)}]"
         command = format_command(f"evaluate ckpt={names}")
         beside = sorted(path.parent for path in folder.parent.glob(f"{folder.name}-*/{TABLES[0]}"))
-        others = [path for path in beside if "-on-" not in path.name]  # on other data
+        others = [path for path in beside if "-on-" not in path.name]  # not external evaluations
         remedy = f", or name one that is there: evaluation={others[0]}" if others and not config.evaluation else ""
         raise BundleError(f"{folder}: no evaluation is there; evaluate first: {command}{remedy}")
     point = read_operating_point(folder / "thresholds.json")
@@ -216,7 +216,7 @@ def read_evaluation(checkpoints: Sequence[Checkpoint], config: ExportConfig, eva
 def describe_bundle(
     checkpoints: Sequence[Checkpoint], found: Evaluation, data: SplitData, images: CXRDataModule
 ) -> BundleConfig:
-    """What a bundle says of itself."""
+    """Make the config of a bundle."""
     checkpoint = checkpoints[0]
     metadata, config = checkpoint.metadata, checkpoint.config
     is_mean = len(checkpoints) > 1 or found.tta != "none"
@@ -254,7 +254,7 @@ def describe_bundle(
 
 
 def record_start(checkpoints: Sequence[Checkpoint], data: SplitData) -> StartRecord:
-    """What the training of each member started from, and what of that stands beside the numbers."""
+    """Record the starting weights of each member, and the caveats that follow from them."""
     models = [member.config.model for member in checkpoints]
     saw = [find_own_saw(member.config.model, member.metadata.start_sources) for member in checkpoints]
     known = [names for names in saw if names is not None]
@@ -266,7 +266,7 @@ def record_start(checkpoints: Sequence[Checkpoint], data: SplitData) -> StartRec
 
 
 def record_member(checkpoint: Checkpoint) -> MemberRecord:
-    """What a network and its training were."""
+    """Record a network and its training."""
     metadata = checkpoint.metadata
     phases = (*metadata.history, metadata.name)
     return MemberRecord(
@@ -279,7 +279,7 @@ def record_member(checkpoint: Checkpoint) -> MemberRecord:
 
 
 def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
-    """What a phase of the chain was, by ``name-id``."""
+    """Record a phase of the chain, by ``name-id``."""
     phase, _, phase_id = name.rpartition("-")
     metadata, config = checkpoint.metadata, checkpoint.config
     settings = None
@@ -290,7 +290,7 @@ def record_phase(checkpoint: Checkpoint, name: str) -> PhaseRecord:
 
 
 def take_evenly(images: CXRDataModule, part: str, n_images: int) -> NDArray[np.uint8]:
-    """(N, S, S) images of a part, at most so many, evenly over its table."""
+    """Take (N, S, S) images of a part, at most ``n_images``, evenly spaced over its table."""
     rows = images.parts[part]["row"].to_numpy(np.int64)
     step = -(-len(rows) // n_images)
     return np.asarray(images.store.take(np.sort(rows[::step])))

@@ -1,4 +1,4 @@
-"""A radiograph and the heatmap of each label, as one PNG file."""
+"""Draw a radiograph and the heatmap of each label in one PNG file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +12,15 @@ PANEL_PX, N_COLUMNS = 256, 3
 
 
 def draw_prediction(prediction: Prediction, thresholds: Mapping[str, float | None], path: Path) -> None:
-    """The radiograph, then a panel for each label: its heatmap, calibrated prob and threshold.
+    """Draw the radiograph, then a panel for each label: its heatmap, calibrated prob and threshold.
 
     Args:
-        prediction: With heatmaps.
-        thresholds: By label.
+        prediction: A prediction with heatmaps.
+        thresholds: Thresholds by label.
         path: The PNG file.
     """
     assert prediction.image is not None
-    name = Path(prediction.path).name.encode("latin-1", "replace").decode("latin-1")  # what the font has
+    name = Path(prediction.path).name.encode("latin-1", "replace").decode("latin-1")  # characters of the font
     panels = [(make_printable(name)[:34], enlarge_image(prediction.image, PANEL_PX))]
     for label, heatmap in prediction.heatmaps.items():
         threshold = thresholds[label]

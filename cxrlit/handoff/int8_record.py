@@ -1,4 +1,4 @@
-"""What a bundle says of its networks in int8: the figures of the gate."""
+"""Figures of the int8 gate in a bundle's config."""
 
 from typing import Annotated
 
@@ -16,13 +16,13 @@ class Int8Label(_Plain):
     """A label in int8 against fp32, on the validation images.
 
     Attributes:
-        label: Its name.
-        positives: Images that have it.
-        negatives: Images that do not.
-        auroc_fp32: None: undefined, without both.
-        auroc_int8: The same in int8.
+        label: Name of the label.
+        positives: Number of images with the label.
+        negatives: Number of images without it.
+        auroc_fp32: AUROC in fp32; None without both classes.
+        auroc_int8: AUROC in int8; None without both classes.
         mean_change: Mean absolute change of the probability.
-        agreement: Share of equal decisions at the threshold; None: it has no threshold.
+        agreement: Share of equal decisions at the threshold; None without a threshold.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Int8Label(_Plain):
 
     @property
     def auroc_loss(self) -> float | None:
-        """AUROC in fp32 less that in int8."""
+        """AUROC in fp32 minus AUROC in int8."""
         if self.auroc_fp32 is None or self.auroc_int8 is None:
             return None
         return self.auroc_fp32 - self.auroc_int8
@@ -45,13 +45,13 @@ class Int8Record(_Plain):
     """How the networks in int8 were made, and how they compare with those in fp32.
 
     Attributes:
-        onnxruntime: Version that quantised, and that measured.
-        n_calibration: Training images that fixed the ranges.
-        n_val: Validation images that the figures are of.
-        max_auroc_loss: Most AUROC that a label may lose.
-        is_forced: There was no label whose AUROC could be judged, and ``--force`` was given.
-        agreement: Share of equal decisions at the fixed thresholds, over all labels that have one; None: none has.
-        labels: In the order of the bundle.
+        onnxruntime: Version that quantised and measured.
+        n_calibration: Number of training images that fixed the ranges.
+        n_val: Number of validation images of the figures.
+        max_auroc_loss: Largest AUROC that a label may lose.
+        is_forced: Whether ``--force`` was given and no label's AUROC could be judged.
+        agreement: Share of equal decisions over all labels with a threshold; None without one.
+        labels: Figures of the labels, in the order of the bundle.
     """
 
     onnxruntime: str

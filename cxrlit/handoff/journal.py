@@ -1,7 +1,7 @@
-"""A hidden file beside a table, with a line for each batch of rows, written whole and synced.
+"""A hidden file beside a table, with a line for each batch of rows, written completely and synced.
 
-Its first line says what the rows are of (bundle, files, backend, ...): for anything else it is begun anew. The rows
-stay on the disk, so that memory does not grow with them.
+Its first line identifies the source of the rows (bundle, files, backend, ...); for another source, it starts anew. Rows
+stay on disk, so that memory does not grow.
 """
 
 import json
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class Journal:
-    """Rows of a table that is not written yet.
+    """Rows of a table that is not yet written.
 
     Args:
         path: The file.
@@ -39,13 +39,13 @@ class Journal:
 
 
 def name_journal(out: Path) -> Path:
-    """The journal of a table."""
+    """Path of the journal of a table."""
     return out.with_name(f".{out.name}.journal")
 
 
 @contextmanager
 def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[Journal]:
-    """A journal to go on with, with the rows of the batches that were written whole."""
+    """Open a journal to continue, with the rows of all complete batches."""
     first = json.dumps(subject, sort_keys=True) + "\n"
     n_rows = 0
     with replace_file(path) as staged, staged.open("w", encoding="utf-8") as kept:
@@ -61,7 +61,7 @@ def open_journal(path: Path, subject: Mapping[str, Any]) -> Iterator[Journal]:
 
 
 def read_journal(path: Path) -> Iterator[Row]:
-    """The rows of a journal, one after another."""
+    """Yield the rows of a journal, one by one."""
     with path.open(encoding="utf-8") as file:
         next(file)
         for line in file:
@@ -69,7 +69,7 @@ def read_journal(path: Path) -> Iterator[Row]:
 
 
 def _read_whole(path: Path, first: str) -> Iterator[tuple[str, list[Row]]]:
-    """The lines of an earlier journal of the same subject, as far as they are whole, and their rows."""
+    """Yield the complete lines of an earlier journal with the same subject, and their rows."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -79,7 +79,7 @@ def _read_whole(path: Path, first: str) -> Iterator[tuple[str, list[Row]]]:
         if begun != first:
             return
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):  # it was being written
+            if not line.endswith("\n"):  # incomplete
                 return
             try:
                 rows = json.loads(line)

@@ -1,4 +1,4 @@
-"""``README.md`` of a bundle: a model card as Hugging Face reads it, every number of it from the bundle's own tables."""
+"""Write ``README.md`` of a bundle: a Hugging Face model card, with all numbers from the bundle's own tables."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ MACROS = {
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 SETTINGS = ["img_size", "batch_size", "lr", "n_unfreeze", "batch_norm", "max_epochs"]
-"""Of a phase, that the card shows."""
+"""Settings of a phase that the card shows."""
 
 
 def write_card(
@@ -46,14 +46,14 @@ def write_card(
     trained: Sequence[Precision],
     license_id: str = "unknown",
 ) -> str:
-    """The text of the card: ``model_card.md`` with the figures of a bundle.
+    """Write the text of the card: ``model_card.md`` with the figures of a bundle.
 
     Args:
-        config: Of the bundle.
+        config: Config of the bundle.
         point: Its calibration and thresholds.
-        tables: The bytes of ``TABLES``, and of other files, by name.
-        trained: The precision of the training, of each member.
-        license_id: The licence of the weights, as the Hub calls it.
+        tables: The bytes of ``TABLES`` and other files, by name.
+        trained: Training precision of each member.
+        license_id: The Hub's id of the licence of the weights.
     """
     rows = {name: list(csv.DictReader(io.StringIO(tables[name].decode("utf-8")))) for name in TABLES}
     summary = next(row for row in rows[SUMMARY] if row["split"] == TEST)
@@ -88,9 +88,9 @@ def write_card(
 
 
 def _write_front(config: BundleConfig, summary: Mapping[str, str], license_id: str) -> str:
-    """The front matter: what the Hub shows beside the card and filters by. Each value is JSON, which is YAML too.
+    """Write the front matter, which the Hub shows beside the card and filters by. Values are JSON, which is YAML too.
 
-    A data set or a base model without a valid id on the Hub is not named here; the card names it.
+    Data sets and base models without a valid id on the Hub are named only in the card.
     """
     known = (("roc_auc", "macro AUROC", "auroc_macro"), ("f1", "macro F1", "f1_macro"))
     metrics = [{"type": kind, "name": name, "value": float(summary[key])} for kind, name, key in known if summary[key]]
@@ -114,20 +114,20 @@ def _write_front(config: BundleConfig, summary: Mapping[str, str], license_id: s
 
 
 def _find_base_model(weights: str) -> str:
-    """The Hub's id of starting weights; empty: it has none, or none that is known.
+    """Find the Hub's id of starting weights; empty if there is none or it is unknown.
 
     >>> [_find_base_model(name) for name in ("imagenet", "xrv:nih", "timm:densenet121.ra_in1k", "random weights")]
     ['timm/densenet121.tv_in1k', 'torchxrayvision/densenet121-res224-nih', 'timm/densenet121.ra_in1k', '']
     """
     if weights == "imagenet":
-        return "timm/densenet121.tv_in1k"  # torchvision's own, as timm has put them on the Hub
+        return "timm/densenet121.tv_in1k"  # torchvision's weights, published on the Hub by timm
     source, _, name = weights.partition(":")
     owners = {"xrv": "torchxrayvision/densenet121-res224-", "timm": "timm/"}
     return f"{owners[source]}{name}" if source in owners and HUB_ID.fullmatch(name) else ""
 
 
 def _list_fitted(point: OperatingPoint) -> dict[str, str]:
-    """Slope and intercept of each label, as the card shows them."""
+    """List slope and intercept of each label for the card."""
     if point.calibration is None:
         return dict.fromkeys(point.labels, "none")
     fitted = zip(point.labels, point.calibration.slope, point.calibration.intercept, strict=True)
@@ -139,7 +139,7 @@ def _show(number: str) -> str:
 
 
 def _show_threshold(value: float) -> str:
-    """A threshold of raw probs.
+    """Format a threshold of raw probs.
 
     >>> [_show_threshold(value) for value in (0.25, 1.0000000000000002, float("nan"))]
     ['0.250', 'none reaches it', '']

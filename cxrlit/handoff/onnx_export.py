@@ -1,9 +1,9 @@
-"""``model.onnx``: the network as a graph of standard operators, made from its weights.
+"""Write ``model.onnx``: the network as a graph of standard operators.
 
-The graph is written here node by node and not traced: the same weights give the same bytes, whatever exporter, with no
-path, time or version in them. A BatchNorm that follows a convolution is folded into it, which is exact but for rounding
-(in float64, rounded once); one that follows a concatenation, which a ReLU comes after, cannot be, and stays. A
-transition pools before its 1 x 1 convolution and not after it, which is the same sum with a quarter of the products.
+The graph is written here node by node, not traced: the same weights give the same bytes with any exporter version,
+without paths, times or versions. A BatchNorm after a convolution is folded into it, exact except for rounding (in
+float64, rounded once); one after a concatenation and before a ReLU cannot be folded, and stays. A transition pools
+before its 1 x 1 convolution instead of after it, which gives the same sum with a quarter of the products.
 
     images (batch, 1, S, S) uint8 -> logits (batch, L) float32, features (batch, 1024, S / 32, S / 32) float32
 """
@@ -24,7 +24,7 @@ IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 
 
 def import_onnx() -> Any:
-    """The package onnx.
+    """Import the package onnx.
 
     Raises:
         ConfigError: It is not installed.
@@ -33,17 +33,17 @@ def import_onnx() -> Any:
 
 
 def make_graph(network: "CXRNet", img_size: int) -> bytes:
-    """The network as the bytes of an ONNX model.
+    """Make the bytes of an ONNX model of the network.
 
     Args:
-        network: Its weights; nothing of it changes.
+        network: The network, which is not changed.
         img_size: S, pixels.
     """
     return _Writer(network).write(img_size)
 
 
 class _Writer:
-    """Collects nodes and weights; each node is named after what it makes."""
+    """Collects nodes and weights; each node is named after its output."""
 
     def __init__(self, network: "CXRNet") -> None:
         self.onnx = import_onnx()
@@ -99,12 +99,12 @@ class _Writer:
         return content
 
     def add(self, operator: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """A node; returns the name of what it makes."""
+        """Add a node; returns the name of its output."""
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         return name
 
     def keep(self, name: str, values: NDArray[Any]) -> str:
-        """A weight; returns its name."""
+        """Add a weight; returns its name."""
         self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
@@ -114,7 +114,7 @@ class _Writer:
         return self.add("BatchNormalization", name, [maps, *kept], epsilon=norm.eps)
 
     def convolve(self, name: str, maps: str, conv: Any, norm: Any = None) -> str:
-        """A convolution, with the BatchNorm that follows it folded in."""
+        """Add a convolution, with the BatchNorm after it folded in."""
         weight, kept = conv.weight.detach().numpy(), []
         if norm is not None:
             scale = (norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()).detach().numpy()

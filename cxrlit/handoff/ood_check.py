@@ -1,12 +1,12 @@
-"""Whether an image looks like the radiographs of the training: four numbers, each with a limit.
+"""Out-of-distribution check: four numbers of an image, each with a limit.
 
-- Its aspect, width by height, which is fixed: radiographs of the chest are between half as wide and twice as wide.
-- Its colour: how far red, green and blue lie apart, the mean over the pixels.
-- Its grays: the distance of its histogram from the mean histogram of training images (the first Wasserstein distance,
-  in grays), and its correlation with their mean image (both at 32 x 32 pixels), which a lateral, rotated
-  or inverted radiograph lacks. Their limits are what ``SHARE`` of the validation images are beyond.
+- Aspect ratio, width / height, with fixed limits: chest radiographs are between half and twice as wide as high.
+- Colour: the difference between red, green and blue, averaged over the pixels.
+- Grays: the distance of the histogram from the mean histogram of training images (first Wasserstein distance, in
+  grays), and the correlation with their mean image (both at 32 x 32 pixels), which is low for a lateral, rotated or
+  inverted radiograph. ``SHARE`` of the validation images are beyond their limits.
 
-A warning says that the score is of something that the model was not made for. Silence says nothing of the kind.
+A warning says that the model was not made for such an image. No warning does not say the opposite.
 """
 
 from typing import Annotated
@@ -21,24 +21,24 @@ from cxrlit.data.image_io.decode import MAX_COLOUR
 SIDE = 32
 MIN_ASPECT, MAX_ASPECT = 0.5, 2.0
 LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD", "LLO", "RLO"})
-"""DICOM's view positions of radiographs of the chest from a side, PS3.3 C.8.1.1."""
+"""DICOM's view positions of lateral chest radiographs, PS3.3 C.8.1.1."""
 SHARE = 0.005
 MAX_IMAGES = 5_000
-"""So many of the training and of the validation images are looked at, evenly over the table."""
+"""Most training, and most validation, images of the reference, evenly spaced over the table."""
 
 Gray = Annotated[float, Field(ge=0, le=255)]
 
 
 class Reference(BaseModel):
-    """What the training images look like.
+    """Statistics of the training images.
 
     Attributes:
-        histogram: (256,) share of the pixels at or below each gray, the mean over images.
-        max_distance: Limit of the distance from it, grays.
+        histogram: (256,) share of the pixels at or below each gray, mean over images.
+        max_distance: Largest distance from the histogram, grays.
         mean_image: (1024,) grays of the mean image at 32 x 32 pixels, row by row.
-        min_correlation: Limit of the correlation with it.
-        n_train: Images behind the means.
-        n_val: Images behind the limits.
+        min_correlation: Smallest correlation with the mean image.
+        n_train: Number of training images, for the means.
+        n_val: Number of validation images, for the limits.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -52,7 +52,7 @@ class Reference(BaseModel):
 
 
 def make_reference(train: NDArray[np.uint8], val: NDArray[np.uint8]) -> Reference:
-    """The means of training images, and the limits by validation images.
+    """Compute the means of training images, and the limits from validation images.
 
     Args:
         train: (N, S, S).
@@ -75,15 +75,15 @@ def make_reference(train: NDArray[np.uint8], val: NDArray[np.uint8]) -> Referenc
 def find_oddities(
     image: NDArray[np.uint8], width: int, height: int, colour: float, view: str, reference: Reference
 ) -> list[str]:
-    """Why an image may be no frontal chest radiograph like those of the training; empty where nothing says so.
+    """List reasons why an image may not be a frontal chest radiograph like those of the training.
 
     Args:
-        image: (S, S), as the network is given it.
-        width: Of the file's image, pixels.
-        height: Of the file's image, pixels.
+        image: (S, S), the network's input.
+        width: Width of the image in the file, pixels.
+        height: Height of the image in the file, pixels.
         colour: From ``measure_colour``.
         view: From ``read_view``.
-        reference: Of the bundle.
+        reference: Reference of the bundle.
     """
     found = []
     if not MIN_ASPECT <= width / height <= MAX_ASPECT:
@@ -104,12 +104,12 @@ def find_oddities(
 
 
 def accumulate(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(256,) share of the pixels at or below each gray."""
+    """Compute (256,) shares of the pixels at or below each gray."""
     return np.asarray(np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size)
 
 
 def measure_histogram_distance(image: NDArray[np.uint8], histogram: NDArray[np.float64]) -> float:
-    """Grays by which a pixel must change on average for the histograms to be the same.
+    """Compute the mean change of a pixel, in grays, that would make the histograms equal.
 
     >>> measure_histogram_distance(np.full((4, 4), 10, np.uint8), accumulate(np.full((4, 4), 14, np.uint8)))
     4.0
@@ -118,12 +118,12 @@ def measure_histogram_distance(image: NDArray[np.uint8], histogram: NDArray[np.f
 
 
 def shrink(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(S, S) to (32, 32), by area."""
+    """Shrink (S, S) to (32, 32) by area."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
 
 
 def correlate(image: NDArray[np.uint8], mean_image: NDArray[np.float64]) -> float:
-    """Pearson's correlation with the mean image; 0 of an image of one gray."""
+    """Compute Pearson's correlation with the mean image; 0 for an image of a single gray."""
     mine, theirs = shrink(image), mean_image
     mine, theirs = mine - mine.mean(), theirs - theirs.mean()
     scale = float(np.sqrt((mine**2).sum() * (theirs**2).sum()))

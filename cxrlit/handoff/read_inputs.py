@@ -1,4 +1,4 @@
-"""Files and folders on a command line to images: the files listed, decoded on all cores, each fault a reason."""
+"""List the files of a command line and decode them on all cores; errors become reasons."""
 
 import os
 from collections import deque
@@ -19,18 +19,18 @@ from cxrlit.handoff.bundle_config import BundleConfig
 from cxrlit.handoff.ood_check import find_oddities
 
 UNUSABLE = (ValueError, CXRLitError, MemoryError)
-"""What a file raises that cannot be read."""
+"""Errors of a file that cannot be read."""
 
 
 class Seen(NamedTuple):
-    """A file as the network is given it.
+    """A decoded file.
 
     Attributes:
         path: The file.
-        image: (S, S) uint8; None where it cannot be used.
-        opened: (H, H) uint8 of the side that the views are cut from: ``image``, unless ``tta`` wants a larger one.
-        reason: Why it cannot be used; empty where it can.
-        warnings: Why it may be no radiograph that the model was made for.
+        image: (S, S) uint8; None if it cannot be used.
+        opened: (H, H) uint8 from which the views are cut: ``image``, unless ``tta`` needs a larger one.
+        reason: Why it cannot be used, else empty.
+        warnings: Warnings of the out-of-distribution check.
     """
 
     path: str
@@ -41,17 +41,17 @@ class Seen(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A file to predict, and why it is refused unread, where it is."""
+    """A file to predict, with the reason if it is refused unread."""
 
     path: str
     reason: str
 
 
 def list_files(paths: Sequence[Path]) -> list[Listed]:
-    """The files that are named, and all files below the folders that are, in the order of their names; each once.
+    """List the named files, and all files below named folders, in the order of their names; each once.
 
-    Hidden files and folders are left out. In a folder a link to what lies outside of it is refused: whoever made the
-    folder would choose what of this machine is read.
+    Hidden files and folders are skipped. A link in a folder to a file outside it is refused, since it would let the
+    folder's author choose which files of this machine are read.
 
     Raises:
         DataError: A name is neither a file nor a folder.
@@ -73,7 +73,7 @@ def _walk(root: Path) -> Iterator[Listed]:
     home = root.resolve()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        links = [name for name in folders if Path(folder, name).is_symlink()]  # which os.walk does not go into
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # os.walk does not follow them
         for name in sorted(links + [name for name in names if not name.startswith(".")]):
             path = Path(folder, name)
             if path.is_symlink() and not path.resolve().is_relative_to(home):
@@ -83,7 +83,7 @@ def _walk(root: Path) -> Iterator[Listed]:
 
 
 def read_input(path: str, config: BundleConfig) -> Seen:
-    """Read one file as the training read its images, and look whether it is like them."""
+    """Read one file like a training image, and run the out-of-distribution check."""
     try:
         with hold_file(Path(path)) as content:
             return read_content(content, config, path)
@@ -92,12 +92,12 @@ def read_input(path: str, config: BundleConfig) -> Seen:
 
 
 def read_content(content: bytes, config: BundleConfig, path: str = "") -> Seen:
-    """``read_input`` of a file that is in memory.
+    """Do the same as ``read_input`` for a file in memory.
 
     Args:
         content: Its bytes.
-        config: Of the bundle.
-        path: Its name, if it has one.
+        config: Config of the bundle.
+        path: Its name, if any.
     """
     preprocessing = config.preprocessing
     try:
@@ -128,10 +128,10 @@ def read_inputs(
 
     Args:
         files: From ``list_files``.
-        config: Of the bundle.
-        n_at_once: Images of a batch.
-        reads_ahead: Read the next two batches while the one before is computed. Else a batch is read when it is asked
-            for: beside a network that computes each batch with all cores, threads slow each other down many times.
+        config: Config of the bundle.
+        n_at_once: Images per batch.
+        reads_ahead: Read the next two batches while one is computed. Else a batch is read on request: beside a network
+            that uses all cores for each batch, reading threads slow both down many times.
     """
     cv2.setNumThreads(0)
     waiting: deque[Future[Seen]] = deque()

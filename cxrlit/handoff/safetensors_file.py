@@ -1,4 +1,4 @@
-"""``model.safetensors``: written from a network, and its head read without torch."""
+"""Write ``model.safetensors`` from a network, and read its head without torch."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ N_FEATURES = 1024
 
 
 def pack_weights(network: "CXRNet", labels: Sequence[str]) -> bytes:
-    """The weights and buffers of a network, and the labels of its outputs in order, as a safetensors file."""
+    """Pack the weights and buffers of a network, and the labels of its outputs, into a safetensors file."""
     from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
@@ -27,21 +27,21 @@ def pack_weights(network: "CXRNet", labels: Sequence[str]) -> bytes:
 
 
 def read_head(content: bytes, labels: Sequence[str], path: Path) -> NDArray[np.float32]:
-    """(L, 1024) weights of the head.
+    """Read the (L, 1024) weights of the head.
 
     Args:
         content: The bytes of a safetensors file.
         labels: L labels, in the order of the config.
-        path: Where they are from, for messages.
+        path: Path of the file, for messages.
 
     Raises:
-        BundleError: It is no such file, its head is not of these labels, or a weight is not a finite number.
+        BundleError: It is not a safetensors file, its head has other labels, or a weight is not finite.
     """
     try:
         tensors = load(content)
-    except Exception as error:  # safetensors' own kind of error
+    except Exception as error:  # safetensors' own error type
         raise BundleError(f"{path}: no safetensors file: {first_line(error, 160)}") from None
-    # After 8 bytes of length there is JSON, or it would not have been loaded.
+    # JSON follows 8 bytes of length, else it would not have loaded.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     if header.get("__metadata__", {}).get("labels") != json.dumps(list(labels)):
         raise BundleError(f"{path}: its labels are not those of the config, in their order")

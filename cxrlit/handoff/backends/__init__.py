@@ -1,1 +1,1 @@
-"""What computes a bundle's networks: torch, ONNX Runtime or OpenVINO. A file a backend; the last two need no torch."""
+"""Backends that run a bundle: torch, ONNX Runtime and OpenVINO, a file each. The last two do not need torch."""

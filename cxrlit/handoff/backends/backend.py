@@ -9,7 +9,7 @@ BackendName = Literal["torch", "onnx", "openvino"]
 BackendChoice = Literal["auto"] | BackendName
 Precision = Literal["bf16", "fp32", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-"""Where networks compute; auto: on a GPU, where there is one."""
+"""Device of the networks; auto: a GPU, if there is one."""
 
 
 class Output(NamedTuple):
@@ -17,7 +17,7 @@ class Output(NamedTuple):
 
     Attributes:
         logits: (M, B, L) float32, of M networks.
-        features: (M, B, 1024, h, w) float32; None where they were not asked for.
+        features: (M, B, 1024, h, w) float32; None unless requested.
     """
 
     logits: NDArray[np.float32]
@@ -32,9 +32,9 @@ class Backend(Protocol):
     precision: Precision
     """Precision of the computation."""
     batch_size: int
-    """Images at once, unless somebody says otherwise."""
+    """Default batch size, images."""
     reads_ahead: bool
-    """Whether files are read while it computes: it leaves cores free, or waits for none of its threads."""
+    """Whether files are read while it computes, because it leaves cores free or its threads never wait."""
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
-        """(B, S, S) images to logits, and to the features that heatmaps are made of."""
+        """Compute the logits of (B, S, S) uint8 images and, if ``with_features``, the features for heatmaps."""

@@ -1,4 +1,4 @@
-"""``--backend auto``: which backend computes. By a rule, never by a measurement: the same machine, the same choice."""
+"""Choose the backend of ``--backend auto`` by rules, not by measuring, so that a machine always gives the same."""
 
 import ctypes
 from importlib.util import find_spec
@@ -20,16 +20,16 @@ ORDER: dict[Precision, tuple[BackendName, ...]] = {
     "bf16": ("openvino", "torch"),
     "fp32": ("onnx", "openvino", "torch"),
 }
-"""Backends that compute in a precision, the best first: by their throughput, and where it is equal, by their start."""
+"""Backends of each precision, best first: by throughput, then by start-up time."""
 
 
 class Choice(NamedTuple):
-    """What ``auto`` chose.
+    """The choice of ``auto``.
 
     Attributes:
-        backend: Which.
-        precision: In which it is to compute; None: the backend chooses by its device.
-        reason: Why, in words.
+        backend: The backend.
+        precision: Its precision; None: the backend chooses by its device.
+        reason: The reason, in words.
     """
 
     backend: BackendName
@@ -40,18 +40,18 @@ class Choice(NamedTuple):
 def choose_backend(
     config: BundleConfig, asked: Precision | None, device: DeviceName = "auto", compiles: bool = False
 ) -> Choice:
-    """The backend, and its precision.
+    """Choose the backend and its precision.
 
-    A GPU takes torch, and so does compiling; ``device=auto`` takes a CUDA GPU, unless int8 is asked for. Of a CPU, the
-    precision is the one that is asked for. Else it is int8, where the bundle has it, its gate could judge it and a
-    package is installed that runs it; else that of the evaluation, fp32 in place of a bf16 that this CPU would emulate.
-    The backend is the first of ``ORDER`` that is installed.
+    A GPU and compiling need torch; ``device=auto`` takes a CUDA GPU, unless int8 is requested. On a CPU, a requested
+    precision is used. Otherwise it is int8, if the bundle has it, its gate could judge it and a package that runs it is
+    installed; else that of the evaluation, with fp32 in place of a bf16 that this CPU would emulate. The backend is the
+    first of ``ORDER`` that is installed.
 
     Args:
-        config: Of the bundle.
-        asked: The precision that is asked for, if one is.
-        device: The device that is asked for.
-        compiles: Whether torch is to compile the networks.
+        config: Config of the bundle.
+        asked: The requested precision, if any.
+        device: The requested device.
+        compiles: Whether torch compiles the networks.
     """
     if device in ("cuda", "mps") or compiles:
         return Choice("torch", asked, f"auto: {f'device={device}' if device != 'auto' else 'compile'} takes torch")
@@ -59,7 +59,7 @@ def choose_backend(
         return Choice("torch", asked, "auto: a CUDA GPU")
     precision, why = (asked, "") if asked is not None else _choose_precision(config)
     backends = ORDER[precision]
-    # Where none is installed that can do it, the first that needs a package says which.
+    # If none is installed, opening the last one says which package is missing.
     backend = next((name for name in backends if is_installed(name)), backends[-1])
     better = [name for name in backends[: backends.index(backend)] if not is_installed(name)]
     reasons = [*([why] if why else []), *([f"{' and '.join(better)} not installed"] if better else [])]
@@ -67,7 +67,7 @@ def choose_backend(
 
 
 def has_cuda() -> bool:
-    """Whether there is a CUDA GPU. The driver is asked, since importing torch takes seconds."""
+    """Whether there is a CUDA GPU. This asks the driver, since importing torch takes seconds."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -77,7 +77,7 @@ def has_cuda() -> bool:
 
 
 def is_installed(name: BackendName) -> bool:
-    """Whether the packages of a backend are there."""
+    """Whether the packages of a backend are installed."""
     return all(find_spec(package) is not None for package in PACKAGES[name])
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: in fp32, the values of torch within rounding, or in int8. No batch or thread changes it."""
+"""ONNX Runtime on the CPU: fp32 (equal to torch except for rounding) or int8, for any batch size and threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +14,7 @@ from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS
 
 
 class OnnxBackend:
-    """ONNX Runtime on the CPU: each image on a thread of its own, which beats several threads on a batch."""
+    """Runs each image on its own thread, which is faster than several threads on a batch."""
 
     def __init__(self, bundle: Bundle, precision: Precision, n_threads: int) -> None:
         onnxruntime = import_extra("onnxruntime", "onnx", "backend=onnx")
@@ -24,7 +24,7 @@ class OnnxBackend:
         for path, graph in read_graphs(bundle, precision):
             try:
                 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's own kinds of error
+            except Exception as error:  # onnxruntime's own error types
                 raise BundleError(f"{path}: onnxruntime cannot load it: {first_line(error, 160)}") from None
             self._sessions.append(session)
         self._pool = ThreadPoolExecutor(n_threads)
@@ -33,6 +33,7 @@ class OnnxBackend:
         self.description = f"onnxruntime {onnxruntime.__version__}, {precision}, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        """Compute the outputs of (B, S, S) images; features only if ``with_features``."""
         names = [LOGITS, FEATURES] if with_features else [LOGITS]
 
         def run_image(image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Open the backend that was asked for."""
+"""Open the requested backend."""
 
 from cxrlit.core.cores import count_cores
 from cxrlit.core.errors import ConfigError
@@ -17,20 +17,20 @@ def open_backend(
     device: DeviceName = "auto",
     compiles: bool = False,
 ) -> Backend:
-    """A backend with the networks of a bundle.
+    """Open a backend with the networks of a bundle.
 
     Args:
         bundle: The bundle.
-        name: Which.
-        precision: None: that of the evaluation, where the backend and the machine have it; on a GPU bf16, where it
-            computes in it.
-        n_threads: None: one a core.
-        device: Where torch computes.
+        name: Name of the backend.
+        precision: Precision; None: that of the evaluation, if the backend and the machine have it; on a GPU that
+            computes in it, bf16.
+        n_threads: Threads; None: one per core.
+        device: Device of torch.
         compiles: Whether torch compiles the networks.
 
     Raises:
-        BundleError: A network of the bundle is not what its config says.
-        ConfigError: What it needs is not there or not installed, or cannot do the precision.
+        BundleError: A network of the bundle does not match its config.
+        ConfigError: A package or device is missing, or does not support the precision.
     """
     threads = n_threads or count_cores()
     if name != "torch" and (device not in ("auto", "cpu") or compiles):

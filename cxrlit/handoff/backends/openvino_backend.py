@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: in fp32 the values of torch within rounding, in bf16 where the CPU has it, or in int8."""
+"""OpenVINO on the CPU: fp32 (equal to torch except for rounding), bf16 if the CPU has it, or int8."""
 
 import sys
 from contextlib import redirect_stderr
@@ -16,16 +16,16 @@ from cxrlit.handoff.onnx_export import FEATURES, IMAGES, LOGITS
 
 
 class OpenVinoBackend:
-    """Each image on a thread of its own, so that values depend neither on the batch nor on the threads.
+    """Runs each image on its own thread, so that values depend neither on the batch nor on the number of threads.
 
     Args:
         bundle: The bundle.
-        precision: None: that of the evaluation, where the CPU has it.
+        precision: Precision; None: that of the evaluation, if the CPU has it.
         n_threads: Images at once.
     """
 
     def __init__(self, bundle: Bundle, precision: Precision | None, n_threads: int) -> None:
-        with redirect_stderr(sys.__stderr__):  # absl comes along where it is installed: it would close another stderr
+        with redirect_stderr(sys.__stderr__):  # absl, if installed, would close a replaced stderr
             openvino = import_extra("openvino", "openvino", "backend=openvino")
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -46,7 +46,7 @@ class OpenVinoBackend:
                 model = core.read_model(graph)
                 model.reshape({IMAGES: [1, 1, size, size]})
                 queue = openvino.AsyncInferQueue(core.compile_model(model, "CPU", settings), n_threads)
-            except Exception as error:  # openvino's own kinds of error
+            except Exception as error:  # openvino's own error types
                 raise BundleError(f"{path}: openvino cannot load it: {first_line(error, 160)}") from None
             self._queues.append(queue)
         self.batch_size, self.reads_ahead = GRAPH_BATCH_SIZE, True
@@ -54,13 +54,14 @@ class OpenVinoBackend:
         self.description = f"openvino {release}, {self.precision}, {format_count(n_threads, 'thread')}"
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        """Compute the outputs of (B, S, S) images; features only if ``with_features``."""
         names = [LOGITS, FEATURES] if with_features else [LOGITS]
         made = [self._run_network(queue, images, names) for queue in self._queues]
         logits, *features = (np.stack(parts) for parts in zip(*made, strict=True))
         return Output(logits, features[0] if features else None)
 
     def _run_network(self, queue: Any, images: NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
-        """(B, ...) what a network makes of images, by output."""
+        """Run one network on images; returns a (B, ...) array per output."""
         made: list[list[NDArray[np.float32]]] = [[]] * len(images)
 
         def keep(request: Any, place: int) -> None:

@@ -1,4 +1,4 @@
-"""The graphs of a bundle, each checked before anything loads it."""
+"""Read the graphs of a bundle, each checked before it is loaded."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.check_graph import check_graph
 
 GRAPH_BATCH_SIZE = 16
-"""Images at once where each has a thread of its own: threads seldom wait for the last image of a batch."""
+"""Images per batch if each has its own thread: threads seldom wait for the last image of a batch."""
 
 
 def read_graphs(bundle: Bundle, precision: Precision) -> list[tuple[Path, bytes]]:
-    """The graph of each network, in int8 where that is the precision, with its path for messages.
+    """Read and check the graph of each network in the given precision, with its path for messages.
 
     Raises:
-        BundleError: One is not what it must be.
-        ConfigError: int8 is asked for, and the bundle has none.
+        BundleError: A graph fails ``check_graph``.
+        ConfigError: int8 is requested, and the bundle has none.
     """
     is_int8 = precision == "int8"
     names = bundle.int8_files if is_int8 else [graph for _, graph in bundle.member_files]

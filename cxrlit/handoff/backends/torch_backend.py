@@ -1,6 +1,6 @@
-"""torch: the networks of the training, on the CPU or on a GPU.
+"""torch: the networks of the training, on the CPU or a GPU.
 
-Where device, batches, threads and precision are those of ``evaluate.py``, so are the logits, to the bit.
+With the device, batches, threads and precision of ``evaluate.py``, the logits are bit-identical to its own.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from cxrlit.handoff.bundle import Bundle
 
 
 class TorchBackend:
-    """torch on a device. Of a GPU whose memory has no room for a batch, it computes the batch in halves."""
+    """Runs torch on a device. A batch that does not fit into a GPU's memory is halved."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class TorchBackend:
                 load_or_describe(network, weights, fault)
             except CheckpointError as error:
                 raise BundleError(str(error)) from None
-            except Exception as error:  # safetensors' own kind of error
+            except Exception as error:  # safetensors' own error type
                 raise BundleError(f"{fault}: {first_line(error, 160)}") from None
             check_finite(weights, str(path))
             if compiles:
@@ -69,7 +69,7 @@ class TorchBackend:
         self._batches = FittingBatches(pads=compiles)
 
     def _choose_precision(self, wanted: Precision | None, evaluated: Precision) -> Precision:
-        """The wanted precision. Without one: bf16 on a GPU that has it; on a CPU with bf16, that of the evaluation."""
+        """Return the wanted precision; without one, bf16 on a GPU that has it, or the evaluation's on a bf16 CPU."""
         from cxrlit.training.hardware import choose_precision
 
         has_bf16 = choose_precision("auto", self._device) == "bf16"
@@ -82,9 +82,10 @@ class TorchBackend:
         return wanted or ("bf16" if has_bf16 and (self._device == "cuda" or evaluated == "bf16") else "fp32")
 
     def run(self, images: NDArray[np.uint8], with_features: bool) -> Output:
+        """Compute the outputs of (B, S, S) images; features only if ``with_features``."""
         torch = self._torch
         before = torch.get_num_threads()
-        torch.set_num_threads(self._n_threads)  # of the thread that computes
+        torch.set_num_threads(self._n_threads)  # a setting of this thread
         batch = torch.from_numpy(images).unsqueeze(1)
         if self._device == "cuda":
             batch = batch.pin_memory()

@@ -1,1 +1,1 @@
-"""``cxrlit demo``: a bundle as an HTTP service of this machine, and a page on top of it to try a radiograph."""
+"""``cxrlit demo``: a local HTTP service for a bundle, with a page to try radiographs."""

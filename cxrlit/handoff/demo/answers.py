@@ -67,7 +67,7 @@ class Refusal(BaseModel):
 
 
 def make_health(bundle: Bundle, n_waiting: int) -> Health:
-    """What ``/health`` answers."""
+    """Make the answer of ``/health``."""
     return Health(
         status="ok",
         model=bundle.config.name,
@@ -79,11 +79,11 @@ def make_health(bundle: Bundle, n_waiting: int) -> Health:
 
 
 def make_answer(predictor: Predictor, prediction: Prediction) -> Answer:
-    """A prediction that has no ``reason``, as JSON has it.
+    """Make the answer for a usable prediction.
 
     Args:
-        predictor: What predicted.
-        prediction: With heatmaps, or without: then the answer has no pictures.
+        predictor: Predictor of the bundle.
+        prediction: A prediction without ``reason``; without heatmaps, the answer has no pictures.
     """
     with_pictures = bool(prediction.heatmaps)
     return Answer(
@@ -119,7 +119,7 @@ def _make_findings(prediction: Prediction, predictor: Predictor) -> list[Finding
 
 
 def encode_heatmap(heatmap: NDArray[np.float32], side: int) -> bytes:
-    """A heatmap (h, w) in [0, 1] as a PNG (side, side): colours of ``overlay``, clear where the map is 0."""
+    """Encode a heatmap (h, w) in [0, 1] as a PNG (side, side) in the colours of ``overlay``; 0 is transparent."""
     colors = np.rint(255 * color_heatmap(np.linspace(0, 1, 256, dtype=np.float32)[None])[0]).astype(np.uint8)
     picture = Image.fromarray(np.rint(255 * enlarge(heatmap, side)).astype(np.uint8))
     picture.putpalette(colors[:, :3].tobytes())

@@ -1,4 +1,4 @@
-"""Radiographs to try the page with, drawn by cxrlit itself: nobody's data are in them."""
+"""Example radiographs for the page, drawn by cxrlit: they contain no patient data."""
 
 from functools import cache
 from itertools import count
@@ -10,21 +10,21 @@ from cxrlit.data.synthetic.drawn_set import sample_patient
 from cxrlit.data.synthetic.radiograph import draw_radiograph
 
 FINDINGS = ("", "Cardiomegaly", "Effusion", "Pneumothorax")
-"""What each of them shows, and nothing beside."""
+"""The only finding of each example."""
 
 SEED = 2026
 """A seed whose patients are not in the default synthetic set."""
 
 SIDE, JPEG_QUALITY = 512, 90
-"""Pixels, and a quality at which the four add 170 kB to the page."""
+"""Side in pixels, and JPEG quality at which the four examples add 170 kB to the page."""
 
 
 class Example(NamedTuple):
     """A drawn radiograph.
 
     Attributes:
-        caption: What was drawn.
-        content: JPEG file.
+        caption: The drawn finding.
+        content: Bytes of the JPEG file.
     """
 
     caption: str
@@ -33,12 +33,12 @@ class Example(NamedTuple):
 
 @cache
 def draw_examples() -> tuple[Example, ...]:
-    """Draw a radiograph of each of ``FINDINGS``, the same ones each time."""
+    """Draw a radiograph of each of ``FINDINGS``, the same each time."""
     return tuple(map(_draw, FINDINGS))
 
 
 def _draw(finding: str) -> Example:
-    """The first image of the first patient who has that finding alone, standing."""
+    """Draw the first standing image of the first patient with only this finding."""
     for number in count(1):
         patient = sample_patient(SEED, number)
         visit = patient.visits[0]

@@ -1,8 +1,8 @@
-"""ASGI middleware: the service answers this machine's own address alone, and tells browsers to ask nobody else.
+"""ASGI middleware: accept only requests to this machine's own address, and add security headers.
 
-A page of another site may be open in a browser of this machine. It cannot read what the service answers, but it could
-have it answer: by posting to 127.0.0.1, or through a name of its own that it lets point there (DNS rebinding). The
-first is known by its ``Origin``, the second by its ``Host``.
+A page of another site may be open in a browser on this machine. It cannot read the answers of the service, but it could
+send requests: by posting to 127.0.0.1, or through its own host name that resolves there (DNS rebinding). The ``Origin``
+header reveals the first, ``Host`` the second.
 """
 
 import re
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?", re.IGNORECASE)
-"""Any port: a tunnel may end at another one."""
+"""Accepted hosts, with any port, since a tunnel may use another one."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -22,20 +22,25 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer; the page has a content policy of its own."""
+"""Headers of every answer; the page has its own content policy."""
 
 
 class Guard:
-    """An ASGI application before another.
+    """Middleware around an ASGI application.
 
     Args:
-        app: The other.
+        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 403 if it is not from this machine's own address; adds ``HEADERS``.
+
+        Raises:
+            ValueError: It is not an HTTP request.
+        """
         if scope["type"] != "http":
             raise ValueError(f"{scope['type']} is not served")
         app = self.app
@@ -53,6 +58,6 @@ class Guard:
 
 
 def is_own(headers: Headers) -> bool:
-    """Whether a request names this machine as its host, and comes from a page of that very address or from no page."""
+    """Whether a request names this machine as its host, and comes from a page of the same address or from no page."""
     hosts, origins = headers.getlist("host"), headers.getlist("origin")
     return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None and set(origins) <= {f"http://{hosts[0]}"}

@@ -1,4 +1,4 @@
-"""How files come in: each in memory alone, so many at once, so large, in so much time."""
+"""Receive uploads in memory, with limits on number, size and time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,17 +10,17 @@ from starlette.requests import ClientDisconnect, Request
 
 MIB = 2**20
 CONTENT_TYPES = ("application/octet-stream", "application/dicom", "image/png", "image/jpeg")
-"""A browser lets no other site send one of these without asking first, and the service does not answer that."""
+"""Accepted types. A browser asks the service before another site may send one, and the service does not answer."""
 
 
 class Limits(NamedTuple):
-    """What is taken.
+    """Limits of uploads.
 
     Attributes:
-        file_bytes: Of one file.
-        all_bytes: Of all files together that are in memory.
-        n_files: That come in or wait for their prediction.
-        seconds: In which a file has to be here.
+        file_bytes: Bytes of one file.
+        all_bytes: Bytes of all files in memory.
+        n_files: Files that are being received or wait for their prediction.
+        seconds: Time to receive a file.
     """
 
     file_bytes: int = 64 * MIB
@@ -30,14 +30,14 @@ class Limits(NamedTuple):
 
 
 class Intake:
-    """The files that are in memory.
+    """The files in memory.
 
     Args:
-        limits: For them.
+        limits: Limits of uploads.
 
     Attributes:
-        n_files: That there are.
-        n_bytes: That they take.
+        n_files: Number of files.
+        n_bytes: Their bytes.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -46,10 +46,10 @@ class Intake:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
-        """The body of a request, which counts as in memory until the end of the block.
+        """Receive the body of a request; it counts as in memory until the block ends.
 
         Raises:
-            HTTPException: It is not taken.
+            HTTPException: The file exceeds a limit, or its type is not accepted.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in CONTENT_TYPES:

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the service: its addresses by hand, its JSON from the models of ``answers``."""
+"""The OpenAPI description of the service: routes written by hand, JSON schemas from the models of ``answers``."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ REFUSALS = {
 
 
 def describe_service() -> dict[str, Any]:
-    """The description, OpenAPI 3.1."""
+    """Make the OpenAPI 3.1 description."""
     _, schemas = models_json_schema(
         [(model, "serialization") for model in (Answer, Health, Refusal)],
         ref_template="#/components/schemas/{model}",

@@ -1,4 +1,4 @@
-"""The page, the same for everybody who looks at it: its script asks the service, and fills in what it answers."""
+"""Make the page, which is static: its script sends requests to the service, and shows the answers."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from cxrlit.html.page import render_page
 from cxrlit.html.tables import make_figures
 
 HEADS = ["Finding", "Model's probability", "Calibrated", "Threshold", "Result"]
-"""Of the table of all numbers, whose cells the script fills."""
+"""Header of the table of all numbers; the script fills the cells."""
 
 
 def make_page(predictor: Predictor, file_bytes: int) -> str:
-    """The page of a bundle: what the model is, what it must not be used for, its labels, and drawn examples.
+    """Make the page of a bundle: the model, its misuses, its labels, and drawn examples.
 
     Args:
-        predictor: With the bundle.
-        file_bytes: The largest file that is taken.
+        predictor: Predictor of the bundle.
+        file_bytes: Largest accepted file, bytes.
     """
     bundle = predictor.bundle
     return render_page(

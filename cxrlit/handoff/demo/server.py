@@ -1,4 +1,4 @@
-"""``cxrlit demo``: the service and its page, for this machine alone until it is stopped."""
+"""``cxrlit demo``: serve the page to this machine only, until it is stopped."""
 
 import os
 import signal
@@ -24,15 +24,15 @@ PACKAGES = ("starlette", "uvicorn", "h11")
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What ``cxrlit demo`` takes.
+    """Options of ``cxrlit demo``.
 
     Attributes:
         bundle: Folder of the bundle.
-        port: Of this machine; 0: any that is free.
+        port: Local port; 0: any free one.
         backend: torch, onnx, openvino, or auto.
         precision: fp32, bf16 or int8; None: as ``Predictor.load`` chooses.
-        n_threads: None: one a core.
-        device: Where torch computes.
+        n_threads: Threads; None: one per core.
+        device: Device of torch.
     """
 
     bundle: Path
@@ -48,7 +48,7 @@ def serve_demo(options: DemoOptions) -> None:
 
     Raises:
         BundleError: The bundle cannot be used.
-        ConfigError: What serves is not installed, or the port is taken.
+        ConfigError: The server packages are not installed, or the port is taken.
     """
     for package in PACKAGES:
         import_extra(package, "demo", "cxrlit demo")
@@ -77,7 +77,7 @@ def serve_demo(options: DemoOptions) -> None:
 
 
 def open_port(port: int) -> socket.socket:
-    """A socket that listens on this machine's own address.
+    """Open a socket on this machine's own address.
 
     Raises:
         ConfigError: The port is taken.
@@ -90,7 +90,7 @@ def open_port(port: int) -> socket.socket:
 
 
 def make_server(app: "ASGIApp") -> "Server":
-    """What serves an application. Nothing depends on the environment, or on what else is installed."""
+    """Make the server of an application, independent of environment variables and other installed packages."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -101,5 +101,5 @@ def make_server(app: "ASGIApp") -> "Server":
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """A signal ends the service as Ctrl-C does: with a code of 0."""
+    """End the service on a signal like on Ctrl-C, with exit code 0."""
     signal.raise_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
-"""The service: a file in, a prediction out, and a page on top of it.
+"""The HTTP service: predicts uploaded files, and serves the page.
 
-It keeps nothing: a file and what was found in it are in memory until they are answered, and in no file. The network
-takes one image at a time, in the order in which they came.
+It stores nothing: files and predictions stay in memory until they are answered. The network predicts one image at a
+time, in the order of arrival.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from cxrlit.handoff.demo.page import make_page
 from cxrlit.handoff.predictor import Predictor
 
 QUERIES = {(): True, (("pictures", "true"),): True, (("pictures", "false"),): False}
-"""What may be asked of a prediction, and whether it is to have pictures."""
+"""Accepted queries of a prediction, and whether its answer has pictures."""
 
 
 def make_app(predictor: Predictor, limits: Limits | None = None) -> ASGIApp:
-    """The service as an ASGI application.
+    """Make the service as an ASGI application.
 
     Args:
-        predictor: What answers.
-        limits: For files; None: the usual ones.
+        predictor: Predictor of the bundle.
+        limits: Limits of uploads; None: the defaults.
     """
     service = Service(predictor, limits or Limits())
     app = Starlette(
@@ -48,11 +48,11 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> ASGIApp:
 
 
 class Service:
-    """What the addresses answer.
+    """Handlers of the routes.
 
     Args:
-        predictor: What predicts.
-        limits: For files.
+        predictor: Predictor of the bundle.
+        limits: Limits of uploads.
     """
 
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
@@ -62,25 +62,29 @@ class Service:
         self._description = describe_service()
 
     async def show_page(self, request: Request) -> Response:
-        """The page. Its policy is in it, but for what a page cannot say of itself."""
+        """Serve the page. It contains its own content policy, except for ``frame-ancestors``, which needs a header."""
         return HTMLResponse(self._page, headers={"Content-Security-Policy": "frame-ancestors 'none'"})
 
     async def tell_health(self, request: Request) -> Response:
-        """That the service answers, and with what."""
+        """Answer with the state of the service and its model."""
         return _send_json(make_health(self.predictor.bundle, self.intake.n_files).model_dump_json())
 
     async def describe(self, request: Request) -> Response:
-        """The OpenAPI description."""
+        """Answer with the OpenAPI description."""
         return JSONResponse(self._description)
 
     async def predict(self, request: Request) -> Response:
-        """The prediction for the file that is the body."""
+        """Answer with the prediction for the file in the request's body.
+
+        Raises:
+            HTTPException: The query or the file cannot be used.
+        """
         query = tuple(request.query_params.multi_items())
         if query not in QUERIES:
             raise HTTPException(400, "the only query parameter is pictures=true or pictures=false")
         async with self.intake.receive(request) as content, self._network:
             if await request.is_disconnected():
-                return Response(status_code=408)  # which nobody reads
+                return Response(status_code=408)  # the client is gone
             predict = self.predictor.predict_content
             prediction = await run_in_threadpool(predict, content, heatmaps=QUERIES[query])
         if prediction.reason:

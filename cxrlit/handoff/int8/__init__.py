@@ -1,1 +1,1 @@
-"""A bundle's networks in int8: how they are quantised, and the gate that they must pass."""
+"""Quantisation of a bundle's networks to int8, and the gate that they must pass."""

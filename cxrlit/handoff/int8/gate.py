@@ -1,4 +1,4 @@
-"""The gate of int8: what it may change, on the validation images, for a bundle to hold it."""
+"""The gate of int8: how much it may change predictions on validation images to be included in a bundle."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,17 @@ from cxrlit.metrics.auroc import auroc
 from cxrlit.metrics.operating_point import OperatingPoint
 
 MIN_CASES = 50
-"""Positives, and negatives, that a label needs for its AUROC to be judged."""
+"""Fewest positives, and fewest negatives, of a label whose AUROC is judged."""
 MAX_MEAN_CHANGE = 0.005
-"""Of the probability of a label with fewer."""
+"""Largest mean absolute change of the probability of a label with fewer."""
 MIN_AGREEMENT = 0.99
-"""Of the decisions at the fixed thresholds."""
+"""Smallest share of equal decisions at the fixed thresholds."""
 
 
 def compare_labels(
     exact: NDArray[np.float32], quantised: NDArray[np.float32], targets: NDArray[np.float32], point: OperatingPoint
 ) -> list[Int8Label]:
-    """What int8 changes, label by label.
+    """Compare int8 with fp32, label by label.
 
     Args:
         exact: (N, L) probs in fp32.
@@ -54,7 +54,7 @@ def compare_labels(
 
 
 def average_agreement(labels: Sequence[Int8Label]) -> float | None:
-    """Share of equal decisions over all labels that have a threshold; None: none has."""
+    """Compute the share of equal decisions over all labels with a threshold; None without one."""
     shares = [label.agreement for label in labels if label.agreement is not None]
     return float(np.mean(shares)) if shares else None
 
@@ -65,7 +65,7 @@ def is_judged(label: Int8Label) -> bool:
 
 
 def find_failure(record: Int8Record) -> str:
-    """The first figure that keeps int8 out of a bundle, in words; empty where it may be in it."""
+    """Find the first figure that excludes int8 from a bundle, in words; empty if it passes."""
     for label in record.labels:
         loss = label.auroc_loss
         if is_judged(label):
@@ -91,7 +91,7 @@ def find_failure(record: Int8Record) -> str:
 
 
 def describe_int8(record: Int8Record) -> str:
-    """The figures of int8 in a sentence."""
+    """Write the figures of int8 as a sentence."""
     losses = [label.auroc_loss for label in record.labels if is_judged(label) and label.auroc_loss is not None]
     judged = (
         f"the largest loss of AUROC is {max(losses):.4f} over {format_count(len(losses), 'label')} "
@@ -104,7 +104,7 @@ def describe_int8(record: Int8Record) -> str:
 
 
 def show_labels(record: Int8Record) -> list[list[str]]:
-    """A row for each label: label, positives, AUROC in fp32 and in int8, loss, mean change, agreement, verdict."""
+    """Make a row for each label: label, positives, AUROC in fp32 and int8, loss, mean change, agreement, verdict."""
     rows = []
     for label in record.labels:
         numbers = (label.auroc_fp32, label.auroc_int8, label.auroc_loss, label.mean_change)
@@ -121,7 +121,7 @@ def show_labels(record: Int8Record) -> list[list[str]]:
 
 
 def make_table(record: Int8Record) -> Table:
-    """The figures for the screen."""
+    """Make the table of the figures for the screen."""
     table = Table("label", "positives", "fp32", "int8", "loss", "change", "agree", "")
     for row in show_labels(record):
         table.add_row(*row)

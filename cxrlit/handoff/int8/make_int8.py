@@ -1,4 +1,4 @@
-"""The networks of a bundle in int8, with the figures of their gate."""
+"""Make the int8 networks of a bundle, with the figures of the gate."""
 
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from cxrlit.handoff.int8_record import Int8Record
 from cxrlit.handoff.predictor import run_views
 
 MIN_CALIBRATION, MAX_CALIBRATION = 100, 256
-"""Training images that fix the ranges of the activations; of more, so many evenly over the table."""
+"""Fewest and most training images that fix the ranges of activations, evenly spaced over the table."""
 PRECISIONS: tuple[Precision, Precision] = ("fp32", "int8")
 CHUNK = 64
 """Validation images in memory at once."""
@@ -46,17 +46,17 @@ def make_int8(
     """Quantise the networks of a bundle, and compare them with those in fp32 on the validation images.
 
     Args:
-        bundle: With its graphs in fp32.
-        calibration: (N, H, H) training images, of the side that the views are cut from.
-        images: With the validation part, at that side.
-        max_auroc_loss: Most AUROC that a label may lose.
-        is_forced: int8 is wanted even if no label can be judged.
+        bundle: Bundle with its fp32 graphs.
+        calibration: (N, H, H) training images, at the side from which the views are cut.
+        images: Datamodule with the validation part, at that side.
+        max_auroc_loss: Largest AUROC that a label may lose.
+        is_forced: Include int8 even if no label can be judged.
 
     Returns:
-        The graphs in int8 by file, and the figures.
+        The int8 graphs by file, and the figures.
     """
     views = cut_views(calibration, bundle.config.preprocessing.img_size, bundle.config.tta)
-    seen = np.concatenate([view[number :: len(views)] for number, view in enumerate(views)])  # each image in one view
+    seen = np.concatenate([view[number :: len(views)] for number, view in enumerate(views)])  # one view of each image
     graphs = [graph for _, graph in bundle.member_files]
     made = {
         name: quantise_graph(bundle.contents[graph], seen)
@@ -77,7 +77,7 @@ def make_int8(
 
 
 def predict_part(bundle: Bundle, images: CXRDataModule, part: str, precision: Precision) -> NDArray[np.float32]:
-    """(N, L) probs of a part by ONNX Runtime, in the order of its table."""
+    """Predict (N, L) probs of a part by ONNX Runtime, in the order of its table."""
     backend = OnnxBackend(bundle, precision, count_cores())
     rows = images.parts[part]["row"].to_numpy(np.int64)
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]

@@ -1,9 +1,9 @@
-"""``model.int8.onnx``: ``model.onnx`` quantised by ONNX Runtime's own tool, statically, on training images.
+"""Make ``model.int8.onnx``: ``model.onnx`` quantised statically by ONNX Runtime's tool, on training images.
 
 Activations are uint8 with one scale, weights int8 with a scale for each output channel, in pairs of QuantizeLinear and
 DequantizeLinear (QDQ), which ONNX Runtime and OpenVINO both fuse. Weights have 7 bits (``reduce_range``): on CPUs
 without VNNI, sums of two products of 8 bits do not fit into 16 bits, and the file must not depend on the CPU. All
-convolutions but the first are quantised; that one, which sees the pixels, and the head stay in fp32.
+convolutions except the first, which sees the pixels, are quantised; the first and the head stay in fp32.
 """
 
 import logging
@@ -21,7 +21,7 @@ BATCH_SIZE = 8
 
 
 def import_quantization() -> Any:
-    """ONNX Runtime's tool.
+    """Import ONNX Runtime's quantisation tool.
 
     Raises:
         ConfigError: It is not installed.
@@ -30,13 +30,13 @@ def import_quantization() -> Any:
     handlers, level = root.handlers[:], root.level
     try:
         return import_extra("onnxruntime.quantization", "onnx", "--int8")
-    finally:  # its import lets the root logger print the messages of all libraries
+    finally:  # its import makes the root logger print messages of all libraries
         root.handlers[:] = handlers
         root.setLevel(level)
 
 
 def quantise_graph(graph: bytes, images: NDArray[np.uint8]) -> bytes:
-    """A graph in int8. The same bytes on one kind of CPU, with one version of onnxruntime.
+    """Quantise a graph to int8. The bytes are the same for one type of CPU and version of onnxruntime.
 
     Args:
         graph: From ``make_graph``.
@@ -46,7 +46,7 @@ def quantise_graph(graph: bytes, images: NDArray[np.uint8]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         exact, made = Path(folder, "exact.onnx"), Path(folder, "int8.onnx")
         model = onnx.load_model_from_string(graph)
-        # The tool's own mark of a graph that needs no simplifying; without it, it warns twice.
+        # The tool's mark of a preprocessed graph, without which it warns twice.
         model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         onnx.save_model(model, exact)
         tool.quantize_static(
@@ -61,17 +61,17 @@ def quantise_graph(graph: bytes, images: NDArray[np.uint8]) -> bytes:
             activation_type=tool.QuantType.QUInt8,
             weight_type=tool.QuantType.QInt8,
             calibrate_method=tool.CalibrationMethod.MinMax,
-            extra_options={"QDQKeepRemovableActivations": True},  # the graph keeps its nodes, which the check needs
+            extra_options={"QDQKeepRemovableActivations": True},  # check_graph needs all nodes
         )
         quantised = onnx.load_model(made)
     quantised.producer_name = "cxrlit"
-    del quantised.graph.value_info[:], quantised.metadata_props[:]  # shapes of all tensors, and marks of the tool
+    del quantised.graph.value_info[:], quantised.metadata_props[:]  # tensor shapes, and marks of the tool
     content: bytes = quantised.SerializeToString(deterministic=True)
     return content
 
 
 class _Batches:
-    """The images as the tool reads them: batch by batch, then None."""
+    """Gives the tool the images, batch by batch, then None."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self._batches = (images[start : start + BATCH_SIZE, None] for start in range(0, len(images), BATCH_SIZE))
