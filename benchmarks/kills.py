@@ -66,6 +66,7 @@ class Kill(NamedTuple):
     operation: int | None = None
 
     def describe(self) -> str:
+        """Say when the process is killed."""
         return f"file operation {self.operation}" if self.seconds is None else f"after {self.seconds:.1f} s"
 
 
