@@ -155,7 +155,7 @@ class DataTables:
     Attributes:
         sources: Names of the data sets, in config order.
         labels: The labels in use.
-        index: The index, see the table above.
+        index: The checked index.
         dropped: Unusable images of the tables: ``source``, ``image``, ``path``, ``reason``.
         excluded: Images that the config excludes, in the same form.
         stores: Address of the prepared images, by source that has one.

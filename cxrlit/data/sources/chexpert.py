@@ -63,7 +63,7 @@ def read_chexpert(config: CheXpertConfig, files: ImageFiles, labels: Sequence[st
         labels: The labels in use.
 
     Raises:
-        DataError: The folder, ``train.csv`` or every image is missing, or a row is invalid.
+        DataError: The folder or ``train.csv`` is missing, no image is found, or a row is invalid.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     root = Path(str(config.root))

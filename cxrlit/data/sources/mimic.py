@@ -50,7 +50,7 @@ def read_mimic(config: MIMICConfig, files: ImageFiles, labels: Sequence[str]) ->
         labels: The labels in use.
 
     Raises:
-        DataError: The folder, a table or every image is missing, or a row is invalid.
+        DataError: The folder or a table is missing, no image is found, or a row is invalid.
         ConfigError: ``uncertain`` names a label that is not in use.
     """
     root = Path(str(config.root))

@@ -51,7 +51,7 @@ def read_nih(root: Path, files: ImageFiles, labels: Sequence[str], name: str = "
         name: Name of the data set.
 
     Raises:
-        DataError: The folder, the table or every image is missing, a column is missing, a finding is unknown, an
+        DataError: The folder or the table is missing, no image is found, a column is missing, a finding is unknown, an
             image is in the table twice, or only one of the official lists exists.
     """
     path = find_table(root, TABLES)
@@ -172,7 +172,7 @@ BOX_PX = 1024
 def _read_age(text: pd.Series) -> pd.Series:
     """Years from ``58``, ``058Y``, ``011M`` or ``003D``; missing for other text and above 120.
 
-    The table has a few ages such as 411, which are typing errors.
+    The table has a few ages such as 411, which are data entry errors.
     """
     codes, texts = pd.factorize(text)
     parts = pd.Series(texts).str.extract(r"^\s*(\d+)\s*([YMD]?)\s*$")

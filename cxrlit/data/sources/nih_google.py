@@ -80,7 +80,7 @@ def read_nih_google(config: NIHGoogleConfig, files: ImageFiles, labels: Sequence
 
     Raises:
         ConfigError: The table is missing.
-        DataError: The table cannot be read, a cell is invalid, or every image is missing.
+        DataError: The table cannot be read, a cell is invalid, or no image is found.
     """
     path = find_answer_table(config)
     table = read_table(path, ("Image Index", "Patient ID", *QUESTIONS.values(), "Set Id"), OPTIONAL)

@@ -92,7 +92,7 @@ def read_padchest(config: PadChestConfig, files: ImageFiles, labels: Sequence[st
         labels: The labels in use.
 
     Raises:
-        DataError: The folder, the table or every image is missing, or a row is invalid.
+        DataError: The folder or the table is missing, no image is found, or a row is invalid.
     """
     root = Path(str(config.root))
     path = find_table(root, TABLES)

@@ -220,7 +220,7 @@ class _Mirror:
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise DataError(f"{self.folder}: {error.strerror}: make room, or set cache_dir elsewhere") from None
             raise _UnreachableFault(f"{name} cannot be fetched ({first_line(error, 200)})") from None
-        if staged.is_dir():  # the existing mirror is a folder too
+        if staged.is_dir():  # the address has a folder under this name
             staged.rmdir()
             raise FileNotFoundError(name)
 
