@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a launcher runs for each point. Launchers may pickle it.
+    """The job that a launcher runs for each point. Launchers may pickle it.
 
     Attributes:
         task: As in ``Objective``.

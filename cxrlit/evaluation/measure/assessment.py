@@ -71,7 +71,7 @@ class EvaluatedModel:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What stands beside every number."""
+        """Split and model of the numbers, a column each."""
         return {"split_name": self.split_name, "split_hash": self.split_hash, "checkpoint": self.name}
 
 
