@@ -119,6 +119,7 @@ def test_without_any_extra_each_command_says_what_it_needs(folder: Path, tmp_pat
         assert code == 2
     # A file of many that cannot be read has a reason.
     assert "a.dcm: a compressed DICOM image needs imagecodecs: pip install 'cxrlit[dicom]'" in predicted[2]
+    (folder / "a.csv").unlink()
 
 
 @pytest.mark.slow
