@@ -18,6 +18,8 @@ __all__ = ["CXRDataModule", "CXRModule", "FreezeBatchNorm", "PhasedUnfreezing", 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # Read by albumentations at its import: without it each import asks the network for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+# Read by ONNX Runtime at its import: from version 1.29 on, it reports models and sessions to Microsoft without it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 MODULES = {
     "CXRDataModule": "cxrlit.data.datamodule",

@@ -452,8 +452,11 @@ def test_hostile_files_are_rows_in_bounded_memory(bundle: Path, tmp_path: Path) 
     assert SECRET not in (tmp_path / "preds.csv").read_text() + done.stdout
 
 
-def test_without_torch_nothing_of_it_is_imported(bundle: Path, tmp_path: Path) -> None:
+def test_without_torch_nothing_of_it_is_imported_and_nothing_reports_to_others(bundle: Path, tmp_path: Path) -> None:
+    """ONNX Runtime would keep an id of the machine and a queue of reports below HOME and TMPDIR."""
     [path] = write_images(tmp_path / "in", 1)
+    (tmp_path / "home").mkdir()
+    home = str(tmp_path / "home")
     code = (
         "import sys; from cxrlit.commands.cli import main; main(sys.argv[1:]); "
         "print([name for name in ('torch', 'pandas', 'hydra', 'matplotlib') if name in sys.modules])"
@@ -461,6 +464,7 @@ def test_without_torch_nothing_of_it_is_imported(bundle: Path, tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", code, "predict", str(bundle), str(path), "--out", str(tmp_path / "p.csv"),
          "--backend", "onnx"],
-        env=plain_environment(), capture_output=True, text=True, check=True,
+        env=plain_environment(HOME=home, TMPDIR=home), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]"
+    assert list((tmp_path / "home").rglob("*")) == []
