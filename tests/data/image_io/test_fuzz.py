@@ -79,12 +79,12 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("syntax", [*PLAIN, *LOSSLESS], ids=lambda syntax: syntax.name)
-def test_thousands_of_flipped_bits_for_each_syntax(syntax: str, tmp_path: Path) -> None:
+def test_flipped_bits_for_each_syntax(syntax: str, tmp_path: Path) -> None:
     """The decoders behind are not ours: this finds out whether a file can crash them."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "flipped"
     folder.mkdir()
-    for number in range(5000):
+    for number in range(1000):
         content = fuzzing.make_any_dicom(rng, [syntax])
         if number == 0:
             decode_pixels(content)
@@ -92,4 +92,4 @@ def test_thousands_of_flipped_bits_for_each_syntax(syntax: str, tmp_path: Path) 
         (folder / f"{number}.dcm").write_bytes(fuzzing.flip_bits(content, rng, start))
     outcomes = decode_under_watch(folder)
     check_reasons(outcomes)
-    assert len(outcomes) == 5000
+    assert len(outcomes) == 1000
