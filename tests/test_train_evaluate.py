@@ -366,7 +366,7 @@ def test_a_sweep_with_a_bad_point_trains_nothing(lab: Lab, tmp_path: Path) -> No
 def test_a_signal_to_all_processes_saves_and_the_same_command_goes_on(
     lab: Lab, tmp_path: Path, signum: int, code: int
 ) -> None:
-    settings = [*lab.list_settings(), "max_epochs=10", *lab.list_start(), "callbacks.early_stopping=null"]
+    settings = [*lab.list_settings(), "max_epochs=5", *lab.list_start(), "callbacks.early_stopping=null"]
     settings = [*settings, "trainer.num_workers=2"]
     command = [sys.executable, "-u", str(REPO / "train.py"), *settings]
     with subprocess.Popen(
@@ -374,7 +374,7 @@ def test_a_signal_to_all_processes_saves_and_the_same_command_goes_on(
         start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout
-        assert next((line for line in process.stdout if line.startswith("epoch 2/10")), None)
+        assert next((line for line in process.stdout if line.startswith("epoch 2/5")), None)
         os.killpg(process.pid, signum)  # as a terminal and a scheduler do
         _, err = process.communicate(timeout=120)
     assert process.returncode == code
@@ -387,4 +387,4 @@ def test_a_signal_to_all_processes_saves_and_the_same_command_goes_on(
     assert json.loads((folder / "phase.json").read_text())["status"] == "running"
     outcome = lab.train(*settings)
     assert f"resume at {found[1]}" in outcome.out
-    assert len(pd.read_csv(folder / "metrics.csv")) == 10
+    assert len(pd.read_csv(folder / "metrics.csv")) == 5
