@@ -169,7 +169,9 @@ def test_torchrun_trains_and_evaluates(lab: Lab, whole: Path, tmp_path: Path) ->
     evaluate(whole, tmp_path / "eval")
     for name in ("predictions_val.csv", "predictions_test.csv"):
         table, other = (pd.read_csv(folder / name) for folder in (phase / "eval", tmp_path / "eval"))
-        pd.testing.assert_frame_equal(table, other, atol=1e-5)
+        raw = [column for column in table if not column.startswith("calibrated_")]
+        pd.testing.assert_frame_equal(table[raw], other[raw], atol=1e-5)
+        pd.testing.assert_frame_equal(table, other, atol=1e-4)  # calibration is fitted on few images
 
 
 @pytest.fixture(scope="module")
