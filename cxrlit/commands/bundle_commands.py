@@ -56,7 +56,8 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from cxrlit.handoff.predict_files import PredictOptions, predict_files
+    from cxrlit.handoff.engine import PredictOptions
+    from cxrlit.handoff.predict_files import predict_files
 
     predict_files(
         PredictOptions(

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cxrlit.config import MAX_MEMBERS
 from cxrlit.core.errors import BundleError, DataError, format_count
 from cxrlit.core.files import NotAFileError, open_regular
@@ -51,6 +54,17 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         """Labels of the outputs, in order."""
         return tuple(self.config.labels)
+
+    @property
+    def thresholds(self) -> dict[str, float | None]:
+        """By label, of the calibrated probs; None where it has none."""
+        return self.name_values(self.point.thresholds.values)
+
+    def name_values(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        """(L,) values by label; None in place of NaN."""
+        return {
+            label: None if np.isnan(value) else value for label, value in zip(self.labels, values.tolist(), strict=True)
+        }
 
     @property
     def member_files(self) -> list[tuple[str, str]]:

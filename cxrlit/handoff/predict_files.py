@@ -21,50 +21,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import cxrlit
-from cxrlit.core.console import format_path, make_printable, print_table, say
+from cxrlit.core.console import format_path, print_table, say
 from cxrlit.core.errors import DataError, format_count
-from cxrlit.core.files import NotAFileError, hold_lock, open_regular, replace_file, sweep_staged
+from cxrlit.core.files import NotAFileError, hold_lock, open_regular, replace_file, sweep_staged, write_bytes
 from cxrlit.core.notice import RESEARCH_USE
-from cxrlit.handoff.backends.backend import BackendChoice, DeviceName, Precision
+from cxrlit.handoff.bundle import Bundle
+from cxrlit.handoff.engine import Engine, PredictOptions, open_local
 from cxrlit.handoff.journal import Row, name_journal, open_journal, read_journal
-from cxrlit.handoff.predictor import Prediction, Predictor
 from cxrlit.handoff.read_inputs import Listed, list_files
 
 TABLE_STARTS = (b"file,reason,warnings,", b'{"file": ')
 """Of a table, as CSV and as JSON."""
 UNREADABLE, DOUBTFUL = "could not be read", "may be no such radiographs"
 PICTURE = re.compile(r"\d{6}-.*\.png", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """What ``cxrlit predict`` takes.
-
-    Attributes:
-        bundle: Folder of the bundle.
-        files: Files and folders.
-        out: The table.
-        backend: torch, onnx, openvino, or auto.
-        precision: fp32, bf16 or int8; None: as ``Predictor.load`` chooses.
-        batch_size: None: of torch the one that the model was evaluated with, on a GPU by its free memory; else 16.
-        n_threads: None: one a core.
-        device: Where torch computes.
-        compiles: Whether torch compiles the networks.
-        heatmaps: Draw them, into a folder beside the table.
-        as_json: A JSON object a line in place of CSV.
-    """
-
-    bundle: Path
-    files: list[Path]
-    out: Path
-    backend: BackendChoice
-    precision: Precision | None
-    batch_size: int | None
-    n_threads: int | None
-    heatmaps: bool
-    as_json: bool
-    device: DeviceName = "auto"
-    compiles: bool = False
 
 
 def predict_files(options: PredictOptions) -> None:
@@ -80,51 +49,41 @@ def predict_files(options: PredictOptions) -> None:
     files = [file for file in listed if not f"{os.path.abspath(file.path)}{os.sep}".startswith(own)]
     if not files:
         raise DataError(f"{', '.join(map(str, options.files))}: there is no file in it")
-    predictor = Predictor.load(
-        options.bundle,
-        options.backend,
-        precision=options.precision,
-        n_threads=options.n_threads,
-        device=options.device,
-        compiles=options.compiles,
-    )
-    n_at_once = options.batch_size or predictor.backend.batch_size
-    with hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
+    with open_local(options) as engine, hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
         say(
-            f"{predictor.bundle.config.title} on {len(files):,} files: {predictor.description}, "
-            f"{format_count(n_at_once, 'image')} at once"
+            f"{engine.bundle.config.title} on {len(files):,} files: {engine.description}, "
+            f"{format_count(engine.batch_size, 'image')} at once"
         )
-        predict_all(predictor, files, out, options)
+        predict_all(engine, files, out, options)
         summary = Summary()
         journal = name_journal(out)
-        write_rows(out, summary.count(read_journal(journal)), predictor.labels, options)
+        write_rows(out, summary.count(read_journal(journal)), engine.bundle.labels, options)
         journal.unlink()
-    print_summary(summary, predictor)
+    print_summary(summary, engine.bundle)
     say(f"The predictions are in {format_path(out)}")
     if not summary.n_done:
         raise DataError(f"{out}: no file could be read; its column reason says why")
 
 
-def predict_all(predictor: Predictor, files: Sequence[Listed], out: Path, options: PredictOptions) -> None:
+def predict_all(engine: Engine, files: Sequence[Listed], out: Path, options: PredictOptions) -> None:
     """Write a row for each file into the journal of the table, in their order; what it has is not done again."""
     subject = {
         "cxrlit": cxrlit.__version__,
-        "bundle": predictor.bundle.digest,
+        "bundle": engine.bundle.digest,
         "files": hash_files(files),
-        "backend": predictor.backend.description,
+        "backend": engine.backend,
         "batch_size": options.batch_size,
         "heatmaps": options.heatmaps,
     }
-    pictures = name_pictures(out) if options.heatmaps else None
+    pictures = name_pictures(out)
     with open_journal(name_journal(out), subject) as journal, progress_files(len(files), journal.n_rows) as advance:
-        for batch in predictor.predict_batches(files[journal.n_rows :], options.heatmaps, options.batch_size):
-            rows = [make_row(one, predictor.backend.precision) for one in batch]
-            if pictures is not None:
-                for number, (row, one) in enumerate(zip(rows, batch, strict=True), start=journal.n_rows + 1):
-                    row["heatmap"] = draw(one, predictor, pictures, number)
-            journal.add(rows)
-            advance(len(rows))
-    if pictures is not None and pictures.is_dir():
+        for batch in engine.predict(files[journal.n_rows :]):
+            if options.heatmaps:
+                for place, one in enumerate(batch, start=journal.n_rows):
+                    one.row["heatmap"] = keep_picture(one.picture, files[place], pictures, place + 1)
+            journal.add([one.row for one in batch])
+            advance(len(batch))
+    if options.heatmaps and pictures.is_dir():
         sweep_pictures(pictures, {Path(row["heatmap"]).name for row in read_journal(name_journal(out))})
 
 
@@ -173,30 +132,13 @@ def sweep_pictures(folder: Path, kept: set[str]) -> None:
     sweep_staged(folder)
 
 
-def make_row(prediction: Prediction, precision: Precision) -> Row:
-    """A prediction as plain types, and the precision that made it."""
-    # A name may begin as a formula does, and hold what ends a line: a table is opened in programs that act on both.
-    name = make_printable(prediction.path).replace("\n", "\\n")
-    return {
-        "file": f"./{name}" if name.startswith(("=", "+", "-", "@")) else name,
-        "reason": prediction.reason,
-        "warnings": list(prediction.warnings),
-        "precision": "" if prediction.reason else precision,
-        "probs": prediction.probs,
-        "calibrated": prediction.calibrated,
-        "preds": prediction.preds,
-    }
-
-
-def draw(prediction: Prediction, predictor: Predictor, folder: Path, number: int) -> str:
-    """Draw the heatmaps of a file; returns the picture's path relative to the table, empty where there is none."""
-    from cxrlit.handoff.heatmap_picture import draw_prediction
-
-    if prediction.reason:
+def keep_picture(picture: bytes, file: Listed, folder: Path, number: int) -> str:
+    """Write the heatmaps of a file; returns the picture's path relative to the table, empty where there is none."""
+    if not picture:
         return ""
-    name = "".join(c if c.isprintable() else "_" for c in Path(prediction.path).stem)
+    name = "".join(c if c.isprintable() else "_" for c in Path(file.path).stem)
     path = folder / f"{number:06d}-{name[:80]}.png"
-    draw_prediction(prediction, predictor.thresholds, path)
+    write_bytes(path, picture)
     return f"{folder.name}/{path.name}"
 
 
@@ -256,14 +198,13 @@ class Summary:
         self.examples.setdefault(kind, f"{row['file']}: {what}")
 
 
-def print_summary(summary: Summary, predictor: Predictor) -> None:
+def print_summary(summary: Summary, bundle: Bundle) -> None:
     """What was found: of one file its probs, of several how many are called present."""
     one = summary.first if summary.n_rows == 1 else None
     table = Table(
         *(["label", "probability", "calibrated", "threshold", "present"] if one else ["label", "threshold", "present"])
     )
-    for label in predictor.labels:
-        threshold = predictor.thresholds[label]
+    for label, threshold in bundle.thresholds.items():
         cells = ["none" if threshold is None else f"{threshold:.3f}"]
         if one:
             pred = {True: "yes", False: "no", None: ""}[one["preds"][label]]

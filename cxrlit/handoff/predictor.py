@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.cores import open_pool
+from cxrlit.core.cores import count_cores, open_pool
 from cxrlit.core.errors import BundleError
 from cxrlit.data.tta import average_logits, cut_views
 from cxrlit.handoff.backends.backend import Backend, BackendChoice, DeviceName, Precision
@@ -58,15 +58,15 @@ class Predictor:
         labels: In order.
         thresholds: By label, of the calibrated probs; None where it has none.
         threshold_probs: The same thresholds of the raw probs.
+        n_readers: Threads that read files: one a core, unless somebody says otherwise.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, reason: str = "") -> None:
         self.bundle, self.backend, self.reason = bundle, backend, reason
         self.labels = bundle.labels
-        self.thresholds, self.threshold_probs = (
-            {label: None if np.isnan(value) else value for label, value in zip(self.labels, values, strict=True)}
-            for values in (bundle.point.thresholds.values.tolist(), bundle.point.threshold_probs().tolist())
-        )
+        self.thresholds = bundle.thresholds
+        self.threshold_probs = bundle.name_values(bundle.point.threshold_probs())
+        self.n_readers = count_cores()
         self._heads = [
             read_head(bundle.contents[name], self.labels, bundle.folder / name).astype(np.float64)
             for name, _ in bundle.member_files
@@ -100,6 +100,22 @@ class Predictor:
             ConfigError: What the backend needs is not there or not installed, or it cannot do the precision.
         """
         bundle = read_bundle(Path(folder))
+        return cls.from_bundle(
+            bundle, backend, precision=precision, n_threads=n_threads, device=device, compiles=compiles
+        )
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        backend: BackendChoice = "auto",
+        *,
+        precision: Precision | None = None,
+        n_threads: int | None = None,
+        device: DeviceName = "auto",
+        compiles: bool = False,
+    ) -> "Predictor":
+        """Make a bundle ready that was read; takes and raises what ``load`` does."""
         if backend != "auto":
             return cls(bundle, open_backend(bundle, backend, precision, n_threads, device, compiles))
         name, chosen, reason = choose_backend(bundle.config, precision, device, compiles)
@@ -153,7 +169,7 @@ class Predictor:
     def _read_batches(self, files: Sequence[Listed], size: int) -> Iterator[list[Seen]]:
         batch: list[Seen] = []
         n_usable = 0
-        for seen in read_inputs(files, self.bundle.config, size, self.backend.reads_ahead):
+        for seen in read_inputs(files, self.bundle.config, size, self.n_readers, self.backend.reads_ahead):
             batch.append(seen)
             n_usable += seen.image is not None
             if n_usable == size:

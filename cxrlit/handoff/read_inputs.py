@@ -1,4 +1,4 @@
-"""List the files of a command line and decode them on all cores; errors become reasons."""
+"""List the files of a command line and decode them on several threads; errors become reasons."""
 
 import os
 from collections import deque
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.cores import count_cores, open_pool
+from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.data.image_io.decode import decode_image, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
@@ -122,20 +122,21 @@ def _refuse(path: str, error: Exception) -> Seen:
 
 
 def read_inputs(
-    files: Sequence[Listed], config: BundleConfig, n_at_once: int, reads_ahead: bool = False
+    files: Sequence[Listed], config: BundleConfig, n_at_once: int, n_threads: int, reads_ahead: bool = False
 ) -> Iterator[Seen]:
-    """Read files on all cores, in their order.
+    """Read files on several threads, in their order.
 
     Args:
         files: From ``list_files``.
         config: Config of the bundle.
         n_at_once: Images per batch.
+        n_threads: Threads that read.
         reads_ahead: Read the next two batches while one is computed. Else a batch is read on request: beside a network
             that uses all cores for each batch, reading threads slow both down many times.
     """
     cv2.setNumThreads(0)
     waiting: deque[Future[Seen]] = deque()
-    with open_pool(count_cores()) as pool:
+    with open_pool(n_threads) as pool:
         for number, file in enumerate(files):
             waiting.append(pool.submit(_read_listed, file, config))
             if reads_ahead and len(waiting) > 2 * n_at_once:

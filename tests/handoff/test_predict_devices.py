@@ -17,8 +17,9 @@ from cxrlit.core.labels import LABELS
 from cxrlit.handoff import read_inputs as reading
 from cxrlit.handoff.backends import choose_backend, torch_backend
 from cxrlit.handoff.bundle import read_bundle
+from cxrlit.handoff.engine import PredictOptions, make_local
 from cxrlit.handoff.journal import name_journal, read_journal
-from cxrlit.handoff.predict_files import PredictOptions, predict_all, write_rows
+from cxrlit.handoff.predict_files import predict_all, write_rows
 from cxrlit.handoff.predictor import Prediction
 from cxrlit.handoff.read_inputs import Listed
 from cxrlit.model.densenet import CXRNet
@@ -174,7 +175,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
     for n_files in (1_000, 10_000):
         files = [Listed(f"image-{number}.png", "") for number in range(n_files)]
         tracemalloc.start()
-        predict_all(predictor, files, out, options)
+        predict_all(make_local(predictor, options), files, out, options)
         write_rows(out, read_journal(name_journal(out)), predictor.labels, options)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -28,7 +28,7 @@ from cxrlit.commands.cli import main
 from cxrlit.core.labels import LABELS
 from cxrlit.evaluation.localisation.heatmaps import make_heatmaps
 from cxrlit.handoff import predict_files as predict_module
-from cxrlit.handoff.predict_files import PredictOptions
+from cxrlit.handoff.engine import PredictOptions
 
 
 @pytest.fixture(scope="session")
