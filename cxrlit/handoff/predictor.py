@@ -145,7 +145,10 @@ class Predictor:
     def predict_batches(
         self, files: Sequence[Listed], heatmaps: bool = False, batch_size: int | None = None
     ) -> Iterator[list[Prediction]]:
-        """Predict files batch by batch: so many images that can be read, and what lies between them that cannot.
+        """Predict files batch by batch, those that cannot be read among them.
+
+        A batch is so many files and not so many images: no row depends on whether the files of other batches can be
+        read.
 
         Args:
             files: From ``list_files``.
@@ -168,13 +171,11 @@ class Predictor:
 
     def _read_batches(self, files: Sequence[Listed], size: int) -> Iterator[list[Seen]]:
         batch: list[Seen] = []
-        n_usable = 0
         for seen in read_inputs(files, self.bundle.config, size, self.n_readers, self.backend.reads_ahead):
             batch.append(seen)
-            n_usable += seen.image is not None
-            if n_usable == size:
+            if len(batch) == size:
                 yield batch
-                batch, n_usable = [], 0
+                batch = []
         if batch:
             yield batch
 

@@ -49,6 +49,12 @@ class FittingBatches:
 
     def __init__(self, n_at_once: int | None = None, pads: bool = False) -> None:
         self.n_at_once, self.pads = n_at_once, pads
+        self._is_halved = False
+
+    def grow(self, n_images: int) -> None:
+        """Take this many images at once from now on, if it took fewer and none of its parts was too large."""
+        if not self._is_halved:
+            self.n_at_once = max(self.n_at_once or 0, n_images)
 
     def run(self, compute: Callable[[Tensor], T], images: Tensor) -> list[T]:
         """Apply a function to the parts of a batch, in order.
@@ -80,7 +86,7 @@ class FittingBatches:
     def _halve(self, n_images: int) -> None:
         if n_images == 1:
             raise ConfigError("the GPU has no memory for one image: end what else computes there, or take the CPU")
-        self.n_at_once = n_images // 2
+        self.n_at_once, self._is_halved = n_images // 2, True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         say(

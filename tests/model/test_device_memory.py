@@ -53,6 +53,15 @@ def test_compiled_networks_see_one_shape() -> None:
     assert torch.equal(torch.cat(made)[:10], torch.arange(10) * 2)
 
 
+def test_the_shape_of_compiled_networks_grows_unless_it_does_not_fit() -> None:
+    """The first batch of a folder may have few files that can be read."""
+    gpu, batches = SmallGPU(3), FittingBatches(pads=True)
+    for n_images in (2, 3, 1, 4, 4):
+        batches.grow(n_images)
+        batches.run(gpu, torch.arange(n_images))
+    assert gpu.asked == [2, 3, 3, 4, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("img_size", [64, 224, 320, 1024])
 @pytest.mark.parametrize("gib", [0, 1, 4, 16, 140])
 def test_the_batch_size_fits_into_the_free_memory(gib: int, img_size: int) -> None:

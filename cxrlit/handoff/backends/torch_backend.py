@@ -90,7 +90,7 @@ class TorchBackend:
         if self._device == "cuda":
             batch = batch.pin_memory()
         if self._compiles:
-            self._batches.n_at_once = self._batches.n_at_once or len(batch)
+            self._batches.grow(len(batch))
         try:
             parts = self._batches.run(lambda few: self._compute(few, with_features), batch)
         finally:
