@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         help="images at once; default: of torch as it was evaluated, on a GPU by its free memory, else 16",
     )  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="let torch compile the networks, for many images")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="local (default): this machine; ray: the workers of a Ray cluster, with the same rows",
+    )  # fmt: skip
     parser.add_argument("--heatmaps", action="store_true", help="also draw where each label was seen, a PNG a file")
     parser.add_argument("--json", action="store_true", help="write a JSON object a line in place of CSV")
 
@@ -72,6 +76,7 @@ def _predict(options: argparse.Namespace) -> None:
             as_json=options.json,
             device=options.device,
             compiles=options.compile,
+            engine=options.engine,
         )
     )
 

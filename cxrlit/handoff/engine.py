@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cxrlit.handoff.backends.backend import BackendChoice, DeviceName, Precision
 from cxrlit.handoff.bundle import Bundle
 from cxrlit.handoff.predict_rows import Done, predict_rows
 from cxrlit.handoff.predictor import Predictor
 from cxrlit.handoff.read_inputs import Listed
+
+EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class PredictOptions:
         compiles: Whether torch compiles the networks.
         heatmaps: Draw them, into a folder beside the table.
         as_json: A JSON object a line in place of CSV.
+        engine: This machine, or a Ray cluster.
     """
 
     bundle: Path
@@ -41,6 +45,7 @@ class PredictOptions:
     as_json: bool
     device: DeviceName = "auto"
     compiles: bool = False
+    engine: EngineName = "local"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def predict_files(options: PredictOptions) -> None:
     files = [file for file in listed if not f"{os.path.abspath(file.path)}{os.sep}".startswith(own)]
     if not files:
         raise DataError(f"{', '.join(map(str, options.files))}: there is no file in it")
-    with open_local(options) as engine, hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
+    with _open_engine(options) as engine, hold_lock(out, f"waiting: another process is writing {format_path(out)}"):
         say(
             f"{engine.bundle.config.title} on {len(files):,} files: {engine.description}, "
             f"{format_count(engine.batch_size, 'image')} at once"
@@ -63,6 +63,14 @@ def predict_files(options: PredictOptions) -> None:
     say(f"The predictions are in {format_path(out)}")
     if not summary.n_done:
         raise DataError(f"{out}: no file could be read; its column reason says why")
+
+
+def _open_engine(options: PredictOptions) -> AbstractContextManager[Engine]:
+    if options.engine == "local":
+        return open_local(options)
+    from cxrlit.handoff.ray_engine import open_ray
+
+    return open_ray(options)
 
 
 def predict_all(engine: Engine, files: Sequence[Listed], out: Path, options: PredictOptions) -> None:
