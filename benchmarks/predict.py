@@ -41,10 +41,11 @@ from cxrlit.data.synthetic.drawn_set import write_synthetic
 from cxrlit.handoff.backends.backend import BackendName, Precision
 from cxrlit.handoff.bundle import CONFIG, SUMS, WEIGHTS, format_sums, name_int8_files, read_bundle
 from cxrlit.handoff.bundle_config import write_config
+from cxrlit.handoff.engine import PredictOptions, make_local
 from cxrlit.handoff.int8.quantise import quantise_graph
 from cxrlit.handoff.int8_record import Int8Record
 from cxrlit.handoff.journal import name_journal, read_journal
-from cxrlit.handoff.predict_files import PredictOptions, predict_all, write_rows
+from cxrlit.handoff.predict_files import predict_all, write_rows
 from cxrlit.handoff.predictor import Predictor
 from cxrlit.handoff.read_inputs import list_files, read_inputs
 
@@ -256,7 +257,7 @@ def predict(predictor: Predictor, images: list[Path], out: Path) -> None:
         bundle=predictor.bundle.folder, files=images, out=out, backend="torch", precision=None, batch_size=None,
         n_threads=None, heatmaps=False, as_json=False,
     )  # fmt: skip
-    predict_all(predictor, list_files(images), out, options)
+    predict_all(make_local(predictor, options), list_files(images), out, options)
     write_rows(out, read_journal(name_journal(out)), predictor.labels, options)
     name_journal(out).unlink()
 

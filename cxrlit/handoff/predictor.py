@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.cores import count_cores, open_pool
+from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import BundleError
 from cxrlit.data.tta import average_logits, cut_views
 from cxrlit.handoff.backends.backend import Backend, BackendChoice, DeviceName, Precision
@@ -58,7 +58,7 @@ class Predictor:
         labels: In order.
         thresholds: By label, of the calibrated probs; None where it has none.
         threshold_probs: The same thresholds of the raw probs.
-        n_readers: Threads that read files: one a core, unless somebody says otherwise.
+        n_readers: Threads that read files; None: one a core.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, reason: str = "") -> None:
@@ -66,7 +66,7 @@ class Predictor:
         self.labels = bundle.labels
         self.thresholds = bundle.thresholds
         self.threshold_probs = bundle.name_values(bundle.point.threshold_probs())
-        self.n_readers = count_cores()
+        self.n_readers: int | None = None
         self._heads = [
             read_head(bundle.contents[name], self.labels, bundle.folder / name).astype(np.float64)
             for name, _ in bundle.member_files
@@ -171,7 +171,7 @@ class Predictor:
 
     def _read_batches(self, files: Sequence[Listed], size: int) -> Iterator[list[Seen]]:
         batch: list[Seen] = []
-        for seen in read_inputs(files, self.bundle.config, size, self.n_readers, self.backend.reads_ahead):
+        for seen in read_inputs(files, self.bundle.config, size, self.backend.reads_ahead, self.n_readers):
             batch.append(seen)
             if len(batch) == size:
                 yield batch

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlit.core.cores import open_pool
+from cxrlit.core.cores import count_cores, open_pool
 from cxrlit.core.errors import CXRLitError, DataError
 from cxrlit.data.image_io.decode import decode_image, read_view, resize_square
 from cxrlit.data.image_io.memory_budget import hold_file, hold_pixels
@@ -122,7 +122,11 @@ def _refuse(path: str, error: Exception) -> Seen:
 
 
 def read_inputs(
-    files: Sequence[Listed], config: BundleConfig, n_at_once: int, n_threads: int, reads_ahead: bool = False
+    files: Sequence[Listed],
+    config: BundleConfig,
+    n_at_once: int,
+    reads_ahead: bool = False,
+    n_threads: int | None = None,
 ) -> Iterator[Seen]:
     """Read files on several threads, in their order.
 
@@ -130,13 +134,13 @@ def read_inputs(
         files: From ``list_files``.
         config: Config of the bundle.
         n_at_once: Images per batch.
-        n_threads: Threads that read.
         reads_ahead: Read the next two batches while one is computed. Else a batch is read on request: beside a network
             that uses all cores for each batch, reading threads slow both down many times.
+        n_threads: Threads that read; None: one per core.
     """
     cv2.setNumThreads(0)
     waiting: deque[Future[Seen]] = deque()
-    with open_pool(n_threads) as pool:
+    with open_pool(n_threads or count_cores()) as pool:
         for number, file in enumerate(files):
             waiting.append(pool.submit(_read_listed, file, config))
             if reads_ahead and len(waiting) > 2 * n_at_once:
