@@ -57,11 +57,11 @@ class Bundle:
 
     @property
     def thresholds(self) -> dict[str, float | None]:
-        """By label, of the calibrated probs; None where it has none."""
+        """Thresholds of the calibrated probs by label; None for a label without one."""
         return self.name_values(self.point.thresholds.values)
 
     def name_values(self, values: NDArray[np.float64]) -> dict[str, float | None]:
-        """(L,) values by label; None in place of NaN."""
+        """Name (L,) values by their labels; None replaces NaN."""
         return {
             label: None if np.isnan(value) else value for label, value in zip(self.labels, values.tolist(), strict=True)
         }
