@@ -1,15 +1,18 @@
 """Printing for the commands: lines that never wrap, tables that are never cut."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from rich import get_console
+from rich import get_console, progress
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
+
+T = TypeVar("T")
 
 
 def format_path(path: Path) -> str:
@@ -47,9 +50,30 @@ class _Printable:
             yield Segment(make_printable(text), style, control)
 
 
+def track(
+    steps: Iterable[T],
+    description: str,
+    *,
+    total: float | None = None,
+    disable: bool = False,
+    transient: bool = False,
+) -> Iterable[T]:
+    """Rich's progress bar; none in a notebook, where it needs ipywidgets and warns without it.
+
+    Args:
+        steps: What to iterate over.
+        description: Text before the bar.
+        total: Number of steps; None: the length of ``steps``.
+        disable: Whether to show no bar.
+        transient: Whether the bar disappears at the end.
+    """
+    disable = disable or get_console().is_jupyter
+    return progress.track(steps, description, total=total, disable=disable, transient=transient)
+
+
 @contextmanager
 def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar over a few long steps; none where the output is no terminal.
+    """A progress bar over a few long steps; none where the output is no terminal, or a notebook.
 
     Yields:
         A function to call with the name of each step as it begins.
@@ -61,11 +85,11 @@ def progress_steps(n_steps: int) -> Iterator[Callable[[str], None]]:
         TimeElapsedColumn(),
         console=get_console(),
         transient=True,
-        disable=not get_console().is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=n_steps, completed=-1)
+        disable=not get_console().is_terminal or get_console().is_jupyter,
+    ) as bar:
+        task = bar.add_task("", total=n_steps, completed=-1)
 
         def begin(name: str) -> None:
-            progress.update(task, description=make_printable(name), advance=1)
+            bar.update(task, description=make_printable(name), advance=1)
 
         yield begin

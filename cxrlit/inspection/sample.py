@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.progress import track
 
+from cxrlit.core.console import track
 from cxrlit.core.cores import open_pool
 from cxrlit.data.copies import Duplicates, find_duplicates
 from cxrlit.data.image_io.gray_levels import MIN_STD

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from rich.progress import track
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from cxrlit.core.console import track
 from cxrlit.core.distributed import sum_over_ranks
 from cxrlit.core.ranks import n_ranks
 from cxrlit.model.densenet import CXRNet

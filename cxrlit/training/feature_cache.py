@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from cxrlit.config import Precision, TrainConfig
 from cxrlit.config.origin import find_origin
-from cxrlit.core.console import format_path, say
+from cxrlit.core.console import format_path, say, track
 from cxrlit.core.errors import ConfigError
 from cxrlit.core.files import hash_value, hold_lock, replace_file, sweep_staged
 from cxrlit.core.ranks import rank_0_first

@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.progress import track
 
-from cxrlit.core.console import format_path, say
+from cxrlit.core.console import format_path, say, track
 from cxrlit.core.cores import open_pool
 from cxrlit.core.errors import DataError, format_count
 from cxrlit.core.files import hold_lock, replace_file, write_json

@@ -17,9 +17,8 @@ from typing import Any
 import pandas as pd
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
-from rich.progress import track
 
-from cxrlit.core.console import say
+from cxrlit.core.console import say, track
 from cxrlit.core.errors import DataError, first_line
 from cxrlit.core.files import hash_file, hash_value, hold_lock, replace_file
 from cxrlit.data.image_files import StoredFiles

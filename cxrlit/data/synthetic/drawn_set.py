@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
+from cxrlit.core.console import track
 from cxrlit.core.cores import count_cores, open_pool
 from cxrlit.core.files import replace_folder
 from cxrlit.core.labels import LABELS, NO_FINDING

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
 
-from cxrlit.core.console import print_table
+from cxrlit.core.console import print_table, track
 from cxrlit.core.errors import DataError, name_some
 from cxrlit.core.files import write_csv
 from cxrlit.data.datamodule import CXRDataModule
