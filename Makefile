@@ -7,7 +7,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 DOCS_READY := .venv/.docs-ready
 
-.PHONY: train test test-all coverage surface lint types docs bench-synthetic bench-plain bench-data bench-eval \
+RUN_NOTEBOOKS = $(BIN)/python docs/run_notebooks.py build/notebooks docs/notebooks && touch docs/notebooks/.ready
+
+.PHONY: train test test-all coverage surface lint types docs notebooks bench-synthetic bench-plain bench-data bench-eval \
 	bench-localisation bench-kills bench-train bench-predict bench-gpu
 
 train: $(READY)  ## train on the embedded data and evaluate
@@ -33,8 +35,11 @@ lint: $(READY)  ## style, and that imports go down the floors
 types: $(READY)
 	$(BIN)/mypy
 
-docs: $(DOCS_READY)  ## the documentation site, in build/site; a warning is an error
+docs: $(DOCS_READY) docs/notebooks/.ready  ## the documentation site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+
+notebooks: $(DOCS_READY)  ## run the notebooks: four minutes; make docs shows their outputs
+	$(RUN_NOTEBOOKS)
 
 bench-synthetic: $(READY)  ## how hard the synthetic data are
 	$(BIN)/python benchmarks/synthetic_difficulty.py
@@ -74,3 +79,7 @@ $(READY): pyproject.toml constraints.txt
 $(DOCS_READY): $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
 	touch $@
+
+# The pages of the notebooks: made where there are none, or where a notebook is newer.
+docs/notebooks/.ready: $(DOCS_READY) $(wildcard notebooks/*.ipynb)
+	$(RUN_NOTEBOOKS)
